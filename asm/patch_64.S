@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * The native set, 64-bit. Instructions and contracts only; the macros are in
+ * patchlet.h. The mail that asked for this form: Ingo Molnar, 25 April 2019,
+ * "Re: [patch 3/3] x86/paravirt: Replace paravirt patch asm magic".
+ *
+ * A contract reads: the op it replaces; inputs; outputs; what else it changes;
+ * the privilege and CPU it needs. "Flags" are those of EFLAGS.
+ */
+#if !defined(__x86_64__)
+#error "asm/patch_64.S is for 64-bit targets; 32-bit ones use asm/patch_32.S"
+#endif
+#include "patchlet.h"
+
+/* irq.irq_disable: no external interrupts on this CPU.
+ * in: -   out: -   clobbers: -   flags: IF = 0
+ * privilege: CPL <= IOPL   CPU: any */
+PATCHLET(irq_disable)
+	cli
+END_PATCHLET(irq_disable)
+
+/* irq.irq_enable: external interrupts, after the next instruction.
+ * in: -   out: -   clobbers: -   flags: IF = 1
+ * privilege: CPL <= IOPL   CPU: any */
+PATCHLET(irq_enable)
+	sti
+END_PATCHLET(irq_enable)
+
+/* irq.save_fl: read RFLAGS.
+ * in: -   out: RAX = RFLAGS   clobbers: -   flags: unchanged
+ * stack: 8 bytes below RSP   privilege: any   CPU: any */
+PATCHLET(save_fl)
+	pushfq
+	popq	%rax
+END_PATCHLET(save_fl)
+
+/* irq.restore_fl: write RFLAGS.
+ * in: RDI = RFLAGS   out: -   clobbers: -   flags: all, from RDI
+ * stack: 8 bytes below RSP   privilege: CPL <= IOPL to change IF   CPU: any */
+PATCHLET(restore_fl)
+	pushq	%rdi
+	popfq
+END_PATCHLET(restore_fl)
+
+/* mmu.read_cr2: the address of the last page fault.
+ * in: -   out: RAX = CR2   clobbers: -   flags: undefined (SDM vol. 2 "MOV")
+ * privilege: CPL 0   CPU: any */
+PATCHLET(read_cr2)
+	movq	%cr2, %rax
+END_PATCHLET(read_cr2)
+
+/* mmu.read_cr3: the page-table base.
+ * in: -   out: RAX = CR3   clobbers: -   flags: undefined
+ * privilege: CPL 0   CPU: any */
+PATCHLET(read_cr3)
+	movq	%cr3, %rax
+END_PATCHLET(read_cr3)
+
+/* mmu.write_cr3: set the page-table base; flushes non-global translations.
+ * in: RDI = CR3   out: -   clobbers: -   flags: undefined
+ * privilege: CPL 0   CPU: any */
+PATCHLET(write_cr3)
+	movq	%rdi, %cr3
+END_PATCHLET(write_cr3)
+
+/* cpu.wbinvd: write back and invalidate the caches.
+ * in: -   out: -   clobbers: -   flags: unchanged
+ * privilege: CPL 0   CPU: 486 and later */
+PATCHLET(wbinvd)
+	wbinvd
+END_PATCHLET(wbinvd)
+
+/* cpu.swapgs: exchange the GS base with IA32_KERNEL_GS_BASE. Assembly only.
+ * in: -   out: -   clobbers: GS base   flags: unchanged
+ * privilege: CPL 0   CPU: 64-bit mode */
+PATCHLET(swapgs)
+	swapgs
+END_PATCHLET(swapgs)
+
+/* cpu.usergs_sysret64: back to 64-bit user mode after a system call. A jump;
+ * assembly only.
+ * in: RCX = user RIP, R11 = user RFLAGS, RSP = user stack   out: does not return
+ * clobbers: GS base, CS, SS   flags: from R11
+ * privilege: CPL 0   CPU: EFER.SCE */
+PATCHLET(usergs_sysret64)
+	swapgs
+	sysretq
+END_PATCHLET_JUMP(usergs_sysret64)
+
+/* ident: the identity on 64 bits; also what replaces a slot that holds the
+ * identity function.
+ * in: RDI   out: RAX = RDI   clobbers: -   flags: unchanged
+ * privilege: any   CPU: any */
+PATCHLET(ident_64)
+	movq	%rdi, %rax
+END_PATCHLET(ident_64)
+
+/* lock.queued_spin_unlock: release the lock byte. A plain store is a release
+ * on x86 (SDM vol. 3A, "Memory Ordering").
+ * in: RDI = address of the lock byte   out: -   clobbers: -   flags: unchanged
+ * memory: writes one byte at RDI   privilege: any   CPU: any */
+PATCHLET(queued_spin_unlock)
+	movb	$0, (%rdi)
+END_PATCHLET(queued_spin_unlock)
+
+/* lock.vcpu_is_preempted: is that virtual CPU off its core? On bare metal no.
+ * in: RDI = CPU number (unused)   out: RAX = 0   clobbers: -   flags: status
+ * privilege: any   CPU: any */
+PATCHLET(vcpu_is_preempted)
+	xorl	%eax, %eax
+END_PATCHLET(vcpu_is_preempted)
+
+/* The missing op: what a site gets whose slot is null.
+ * in: -   out: raises #UD   clobbers: -   flags: unchanged
+ * privilege: any   CPU: any */
+PATCHLET(ud2)
+	ud2
+END_PATCHLET_JUMP(ud2)

@@ -1,0 +1,168 @@
+//! Patchlets: a label pair in `asm/*.S` → a name and its bytes. Knows no site
+//! and no CPU.
+//!
+//! Unsafe code here reads the bytes between two labels that only the linker
+//! knows. What makes that sound was checked when the assembly was built: the
+//! labels stand in this order, in one read-only section, in one object
+//! (`src/assemble.rs`).
+#![allow(unsafe_code)]
+
+use core::fmt;
+
+/// A native instruction sequence kept as data, written as real assembly between
+/// two global labels.
+///
+/// Made by [`patchlets!`](crate::patchlets) only.
+pub struct Patchlet {
+    name: &'static str,
+    start: &'static [u8; 0],
+    end: &'static [u8; 0],
+    native: unsafe extern "C" fn(),
+}
+
+impl Patchlet {
+    /// Of a label pair and the native function from the same lines.
+    ///
+    /// # Safety
+    /// - `start` and `end` are the two labels that `PATCHLET(name)` and
+    ///   `END_PATCHLET(name)` of `patchlet.h` define, `native` is the function
+    ///   they define, and nothing else declares these symbols. (The same symbol
+    ///   declared as a `u8` elsewhere once made `start == end` fold to a wrong
+    ///   answer, under fat LTO only.)
+    #[doc(hidden)]
+    pub const unsafe fn from_labels(
+        name: &'static str,
+        start: &'static [u8; 0],
+        end: &'static [u8; 0],
+        native: unsafe extern "C" fn(),
+    ) -> Self {
+        Self { name, start, end, native }
+    }
+
+    /// The name in its labels, `patchlet_<name>_start`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its instructions, one to a few bytes, in memory order.
+    #[must_use]
+    pub fn bytes(&self) -> &'static [u8] {
+        between(self.start, self.end)
+    }
+
+    /// The native function: the same instructions and a return (or none, where
+    /// they leave by themselves). The value an ops table's slot has by default.
+    #[must_use]
+    pub const fn native(&self) -> unsafe extern "C" fn() {
+        self.native
+    }
+}
+
+/// The one place where a label pair becomes a slice.
+fn between(start: &'static [u8; 0], end: &'static [u8; 0]) -> &'static [u8] {
+    // The labels are zero-sized, so a pointer to one may not reach the bytes
+    // behind it; the address may.
+    let address = start.as_ptr().expose_provenance();
+    let len = end.as_ptr().addr().saturating_sub(address);
+    // SAFETY: `Patchlet::from_labels` took the two labels of one PATCHLET.
+    // build.rs checked on the object that start < end there and that both lie in
+    // the one section, which linkers move as a whole; it is never written.
+    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) }
+}
+
+/// Name and bytes in hex, `irq_disable: fa`.
+impl fmt::Debug for Patchlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.name)?;
+        for byte in self.bytes() {
+            write!(f, " {byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Declares the patchlets of a `.S` file to Rust: a static for each, and `ALL`,
+/// the table of the whole set in this order.
+///
+/// The built-in set ([`native`]) is declared this way, and so is a kernel's own:
+///
+/// ```no_run
+/// patchlet::patchlets! {
+///     /// Instructions this kernel has beyond the built-in set.
+///     pub mod own {
+///         invlpg,
+///         rdtsc,
+///     }
+/// }
+/// # fn main() {
+/// assert_eq!(own::rdtsc.bytes(), [0x0f, 0x31]);
+/// # }
+/// ```
+#[macro_export]
+macro_rules! patchlets {
+    (
+        $(#[$doc:meta])*
+        $vis:vis mod $set:ident { $($(#[$meta:meta])* $name:ident),* $(,)? }
+    ) => {
+        $(#[$doc])*
+        #[allow(non_upper_case_globals, unsafe_code)]
+        $vis mod $set {
+            $(
+                $(#[$meta])*
+                #[doc = ::core::concat!("The patchlet `", ::core::stringify!($name), "`.")]
+                pub static $name: $crate::Patchlet = {
+                    unsafe extern "C" {
+                        #[link_name = ::core::concat!("patchlet_", ::core::stringify!($name), "_start")]
+                        static START: [u8; 0];
+                        #[link_name = ::core::concat!("patchlet_", ::core::stringify!($name), "_end")]
+                        static END: [u8; 0];
+                        #[link_name = ::core::concat!("patchlet_native_", ::core::stringify!($name))]
+                        fn native();
+                    }
+                    // SAFETY: the names are those that PATCHLET gives to its
+                    // labels, and a label that no PATCHLET defines does not link.
+                    unsafe {
+                        $crate::Patchlet::from_labels(::core::stringify!($name), &START, &END, native)
+                    }
+                };
+            )*
+
+            /// The whole set.
+            pub static ALL: &[&$crate::Patchlet] = &[$($(#[$meta])* &$name),*];
+
+            /// The patchlet of this name.
+            #[must_use]
+            #[allow(dead_code)] // A kernel may know its own by path alone.
+            pub fn find(name: &str) -> ::core::option::Option<&'static $crate::Patchlet> {
+                ALL.iter().copied().find(|patchlet| patchlet.name() == name)
+            }
+        }
+    };
+}
+
+patchlets! {
+    /// The native set, `asm/patch_64.S` and `asm/patch_32.S`, in their order.
+    pub mod native {
+        irq_disable,
+        irq_enable,
+        save_fl,
+        restore_fl,
+        read_cr2,
+        read_cr3,
+        write_cr3,
+        #[cfg(target_arch = "x86_64")]
+        wbinvd,
+        #[cfg(target_arch = "x86_64")]
+        swapgs,
+        #[cfg(target_arch = "x86_64")]
+        usergs_sysret64,
+        #[cfg(target_arch = "x86")]
+        iret,
+        #[cfg(target_arch = "x86_64")]
+        ident_64,
+        queued_spin_unlock,
+        vcpu_is_preempted,
+        ud2,
+    }
+}

@@ -1,0 +1,32 @@
+//! Assembles `asm/` for the target's width and hands the link script to the linker.
+
+use std::{env, path::Path};
+
+fn main() {
+    // Decided by the target, never by the host.
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
+    let sources: &[&str] = match arch.as_str() {
+        "x86_64" => &["asm/boot_64.S", "asm/traps_64.S", "asm/user.S"],
+        "x86" => &["asm/boot_32.S", "asm/traps_32.S", "asm/mem_32.S", "asm/user.S"],
+        other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
+    };
+
+    // `cc` prints no rerun line for its files.
+    for input in sources.iter().chain(&["build.rs", "kernel.ld"]) {
+        println!("cargo:rerun-if-changed={input}");
+    }
+
+    cc::Build::new()
+        .files(sources)
+        // Rust names nothing in the boot code, so the linker would take no member of the archive that holds it.
+        .link_lib_modifier("+whole-archive")
+        .compile("patchlet_test_kernel_asm");
+
+    // Absolute: the linker runs in a directory of cargo's choice.
+    let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let script = Path::new(&here).join("kernel.ld");
+    println!("cargo:rustc-link-arg-bins=--script={}", script.display());
+
+    let variable = |name| env::var(name).expect("cargo sets it");
+    println!("cargo:rustc-env=KERNEL_PROFILE={}, opt-level {}", variable("PROFILE"), variable("OPT_LEVEL"));
+}
