@@ -357,7 +357,7 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     let labels = labels(&file, section.index())?;
     let ranges = ranges(labels)?;
     covered(&ranges, section.size())?;
-    for (offset, relocation) in section.relocations() {
+    if let Some((offset, relocation)) = section.relocations().next() {
         let name = ranges
             .iter()
             .find(|range| range.start <= offset && offset < range.end)

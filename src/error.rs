@@ -1,0 +1,190 @@
+//! The errors. Small, `Copy`, with the offending values; each prints as one
+//! sentence.
+
+use core::fmt;
+
+use crate::insn::InsnBuffer;
+
+/// Why the bytes of a site could not be composed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// A capacity no site can have.
+    Capacity {
+        /// In bytes.
+        capacity: u8,
+    },
+    /// The replacement is longer than the site.
+    TooLong {
+        /// Length of the replacement, in bytes.
+        len: usize,
+        /// Capacity of the site, in bytes.
+        capacity: u8,
+    },
+    /// A rel32 does not reach the target.
+    OutOfReach {
+        /// Address of the target.
+        target: u64,
+    },
+}
+
+/// Why a table of sites was refused. Text is then as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The table ends in the middle of a record.
+    TruncatedTable {
+        /// Size of the table, in bytes.
+        bytes: usize,
+        /// Size of one record, in bytes.
+        record: usize,
+    },
+    /// A field of a record has a value it cannot have.
+    BadRecord {
+        /// Position of the record in the table, from 0.
+        index: usize,
+        /// The field: `capacity` or `kind`.
+        field: &'static str,
+        /// Its value.
+        value: u8,
+    },
+    /// A site is not inside the text range the platform named.
+    OutsideText {
+        /// Position of the record in the table, from 0.
+        index: usize,
+        /// Address of the site.
+        site: usize,
+        /// First address of text.
+        start: usize,
+        /// The address behind text.
+        end: usize,
+    },
+    /// A record names a slot that is no op's in the tables given, or another
+    /// op's than the record says.
+    UnknownOp {
+        /// Position of the record in the table, from 0.
+        index: usize,
+        /// Address of the site.
+        site: usize,
+        /// Address of the slot.
+        slot: usize,
+        /// The op's index according to the record.
+        op: u16,
+    },
+    /// A site shares bytes with another one.
+    Overlap {
+        /// Position of the record in the table, from 0.
+        index: usize,
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+        /// Address of the other site.
+        other: usize,
+    },
+    /// A site holds bytes that the crate never wrote there: neither the indirect
+    /// call or jump, nor a replacement of its op.
+    OldBytes {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+        /// The indirect call or jump that an unpatched site holds.
+        expected: InsnBuffer,
+        /// What it holds.
+        found: InsnBuffer,
+    },
+    /// The replacement does not go into the site.
+    Compose {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+        /// Why.
+        why: ComposeError,
+    },
+    /// The writable alias of a site shows other bytes than the site itself: it
+    /// is not an alias.
+    Alias {
+        /// Address of the site.
+        site: usize,
+        /// Address of its alias.
+        alias: usize,
+        /// The op of the site.
+        op: &'static str,
+    },
+    /// What was read back differs from what was written. The sites written
+    /// before were put back, as far as the platform let them.
+    ReadBack {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+        /// What was written.
+        wrote: InsnBuffer,
+        /// What was read.
+        found: InsnBuffer,
+    },
+}
+
+impl fmt::Display for ComposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Capacity { capacity } => {
+                write!(
+                    f,
+                    "a capacity of {capacity} bytes is not possible (6 to {})",
+                    InsnBuffer::MAX
+                )
+            }
+            Self::TooLong { len, capacity } => write!(
+                f,
+                "the replacement has {len} bytes and the site only {capacity}: give the site a larger capacity"
+            ),
+            Self::OutOfReach { target } => {
+                write!(f, "a 32-bit displacement does not reach the target {target:#x}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TruncatedTable { bytes, record } => write!(
+                f,
+                "the site table has {bytes} bytes, which is no multiple of its {record}-byte records: \
+                 check the link script's lines for patchlet_sites"
+            ),
+            Self::BadRecord { index, field, value } => {
+                write!(f, "record {index} of the site table has {field} {value}, which no site has")
+            }
+            Self::OutsideText { index, site, start, end } => {
+                write!(f, "record {index}: site {site:#x} is outside text ({start:#x}..{end:#x})")
+            }
+            Self::UnknownOp { index, site, slot, op } => write!(
+                f,
+                "record {index}: site {site:#x} goes through {slot:#x}, which is not the slot of op {op} \
+                 in any of the given ops tables"
+            ),
+            Self::Overlap { index, site, op, other } => {
+                write!(f, "record {index}: site {site:#x} ({op}) overlaps the site at {other:#x}")
+            }
+            Self::OldBytes { site, op, expected, found } => write!(
+                f,
+                "site {site:#x} ({op}) holds {found}, where {expected} or a replacement of that op was expected: \
+                 somebody else wrote there"
+            ),
+            Self::Compose { site, op, why } => write!(f, "site {site:#x} ({op}): {why}"),
+            Self::Alias { site, alias, op } => {
+                write!(f, "site {site:#x} ({op}): {alias:#x} is not a second mapping of it")
+            }
+            Self::ReadBack { site, op, wrote, found } => {
+                write!(f, "site {site:#x} ({op}): wrote {wrote} and read back {found}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ComposeError {}
+impl core::error::Error for Error {}

@@ -1,0 +1,245 @@
+//! The instruction buffer: where the new bytes of one site are composed before
+//! they are written, once. Copy, rel32, NOP fill, and the indirect call that
+//! stands in an unpatched site. Pure: works for both widths on any host.
+
+use core::fmt;
+
+use crate::choose::Replacement;
+use crate::error::ComposeError;
+use crate::site::Kind;
+
+/// The width of the code, which decides how addresses wrap and how an indirect
+/// call names its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Width {
+    /// 32-bit: addresses wrap at 2³²; `ff 15 abs32`.
+    Bits32,
+    /// 64-bit: a rel32 reaches ±2 GiB; `ff 15 rel32`.
+    Bits64,
+}
+
+impl Width {
+    /// That of the code this is compiled into.
+    pub const NATIVE: Self =
+        if cfg!(target_pointer_width = "64") { Self::Bits64 } else { Self::Bits32 };
+
+    /// The size of a slot, in bytes.
+    #[must_use]
+    pub const fn pointer_size(self) -> u64 {
+        match self {
+            Self::Bits32 => 4,
+            Self::Bits64 => 8,
+        }
+    }
+}
+
+/// Which NOPs the CPU executes as one instruction each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Nops {
+    /// NOPL, in every 64-bit CPU and 32-bit ones since the Pentium Pro: 1 to 9
+    /// bytes (Intel SDM vol. 2B, "NOP").
+    #[default]
+    Long,
+    /// `lea` and `mov` of a register to itself, 1 to 7 bytes: 32-bit CPUs
+    /// without NOPL. In 64-bit code these would clear half of a register.
+    Lea,
+}
+
+const LONG: [&[u8]; 9] = [
+    &[0x90],
+    &[0x66, 0x90],
+    &[0x0f, 0x1f, 0x00],
+    &[0x0f, 0x1f, 0x40, 0x00],
+    &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
+    &[0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+];
+
+/// There is no 5-byte form: it is a 1-byte and a 4-byte one.
+const LEA: [&[u8]; 7] = [
+    &[0x90],
+    &[0x89, 0xf6],
+    &[0x8d, 0x76, 0x00],
+    &[0x8d, 0x74, 0x26, 0x00],
+    &[0x90, 0x8d, 0x74, 0x26, 0x00],
+    &[0x8d, 0xb6, 0x00, 0x00, 0x00, 0x00],
+    &[0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00],
+];
+
+/// What a site is padded with at build time, behind its indirect call.
+const BUILD_TIME_NOP: u8 = 0x90;
+
+/// The bytes of one site: 1 to 32, all of its capacity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InsnBuffer {
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl InsnBuffer {
+    /// The largest capacity of a site, in bytes.
+    pub const MAX: usize = 32;
+
+    /// The smallest: an indirect call or jump, `ff 15` or `ff 25` and four bytes.
+    pub const MIN: usize = 6;
+
+    /// No bytes yet.
+    pub(crate) const fn nothing() -> Self {
+        Self { bytes: [0; Self::MAX], len: 0 }
+    }
+
+    /// These bytes as they are, for comparing with what text holds; `None` if
+    /// there are more than [`MAX`](Self::MAX).
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Option<Self> {
+        let mut buffer = Self::nothing();
+        buffer.push(bytes).then_some(buffer)
+    }
+
+    /// The bytes, in memory order.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// Appends; false, and unchanged, if there is no room.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        let at = usize::from(self.len);
+        let Some(room) = self.bytes.get_mut(at..at + bytes.len()) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        // At most MAX, as the range above was inside the array.
+        self.len += bytes.len() as u8;
+        true
+    }
+
+    /// Composes what a site gets: the replacement, then the fewest NOPs.
+    ///
+    /// `address` is that of the site's first byte. Address arithmetic wraps at
+    /// the width and is then checked, so targets before and behind the site work
+    /// alike.
+    ///
+    /// # Errors
+    /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
+    /// - [`ComposeError::TooLong`] if the replacement is longer than `capacity`;
+    /// - [`ComposeError::OutOfReach`] if a rel32 does not reach the target.
+    pub fn compose(
+        width: Width,
+        nops: Nops,
+        address: u64,
+        capacity: u8,
+        replacement: &Replacement<'_>,
+    ) -> Result<Self, ComposeError> {
+        if capacity == 0 || usize::from(capacity) > Self::MAX {
+            return Err(ComposeError::Capacity { capacity });
+        }
+        let mut buffer = Self::nothing();
+        let (relative, encoded);
+        let bytes: &[u8] = match *replacement {
+            Replacement::Patchlet(bytes)
+            | Replacement::Identity(bytes)
+            | Replacement::Trap(bytes) => bytes,
+            Replacement::Nops => &[],
+            Replacement::Call(target) | Replacement::Jump(target) => {
+                relative =
+                    rel32(width, address, target).ok_or(ComposeError::OutOfReach { target })?;
+                let opcode = if matches!(replacement, Replacement::Call(_)) { 0xe8 } else { 0xe9 };
+                let [a, b, c, d] = relative.to_le_bytes();
+                encoded = [opcode, a, b, c, d];
+                &encoded
+            }
+        };
+        if bytes.len() > usize::from(capacity) || !buffer.push(bytes) {
+            return Err(ComposeError::TooLong { len: bytes.len(), capacity });
+        }
+        buffer.fill(nops, capacity);
+        Ok(buffer)
+    }
+
+    /// Fills up to `capacity` with the fewest NOPs, longest first.
+    fn fill(&mut self, nops: Nops, capacity: u8) {
+        let family: &[&[u8]] = match nops {
+            Nops::Long => &LONG,
+            Nops::Lea => &LEA,
+        };
+        while self.len < capacity {
+            let missing = usize::from(capacity - self.len);
+            let longest = missing.min(family.len());
+            let Some(nop) = family.get(longest - 1) else { return };
+            if !self.push(nop) {
+                return;
+            }
+        }
+    }
+
+    /// What the assembler put into an unpatched site: the indirect call or jump
+    /// through `slot`, then single-byte NOPs.
+    ///
+    /// # Errors
+    /// - [`ComposeError::Capacity`] if `capacity` is not 6 to 32;
+    /// - [`ComposeError::OutOfReach`] if the site cannot name that slot at all.
+    pub fn indirect(
+        width: Width,
+        kind: Kind,
+        address: u64,
+        capacity: u8,
+        slot: u64,
+    ) -> Result<Self, ComposeError> {
+        if !(Self::MIN..=Self::MAX).contains(&usize::from(capacity)) {
+            return Err(ComposeError::Capacity { capacity });
+        }
+        let operand = match width {
+            Width::Bits64 => relative(width, address, Self::MIN as u64, slot),
+            Width::Bits32 => u32::try_from(slot).ok(),
+        }
+        .ok_or(ComposeError::OutOfReach { target: slot })?;
+        let modrm = match kind {
+            Kind::Call => 0x15,
+            Kind::Jump => 0x25,
+        };
+        let [a, b, c, d] = operand.to_le_bytes();
+        let mut buffer = Self { bytes: [BUILD_TIME_NOP; Self::MAX], len: 0 };
+        buffer.push(&[0xff, modrm, a, b, c, d]);
+        buffer.len = capacity;
+        Ok(buffer)
+    }
+}
+
+/// The rel32 of a 5-byte `call` or `jmp` at `address`.
+fn rel32(width: Width, address: u64, target: u64) -> Option<u32> {
+    relative(width, address, 5, target)
+}
+
+/// `target` relative to the end of an instruction of `len` bytes at `address`:
+/// wrapping first, then the range check.
+fn relative(width: Width, address: u64, len: u64, target: u64) -> Option<u32> {
+    let distance = target.wrapping_sub(address.wrapping_add(len));
+    match width {
+        // Everything is in reach modulo 2³², if it is an address at all.
+        Width::Bits32 if target > u64::from(u32::MAX) => None,
+        Width::Bits32 => Some(distance as u32),
+        Width::Bits64 => i32::try_from(distance as i64).ok().map(|distance| distance as u32),
+    }
+}
+
+/// The bytes in hex, as a disassembler lists them.
+impl fmt::Display for InsnBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.bytes().iter().enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for InsnBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
+    }
+}

@@ -1,0 +1,222 @@
+//! Sites: the record that assembly writes beside each one, the macro that emits
+//! a site from Rust, and the table of all records. Never chooses a replacement.
+//!
+//! Unsafe code here makes a slice of what lies between the two bounds that the
+//! linker gives to the section `patchlet_sites`. The layout of a record is
+//! asserted below; whether its values make sense is for `text.rs` to check,
+//! record by record.
+#![allow(unsafe_code)]
+
+use core::mem::{align_of, offset_of, size_of};
+use core::slice;
+
+/// Whether a site is a call or a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// `call *slot`: comes back behind the site.
+    Call = 0,
+    /// `jmp *slot`: does not come back.
+    Jump = 1,
+}
+
+/// One record, as assembly writes it and as it stays: read-only, and without an
+/// absolute address, so that a static PIE takes it as well.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Record {
+    /// Address of the site, relative to the address of this field.
+    site: i32,
+    /// Address of the op's slot, relative to the address of this field.
+    slot: i32,
+    /// Index of the op in its table.
+    op: u16,
+    /// Bytes the site has room for.
+    capacity: u8,
+    /// [`Kind`] as a number.
+    kind: u8,
+}
+
+// The layout is written twice more: in `site_asm!` below and in patchlet.h.
+// A record without repr(C) once worked until the compiler reordered it.
+const _: () = {
+    assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
+    assert!(offset_of!(Record, site) == 0 && offset_of!(Record, slot) == 4);
+    assert!(offset_of!(Record, op) == 8);
+    assert!(offset_of!(Record, capacity) == 10 && offset_of!(Record, kind) == 11);
+};
+
+impl Record {
+    /// Size of a record, in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Address of the first byte of the site.
+    #[must_use]
+    pub fn site(&self) -> usize {
+        (&raw const self.site).addr().wrapping_add_signed(self.site as isize)
+    }
+
+    /// Address of the slot the unpatched site goes through.
+    #[must_use]
+    pub fn slot(&self) -> usize {
+        (&raw const self.slot).addr().wrapping_add_signed(self.slot as isize)
+    }
+
+    /// Index of the op in its table, as written.
+    #[must_use]
+    pub const fn op(&self) -> u16 {
+        self.op
+    }
+
+    /// Capacity in bytes, as written.
+    #[must_use]
+    pub const fn capacity(&self) -> u8 {
+        self.capacity
+    }
+
+    /// Call or jump; the number itself if it is neither.
+    ///
+    /// # Errors
+    /// The number that is no kind.
+    pub const fn kind(&self) -> Result<Kind, u8> {
+        match self.kind {
+            0 => Ok(Kind::Call),
+            1 => Ok(Kind::Jump),
+            other => Err(other),
+        }
+    }
+}
+
+/// A table of records: that of the linked binary, or one a test made.
+#[derive(Clone, Copy, Debug)]
+pub struct Sites<'a> {
+    records: &'a [Record],
+    /// Bytes behind the last whole record; not zero only if something is wrong.
+    rest: usize,
+}
+
+impl<'a> Sites<'a> {
+    /// Every site of the program: what the linker collected from all crates and
+    /// `.S` files into the section `patchlet_sites`.
+    #[must_use]
+    pub fn linked() -> Sites<'static> {
+        unsafe extern "C" {
+            static __start_patchlet_sites: [u8; 0];
+            static __stop_patchlet_sites: [u8; 0];
+        }
+        // The labels are zero-sized, so a pointer to one may not reach the bytes
+        // behind it; the address may.
+        let start = (&raw const __start_patchlet_sites).expose_provenance();
+        let len = (&raw const __stop_patchlet_sites).addr().saturating_sub(start);
+        // SAFETY: the two symbols are the bounds of one output section (made by
+        // the linker itself or by patchlet.ld), which is read-only and mapped
+        // for as long as the program runs. Every piece of it is aligned to 4.
+        unsafe { Sites::between(core::ptr::with_exposed_provenance(start), len) }
+    }
+
+    /// The table that lies in `len` bytes from `start`.
+    ///
+    /// # Safety
+    /// - `start` is aligned to 4 and `len` bytes there are readable for `'a`;
+    /// - nothing writes to them during `'a`.
+    #[must_use]
+    pub const unsafe fn between(start: *const u8, len: usize) -> Self {
+        // SAFETY: aligned and readable by the contract above; a record is plain
+        // integers, so any bytes are one.
+        let records = unsafe { slice::from_raw_parts(start.cast(), len / Record::SIZE) };
+        Self { records, rest: len % Record::SIZE }
+    }
+
+    /// The whole records, in the order of the table.
+    #[must_use]
+    pub const fn records(&self) -> &'a [Record] {
+        self.records
+    }
+
+    /// The size of the table, in bytes; a multiple of [`Record::SIZE`] if it is
+    /// whole.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.records.len() * Record::SIZE + self.rest
+    }
+}
+
+/// The operand that names a slot; an implementation detail of `site_asm!`.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __slot_operand {
+    () => {
+        "{patchlet_slots}+{patchlet_offset}(%rip)"
+    };
+}
+
+/// The operand that names a slot; an implementation detail of `site_asm!`.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __slot_operand {
+    () => {
+        "{patchlet_slots}+{patchlet_offset}"
+    };
+}
+
+/// Emits one site: an `asm!` whose text is the indirect call or jump and its
+/// record, and whose operands are those given (AT&T syntax, if they name any
+/// register in text).
+///
+/// [`ops!`](crate::ops) writes one of these for each op. Use it by hand for an
+/// op whose arguments do not fit the signatures that `ops!` knows.
+///
+/// # Safety
+/// - `slots` is the static of an ops table and `index` an index into it;
+/// - the operands tell the compiler everything that the op's ABI allows any of
+///   its replacements to read and change, now and later.
+#[macro_export]
+macro_rules! site_asm {
+    (call, $slots:path, $index:expr, capacity = $capacity:expr $(, $($operand:tt)*)?) => {
+        $crate::site_asm!(@ "call", 0, $slots, $index, $capacity, $($($operand)*)?)
+    };
+    (jmp, $slots:path, $index:expr, capacity = $capacity:expr $(, $($operand:tt)*)?) => {
+        $crate::site_asm!(@ "jmp", 1, $slots, $index, $capacity, $($($operand)*)?)
+    };
+    (@ $opcode:literal, $kind:literal, $slots:path, $index:expr, $capacity:expr, $($operand:tt)*) => {
+        ::core::arch::asm!(
+            // A record is tied to the section of its site by SHF_LINK_ORDER, so
+            // that it goes when the function goes and every inlined copy has its
+            // own. The flag wants the name of a symbol, a new one each time the
+            // compiler emits this text; \@ starts anew in each `asm!`, so count,
+            // and let .altmacro turn the count into a name.
+            ".ifndef .Lpatchlet_count",
+            ".set .Lpatchlet_count, 0",
+            ".endif",
+            ".set .Lpatchlet_count, .Lpatchlet_count + 1",
+            ".macro patchlet_site number",
+            ".Lpatchlet_site_\\number:",
+            ::core::concat!($opcode, " *", $crate::__slot_operand!()),
+            ".skip {patchlet_capacity} - 6, 0x90",
+            ".pushsection patchlet_sites, \"ao\", @progbits, .Lpatchlet_site_\\number",
+            ".balign 4",
+            ".long .Lpatchlet_site_\\number - .",
+            ".long {patchlet_slots}+{patchlet_offset} - .",
+            ".short {patchlet_index}",
+            ::core::concat!(".byte {patchlet_capacity}, ", $kind),
+            ".popsection",
+            ".endm",
+            ".altmacro",
+            "patchlet_site %.Lpatchlet_count",
+            ".noaltmacro",
+            ".purgem patchlet_site",
+            patchlet_slots = sym $slots,
+            patchlet_index = const $index,
+            patchlet_offset = const $index * ::core::mem::size_of::<usize>(),
+            patchlet_capacity = const {
+                const CAPACITY: usize = $capacity;
+                assert!(CAPACITY >= 6 && CAPACITY <= 32, "a patch site has 6 to 32 bytes");
+                CAPACITY
+            },
+            $($operand)*
+            options(att_syntax),
+        )
+    };
+}

@@ -1,0 +1,626 @@
+//! Text: the only writes to it. The platform a kernel describes, planning,
+//! applying at boot, revert, and read-back.
+//!
+//! Unsafe code here reads sites and writes through the platform's alias. What
+//! makes that sound is the contract of [`Platform`] and one check before each
+//! access: the whole site lies in the text range that the platform named.
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use crate::choose::Replacement;
+use crate::error::Error;
+use crate::insn::{InsnBuffer, Nops, Width};
+use crate::ops::{Op, Table};
+use crate::site::{Kind, Record, Sites};
+
+/// What the patcher needs of a kernel. [`SecondMapping`], [`WriteProtectOff`] and
+/// [`Writable`] are ready-made.
+///
+/// # Safety
+/// The implementation answers for this, for as long as it is in a
+/// [`Patcher`]:
+/// - every address in [`text`](Self::text) is readable;
+/// - between [`unlock`](Self::unlock) and [`lock`](Self::lock), the bytes from
+///   [`alias`](Self::alias)`(address)` on are the same memory as those from
+///   `address` on and may be written, for as many as the site there has;
+/// - after [`serialize`](Self::serialize) this CPU executes what was written;
+/// - none of its functions uses a patch site.
+pub unsafe trait Platform {
+    /// Where sites may be: first address of text and the address behind it.
+    fn text(&self) -> Range<usize>;
+
+    /// Where the bytes at an address of text can be written.
+    fn alias(&self, address: usize) -> *mut u8;
+
+    /// Makes the aliases writable. Called once before the first write.
+    fn unlock(&mut self) {}
+
+    /// Undoes [`unlock`](Self::unlock). Called once after the last write.
+    fn lock(&mut self) {}
+
+    /// Executes a serializing instruction on this CPU (Intel SDM vol. 3A, "Handling
+    /// Self- and Cross-Modifying Code"). Called once after [`lock`](Self::lock).
+    fn serialize(&self) {
+        serialize();
+    }
+
+    /// The NOPs this CPU has.
+    fn nops(&self) -> Nops {
+        Nops::Long
+    }
+}
+
+/// Executes CPUID, which serializes in every mode and privilege level (Intel SDM
+/// vol. 3A, "Serializing Instructions"); under a hypervisor it costs an exit.
+pub fn serialize() {
+    #[cfg(target_arch = "x86")]
+    use core::arch::x86::__cpuid;
+    #[cfg(target_arch = "x86_64")]
+    use core::arch::x86_64::__cpuid;
+    core::hint::black_box(__cpuid(0));
+}
+
+/// Text that is mapped a second time, writable and not executable: a direct map
+/// of physical memory, or a shared mapping in a user process.
+#[derive(Clone, Debug)]
+pub struct SecondMapping {
+    text: Range<usize>,
+    offset: usize,
+}
+
+impl SecondMapping {
+    /// Text at `text`, whose second mapping is `offset` bytes higher (wrapping,
+    /// so it can be lower as well).
+    ///
+    /// # Safety
+    /// - all of `text` is readable;
+    /// - for every address in it, `address + offset` is the same memory,
+    ///   writable.
+    #[must_use]
+    pub const unsafe fn new(text: Range<usize>, offset: usize) -> Self {
+        Self { text, offset }
+    }
+}
+
+// SAFETY: by the contract of `new`; nothing here uses a site.
+unsafe impl Platform for SecondMapping {
+    fn text(&self) -> Range<usize> {
+        self.text.clone()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(address.wrapping_add(self.offset))
+    }
+}
+
+/// Text that is still writable at its own address, early at boot.
+#[derive(Clone, Debug)]
+pub struct Writable {
+    text: Range<usize>,
+}
+
+impl Writable {
+    /// Text at `text`.
+    ///
+    /// # Safety
+    /// - all of `text` is readable and writable.
+    #[must_use]
+    pub const unsafe fn new(text: Range<usize>) -> Self {
+        Self { text }
+    }
+}
+
+// SAFETY: by the contract of `new`; nothing here uses a site.
+unsafe impl Platform for Writable {
+    fn text(&self) -> Range<usize> {
+        self.text.clone()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(address)
+    }
+}
+
+/// Text that is read-only at its own address: CR0.WP is off for the moment, on
+/// this one CPU, in which supervisor writes ignore read-only mappings (Intel SDM
+/// vol. 3A, "Access Rights").
+#[derive(Clone, Debug)]
+pub struct WriteProtectOff {
+    text: Range<usize>,
+    cr0: usize,
+}
+
+/// CR0 bit 16, write protect.
+const CR0_WP: usize = 1 << 16;
+
+impl WriteProtectOff {
+    /// Text at `text`.
+    ///
+    /// # Safety
+    /// - all of `text` is mapped and readable;
+    /// - the code runs in ring 0;
+    /// - CR4.CET is clear: with it, CR0.WP cannot be cleared (#GP).
+    #[must_use]
+    pub const unsafe fn new(text: Range<usize>) -> Self {
+        Self { text, cr0: 0 }
+    }
+}
+
+// SAFETY: by the contract of `new`, WP being clear between `unlock` and `lock`;
+// nothing here uses a site.
+unsafe impl Platform for WriteProtectOff {
+    fn text(&self) -> Range<usize> {
+        self.text.clone()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(address)
+    }
+
+    fn unlock(&mut self) {
+        // SAFETY: ring 0, by the contract of `new`. `lock` restores the value.
+        unsafe {
+            core::arch::asm!("mov {}, cr0", out(reg) self.cr0, options(nostack, preserves_flags));
+            core::arch::asm!("mov cr0, {}", in(reg) self.cr0 & !CR0_WP, options(nostack, preserves_flags));
+        }
+    }
+
+    fn lock(&mut self) {
+        // SAFETY: ring 0, and the value that was there before `unlock`.
+        unsafe {
+            core::arch::asm!("mov cr0, {}", in(reg) self.cr0, options(nostack, preserves_flags));
+        }
+    }
+}
+
+/// The proof that one CPU runs, with interrupts off. It cannot leave the closure
+/// in which that holds, so what is written under it is serialized before
+/// interrupts come back.
+#[derive(Debug)]
+pub struct OneCpu<'a> {
+    /// Neither `Send` nor `Sync`, and no longer than the closure.
+    _here: PhantomData<*mut &'a ()>,
+}
+
+impl OneCpu<'_> {
+    /// Switches interrupts off, calls `f`, and switches them on again if they
+    /// were on.
+    ///
+    /// # Safety
+    /// - the code runs in ring 0, on hardware or under a hypervisor that lets
+    ///   `cli` through;
+    /// - no other CPU executes code that has sites (at boot: none is started);
+    /// - no NMI or machine-check handler that can come meanwhile uses a site.
+    pub unsafe fn with_interrupts_off<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
+        let flags: usize;
+        // SAFETY: reads the flags and clears IF, in ring 0 by the contract. Plain
+        // instructions: an op here would be code that is being patched.
+        unsafe {
+            core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags);
+        }
+        let result = f(&OneCpu { _here: PhantomData });
+        const IF: usize = 1 << 9;
+        if flags & IF != 0 {
+            // SAFETY: interrupts were on when this was called.
+            unsafe { core::arch::asm!("sti") };
+        }
+        result
+    }
+
+    /// Calls `f`, taking the caller's word for it. For user processes with one
+    /// thread, and for guests in which `cli` is not what keeps interrupts off.
+    ///
+    /// # Safety
+    /// During `f`
+    /// - no other CPU or thread executes code that has sites;
+    /// - no interrupt or signal handler that can come uses a site.
+    pub unsafe fn assume<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
+        f(&OneCpu { _here: PhantomData })
+    }
+}
+
+/// What patching is to make of the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Each site gets the replacement for what its slot holds.
+    Patched,
+    /// Each site gets its indirect call or jump back.
+    Indirect,
+}
+
+/// What happens, or would happen, to one site.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Address of its first byte.
+    pub address: usize,
+    /// Its op.
+    pub op: &'static Op,
+    /// Call or jump.
+    pub kind: Kind,
+    /// What it gets; `None` is the indirect call or jump.
+    pub replacement: Option<Replacement<'static>>,
+    /// Its bytes before.
+    pub old: InsnBuffer,
+    /// Its bytes after.
+    pub new: InsnBuffer,
+}
+
+/// Counts of sites, by what they have in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// All of them.
+    pub sites: usize,
+    /// Those whose bytes change.
+    pub changed: usize,
+    /// Those with their op's patchlet.
+    pub patchlets: usize,
+    /// Those with a direct call.
+    pub calls: usize,
+    /// Those with a direct jump.
+    pub jumps: usize,
+    /// Those with NOPs.
+    pub nops: usize,
+    /// Those with the identity patchlet.
+    pub identities: usize,
+    /// Those with the trap.
+    pub traps: usize,
+    /// Those that still have, or have again, an indirect call or jump. After
+    /// applying this is 0: where branches must not be indirect, one that is left
+    /// is a hole (CVE-2018-15594).
+    pub indirect: usize,
+}
+
+impl Report {
+    fn add(&mut self, outcome: &Outcome) {
+        self.sites += 1;
+        self.changed += usize::from(outcome.old != outcome.new);
+        *match outcome.replacement {
+            Some(Replacement::Patchlet(_)) => &mut self.patchlets,
+            Some(Replacement::Call(_)) => &mut self.calls,
+            Some(Replacement::Jump(_)) => &mut self.jumps,
+            Some(Replacement::Nops) => &mut self.nops,
+            Some(Replacement::Identity(_)) => &mut self.identities,
+            Some(Replacement::Trap(_)) => &mut self.traps,
+            None => &mut self.indirect,
+        } += 1;
+    }
+}
+
+/// One site, after its record was checked.
+struct Place<'a> {
+    address: usize,
+    slot: usize,
+    table: &'a Table,
+    /// Index of the op in the table.
+    index: usize,
+    op: &'static Op,
+    kind: Kind,
+    capacity: u8,
+}
+
+/// The patcher: a table of sites, the ops tables they go through, and the
+/// platform.
+///
+/// ```no_run
+/// use patchlet::{OneCpu, Patcher, SecondMapping, Sites, pv};
+/// # let (text, offset) = (0..1, 0);
+///
+/// // SAFETY: the kernel's text and its place in the direct map.
+/// let platform = unsafe { SecondMapping::new(text, offset) };
+/// let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE], platform);
+/// // SAFETY: boot: one CPU, in ring 0, and the NMI handler has no site.
+/// let report = unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) }?;
+/// assert_eq!(report.indirect, 0);
+/// # Ok::<(), patchlet::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Patcher<'a, P, const TABLES: usize> {
+    sites: Sites<'a>,
+    tables: [&'a Table; TABLES],
+    platform: P,
+}
+
+impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
+    /// Of all sites, the tables of all their ops, and the kernel's text.
+    pub const fn new(sites: Sites<'a>, tables: [&'a Table; TABLES], platform: P) -> Self {
+        Self { sites, tables, platform }
+    }
+
+    /// Checks everything and writes nothing: what [`apply`](Self::apply) or
+    /// [`revert`](Self::revert) would do now.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`] but [`Error::ReadBack`].
+    pub fn plan(&self, goal: Goal) -> Result<Plan<'_, 'a, P, TABLES>, Error> {
+        self.validate(goal)?;
+        Ok(Plan { patcher: self, goal })
+    }
+
+    /// Patches every site for what its slot holds now. Everything is checked
+    /// before the first byte is written. Applying again changes nothing, unless
+    /// slots were set meanwhile.
+    ///
+    /// # Errors
+    /// Every variant of [`Error`]. Text is then as it was before; see
+    /// [`Error::ReadBack`] for the one exception.
+    pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
+        self.write(Goal::Patched, cpu)
+    }
+
+    /// Gives every site its indirect call or jump back.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn revert(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
+        self.write(Goal::Indirect, cpu)
+    }
+
+    /// First pass: every record, every site, every replacement; no write.
+    fn validate(&self, goal: Goal) -> Result<(), Error> {
+        if !self.sites.size().is_multiple_of(Record::SIZE) {
+            return Err(Error::TruncatedTable { bytes: self.sites.size(), record: Record::SIZE });
+        }
+        let mut highest_end = 0;
+        for (index, record) in self.sites.records().iter().enumerate() {
+            let place = self.place(index, record)?;
+            // Linkers sort the records by their sites, so this is the rule; and
+            // where one does not, only those out of order cost more.
+            if place.address < highest_end {
+                self.no_overlap(index, &place)?;
+            }
+            highest_end = highest_end.max(place.address + usize::from(place.capacity));
+            let outcome = self.outcome(&place, goal)?;
+            let alias = self.platform.alias(place.address);
+            if alias.addr() != place.address && self.read(alias, place.capacity) != outcome.old {
+                return Err(Error::Alias {
+                    site: place.address,
+                    alias: alias.addr(),
+                    op: place.op.name(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Second pass: write and read back, then serialize, once.
+    fn write(&mut self, goal: Goal, _: &OneCpu<'_>) -> Result<Report, Error> {
+        self.validate(goal)?;
+        self.platform.unlock();
+        let result = self.write_all(goal);
+        self.platform.lock();
+        self.platform.serialize();
+        if result.is_ok() {
+            for table in self.tables {
+                table.note(goal == Goal::Patched);
+            }
+        }
+        result
+    }
+
+    fn write_all(&self, goal: Goal) -> Result<Report, Error> {
+        let mut report = Report::default();
+        for (index, record) in self.sites.records().iter().enumerate() {
+            let place = self.place(index, record)?;
+            let outcome = self.outcome(&place, goal)?;
+            report.add(&outcome);
+            if outcome.old == outcome.new {
+                continue;
+            }
+            if let Err(error) = self.write_one(&place, &outcome.new) {
+                // The platform broke its contract. Put back what can be.
+                let _ = self.write_one(&place, &outcome.old);
+                self.put_back(index);
+                return Err(error);
+            }
+        }
+        Ok(report)
+    }
+
+    /// Undoes the first `count` sites of a failed pass.
+    fn put_back(&self, count: usize) {
+        for (index, record) in self.sites.records().iter().take(count).enumerate() {
+            let Ok(place) = self.place(index, record) else { continue };
+            let before = match place.table.applied(place.index) {
+                Some(target) => self.composed(&place, target),
+                None => self.indirect(&place),
+            };
+            if let Ok(before) = before {
+                let _ = self.write_one(&place, &before);
+            }
+        }
+    }
+
+    fn write_one(&self, place: &Place<'_>, bytes: &InsnBuffer) -> Result<(), Error> {
+        let alias = self.platform.alias(place.address);
+        for (at, &byte) in bytes.bytes().iter().enumerate() {
+            // SAFETY: the site is inside text (`place`), `bytes` is as long as the
+            // site, and the platform answers for the alias.
+            unsafe { alias.add(at).write_volatile(byte) };
+        }
+        let found = self.read_site(place);
+        if found == *bytes {
+            return Ok(());
+        }
+        Err(Error::ReadBack { site: place.address, op: place.op.name(), wrote: *bytes, found })
+    }
+
+    /// What the record says, checked against the tables and the text range.
+    fn place(&self, index: usize, record: &Record) -> Result<Place<'a>, Error> {
+        let capacity = record.capacity();
+        if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
+            return Err(Error::BadRecord { index, field: "capacity", value: capacity });
+        }
+        let kind =
+            record.kind().map_err(|value| Error::BadRecord { index, field: "kind", value })?;
+        let address = record.site();
+        let text = self.platform.text();
+        let inside = address >= text.start
+            && address.checked_add(usize::from(capacity)).is_some_and(|end| end <= text.end);
+        if !inside {
+            return Err(Error::OutsideText {
+                index,
+                site: address,
+                start: text.start,
+                end: text.end,
+            });
+        }
+        let slot = record.slot();
+        self.tables
+            .iter()
+            .find_map(|table| Some((*table, table.index_of_slot(slot)?)))
+            .filter(|&(_, op)| op == usize::from(record.op()))
+            .and_then(|(table, op)| {
+                let index = op;
+                let op = table.ops().get(index)?;
+                Some(Place { address, slot, table, index, op, kind, capacity })
+            })
+            .ok_or(Error::UnknownOp { index, site: address, slot, op: record.op() })
+    }
+
+    /// A record out of order: compares it with every earlier one.
+    fn no_overlap(&self, index: usize, place: &Place<'_>) -> Result<(), Error> {
+        let end = place.address + usize::from(place.capacity);
+        for earlier in self.sites.records().iter().take(index) {
+            let other = earlier.site();
+            if place.address < other + usize::from(earlier.capacity()) && other < end {
+                return Err(Error::Overlap {
+                    index,
+                    site: place.address,
+                    op: place.op.name(),
+                    other,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the site, checks what it holds, and composes what it gets.
+    fn outcome(&self, place: &Place<'_>, goal: Goal) -> Result<Outcome, Error> {
+        let old = self.read_site(place);
+        let indirect = self.indirect(place)?;
+        let (replacement, new) = match goal {
+            Goal::Indirect => (None, indirect),
+            Goal::Patched => {
+                let target = place.table.get(place.index).map_or(0, |target| target.address());
+                let replacement = place.op.choice().replacement(target as u64, place.kind);
+                (Some(replacement), self.composed(place, target)?)
+            }
+        };
+        // Known forms only: what the assembler put there, what is to be there
+        // anyway, what was patched in last, and what the same crate puts in
+        // ahead of boot (native). Anything else is somebody else's.
+        let known = old == indirect
+            || old == new
+            || place
+                .table
+                .applied(place.index)
+                .is_some_and(|target| self.composed(place, target) == Ok(old))
+            || self.composed(place, place.op.native().address()) == Ok(old);
+        if !known {
+            return Err(Error::OldBytes {
+                site: place.address,
+                op: place.op.name(),
+                expected: indirect,
+                found: old,
+            });
+        }
+        Ok(Outcome {
+            address: place.address,
+            op: place.op,
+            kind: place.kind,
+            replacement,
+            old,
+            new,
+        })
+    }
+
+    /// The site with the replacement for a slot that holds `target`.
+    fn composed(&self, place: &Place<'_>, target: usize) -> Result<InsnBuffer, Error> {
+        let replacement = place.op.choice().replacement(target as u64, place.kind);
+        InsnBuffer::compose(
+            Width::NATIVE,
+            self.platform.nops(),
+            place.address as u64,
+            place.capacity,
+            &replacement,
+        )
+        .map_err(|why| Error::Compose { site: place.address, op: place.op.name(), why })
+    }
+
+    /// The site as the assembler left it.
+    fn indirect(&self, place: &Place<'_>) -> Result<InsnBuffer, Error> {
+        InsnBuffer::indirect(
+            Width::NATIVE,
+            place.kind,
+            place.address as u64,
+            place.capacity,
+            place.slot as u64,
+        )
+        .map_err(|why| Error::Compose { site: place.address, op: place.op.name(), why })
+    }
+
+    fn read_site(&self, place: &Place<'_>) -> InsnBuffer {
+        self.read(core::ptr::with_exposed_provenance(place.address), place.capacity)
+    }
+
+    /// Reads a site, at its own address or at its alias.
+    fn read(&self, from: *const u8, capacity: u8) -> InsnBuffer {
+        let mut bytes = [0; InsnBuffer::MAX];
+        let mut len = 0;
+        for (at, byte) in bytes.iter_mut().enumerate().take(usize::from(capacity)) {
+            // SAFETY: the callers pass the address or the alias of a site that
+            // `place` found inside text, and its capacity; the platform answers
+            // for both being readable. Volatile: the compiler knows nothing of
+            // who writes here.
+            *byte = unsafe { from.add(at).read_volatile() };
+            len = at + 1;
+        }
+        // At most MAX bytes, so there is always a buffer.
+        bytes.get(..len).and_then(InsnBuffer::copy_of).unwrap_or_else(InsnBuffer::nothing)
+    }
+}
+
+/// A checked plan: everything would work, nothing is written.
+#[derive(Debug)]
+pub struct Plan<'p, 'a, P, const TABLES: usize> {
+    patcher: &'p Patcher<'a, P, TABLES>,
+    goal: Goal,
+}
+
+impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
+    /// What happens to each site, in the order of the table.
+    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
+        // Every one of these was checked; one that fails now was changed by
+        // somebody since, and `apply` will say so.
+        self.patcher.sites.records().iter().enumerate().filter_map(|(index, record)| {
+            let place = self.patcher.place(index, record).ok()?;
+            self.patcher.outcome(&place, self.goal).ok()
+        })
+    }
+
+    /// The counts over all sites.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report_where(|_| true)
+    }
+
+    /// The counts of each op, in the order of the tables. Reads all sites once
+    /// for each op.
+    pub fn by_op(&self) -> impl Iterator<Item = (&'static Op, Report)> {
+        self.patcher
+            .tables
+            .iter()
+            .flat_map(|table| table.ops())
+            .map(|op| (op, self.report_where(|outcome| core::ptr::eq(outcome.op, op))))
+    }
+
+    fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
+        let mut report = Report::default();
+        for outcome in self.outcomes().filter(wanted) {
+            report.add(&outcome);
+        }
+        report
+    }
+}
