@@ -16,7 +16,9 @@
  *	patchlet_irq_disable_start, patchlet_irq_disable_end
  *		hidden labels around the bytes in .rodata.patchlets, and
  *	patchlet_native_irq_disable
- *		the native function: the same instructions and a `ret`.
+ *		the native function: the same instructions and a `ret`, and
+ *	a record in the section patchlet_index
+ *		with the name, for binaries whose symbols are stripped.
  *
  * END_PATCHLET_JUMP(name) ends a patchlet that leaves by itself (`iret`): its
  * native function has no `ret`.
@@ -33,7 +35,9 @@
 #if !defined(__ASSEMBLER__)
 #error "patchlet.h is for assembly (.S) files"
 #endif
-#if !defined(__ELF__) || !(defined(__i386__) || (defined(__x86_64__) && !defined(__ILP32__)))
+/* Not by __ELF__: clang does not define it for x86_64-unknown-none. */
+#if defined(_WIN32) || defined(__CYGWIN__) || defined(__APPLE__) || \
+	!(defined(__i386__) || (defined(__x86_64__) && !defined(__ILP32__)))
 #error "patchlet.h: only 32-bit and 64-bit x86 ELF targets are supported"
 #endif
 
@@ -67,6 +71,21 @@ patchlet_native_\name:
 	patchlet_body_\name
 	\return
 	.size	patchlet_native_\name, . - patchlet_native_\name
+	.popsection
+
+	/* The index: what tells a patchlet's name, length and native function
+	 * when the symbols are stripped. The native function is the second copy
+	 * that the bytes are checked against. A C identifier, so that the
+	 * section keeps its name through links without a script. */
+	.pushsection patchlet_index, "aR", @progbits
+	.balign	4
+	.long	patchlet_\name\()_start - .
+	.long	patchlet_native_\name - .
+	.short	patchlet_\name\()_end - patchlet_\name\()_start
+	.short	5102f - 5101f
+5101:	.ascii	"\name"
+5102:
+	.balign	4
 	.popsection
 	.endif
 	.purgem	patchlet_body_\name

@@ -203,7 +203,7 @@ impl Assembly {
             }
         }
         println!("cargo::rerun-if-changed={}", self.source.display());
-        let inputs = self.assemble(&object)?;
+        let inputs = self.assemble(&object, &target)?;
         for input in inputs {
             println!("cargo::rerun-if-changed={}", input.display());
         }
@@ -221,7 +221,7 @@ impl Assembly {
     }
 
     /// Runs the compiler; returns every file it read.
-    fn assemble(&self, object: &Path) -> Result<Vec<PathBuf>, Error> {
+    fn assemble(&self, object: &Path, target: &Target) -> Result<Vec<PathBuf>, Error> {
         if !self.source.exists() {
             return Err(Error::Io { path: self.source.clone(), reason: "no such file".into() });
         }
@@ -234,8 +234,15 @@ impl Assembly {
             .map_err(|error| Error::Compiler { reason: one_line(&error.to_string()) })?;
         let dependencies = object.with_extension("d");
         let mut command: Command = tool.to_command();
-        if let Some(width) = width_flag(&Target::from_cargo()?) {
-            command.arg(width);
+        // `cc` leaves the target to the default flags, which are off. A gcc is
+        // for one architecture; a clang is for all, and must be told which.
+        let (flag, triple) = match target.width {
+            Width::Bits32 => ("-m32", "--target=i686-unknown-none-elf"),
+            Width::Bits64 => ("-m64", "--target=x86_64-unknown-none-elf"),
+        };
+        command.arg(flag);
+        if tool.is_like_clang() {
+            command.arg(triple);
         }
         command
             .arg("-c")
@@ -258,14 +265,6 @@ impl Assembly {
         let text = fs::read_to_string(&dependencies).map_err(|error| io(&dependencies, &error))?;
         Ok(parse_dependencies(&text))
     }
-}
-
-/// `cc` leaves the choice of width to the default flags, which are off here.
-fn width_flag(target: &Target) -> Option<&'static str> {
-    Some(match target.width {
-        Width::Bits32 => "-m32",
-        Width::Bits64 => "-m64",
-    })
 }
 
 fn io(path: &Path, error: &std::io::Error) -> Error {

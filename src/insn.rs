@@ -74,6 +74,7 @@ const BUILD_TIME_NOP: u8 = 0x90;
 /// The bytes of one site: 1 to 32, all of its capacity.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InsnBuffer {
+    /// Zero behind `len`, so that equal buffers are equal field by field.
     bytes: [u8; Self::MAX],
     len: u8,
 }
@@ -201,9 +202,11 @@ impl InsnBuffer {
             Kind::Jump => 0x25,
         };
         let [a, b, c, d] = operand.to_le_bytes();
-        let mut buffer = Self { bytes: [BUILD_TIME_NOP; Self::MAX], len: 0 };
+        let mut buffer = Self::nothing();
         buffer.push(&[0xff, modrm, a, b, c, d]);
-        buffer.len = capacity;
+        while buffer.len < capacity {
+            buffer.push(&[BUILD_TIME_NOP]);
+        }
         Ok(buffer)
     }
 }

@@ -362,31 +362,39 @@ macro_rules! ops {
                 )*)*
             }
 
-            const COUNT: usize = [$($($(#[cfg($($cfg)*)])? Id::$name,)*)*].len();
+            /// Apart from the functions below, whose names could otherwise hide
+            /// the native functions that the table is made of.
+            mod table {
+                #[allow(unused_imports)]
+                use super::super::*;
 
-            /// The slots. Unpatched sites, in `.S` files too, call through them.
-            #[doc(hidden)]
-            #[allow(unsafe_code)]
-            #[unsafe(export_name = $symbol)]
-            pub static SLOTS: [$crate::ops::Slot; COUNT] = [
-                $($($(#[cfg($($cfg)*)])? $crate::ops::Slot::new($crate::__op_native!($how $what)),)*)*
-            ];
+                const COUNT: usize = [$($($(#[cfg($($cfg)*)])? super::Id::$name,)*)*].len();
 
-            /// The table, for the patcher.
-            pub static TABLE: $crate::ops::Table = {
-                static OPS: [$crate::ops::Op; COUNT] = [
-                    $($($(#[cfg($($cfg)*)])? $crate::ops::Op::new(
-                        ::core::stringify!($group),
-                        ::core::stringify!($name),
-                        $crate::__op_abi!($($word)+),
-                        $crate::__op_native!($how $what),
-                        $crate::__op_patchlet!($how $what),
-                    ),)*)*
+                /// The slots. Unpatched sites, in `.S` files too, call through them.
+                #[doc(hidden)]
+                #[allow(unsafe_code)]
+                #[unsafe(export_name = $symbol)]
+                pub static SLOTS: [$crate::ops::Slot; COUNT] = [
+                    $($($(#[cfg($($cfg)*)])? $crate::ops::Slot::new($crate::__op_native!($how $what)),)*)*
                 ];
-                static APPLIED: [$crate::ops::Applied; COUNT] =
-                    [const { $crate::ops::Applied::never() }; COUNT];
-                $crate::ops::Table::new(&OPS, &SLOTS, &APPLIED)
-            };
+
+                /// The table, for the patcher.
+                pub static TABLE: $crate::ops::Table = {
+                    static OPS: [$crate::ops::Op; COUNT] = [
+                        $($($(#[cfg($($cfg)*)])? $crate::ops::Op::new(
+                            ::core::stringify!($group),
+                            ::core::stringify!($name),
+                            $crate::__op_abi!($($word)+),
+                            $crate::__op_native!($how $what),
+                            $crate::__op_patchlet!($how $what),
+                        ),)*)*
+                    ];
+                    static APPLIED: [$crate::ops::Applied; COUNT] =
+                        [const { $crate::ops::Applied::never() }; COUNT];
+                    $crate::ops::Table::new(&OPS, &SLOTS, &APPLIED)
+                };
+            }
+            pub use table::{SLOTS, TABLE};
 
             /// Puts functions into slots, all in one call: the hypervisor layer.
             /// Sites follow when the patcher is run.

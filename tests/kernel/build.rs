@@ -6,19 +6,20 @@ fn main() {
     // Decided by the target, never by the host.
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
     let sources: &[&str] = match arch.as_str() {
-        "x86_64" => &["asm/boot_64.S", "asm/traps_64.S", "asm/user.S"],
-        "x86" => &["asm/boot_32.S", "asm/traps_32.S", "asm/mem_32.S", "asm/user.S"],
+        "x86_64" => &["asm/boot_64.S", "asm/traps_64.S", "asm/user.S", "asm/probe.S"],
+        "x86" => &["asm/boot_32.S", "asm/traps_32.S", "asm/mem_32.S", "asm/user.S", "asm/probe.S"],
         other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
     };
 
     // `cc` prints no rerun line for its files.
-    for input in sources.iter().chain(&["build.rs", "kernel.ld"]) {
+    for input in sources.iter().chain(&["asm/trap_stubs.h", "build.rs", "kernel.ld"]) {
         println!("cargo:rerun-if-changed={input}");
     }
 
     cc::Build::new()
         .files(sources)
-        // Rust names nothing in the boot code, so the linker would take no member of the archive that holds it.
+        // Rust names nothing in the boot code, so the linker would take no member of the archive
+        // that holds it.
         .link_lib_modifier("+whole-archive")
         .compile("patchlet_test_kernel_asm");
 
@@ -28,5 +29,9 @@ fn main() {
     println!("cargo:rustc-link-arg-bins=--script={}", script.display());
 
     let variable = |name| env::var(name).expect("cargo sets it");
-    println!("cargo:rustc-env=KERNEL_PROFILE={}, opt-level {}", variable("PROFILE"), variable("OPT_LEVEL"));
+    println!(
+        "cargo:rustc-env=KERNEL_PROFILE={}, opt-level {}",
+        variable("PROFILE"),
+        variable("OPT_LEVEL")
+    );
 }

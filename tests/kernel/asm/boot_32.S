@@ -38,7 +38,7 @@ pvh_entry:
         movl    %eax, %cr4
 
         xorl    %ebp, %ebp              /* the outermost frame */
-        call    kernel_main             /* fn() -> !; ESP is a multiple of 16 before the call, as the ABI wants */
+        call    kernel_main             /* fn() -> !; before it, ESP is a multiple of 16 (ABI) */
         ud2
         .size   pvh_entry, . - pvh_entry
 

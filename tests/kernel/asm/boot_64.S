@@ -1,8 +1,8 @@
 /*
  * From the PVH entry to Rust in 64-bit mode.
  *
- * The mapping made here is the least that 64-bit mode needs: the first GiB, identity, everything allowed.
- * paging::activate() replaces it with the real one.
+ * The mapping made here is the least that 64-bit mode needs: the first GiB, identity, everything
+ * allowed. paging::activate() replaces it with the real one.
  */
 
 #define XEN_ELFNOTE_PHYS32_ENTRY 18     /* Xen, public/elfnote.h */
@@ -63,7 +63,7 @@ pvh_entry:
         movl    %eax, %ds
         movl    %eax, %es
         xorl    %ebp, %ebp              /* the outermost frame */
-        call    kernel_main             /* fn() -> !; RSP is a multiple of 16 before the call, as the ABI wants */
+        call    kernel_main             /* fn() -> !; before it, RSP is a multiple of 16 (ABI) */
         ud2
         .size   pvh_entry, . - pvh_entry
 

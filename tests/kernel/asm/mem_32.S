@@ -1,8 +1,9 @@
 /*
  * What compilers call without being asked. The 32-bit target expects libc to have it.
  *
- * In assembly, because a Rust loop that copies bytes is recognized as memcpy and becomes a call to itself.
- * C ABI: arguments on the stack, result in EAX; EAX, ECX, EDX may change; the direction flag is clear.
+ * In assembly, because a Rust loop that copies bytes is recognized as memcpy and becomes a call to
+ * itself. C ABI: arguments on the stack, result in EAX; EAX, ECX, EDX may change; the direction
+ * flag is clear.
  */
 
         .macro FUNCTION name
@@ -40,7 +41,7 @@ FUNCTION memmove
         movl    %edi, %eax
         movl    %edi, %edx
         subl    %esi, %edx
-        cmpl    %ecx, %edx              /* to - from, unsigned: below count only if `to` lies inside the source */
+        cmpl    %ecx, %edx              /* to - from < count, unsigned: `to` lies in the source */
         jb      1f
         rep movsb
         jmp     2f
@@ -74,7 +75,7 @@ FUNCTION memcmp
         movl    12(%esp), %esi
         movl    16(%esp), %edi
         movl    20(%esp), %ecx
-        xorl    %eax, %eax              /* sets ZF: with a count of 0 the next instruction leaves it alone */
+        xorl    %eax, %eax              /* sets ZF, which a count of 0 leaves as it is */
         repe cmpsb
         je      1f
         movzbl  -1(%esi), %eax

@@ -1,11 +1,8 @@
 /* Trap entry and exit, and the one place to continue at after an expected trap. 32-bit. */
 
-#define TRAP_STUB_SIZE  16              /* traps::STUB_SIZE */
-#define KERNEL_DATA     0x10            /* segments::KERNEL_DATA */
+#include "trap_stubs.h"
 
-/* Vectors for which the CPU pushes an error code: SDM vol. 3A section 6.3.1, table 6-1. #VC is AMD's (APM vol. 2). */
-#define ERROR_CODES     ((1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17) | (1 << 21) \
-                         | (1 << 29) | (1 << 30))
+#define KERNEL_DATA     0x10            /* segments::KERNEL_DATA */
 
 /* Offsets in traps::TrapFrame. */
 #define FRAME_IP        48
@@ -13,32 +10,14 @@
 #define FRAME_FLAGS     56
 #define FRAME_SP        60
 
-/* One stub per vector, all of one size, so that vector * size finds it. */
-        .section .text.traps, "ax", @progbits
-        .balign TRAP_STUB_SIZE
-        .globl  trap_stubs
-        .type   trap_stubs, @function
-trap_stubs:
-        .set    vector, 0
-        .rept   256
-        .balign TRAP_STUB_SIZE, 0xcc
-        .if     vector >= 32 || !((ERROR_CODES >> vector) & 1)
-        pushl   $0
-        .endif
-        pushl   $vector
-        jmp     trap_common
-        .set    vector, vector + 1
-        .endr
-        .balign TRAP_STUB_SIZE, 0xcc
-        .size   trap_stubs, . - trap_stubs
-
 /*
- * From ring 0 the CPU does not switch stacks and pushes neither SS nor ESP (SDM vol. 3A section 6.12.1). So that the
- * frame is the same in all cases, and a handler may push onto the interrupted stack, the frame is copied down:
+ * From ring 0 the CPU does not switch stacks and pushes neither SS nor ESP (SDM vol. 3A section
+ * 6.12.1). So that the frame is the same in all cases, and a handler may push onto the interrupted
+ * stack, the frame is copied down:
  *
  *      before                           after
  *      interrupted ESP ->               interrupted ESP ->
- *        EFLAGS                           20 bytes, free: 12 for the IRET at the end, 8 for what a handler pushes
+ *        EFLAGS                           20 bytes free: 12 for the last IRET, 8 for a handler
  *        CS                               SS
  *        EIP                              interrupted ESP
  *        error code                       EFLAGS
@@ -91,10 +70,9 @@ trap_common:
         movl    FRAME_IP(%esp), %eax
         movl    %eax, -12(%edx)
         subl    $12, FRAME_SP(%esp)
-        popl    %es
-        popl    %ds
+        addl    $8, %esp                /* DS, ES: KERNEL_DATA, though the trap was in ring 3 */
         popal
-        movl    FRAME_SP - 40(%esp), %esp       /* ten words were popped */
+        movl    FRAME_SP - 40(%esp), %esp       /* ten words are gone */
         iret
 
 2:      popl    %es
@@ -105,11 +83,11 @@ trap_common:
         .size   trap_common, . - trap_common
 
 /*
- * extern "C" fn trap_catch(resume_sp: *mut usize, run: extern "C" fn(*mut u8), argument: *mut u8) -> u32
- *                          4(%esp)                8(%esp)                      12(%esp)              EAX
+ * extern "C" fn trap_catch(resume_sp: *mut usize, run: extern "C" fn(*mut u8), argument: *mut u8)
+ *                          4(%esp)                8(%esp)                      12(%esp)
  *
- * Calls run(argument) and returns 0. A handler that continues at trap_resume, with ESP as stored in *resume_sp,
- * makes it return 1 instead.
+ * Calls run(argument). A handler that continues at trap_resume, with ESP as stored in *resume_sp,
+ * makes it return from wherever run has got to.
  */
         .globl  trap_catch
         .type   trap_catch, @function
@@ -123,16 +101,13 @@ trap_catch:
         pushl   %edi
         pushfl                          /* the sixth word, with the return address */
         movl    %esp, (%eax)
-        subl    $4, %esp                /* and the argument is the eighth: ESP is a multiple of 16 */
+        subl    $4, %esp                /* the argument is the eighth: ESP % 16 == 0 */
         pushl   %edx
         call    *%ecx
         addl    $8, %esp
-        xorl    %eax, %eax
-        jmp     1f
         .globl  trap_resume
 trap_resume:
-        movl    $1, %eax
-1:      popfl
+        popfl
         popl    %edi
         popl    %esi
         popl    %ebx

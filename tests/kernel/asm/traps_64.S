@@ -1,31 +1,11 @@
 /* Trap entry and exit, and the one place to continue at after an expected trap. 64-bit. */
 
-#define TRAP_STUB_SIZE  16              /* traps::STUB_SIZE */
+#include "trap_stubs.h"
 
-/* Vectors for which the CPU pushes an error code: SDM vol. 3A section 6.3.1, table 6-1. #VC is AMD's (APM vol. 2). */
-#define ERROR_CODES     ((1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17) | (1 << 21) \
-                         | (1 << 29) | (1 << 30))
-
-/* One stub per vector, all of one size, so that vector * size finds it. Every gate uses IST 1. */
-        .section .text.traps, "ax", @progbits
-        .balign TRAP_STUB_SIZE
-        .globl  trap_stubs
-        .type   trap_stubs, @function
-trap_stubs:
-        .set    vector, 0
-        .rept   256
-        .balign TRAP_STUB_SIZE, 0xcc
-        .if     vector >= 32 || !((ERROR_CODES >> vector) & 1)
-        pushq   $0
-        .endif
-        pushq   $vector
-        jmp     trap_common
-        .set    vector, vector + 1
-        .endr
-        .balign TRAP_STUB_SIZE, 0xcc
-        .size   trap_stubs, . - trap_stubs
-
-/* The order of pushes is traps::TrapFrame backwards. */
+/*
+ * The order of pushes is traps::TrapFrame backwards. Every gate uses IST 1, so the CPU has switched
+ * stacks. The target's code does not use SSE, so there is no such state to keep.
+ */
         .type   trap_common, @function
 trap_common:
         pushq   %rax
@@ -69,11 +49,11 @@ trap_common:
         .size   trap_common, . - trap_common
 
 /*
- * extern "C" fn trap_catch(resume_sp: *mut usize, run: extern "C" fn(*mut u8), argument: *mut u8) -> u32
- *                          RDI                    RSI                          RDX                   EAX
+ * extern "C" fn trap_catch(resume_sp: *mut usize, run: extern "C" fn(*mut u8), argument: *mut u8)
+ *                          RDI                    RSI                          RDX
  *
- * Calls run(argument) and returns 0. A handler that continues at trap_resume, with RSP as stored in *resume_sp,
- * makes it return 1 instead.
+ * Calls run(argument). A handler that continues at trap_resume, with RSP as stored in *resume_sp,
+ * makes it return from wherever run has got to.
  */
         .globl  trap_catch
         .type   trap_catch, @function
@@ -84,16 +64,13 @@ trap_catch:
         pushq   %r13
         pushq   %r14
         pushq   %r15
-        pushfq                          /* the eighth word, with the return address: RSP is a multiple of 16 */
+        pushfq                          /* the eighth word with the return address: RSP % 16 == 0 */
         movq    %rsp, (%rdi)
         movq    %rdx, %rdi
         call    *%rsi
-        xorl    %eax, %eax
-        jmp     1f
         .globl  trap_resume
 trap_resume:
-        movl    $1, %eax
-1:      popfq
+        popfq
         popq    %r15
         popq    %r14
         popq    %r13

@@ -1,4 +1,7 @@
-/* The code that runs in ring 3, in a page of its own. The same bytes mean the same in 32-bit and 64-bit code. */
+/*
+ * The code that runs in ring 3, in a page of its own. Its bytes mean the same in 32-bit and 64-bit
+ * code.
+ */
 
         .section .user_text, "ax", @progbits
         .globl  user_stub

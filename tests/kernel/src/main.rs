@@ -1,0 +1,73 @@
+//! A kernel that boots by PVH in QEMU, on 64-bit and 32-bit x86, and says on COM1 whether its tests
+//! passed.
+//!
+//! | file | what |
+//! |---|---|
+//! | `asm/boot_*.S` | from the PVH entry to [`kernel_main`] |
+//! | `kernel.ld`, `image` | where the regions of the image lie |
+//! | `segments` | GDT, TSS, which CPU this is |
+//! | `asm/trap*`, `traps` | IDT, trap entry, expected traps |
+//! | `paging` | W^X mapping, and the second mapping through which text is written |
+//! | `scratch` | a buffer to run code from that was not linked |
+//! | `asm/user.S`, `user` | ring 3 and back |
+//! | `arch_*` | what differs by width |
+//! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
+//! | `self_test` | proves that all of this holds |
+//!
+//! "SDM" is Intel's Software Developer's Manual; section numbers are those of the editions in which
+//! vol. 3A chapter 8 is "Multiple-Processor Management". Later ones have moved chapters, hence the
+//! titles.
+
+#![no_std]
+#![no_main]
+
+#[cfg_attr(target_arch = "x86_64", path = "arch_64.rs")]
+#[cfg_attr(target_arch = "x86", path = "arch_32.rs")]
+mod arch;
+mod cpu;
+mod image;
+mod paging;
+mod qemu;
+mod scratch;
+mod segments;
+mod self_test;
+mod serial;
+mod traps;
+mod user;
+
+use core::panic::PanicInfo;
+
+/// What `run.sh` wants to see last: a kernel that ends early must not look like one that passed.
+const SENTINEL: &str = "patchlet-test-kernel: finished";
+
+/// Called by `asm/boot_*.S` on the boot CPU, with interrupts off.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main() -> ! {
+    // SAFETY: one CPU runs, interrupts are off, and each is called once. Traps need the segments,
+    // and report what goes wrong with paging.
+    unsafe {
+        segments::build();
+        segments::load(0);
+        traps::build();
+        traps::load();
+        paging::build();
+        paging::activate();
+    }
+
+    println!("patchlet-test-kernel: {}-bit, {}", usize::BITS, env!("KERNEL_PROFILE"));
+    println!("  text {:#x?}, written at +{:#x}", image::text(), paging::DIRECT_MAP_OFFSET);
+
+    for (name, test) in self_test::ALL {
+        println!("test {name}");
+        test();
+    }
+
+    println!("{SENTINEL}");
+    qemu::exit(qemu::Outcome::Success)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    println!("{info}");
+    qemu::exit(qemu::Outcome::Failure)
+}

@@ -1,0 +1,141 @@
+//! The page tables. Nothing is both writable and executable at the same address:
+//!
+//! | address | what | rights |
+//! |---|---|---|
+//! | as linked | each region of the image | `kernel.ld` |
+//! | + [`DIRECT_MAP_OFFSET`] | the whole image again | read, write |
+//! | [`LOCAL_APIC`] | the CPU's local APIC | read, write, uncached |
+//!
+//! All in pages of 4 KiB; all else is unmapped. 4-level and PAE paging have the same entries and
+//! differ in the number of levels and in the root (SDM vol. 3A sections 4.4, "PAE Paging", and 4.5,
+//! "4-Level Paging").
+
+use core::ops::Range;
+
+use crate::{arch, cpu, image};
+
+pub use arch::DIRECT_MAP_OFFSET;
+
+/// SDM vol. 3A section 10.4.1, "The Local APIC Block Diagram".
+pub const LOCAL_APIC: usize = 0xfee0_0000;
+
+pub const PAGE_SIZE: usize = 4096;
+
+// SDM vol. 3A table 4-20, "Format of a Page-Table Entry that Maps a 4-KByte Page".
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const UNCACHED: u64 = 1 << 3 | 1 << 4; // PWT, PCD
+const NO_EXECUTE: u64 = 1 << 63;
+
+const READ_ONLY: u64 = PRESENT | NO_EXECUTE;
+const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
+const READ_EXECUTE: u64 = PRESENT;
+
+/// Entries above the last level allow everything, so that the last one decides (section 4.6,
+/// "Access Rights").
+const TABLE: u64 = PRESENT | WRITE | USER;
+
+const MSR_EFER: u32 = 0xc000_0080;
+const EFER_NXE: u64 = 1 << 11;
+const CR0_WP: usize = 1 << 16;
+const CR0_PG: usize = 1 << 31;
+const CR4_PAE: usize = 1 << 5;
+
+const ENTRIES: usize = 512;
+
+#[repr(C, align(4096))]
+struct Table([u64; ENTRIES]);
+
+/// The root first. Enough for the root and three places in the address space.
+const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1);
+
+/// Identity-mapped, so an address is physical too.
+static mut PAGE_TABLES: [Table; TABLES] = [const { Table([0; ENTRIES]) }; TABLES];
+
+/// The address at which the byte at `address`, somewhere in the image, can be written.
+pub fn alias(address: usize) -> *mut u8 {
+    address.wrapping_add(DIRECT_MAP_OFFSET) as *mut u8
+}
+
+/// Fills the page tables.
+///
+/// # Safety
+///
+/// Called once, by one CPU, before any CPU uses them.
+pub unsafe fn build() {
+    let tables = &raw mut PAGE_TABLES;
+    // SAFETY: no other reference to them is made, and no CPU uses them yet.
+    let mut mapper = Mapper { tables: unsafe { &mut *tables }, used: 1 };
+
+    mapper.map(image::text(), 0, READ_EXECUTE);
+    mapper.map(image::user_text(), 0, READ_EXECUTE | USER);
+    mapper.map(image::scratch(), 0, READ_EXECUTE);
+    mapper.map(image::rodata(), 0, READ_ONLY);
+    mapper.map(image::data(), 0, READ_WRITE);
+    mapper.map(image::whole(), DIRECT_MAP_OFFSET, READ_WRITE);
+    mapper.map(LOCAL_APIC..LOCAL_APIC + PAGE_SIZE, 0, READ_WRITE | UNCACHED);
+}
+
+/// Makes this CPU use the page tables and obey them, in ring 0 too.
+///
+/// # Safety
+///
+/// [`build`] was called. Code, stack and everything in use lie in the image.
+pub unsafe fn activate() {
+    // SAFETY: every CPU with PAE paging that QEMU models has EFER.
+    let efer = unsafe {
+        cpu::write_msr(MSR_EFER, cpu::read_msr(MSR_EFER) | EFER_NXE);
+        cpu::read_msr(MSR_EFER)
+    };
+    // Some CPU models drop the bit silently, and fault for ever on the first table entry with NX.
+    assert!(efer & EFER_NXE != 0, "this CPU has no NX");
+
+    // SAFETY: the tables map the image where it was linked. PAE comes before PG: SDM vol. 3A
+    // section 4.1.2, "Paging-Mode Enabling".
+    unsafe {
+        cpu::write_cr4(cpu::read_cr4() | CR4_PAE);
+        cpu::write_cr3((&raw const PAGE_TABLES).addr());
+        cpu::write_cr0(cpu::read_cr0() | CR0_PG | CR0_WP);
+    }
+}
+
+struct Mapper<'a> {
+    tables: &'a mut [Table; TABLES],
+    used: usize,
+}
+
+impl Mapper<'_> {
+    /// Maps each page of `physical` at its address + `offset`.
+    fn map(&mut self, physical: Range<usize>, offset: usize, rights: u64) {
+        for page in physical.step_by(PAGE_SIZE) {
+            self.map_page(page.wrapping_add(offset), page, rights);
+        }
+    }
+
+    fn map_page(&mut self, address: usize, physical: usize, rights: u64) {
+        let mut table = 0;
+        for level in (1..arch::PAGE_LEVELS).rev() {
+            let entry = self.tables[table].0[index(address, level)];
+            table = if entry & PRESENT == 0 {
+                let new = self.used;
+                self.used += 1;
+                let kind = if table == 0 { arch::ROOT_ENTRY } else { TABLE };
+                self.tables[table].0[index(address, level)] = self.physical(new) as u64 | kind;
+                new
+            } else {
+                (entry as usize & !(PAGE_SIZE - 1)).wrapping_sub(self.physical(0)) / PAGE_SIZE
+            };
+        }
+        self.tables[table].0[index(address, 0)] = physical as u64 | rights;
+    }
+
+    fn physical(&self, table: usize) -> usize {
+        (&raw const self.tables[table]).addr()
+    }
+}
+
+/// Which entry is for `address`; level 0 maps pages.
+fn index(address: usize, level: usize) -> usize {
+    (address >> (12 + 9 * level)) % ENTRIES
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * Patchlets and sites of this process, in the form of the built-in ones. */
+#include "patchlet.h"
+
+/* own.swap_bytes: reverse the bytes of a register.
+ * in: RDI (32-bit: EAX)   out: RAX (EAX)   clobbers: -   flags: unchanged
+ * privilege: any   CPU: 486 and later */
+PATCHLET(swap_bytes)
+#ifdef __x86_64__
+	movq	%rdi, %rax
+	bswapq	%rax
+#else
+	bswapl	%eax
+#endif
+END_PATCHLET(swap_bytes)
+
+/* own.relax: a hint to the CPU that this is a waiting loop.
+ * in: -   out: -   clobbers: -   flags: unchanged
+ * privilege: any   CPU: any */
+PATCHLET(relax)
+	pause
+END_PATCHLET(relax)
+
+/* Sites in assembly, as C functions: save_fl() and swap_bytes(x), and a jump. */
+	.globl	asm_save_fl
+	.type	asm_save_fl, @function
+asm_save_fl:
+	PATCHLET_CALL save_fl
+	ret
+	.size	asm_save_fl, . - asm_save_fl
+
+	.globl	asm_swap_bytes
+	.type	asm_swap_bytes, @function
+asm_swap_bytes:
+#ifdef __i386__
+	movl	4(%esp), %eax
+#endif
+	/* 0 is swap_bytes in `own_ops`. */
+	PATCHLET_CALL swap_bytes, capacity=9, table=process_ops, index=0
+	ret
+	.size	asm_swap_bytes, . - asm_swap_bytes
+
+	.globl	asm_tail_swap_bytes
+	.type	asm_tail_swap_bytes, @function
+asm_tail_swap_bytes:
+#ifdef __i386__
+	movl	4(%esp), %eax
+#endif
+	PATCHLET_JMP swap_bytes, table=process_ops, index=0
+	/* Where the site is not a jump any more but the instruction itself. */
+	ret
+	.size	asm_tail_swap_bytes, . - asm_tail_swap_bytes

@@ -1,0 +1,29 @@
+//! What a process needs to patch itself: a second mapping of its text, ops of
+//! its own, and sites in every place a compiler puts them.
+
+pub mod remap;
+pub mod sites;
+
+use sites::tick;
+
+patchlet::patchlets! {
+    /// The patchlets of `asm/own.S`.
+    pub mod own {
+        swap_bytes,
+        relax,
+    }
+}
+
+patchlet::ops! {
+    /// The ops of this process, beside the built-in ones.
+    pub mod own_ops as "process_ops" {
+        own {
+            /// Reverses the bytes of `value`.
+            swap_bytes: callee_save fn(value: usize) -> usize = patchlet own::swap_bytes;
+            /// Tells the CPU that this is a waiting loop.
+            relax: c fn() = patchlet own::relax;
+            /// Adds nothing to a counter; has no patchlet.
+            tick: c fn() = function tick;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Text reached through a second mapping, never writable and executable at once:
+//! the pages with sites become shared memory that is mapped twice, executable at
+//! its old place and writable somewhere else.
+
+use std::io::Error;
+use std::ops::Range;
+use std::ptr;
+
+use patchlet::{SecondMapping, Sites};
+
+/// Page size, in bytes.
+const PAGE: usize = 4096;
+
+/// The pages that have sites, `None` if there is no site.
+pub fn text_with_sites() -> Option<Range<usize>> {
+    let records = Sites::linked().records();
+    let first = records.iter().map(|record| record.site()).min()?;
+    let end = records.iter().map(|record| record.site() + usize::from(record.capacity())).max()?;
+    Some(first & !(PAGE - 1)..end.next_multiple_of(PAGE))
+}
+
+/// Maps `text` a second time, and returns the platform for the patcher.
+///
+/// # Safety
+/// - `text` is whole pages of this program's text;
+/// - it is called once for them: a second call would not find the first alias.
+///
+/// # Errors
+/// What the system said.
+pub unsafe fn second_mapping(text: Range<usize>) -> Result<SecondMapping, Error> {
+    let len = text.len();
+    // SAFETY: plain system calls on a file of our own. The last one replaces the
+    // pages this very code may lie in by pages with the same bytes, at once.
+    unsafe {
+        let file = libc::memfd_create(c"text".as_ptr(), libc::MFD_CLOEXEC);
+        if file < 0 || libc::ftruncate(file, len as libc::off_t) != 0 {
+            return Err(Error::last_os_error());
+        }
+        let shared = libc::MAP_SHARED;
+        let alias =
+            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, shared, file, 0);
+        if alias == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        let here = ptr::with_exposed_provenance_mut::<libc::c_void>(text.start);
+        ptr::copy_nonoverlapping(here.cast::<u8>(), alias.cast(), len);
+        let executable = libc::PROT_READ | libc::PROT_EXEC;
+        if libc::mmap(here, len, executable, shared | libc::MAP_FIXED, file, 0) == libc::MAP_FAILED
+        {
+            return Err(Error::last_os_error());
+        }
+        libc::close(file);
+        let offset = alias.expose_provenance().wrapping_sub(text.start);
+        Ok(SecondMapping::new(text, offset))
+    }
+}

@@ -1,0 +1,255 @@
+//! Patched code, executed: every state the slots can be in, in this process, on
+//! this CPU, with text made writable through a second mapping.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+use patchlet::{Goal, OneCpu, Patcher, SecondMapping, Sites, pv};
+use patchlet_process::{own_ops, remap, sites};
+
+type ProcessPatcher = Patcher<'static, SecondMapping, 2>;
+
+/// What the made-up hypervisor counted.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+/// Its virtual interrupt flag.
+static VIRTUAL_IF: AtomicUsize = AtomicUsize::new(0x200);
+/// EFLAGS bits that no instruction of the test changes: IF and the fixed bit 1.
+const STEADY_FLAGS: usize = 0x202;
+
+patchlet::slot_fn! {
+    const HV_SAVE_FL = callee_save fn() -> usize {
+        CALLS.fetch_add(1, Relaxed);
+        VIRTUAL_IF.load(Relaxed)
+    };
+    const HV_IDENT = callee_save fn(value: u64) -> u64 {
+        CALLS.fetch_add(1, Relaxed);
+        value.wrapping_add(1)
+    };
+    const HV_UNLOCK = callee_save fn(lock: *mut u8) {
+        CALLS.fetch_add(1, Relaxed);
+        // SAFETY: the contract of `queued_spin_unlock`.
+        unsafe { (*lock.cast::<AtomicU8>()).store(7, Relaxed) }
+    };
+    const HV_PREEMPTED = callee_save fn(cpu: usize) -> bool {
+        CALLS.fetch_add(1, Relaxed);
+        cpu == 3
+    };
+    const HV_RELAX = c fn() {
+        CALLS.fetch_add(1, Relaxed);
+    };
+}
+
+/// What the ops do, seen from outside.
+#[derive(Debug, PartialEq)]
+struct Effects {
+    flags: usize,
+    asm_flags: usize,
+    ident: u64,
+    tagged: [u64; 2],
+    lock: u8,
+    preempted: [bool; 2],
+    swapped: [usize; 3],
+    ticks: usize,
+}
+
+/// Uses every op that user mode may run, by every kind of site.
+#[inline(never)]
+fn effects() -> Effects {
+    let ticks = sites::TICKS.load(Relaxed);
+    let mut lock = 1;
+    // SAFETY: the lock's byte is ours.
+    unsafe { pv::queued_spin_unlock(&raw mut lock) };
+    let (one, two) = sites::flags_twice();
+    assert_eq!(one & STEADY_FLAGS, two & STEADY_FLAGS);
+    own_ops::relax();
+    own_ops::tick();
+    sites::relax_with_room();
+    Effects {
+        flags: one & STEADY_FLAGS,
+        asm_flags: sites::asm_save_fl() & STEADY_FLAGS,
+        ident: pv::ident(0x1234_5678_9abc_def0),
+        tagged: [sites::tagged::<1>(0xf_0000_0000), sites::tagged::<2>(0xf_0000_0000)],
+        lock,
+        preempted: [pv::vcpu_is_preempted(3), pv::vcpu_is_preempted(4)],
+        swapped: [
+            own_ops::swap_bytes(0x1234_5678),
+            sites::asm_swap_bytes(0x1234_5678),
+            sites::asm_tail_swap_bytes(0x1234_5678),
+        ],
+        ticks: sites::TICKS.load(Relaxed) - ticks,
+    }
+}
+
+fn natively() -> Effects {
+    Effects {
+        flags: STEADY_FLAGS,
+        asm_flags: STEADY_FLAGS,
+        ident: 0x1234_5678_9abc_def0,
+        tagged: [0xf_0000_0000, 0xf_0000_0000],
+        lock: 0,
+        preempted: [false, false],
+        swapped: [0x1234_5678_usize.swap_bytes(); 3],
+        ticks: 1,
+    }
+}
+
+fn apply(patcher: &mut ProcessPatcher) -> patchlet::text::Report {
+    // SAFETY: the one test of this file; the harness's other thread waits for it
+    // and has no site; no signal handler is installed.
+    unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) }.expect("apply")
+}
+
+fn revert(patcher: &mut ProcessPatcher) -> patchlet::text::Report {
+    // SAFETY: as in `apply`.
+    unsafe { OneCpu::assume(|cpu| patcher.revert(cpu)) }.expect("revert")
+}
+
+/// Every byte of the pages with sites.
+fn text() -> Vec<u8> {
+    let range = remap::text_with_sites().expect("there are sites");
+    // SAFETY: pages of this program's text; read at once, while nobody writes.
+    unsafe {
+        core::slice::from_raw_parts(core::ptr::with_exposed_provenance(range.start), range.len())
+    }
+    .to_vec()
+}
+
+/// What the sites of an op hold: bytes of the first one, number of all.
+fn bytes_of(patcher: &ProcessPatcher, op: &str) -> (Vec<u8>, usize) {
+    let plan = patcher.plan(Goal::Patched).expect("plan");
+    let mut found = plan.outcomes().filter(|outcome| outcome.op.name() == op);
+    let first = found.next().unwrap_or_else(|| panic!("no site of {op}")).old.bytes().to_vec();
+    (first, 1 + found.count())
+}
+
+fn no_page_is_writable_and_executable() {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has /proc");
+    for line in maps.lines() {
+        let rights = line.split_whitespace().nth(1).expect("the rights are the second column");
+        assert!(!(rights.contains('w') && rights.contains('x')), "writable and executable: {line}");
+    }
+}
+
+/// One test, because it changes the text of the whole process.
+#[test]
+fn ops_do_the_same_in_every_state_of_their_sites() {
+    let range = remap::text_with_sites().expect("there are sites");
+    // SAFETY: whole pages, and only here.
+    let platform = unsafe { remap::second_mapping(range) }.expect("second mapping");
+    let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE, &own_ops::TABLE], platform);
+    let sites = Sites::linked().records().len();
+    let before = text();
+    no_page_is_writable_and_executable();
+
+    // Not patched: through the table, and it works.
+    assert_eq!(effects(), natively());
+
+    // Bare metal: every op is its instructions, but for the one without any.
+    let planned = patcher.plan(Goal::Patched).expect("plan").report();
+    assert_eq!(text(), before, "a plan writes nothing");
+    let report = apply(&mut patcher);
+    assert_eq!(report, planned);
+    assert_eq!((report.sites, report.changed, report.indirect), (sites, sites, 0));
+    assert_eq!(report.calls, 1, "tick has no patchlet");
+    no_page_is_writable_and_executable();
+    assert_eq!(effects(), natively());
+    for (op, bytes) in [
+        ("save_fl", [0x9c, 0x58, 0x0f, 0x1f, 0x40, 0x00]),
+        ("vcpu_is_preempted", [0x31, 0xc0, 0x0f, 0x1f, 0x40, 0x00]),
+        #[cfg(target_arch = "x86_64")]
+        ("queued_spin_unlock", [0xc6, 0x07, 0x00, 0x0f, 0x1f, 0x00]),
+        #[cfg(target_arch = "x86")]
+        ("queued_spin_unlock", [0xc6, 0x00, 0x00, 0x0f, 0x1f, 0x00]),
+        #[cfg(target_arch = "x86_64")]
+        ("ident", [0x48, 0x89, 0xf8, 0x0f, 0x1f, 0x00]),
+        #[cfg(target_arch = "x86")]
+        ("ident", [0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00]),
+    ] {
+        assert_eq!(bytes_of(&patcher, op).0, bytes, "{op}");
+    }
+    assert_eq!(bytes_of(&patcher, "save_fl").1, 3, "flags_twice and asm_save_fl: a record each");
+    assert_eq!(bytes_of(&patcher, "swap_bytes").1, 3, "one in Rust and two in assembly");
+
+    // Again: nothing changes.
+    let patched = text();
+    let report = apply(&mut patcher);
+    assert_eq!((report.sites, report.changed, report.indirect), (sites, 0, 0));
+    assert_eq!(text(), patched);
+
+    // As a guest: every op a direct call, and each counted.
+    let layer = [
+        (pv::Id::save_fl, HV_SAVE_FL),
+        (pv::Id::ident, HV_IDENT),
+        (pv::Id::queued_spin_unlock, HV_UNLOCK),
+        (pv::Id::vcpu_is_preempted, HV_PREEMPTED),
+    ];
+    // SAFETY: the ABI classes and signatures are those of the ops.
+    unsafe {
+        pv::install(&layer);
+        own_ops::install(&[(own_ops::Id::relax, HV_RELAX)]);
+    }
+    assert_eq!(effects(), natively(), "patched sites stay until the patcher runs");
+    assert_eq!(CALLS.load(Relaxed), 0);
+    let report = apply(&mut patcher);
+    assert_eq!(report.indirect, 0);
+    assert_eq!(
+        effects(),
+        Effects {
+            flags: 0x200,
+            asm_flags: 0x200,
+            ident: 0x1234_5678_9abc_def1,
+            tagged: [0xf_0000_0003, 0xf_0000_0001],
+            lock: 7,
+            preempted: [true, false],
+            ..natively()
+        }
+    );
+    let counted = 3 + 3 + 1 + 2 + 2;
+    assert_eq!(CALLS.load(Relaxed), counted, "save_fl, ident, unlock, preempted, relax");
+
+    // Mixed: nothing, identity, native again.
+    // SAFETY: as above; the result of a no-op is not used for anything but that.
+    unsafe {
+        pv::install(&[(pv::Id::queued_spin_unlock, patchlet::ops::Target::NOP)]);
+        own_ops::install(&[(own_ops::Id::swap_bytes, patchlet::ops::Target::IDENT)]);
+    }
+    let report = apply(&mut patcher);
+    assert_eq!(report.indirect, 0);
+    assert!(report.nops > 0);
+    let mixed = effects();
+    assert_eq!((mixed.lock, mixed.swapped), (1, [0x1234_5678; 3]));
+
+    // Reverted: the image is what the linker made, and works through the table.
+    pv::reset();
+    own_ops::reset();
+    let report = revert(&mut patcher);
+    assert_eq!((report.changed, report.indirect), (sites, sites));
+    assert_eq!(text(), before);
+    assert_eq!(effects(), natively());
+
+    // And applied again.
+    apply(&mut patcher);
+    assert_eq!(text(), patched);
+    assert_eq!(effects(), natively());
+
+    // A null slot: the site is a trap. In a child, which dies of it.
+    // SAFETY: `relax` is used by the child only, and must not come back there.
+    unsafe { own_ops::install(&[(own_ops::Id::relax, patchlet::ops::Target::NULL)]) };
+    let report = apply(&mut patcher);
+    assert_eq!(report.traps, 3, "in effects, in relax_with_room, in the child below");
+    // SAFETY: the child executes one site and nothing after it.
+    let status = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            own_ops::relax();
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0);
+        status
+    };
+    assert!(libc::WIFSIGNALED(status), "ud2 was not executed: status {status:#x}");
+    assert_eq!(libc::WTERMSIG(status), libc::SIGILL);
+    own_ops::reset();
+    apply(&mut patcher);
+    assert_eq!(effects(), natively());
+}
