@@ -18,16 +18,17 @@
 //! What is checked of the object, because a mistake here would be executed in
 //! ring 0 later: ELF of the target's width; the section read-only and not
 //! executable; a start and an end label for every patchlet, hidden, in order;
-//! no gap, no overlap and no byte outside a patchlet; and no relocation, since
-//! a linker may rewrite a relocated instruction and a displacement would be
-//! right for the data's address, not for the site's.
+//! no gap, no overlap and no byte outside a patchlet; no relocation, since a
+//! linker may rewrite a relocated instruction and a displacement would be right
+//! for the data's address, not for the site's; and a native function that begins
+//! with the same bytes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fmt, fs};
 
-use object::read::elf::{ElfFile32, ElfFile64, FileHeader};
+use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags, elf};
 
 /// The section that holds every patchlet.
@@ -113,6 +114,11 @@ pub enum Error {
         /// The assembler's first complaint.
         reason: String,
     },
+    /// No archiver, or it could not make the library.
+    Archiver {
+        /// What was tried and what happened.
+        reason: String,
+    },
     /// A file could not be read or written.
     Io {
         /// The file.
@@ -145,6 +151,11 @@ impl fmt::Display for Error {
             Error::Assembler { source, reason } => {
                 write!(f, "patchlet: {} does not assemble: {reason}", source.display())
             }
+            Error::Archiver { reason } => write!(
+                f,
+                "patchlet: no working archiver to make the library with: {reason}; install binutils \
+                 or llvm, or name one in the variable AR"
+            ),
             Error::Io { path, reason } => write!(f, "patchlet: {}: {reason}", path.display()),
             Error::Object { source, reason } => {
                 write!(f, "patchlet: {}: {reason}", source.display())
@@ -192,8 +203,10 @@ impl Assembly {
     /// # Errors
     /// Every variant of [`Error`]; no library is left behind then.
     pub fn compile(&self, library: &str) -> Result<Vec<Range>, Error> {
-        let target = Target::from_cargo()?;
-        let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+        let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| Error::Io {
+            path: "OUT_DIR".into(),
+            reason: "not set, but only a build script can tell cargo what to link".into(),
+        })?;
         let object = out.join(format!("{library}.o"));
         let archive = out.join(format!("lib{library}.a"));
         // A library of an earlier, better day must not be linked today.
@@ -202,6 +215,7 @@ impl Assembly {
                 fs::remove_file(stale).map_err(|error| io(stale, &error))?;
             }
         }
+        let target = Target::from_cargo()?;
         println!("cargo::rerun-if-changed={}", self.source.display());
         let inputs = self.assemble(&object, &target)?;
         for input in inputs {
@@ -216,7 +230,11 @@ impl Assembly {
             .object(&object)
             .link_lib_modifier("+whole-archive")
             .try_compile(library)
-            .map_err(|error| Error::Compiler { reason: one_line(&error.to_string()) })?;
+            .map_err(|error| {
+            // It may have begun one.
+            let _ = fs::remove_file(&archive);
+            Error::Archiver { reason: one_line(&error.to_string()) }
+        })?;
         Ok(ranges)
     }
 
@@ -256,11 +274,15 @@ impl Assembly {
             reason: format!("`{}`: {error}", tool.path().display()),
         })?;
         if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(Error::Assembler {
-                source: self.source.clone(),
-                reason: first_complaint(&text),
-            });
+            let mut reason = first_complaint(&String::from_utf8_lossy(&output.stderr));
+            if reason.is_empty() {
+                reason = format!("`{}` ended with {}", tool.path().display(), output.status);
+            }
+            let text = fs::read_to_string(&self.source).unwrap_or_default();
+            if let Some(missing) = unpaired(&text) {
+                reason += &format!("; is {missing} missing?");
+            }
+            return Err(Error::Assembler { source: self.source.clone(), reason });
         }
         let text = fs::read_to_string(&dependencies).map_err(|error| io(&dependencies, &error))?;
         Ok(parse_dependencies(&text))
@@ -276,12 +298,45 @@ fn one_line(text: &str) -> String {
 }
 
 /// The first line that says "error", else the whole in one line. gcc and clang
-/// both put the place before it.
+/// both put the place before it; inside of a macro it is no place in the source,
+/// and the lines behind it say where the macro was used, the outermost last.
 fn first_complaint(stderr: &str) -> String {
-    stderr
-        .lines()
-        .find(|line| line.to_ascii_lowercase().contains("error:"))
-        .map_or_else(|| one_line(stderr), one_line)
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error:");
+    let mut lines = stderr.lines().skip_while(|line| !is_error(line));
+    let Some(first) = lines.next() else { return one_line(stderr) };
+    let used_at = lines
+        .take_while(|line| !is_error(line))
+        .filter(|line| line.contains("macro invoked") || line.contains("macro instantiation"))
+        .filter_map(|line| line.split_once(": "))
+        .last();
+    match used_at {
+        Some((place, _)) => format!("{} (by the macro at {place})", one_line(first)),
+        None => one_line(first),
+    }
+}
+
+/// The first macro that a source lacks, a PATCHLET or an END_PATCHLET: where
+/// these are unpaired, assemblers complain of something else.
+fn unpaired(source: &str) -> Option<String> {
+    let argument = |line: &str, macros: &[&str]| {
+        let rest = macros.iter().find_map(|name| line.trim_start().strip_prefix(name))?;
+        Some(rest.trim_start().strip_prefix('(')?.split_once(')')?.0.trim().to_owned())
+    };
+    let mut open: Option<String> = None;
+    for line in source.lines() {
+        if let Some(name) = argument(line, &["PATCHLET"]) {
+            if let Some(before) = open.replace(name) {
+                return Some(format!("END_PATCHLET({before})"));
+            }
+        } else if let Some(name) = argument(line, &["END_PATCHLET_JUMP", "END_PATCHLET"]) {
+            match open.take() {
+                None => return Some(format!("PATCHLET({name})")),
+                Some(before) if before != name => return Some(format!("END_PATCHLET({before})")),
+                Some(_) => {}
+            }
+        }
+    }
+    open.map(|name| format!("END_PATCHLET({name})"))
 }
 
 /// The file names of a make rule, `object: a b \`; a space in a name is `\ `.
@@ -320,7 +375,7 @@ pub fn check(object: &[u8], width: Width) -> Result<Vec<Range>, String> {
 }
 
 fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
-    file: object::Result<object::read::elf::ElfFile<'d, H>>,
+    file: object::Result<ElfFile<'d, H>>,
     machine: elf::Machine,
 ) -> Result<Vec<Range>, String> {
     let bits = if machine == elf::EM_386 { 32 } else { 64 };
@@ -335,12 +390,17 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     if found != machine {
         return Err(wrong(&format!("an ELF object for machine {found}")));
     }
-    let section =
-        file.section_by_name(SECTION).filter(|section| section.size() > 0).ok_or_else(|| {
-            format!(
-                "no patchlet in it ({SECTION} is missing or empty): define one with PATCHLET(name)"
-            )
-        })?;
+    let mut sections = file.sections().filter(|section| section.name() == Ok(SECTION));
+    let section = sections.next().filter(|section| section.size() > 0);
+    if sections.next().is_some() {
+        return Err(format!(
+            "there are several sections {SECTION}, with different flags: \
+             define patchlets by the macros of patchlet.h only"
+        ));
+    }
+    let section = section.ok_or_else(|| {
+        format!("no patchlet in it ({SECTION} is missing or empty): define one with PATCHLET(name)")
+    })?;
     let object::SectionFlags::Elf { sh_flags: flags, .. } = section.flags() else {
         return Err(format!("{SECTION} has no ELF flags"));
     };
@@ -361,31 +421,93 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
             .iter()
             .find(|range| range.start <= offset && offset < range.end)
             .map_or("?", |range| range.name.as_str());
-        let symbol = match relocation.target() {
-            object::RelocationTarget::Symbol(index) => file
-                .symbol_by_index(index)
-                .ok()
-                .and_then(|symbol| symbol.name().ok())
-                .unwrap_or("?"),
-            _ => "?",
-        };
-        return Err(format!(
-            "patchlet `{name}` has a relocation (to `{symbol}`, at offset {offset:#x} of {SECTION}): \
-             a patchlet is copied elsewhere, so it can only use registers and constants"
+        return Err(relocated(
+            &file,
+            name,
+            &format!("at offset {offset:#x} of {SECTION}"),
+            &relocation,
         ));
     }
+    native(&file, &section, &ranges)?;
     Ok(ranges)
+}
+
+/// The native function of each patchlet is the second copy of its lines, in
+/// another place, so what depends on the place shows here: GNU as knows the
+/// distance between two patchlets, and makes a jump from one to the other
+/// without a relocation.
+fn native<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    section: &ElfSection<'d, '_, H>,
+    ranges: &[Range],
+) -> Result<(), String> {
+    for Range { name, start, end } in ranges {
+        let function = file.symbol_by_name(&format!("patchlet_native_{name}"));
+        let text = function
+            .and_then(|function| function.section_index())
+            .and_then(|index| file.section_by_index(index).ok());
+        let (Some(function), Some(text)) = (function, text) else {
+            return Err(format!(
+                "patchlet `{name}` has no native function: \
+                 define patchlets by the macros of patchlet.h only"
+            ));
+        };
+        let (at, len) = (function.address(), end - start);
+        let copy = at..at.saturating_add(len);
+        if let Some((_, relocation)) = text.relocations().find(|(at, _)| copy.contains(at)) {
+            return Err(relocated(file, name, "in its native function", &relocation));
+        }
+        let copies = [section.data_range(*start, len), text.data_range(at, len)];
+        if !matches!(copies, [Ok(Some(patchlet)), Ok(Some(native))] if patchlet == native) {
+            return Err(format!(
+                "patchlet `{name}` and its native function differ, though they come from the same \
+                 lines: a patchlet is copied elsewhere, so it can only use registers and constants"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn relocated<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    name: &str,
+    place: &str,
+    relocation: &object::Relocation,
+) -> String {
+    let symbol = match relocation.target() {
+        object::RelocationTarget::Symbol(index) => target_name(file, index),
+        _ => None,
+    };
+    format!(
+        "patchlet `{name}` has a relocation (to `{}`, {place}): \
+         a patchlet is copied elsewhere, so it can only use registers and constants",
+        symbol.unwrap_or("?")
+    )
+}
+
+/// The name of what a relocation is to; that of its section for a local label,
+/// which has none in the object.
+fn target_name<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    index: object::SymbolIndex,
+) -> Option<&'d str> {
+    let symbol = file.symbol_by_index(index).ok()?;
+    match symbol.name() {
+        Ok("") => file.section_by_index(symbol.section_index()?).ok()?.name().ok(),
+        name => name.ok(),
+    }
 }
 
 /// Offsets of a `_start` and an `_end` label.
 type Labels = BTreeMap<String, [Option<u64>; 2]>;
 
 fn labels<'d, H: FileHeader<Endian = object::Endianness>>(
-    file: &object::read::elf::ElfFile<'d, H>,
+    file: &ElfFile<'d, H>,
     section: object::SectionIndex,
 ) -> Result<Labels, String> {
     let mut labels = Labels::new();
-    for symbol in file.symbols().filter(|symbol| symbol.section_index() == Some(section)) {
+    // An undefined one is another file's.
+    for symbol in file.symbols().filter(|symbol| !symbol.is_undefined()) {
         let label = symbol.name().unwrap_or_default();
         let Some((name, end)) = label.strip_prefix("patchlet_").and_then(|rest| {
             rest.strip_suffix("_start")
@@ -394,6 +516,12 @@ fn labels<'d, H: FileHeader<Endian = object::Endianness>>(
         }) else {
             continue;
         };
+        if symbol.section_index() != Some(section) {
+            return Err(format!(
+                "label `{label}` of patchlet `{name}` is not in {SECTION}: \
+                 define patchlets by the macros of patchlet.h only"
+            ));
+        }
         let hidden = matches!(symbol.flags(), SymbolFlags::Elf { st_other, .. }
             if st_other.visibility() == elf::STV_HIDDEN);
         if !symbol.is_global() || !hidden {
@@ -442,7 +570,7 @@ fn ranges(labels: Labels) -> Result<Vec<Range>, String> {
 /// Every byte of the section belongs to exactly one patchlet.
 fn covered(ranges: &[Range], size: u64) -> Result<(), String> {
     let mut at = 0;
-    let mut before = "the start of the section";
+    let mut before = "the start of the section".to_owned();
     for Range { name, start, end } in ranges {
         if *start > at {
             return Err(format!(
@@ -453,16 +581,16 @@ fn covered(ranges: &[Range], size: u64) -> Result<(), String> {
         }
         if *start < at {
             return Err(format!(
-                "patchlet `{name}` at {start:#x}..{end:#x} overlaps `{before}`, which ends at {at:#x}: \
+                "patchlet `{name}` at {start:#x}..{end:#x} overlaps {before}, which ends at {at:#x}: \
                  is an END_PATCHLET missing?"
             ));
         }
         at = *end;
-        before = name;
+        before = format!("patchlet `{name}`");
     }
     if at != size {
         return Err(format!(
-            "{} byte(s) behind patchlet `{before}` belong to no patchlet \
+            "{} byte(s) behind {before} belong to no patchlet \
              (offsets {at:#x}..{size:#x} of {SECTION}): remove the alignment or data there",
             size - at
         ));

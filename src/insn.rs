@@ -41,7 +41,8 @@ pub enum Nops {
     #[default]
     Long,
     /// `lea` and `mov` of a register to itself, 1 to 7 bytes: 32-bit CPUs
-    /// without NOPL. In 64-bit code these would clear half of a register.
+    /// without NOPL. In 64-bit code these would clear half of a register, so that
+    /// gets [`Nops::Long`] all the same.
     Lea,
 }
 
@@ -156,19 +157,24 @@ impl InsnBuffer {
         if bytes.len() > usize::from(capacity) || !buffer.push(bytes) {
             return Err(ComposeError::TooLong { len: bytes.len(), capacity });
         }
-        buffer.fill(nops, capacity);
+        buffer.fill(width, nops, capacity);
         Ok(buffer)
     }
 
     /// Fills up to `capacity` with the fewest NOPs, longest first.
-    fn fill(&mut self, nops: Nops, capacity: u8) {
-        let family: &[&[u8]] = match nops {
-            Nops::Long => &LONG,
-            Nops::Lea => &LEA,
+    fn fill(&mut self, width: Width, nops: Nops, capacity: u8) {
+        let family: &[&[u8]] = match (width, nops) {
+            (Width::Bits32, Nops::Lea) => &LEA,
+            // Every 64-bit CPU has these, and there the others are no NOPs.
+            (Width::Bits64, _) | (_, Nops::Long) => &LONG,
         };
         while self.len < capacity {
             let missing = usize::from(capacity - self.len);
-            let longest = missing.min(family.len());
+            let longest = match (missing, family.len()) {
+                // 6 and 6: with 7 first, the missing 5-byte form makes it three.
+                (12, 7) => 6,
+                (missing, longest) => missing.min(longest),
+            };
             let Some(nop) = family.get(longest - 1) else { return };
             if !self.push(nop) {
                 return;

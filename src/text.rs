@@ -196,9 +196,10 @@ impl OneCpu<'_> {
     pub unsafe fn with_interrupts_off<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
         let flags: usize;
         // SAFETY: reads the flags and clears IF, in ring 0 by the contract. Plain
-        // instructions: an op here would be code that is being patched.
+        // instructions: an op here would be code that is being patched. AT&T
+        // syntax, because in the other one `pushf` means 16 bits in 32-bit code.
         unsafe {
-            core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags);
+            core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags, options(att_syntax));
         }
         let result = f(&OneCpu { _here: PhantomData });
         const IF: usize = 1 << 9;

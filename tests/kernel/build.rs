@@ -23,6 +23,17 @@ fn main() {
         .link_lib_modifier("+whole-archive")
         .compile("patchlet_test_kernel_asm");
 
+    // The kernel's own patchlets, checked like the crate's.
+    let own = patchlet::assemble::Assembly::new("asm/own.S").include_from_cargo();
+    if let Err(error) = own.compile("patchlet_test_kernel_own") {
+        println!("cargo::error={error}");
+        std::process::exit(1);
+    }
+
+    // Where kernel.ld finds patchlet.ld.
+    let include = env::var("DEP_PATCHLET_INCLUDE").expect("the crate hands it on");
+    println!("cargo:rustc-link-arg-bins=-L{include}");
+
     // Absolute: the linker runs in a directory of cargo's choice.
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let script = Path::new(&here).join("kernel.ld");

@@ -82,6 +82,19 @@ pub fn read_cr2() -> usize {
     value
 }
 
+/// What the next page fault will write over.
+pub fn write_cr2(value: usize) {
+    // SAFETY: the value of CR2 has no effect, and this is ring 0.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+pub fn read_cr3() -> usize {
+    let value;
+    // SAFETY: reading changes nothing, and this is ring 0.
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// # Safety
 ///
 /// The address is that of a root table that maps the caller's code, data and stack.
@@ -159,4 +172,37 @@ pub fn task_register() -> u16 {
     // SAFETY: reading changes nothing.
     unsafe { asm!("str {:x}", out(reg) selector, options(nomem, nostack, preserves_flags)) };
     selector
+}
+
+/// STI and a NOP, behind which it takes effect.
+pub fn enable_interrupts() {
+    // SAFETY: every vector has a handler.
+    unsafe { asm!("sti", "nop", options(nostack)) };
+}
+
+pub fn disable_interrupts() {
+    // SAFETY: holding interrupts off is always all right.
+    unsafe { asm!("cli", options(nostack)) };
+}
+
+#[cfg(target_arch = "x86_64")]
+const MSR_GS_BASE: u32 = 0xc000_0101;
+#[cfg(target_arch = "x86_64")]
+const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+
+/// IA32_GS_BASE and IA32_KERNEL_GS_BASE, which SWAPGS exchanges.
+#[cfg(target_arch = "x86_64")]
+pub fn gs_bases() -> (u64, u64) {
+    // SAFETY: every 64-bit CPU has them.
+    unsafe { (read_msr(MSR_GS_BASE), read_msr(MSR_KERNEL_GS_BASE)) }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn write_gs_bases((base, kernel_base): (u64, u64)) {
+    // SAFETY: every 64-bit CPU has them; the callers' values are canonical, and
+    // nothing here uses GS.
+    unsafe {
+        write_msr(MSR_GS_BASE, base);
+        write_msr(MSR_KERNEL_GS_BASE, kernel_base);
+    }
 }

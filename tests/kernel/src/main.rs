@@ -24,14 +24,23 @@
 #[cfg_attr(target_arch = "x86_64", path = "arch_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "arch_32.rs")]
 mod arch;
+#[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
+#[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
+mod assembly;
 mod cpu;
+mod guest;
 mod image;
+mod own;
 mod paging;
+mod patching;
+mod patchlets;
+mod pic;
 mod qemu;
 mod scratch;
 mod segments;
 mod self_test;
 mod serial;
+mod sites;
 mod traps;
 mod user;
 
@@ -54,6 +63,8 @@ extern "C" fn kernel_main() -> ! {
         paging::activate();
     }
 
+    pic::mask_all();
+
     println!("patchlet-test-kernel: {}-bit, {}", usize::BITS, env!("KERNEL_PROFILE"));
     println!("  text {:#x?}, written at +{:#x}", image::text(), paging::DIRECT_MAP_OFFSET);
 
@@ -61,6 +72,10 @@ extern "C" fn kernel_main() -> ! {
         println!("test {name}");
         test();
     }
+
+    patchlets::list();
+    patchlets::execute();
+    patching::run();
 
     println!("{SENTINEL}");
     qemu::exit(qemu::Outcome::Success)

@@ -1,0 +1,151 @@
+//! A made-up hypervisor's layer: a virtual interrupt flag, shadow registers, and
+//! a counter for every op.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use patchlet::{ops::Target, pv};
+
+use crate::{cpu, own};
+
+/// The virtual interrupt flag, as a bit of EFLAGS.
+pub static FLAGS: AtomicUsize = AtomicUsize::new(0);
+/// The shadow of CR3.
+pub static CR3: AtomicUsize = AtomicUsize::new(0);
+/// What CR2 reads as.
+pub const CR2: usize = 0x00c0_ffee;
+/// What the lock byte is set to on release.
+pub const RELEASED: u8 = 0x5a;
+
+macro_rules! counters {
+    ($($name:ident)*) => {
+        /// The number of calls of one op.
+        #[allow(non_upper_case_globals)]
+        pub mod calls {
+            use core::sync::atomic::AtomicUsize;
+            $(pub static $name: AtomicUsize = AtomicUsize::new(0);)*
+            /// The sum over all ops that Rust functions stand for.
+            pub fn all() -> usize {
+                [$(&$name),*].iter().map(|calls| calls.load(super::Relaxed)).sum()
+            }
+        }
+    };
+}
+
+counters! {
+    irq_disable irq_enable save_fl restore_fl read_cr2 read_cr3 write_cr3 wbinvd ident
+    queued_spin_unlock vcpu_is_preempted flush_page ticks_low
+}
+
+// Counted in asm/own.S, where these ops are functions at all.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(no_mangle)]
+pub static guest_swapgs_calls: AtomicUsize = AtomicUsize::new(0);
+#[cfg(target_arch = "x86_64")]
+#[unsafe(no_mangle)]
+pub static guest_sysret_calls: AtomicUsize = AtomicUsize::new(0);
+#[cfg(target_arch = "x86")]
+#[unsafe(no_mangle)]
+pub static guest_iret_calls: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" {
+    #[cfg(target_arch = "x86_64")]
+    fn guest_swapgs();
+    #[cfg(target_arch = "x86_64")]
+    fn guest_sysret();
+    #[cfg(target_arch = "x86")]
+    fn guest_iret();
+}
+
+fn count(calls: &AtomicUsize) {
+    calls.fetch_add(1, Relaxed);
+}
+
+patchlet::slot_fn! {
+    const IRQ_DISABLE = callee_save fn() {
+        count(&calls::irq_disable);
+        FLAGS.store(0, Relaxed);
+    };
+    const IRQ_ENABLE = callee_save fn() {
+        count(&calls::irq_enable);
+        FLAGS.store(cpu::FLAGS_IF, Relaxed);
+    };
+    pub const SAVE_FL = callee_save fn() -> usize {
+        count(&calls::save_fl);
+        FLAGS.load(Relaxed)
+    };
+    const RESTORE_FL = callee_save fn(flags: usize) {
+        count(&calls::restore_fl);
+        FLAGS.store(flags & cpu::FLAGS_IF, Relaxed);
+    };
+    const READ_CR2 = callee_save fn() -> usize {
+        count(&calls::read_cr2);
+        CR2
+    };
+    const READ_CR3 = c fn() -> usize {
+        count(&calls::read_cr3);
+        CR3.load(Relaxed)
+    };
+    const WRITE_CR3 = c fn(cr3: usize) {
+        count(&calls::write_cr3);
+        CR3.store(cr3, Relaxed);
+    };
+    const IDENT = callee_save fn(value: u64) -> u64 {
+        count(&calls::ident);
+        !value
+    };
+    const UNLOCK = callee_save fn(lock: *mut u8) {
+        count(&calls::queued_spin_unlock);
+        // SAFETY: the contract of `queued_spin_unlock`.
+        unsafe { lock.write_volatile(RELEASED) };
+    };
+    const PREEMPTED = callee_save fn(cpu: usize) -> bool {
+        count(&calls::vcpu_is_preempted);
+        cpu & 1 == 1
+    };
+    const FLUSH_PAGE = callee_save fn(_address: usize) {
+        count(&calls::flush_page);
+    };
+    const TICKS_LOW = c fn() -> usize {
+        count(&calls::ticks_low);
+        42
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+patchlet::slot_fn! {
+    const WBINVD = c fn() {
+        count(&calls::wbinvd);
+    };
+}
+
+/// Every op of both tables.
+pub fn install() {
+    // SAFETY: each function keeps to the ABI class and signature of its op, and
+    // they are part of the kernel.
+    unsafe {
+        pv::install(&[
+            (pv::Id::irq_disable, IRQ_DISABLE),
+            (pv::Id::irq_enable, IRQ_ENABLE),
+            (pv::Id::save_fl, SAVE_FL),
+            (pv::Id::restore_fl, RESTORE_FL),
+            (pv::Id::read_cr2, READ_CR2),
+            (pv::Id::read_cr3, READ_CR3),
+            (pv::Id::write_cr3, WRITE_CR3),
+            (pv::Id::ident, IDENT),
+            (pv::Id::queued_spin_unlock, UNLOCK),
+            (pv::Id::vcpu_is_preempted, PREEMPTED),
+            #[cfg(target_arch = "x86_64")]
+            (pv::Id::wbinvd, WBINVD),
+            #[cfg(target_arch = "x86_64")]
+            (pv::Id::swapgs, Target::function(guest_swapgs as *const ())),
+            #[cfg(target_arch = "x86_64")]
+            (pv::Id::usergs_sysret64, Target::function(guest_sysret as *const ())),
+            #[cfg(target_arch = "x86")]
+            (pv::Id::iret, Target::function(guest_iret as *const ())),
+        ]);
+        own::ops::install(&[
+            (own::ops::Id::flush_page, FLUSH_PAGE),
+            (own::ops::Id::ticks_low, TICKS_LOW),
+        ]);
+    }
+}

@@ -1,0 +1,294 @@
+//! The sites of this kernel, patched: as bare metal, as a guest, mixed, reverted
+//! and again. In each state every op is run and its effect checked.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use patchlet::{
+    Goal, OneCpu, Patcher, SecondMapping, Sites, WriteProtectOff,
+    ops::Target,
+    pv,
+    text::{Platform, Report},
+};
+
+use crate::{
+    assembly, cpu, guest, image, own, paging, patchlets::Hex, println, sites, traps, user,
+};
+
+/// FNV-1a of all of text, to compare with what a program outside finds.
+fn text_hash() -> u64 {
+    let text = image::text();
+    (text.start..text.end).fold(0xcbf2_9ce4_8422_2325, |hash, address| {
+        // SAFETY: an address of text, which is mapped; nobody writes now.
+        let byte = unsafe { (address as *const u8).read_volatile() };
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+type KernelPatcher<P> = Patcher<'static, P, 2>;
+
+fn patcher<P: Platform>(platform: P) -> KernelPatcher<P> {
+    Patcher::new(Sites::linked(), [&pv::TABLE, &own::ops::TABLE], platform)
+}
+
+fn by_alias() -> KernelPatcher<SecondMapping> {
+    // SAFETY: `paging` maps the whole image a second time, writable.
+    patcher(unsafe { SecondMapping::new(image::text(), paging::DIRECT_MAP_OFFSET) })
+}
+
+fn by_write_protect_off() -> KernelPatcher<WriteProtectOff> {
+    // SAFETY: text is mapped read-only at its own address, this is ring 0, and
+    // CR4.CET is never set.
+    patcher(unsafe { WriteProtectOff::new(image::text()) })
+}
+
+/// Patches, prints the first site of each op and the counts.
+fn apply(state: &str, mut patcher: KernelPatcher<impl Platform>) -> Report {
+    show(state, &patcher);
+    // SAFETY: the one CPU that uses sites now, in ring 0; no NMI comes.
+    let report = unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) };
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
+    println!(
+        "report {state}: {} sites, {} changed: {} patchlets, {} calls, {} jumps, {} nops, \
+         {} identities, {} traps, {} indirect",
+        report.sites,
+        report.changed,
+        report.patchlets,
+        report.calls,
+        report.jumps,
+        report.nops,
+        report.identities,
+        report.traps,
+        report.indirect
+    );
+    assert_eq!(report.indirect, 0);
+    report
+}
+
+fn show(state: &str, patcher: &KernelPatcher<impl Platform>) {
+    let plan = patcher.plan(Goal::Patched).unwrap_or_else(|error| panic!("{error}"));
+    let tables = [&pv::TABLE, &own::ops::TABLE];
+    for op in tables.iter().flat_map(|table| table.ops()) {
+        let mut of_op = plan.outcomes().filter(|outcome| core::ptr::eq(outcome.op, op));
+        let first = of_op.next().unwrap_or_else(|| panic!("{op} has no site"));
+        println!(
+            "site {state} {op} {:#x} {} {} {}",
+            first.address,
+            Hex(first.old.bytes()),
+            Hex(first.new.bytes()),
+            1 + of_op.count()
+        );
+    }
+}
+
+/// Every state, one after the other.
+pub fn run() {
+    let records = Sites::linked().records().len();
+    assert!(records >= 1000, "only {records} sites");
+    println!("text unpatched: {:#018x}", text_hash());
+    let unpatched = text_hash();
+    native();
+    sites::run_natively();
+
+    let report = apply("native", by_alias());
+    assert_eq!((report.sites, report.changed), (records, records));
+    assert_eq!((report.calls, report.traps), (0, 0));
+    let natively = text_hash();
+    println!("text native: {natively:#018x}");
+    native();
+    sites::run_natively();
+
+    assert_eq!(apply("native-again", by_alias()).changed, 0);
+    assert_eq!(text_hash(), natively);
+
+    guest::install();
+    let report = apply("guest", by_write_protect_off());
+    assert_eq!(report.calls + report.jumps, records);
+    as_guest();
+
+    mix();
+    apply("mixed", by_alias());
+    mixed();
+
+    pv::reset();
+    own::ops::reset();
+    // SAFETY: as in `apply`.
+    let report = unsafe { OneCpu::with_interrupts_off(|cpu| by_alias().revert(cpu)) };
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((report.changed, report.indirect), (records, records));
+    assert_eq!(text_hash(), unpatched);
+    println!("report reverted: {} sites, all indirect", report.sites);
+    native();
+    sites::run_natively();
+
+    apply("native-at-last", by_write_protect_off());
+    assert_eq!(text_hash(), natively);
+    native();
+    sites::run_natively();
+}
+
+/// Every op does what the hardware does.
+fn native() {
+    pv::irq_enable();
+    let on = cpu::flags();
+    pv::irq_disable();
+    assert_eq!((on & cpu::FLAGS_IF, cpu::flags() & cpu::FLAGS_IF), (cpu::FLAGS_IF, 0));
+
+    let flags = pv::save_fl();
+    assert_eq!(flags & cpu::FLAGS_IF, 0);
+    // SAFETY: the flags from above, with interrupts on.
+    unsafe { pv::restore_fl(flags | cpu::FLAGS_IF) };
+    let on = pv::save_fl();
+    // SAFETY: the flags from above.
+    unsafe { pv::restore_fl(flags) };
+    assert_eq!((on & cpu::FLAGS_IF, cpu::flags() & cpu::FLAGS_IF), (cpu::FLAGS_IF, 0));
+
+    cpu::write_cr2(0x1234_5000);
+    assert_eq!(pv::read_cr2(), 0x1234_5000);
+
+    const CR3_PWT: usize = 1 << 3;
+    let cr3 = pv::read_cr3();
+    assert_eq!(cr3, cpu::read_cr3());
+    // SAFETY: the same page tables, cached in another way, and back.
+    unsafe {
+        pv::write_cr3(cr3 ^ CR3_PWT);
+        assert_eq!(cpu::read_cr3(), cr3 ^ CR3_PWT);
+        pv::write_cr3(cr3);
+    }
+    assert_eq!(cpu::read_cr3(), cr3);
+
+    assert_eq!(pv::ident(0x1234_5678_9abc_def0), 0x1234_5678_9abc_def0);
+    assert_eq!(release(), 0);
+    assert!(!pv::vcpu_is_preempted(1));
+    own::ops::flush_page(0x1000);
+    let ticks = own::ops::ticks_low() as u32;
+    assert!((own::ops::ticks_low() as u32).wrapping_sub(ticks) < 1 << 31);
+
+    assembly_only();
+}
+
+/// The lock's byte after a release in the driver crate.
+fn release() -> u8 {
+    let mut lock = 1;
+    driver::release(&mut lock);
+    lock
+}
+
+/// The ops that only assembly uses: `swapgs` twice, and both ways to ring 3.
+fn assembly_only() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        wbinvd();
+        let (user, kernel) = (0x1111_0000, 0x2222_0000);
+        cpu::write_gs_bases((user, kernel));
+        assembly::swapgs();
+        assert_eq!(cpu::gs_bases(), (kernel, user));
+        assembly::swapgs();
+        assert_eq!(cpu::gs_bases(), (user, kernel));
+    }
+    // SAFETY: the stub comes back with the expected vector; nothing to drop.
+    let trap =
+        unsafe { traps::catch(traps::USER_RETURN, || assembly::site_to_ring_3(user::stub())) };
+    let frame = trap.expect("only a trap comes back").frame;
+    assert_eq!(frame.ip, user::stub() + user::STUB_LENGTH);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn wbinvd() {
+    pv::wbinvd();
+}
+
+/// Every op does what the guest's layer does, and each call is counted once.
+fn as_guest() {
+    let before = guest::calls::all();
+    pv::irq_enable();
+    assert_eq!(cpu::flags() & cpu::FLAGS_IF, 0, "the real flag is not the guest's");
+    assert_eq!(pv::save_fl(), cpu::FLAGS_IF);
+    pv::irq_disable();
+    assert_eq!(pv::save_fl(), 0);
+    // SAFETY: the layer takes any value.
+    unsafe { pv::restore_fl(cpu::FLAGS_IF) };
+    assert_eq!(guest::FLAGS.load(Relaxed), cpu::FLAGS_IF);
+    assert_eq!(pv::read_cr2(), guest::CR2);
+    let cr3 = cpu::read_cr3();
+    // SAFETY: the layer keeps it to itself.
+    unsafe { pv::write_cr3(0x7000) };
+    assert_eq!((pv::read_cr3(), cpu::read_cr3()), (0x7000, cr3));
+    assert_eq!(pv::ident(1), !1);
+    assert_eq!(release(), guest::RELEASED);
+    assert!(pv::vcpu_is_preempted(1) && !pv::vcpu_is_preempted(2));
+    own::ops::flush_page(0x1000);
+    assert_eq!(own::ops::ticks_low(), 42);
+    // enable, save_fl twice, disable, restore, cr2, cr3 twice, ident, unlock,
+    // preempted twice, flush, ticks
+    assert_eq!(guest::calls::all() - before, 14);
+
+    let before = guest::calls::all();
+    assembly_only();
+    #[cfg(target_arch = "x86_64")]
+    {
+        assert_eq!(guest::guest_swapgs_calls.load(Relaxed), 2);
+        assert_eq!(guest::guest_sysret_calls.load(Relaxed), 1);
+        assert_eq!(guest::calls::all() - before, 1, "wbinvd");
+    }
+    #[cfg(target_arch = "x86")]
+    {
+        assert_eq!(guest::guest_iret_calls.load(Relaxed), 1);
+        assert_eq!(guest::calls::all() - before, 0);
+    }
+
+    let before = guest::calls::all();
+    let idents = guest::calls::ident.load(Relaxed);
+    sites::run();
+    // save_fl, irq_disable, restore_fl, unlock, preempted: one each; ident: its
+    // own and the driver's two.
+    assert_eq!(guest::calls::all() - before, sites::COUNT * 8);
+    assert_eq!(guest::calls::ident.load(Relaxed) - idents, sites::COUNT * 3);
+    println!("guest: {} calls counted", guest::calls::all());
+
+    registers_survive_a_callee_save_call();
+}
+
+/// A callee-save op that has become a call of a Rust function changes nothing but
+/// its result and the flags.
+fn registers_survive_a_callee_save_call() {
+    let wrong = assembly::changed_registers();
+    assert_eq!(wrong, 0, "{wrong:#b}: one bit for each register that changed");
+}
+
+/// Nothing, identity, a call, the trap, and the rest native.
+fn mix() {
+    pv::reset();
+    own::ops::reset();
+    // SAFETY: the result of a no-op is not used; the identity's result is its
+    // argument; the guest's function fits; a null slot's op is used in `mixed`
+    // only, where the trap is expected.
+    unsafe {
+        pv::install(&[
+            (pv::Id::irq_enable, Target::NOP),
+            (pv::Id::vcpu_is_preempted, Target::IDENT),
+            (pv::Id::save_fl, guest::SAVE_FL),
+            (pv::Id::read_cr2, Target::NULL),
+        ]);
+    }
+}
+
+fn mixed() {
+    pv::irq_enable();
+    assert_eq!(cpu::flags() & cpu::FLAGS_IF, 0, "NOPs enable nothing");
+    assert!(pv::vcpu_is_preempted(1) && !pv::vcpu_is_preempted(0));
+    guest::FLAGS.store(0x200, Relaxed);
+    assert_eq!(pv::save_fl(), 0x200);
+    assert_eq!(release(), 0);
+
+    // SAFETY: nothing to drop; the trap comes before anything changes.
+    let trap = unsafe {
+        traps::catch(traps::INVALID_OPCODE, || {
+            pv::read_cr2();
+        })
+    };
+    let ip = trap.expect("a null slot's site is a trap").frame.ip;
+    let patcher = by_alias();
+    let plan = patcher.plan(Goal::Patched).unwrap_or_else(|error| panic!("{error}"));
+    let mut sites = plan.outcomes().filter(|outcome| outcome.op.name() == "read_cr2");
+    assert!(sites.any(|outcome| outcome.address == ip), "#UD at {ip:#x}, not at a read_cr2");
+}

@@ -1,0 +1,222 @@
+//! Every patchlet, executed from a copy of its bytes in the scratch buffer, and
+//! its effect checked.
+
+use core::arch::asm;
+
+use patchlet::{Patchlet, native};
+
+use crate::{assembly, cpu, own, println, scratch, traps, user};
+
+/// `ret`, behind a patchlet that does not leave by itself.
+const RET: u8 = 0xc3;
+
+/// Prints each one: name, length, bytes.
+pub fn list() {
+    for patchlet in native::ALL.iter().chain(own::patchlets::ALL) {
+        println!(
+            "patchlet {} {} {}",
+            patchlet.name(),
+            patchlet.bytes().len(),
+            Hex(patchlet.bytes())
+        );
+    }
+}
+
+/// Bytes as a run of hex digits, which a program can read.
+pub struct Hex<'a>(pub &'a [u8]);
+
+impl core::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Runs each one that can be run, and says which.
+pub fn execute() {
+    let tests: &[(&Patchlet, fn(&Patchlet))] = &[
+        (&native::irq_enable, irq_enable),
+        (&native::irq_disable, irq_disable),
+        (&native::save_fl, save_fl),
+        (&native::restore_fl, restore_fl),
+        (&native::read_cr2, read_cr2),
+        (&native::read_cr3, read_cr3),
+        (&native::write_cr3, write_cr3),
+        #[cfg(target_arch = "x86_64")]
+        (&native::wbinvd, wbinvd),
+        #[cfg(target_arch = "x86_64")]
+        (&native::swapgs, swapgs),
+        #[cfg(target_arch = "x86_64")]
+        (&native::usergs_sysret64, leave_to_ring_3),
+        #[cfg(target_arch = "x86")]
+        (&native::iret, leave_to_ring_3),
+        #[cfg(target_arch = "x86_64")]
+        (&native::ident_64, ident),
+        (&native::queued_spin_unlock, queued_spin_unlock),
+        (&native::vcpu_is_preempted, vcpu_is_preempted),
+        (&native::ud2, ud2),
+        (&own::patchlets::invlpg, invlpg),
+        (&own::patchlets::rdtsc, rdtsc),
+    ];
+    for (patchlet, test) in tests {
+        test(patchlet);
+        println!("executed {}", patchlet.name());
+    }
+    // A patchlet that is added to the set and not to this list is noticed.
+    assert_eq!(tests.len(), native::ALL.len() + own::patchlets::ALL.len());
+}
+
+/// Calls a copy of the patchlet; argument and result in the registers of the
+/// callee-save class. The flags come back as well.
+fn call(patchlet: &Patchlet, argument: usize) -> (usize, usize) {
+    let mut code = [0; 16];
+    let bytes = patchlet.bytes();
+    code[..bytes.len()].copy_from_slice(bytes);
+    code[bytes.len()] = RET;
+    let code = scratch::load(&code[..=bytes.len()]);
+    let (result, flags);
+    // SAFETY: the code is a patchlet and a return. What it does to the machine is
+    // what the test that calls this is about; the registers of C are given up.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("call {code}", "pushfq", "pop r12", code = in(reg) code, lateout("r12") flags,
+            inlateout("rdi") argument => _, lateout("rax") result, clobber_abi("C"));
+        #[cfg(target_arch = "x86")]
+        asm!("call {code}", "pushfd", "pop {flags}", code = in(reg) code, flags = lateout(reg) flags,
+            inlateout("eax") argument => result, lateout("edx") _, lateout("ecx") _);
+    }
+    (result, flags)
+}
+
+fn irq_enable(patchlet: &Patchlet) {
+    let (_, flags) = call(patchlet, 0);
+    cpu::disable_interrupts();
+    assert_eq!(flags & cpu::FLAGS_IF, cpu::FLAGS_IF);
+}
+
+fn irq_disable(patchlet: &Patchlet) {
+    cpu::enable_interrupts();
+    let (_, flags) = call(patchlet, 0);
+    cpu::disable_interrupts();
+    assert_eq!(flags & cpu::FLAGS_IF, 0);
+}
+
+fn save_fl(patchlet: &Patchlet) {
+    let (off, _) = call(patchlet, 0);
+    cpu::enable_interrupts();
+    let (on, _) = call(patchlet, 0);
+    cpu::disable_interrupts();
+    assert_eq!((off & cpu::FLAGS_IF, on & cpu::FLAGS_IF), (0, cpu::FLAGS_IF));
+}
+
+fn restore_fl(patchlet: &Patchlet) {
+    // Carry and sign: two flags that the CPU keeps as they are written.
+    let wanted = cpu::flags() & !0xc5 | 0x81;
+    let (_, flags) = call(patchlet, wanted | cpu::FLAGS_IF);
+    cpu::disable_interrupts();
+    assert_eq!(flags & (cpu::FLAGS_IF | 0xc5), cpu::FLAGS_IF | 0x81);
+}
+
+fn read_cr2(patchlet: &Patchlet) {
+    let mut code = [0; 16];
+    code[..3].copy_from_slice(patchlet.bytes());
+    code[3] = RET;
+    let code = scratch::load(&code[..4]);
+    for value in [0x1234_5000, 0x7654_3000] {
+        let result: usize;
+        cpu::write_cr2(value);
+        // SAFETY: the code reads CR2 and returns.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            asm!("call {}", in(reg) code, lateout("rax") result);
+            #[cfg(target_arch = "x86")]
+            asm!("call {}", in(reg) code, lateout("eax") result);
+        }
+        assert_eq!(result, value);
+    }
+}
+
+fn read_cr3(patchlet: &Patchlet) {
+    assert_eq!(call(patchlet, 0).0, cpu::read_cr3());
+}
+
+/// CR3 with the bit that writes through the page tables: a value that maps the
+/// same and can be told apart.
+fn other_cr3() -> usize {
+    const CR3_PWT: usize = 1 << 3;
+    cpu::read_cr3() ^ CR3_PWT
+}
+
+fn write_cr3(patchlet: &Patchlet) {
+    let before = cpu::read_cr3();
+    let other = other_cr3();
+    call(patchlet, other);
+    assert_eq!(cpu::read_cr3(), other);
+    call(patchlet, before);
+    assert_eq!(cpu::read_cr3(), before);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn wbinvd(patchlet: &Patchlet) {
+    // Its effect cannot be seen by software; that it is no other instruction is
+    // what the comparison of the bytes is for. It must come back.
+    call(patchlet, 0);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn swapgs(patchlet: &Patchlet) {
+    let (user, kernel) = (0x1111_0000, 0x2222_0000);
+    cpu::write_gs_bases((user, kernel));
+    call(patchlet, 0);
+    assert_eq!(cpu::gs_bases(), (kernel, user));
+    call(patchlet, 0);
+    assert_eq!(cpu::gs_bases(), (user, kernel));
+}
+
+/// sysretq, or iret: into a prepared frame, and back by the stub's INT.
+fn leave_to_ring_3(patchlet: &Patchlet) {
+    let code = scratch::load(patchlet.bytes());
+    // SAFETY: the frame is that of ring 3, and the stub comes back with the
+    // expected vector; nothing to drop.
+    let trap = unsafe {
+        traps::catch(traps::USER_RETURN, || assembly::patchlet_to_ring_3(code.addr(), user::stub()))
+    };
+    let frame = trap.expect("only a trap comes back").frame;
+    assert_eq!(frame.ip, user::stub() + user::STUB_LENGTH);
+    assert_eq!(frame.cs & 3, 3);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn ident(patchlet: &Patchlet) {
+    assert_eq!(call(patchlet, 0x1234_5678_9abc_def0).0, 0x1234_5678_9abc_def0);
+}
+
+fn queued_spin_unlock(patchlet: &Patchlet) {
+    let mut lock = [1_u8, 2, 3];
+    // The byte and its neighbours: exactly one is stored to.
+    call(patchlet, (&raw mut lock[1]).expose_provenance());
+    // SAFETY: an array of plain bytes, which the code above has written.
+    assert_eq!(unsafe { (&raw const lock).read_volatile() }, [1, 0, 3]);
+}
+
+fn vcpu_is_preempted(patchlet: &Patchlet) {
+    assert_eq!(call(patchlet, 3).0, 0);
+}
+
+fn ud2(patchlet: &Patchlet) {
+    let code = scratch::load(patchlet.bytes());
+    // SAFETY: nothing to drop; ud2 changes nothing.
+    let trap = unsafe {
+        traps::catch(traps::INVALID_OPCODE, || asm!("call {}", in(reg) code, clobber_abi("C")))
+    };
+    assert_eq!(trap.expect("no #UD").frame.ip, code.addr());
+}
+
+fn invlpg(patchlet: &Patchlet) {
+    call(patchlet, scratch::load(&[RET]).addr());
+}
+
+fn rdtsc(patchlet: &Patchlet) {
+    let (first, _) = call(patchlet, 0);
+    let (second, _) = call(patchlet, 0);
+    assert!((second as u32).wrapping_sub(first as u32) < 1 << 31, "{first:#x}, {second:#x}");
+}

@@ -1,0 +1,68 @@
+//! More than a thousand sites: instances of a generic function, each with its own
+//! copies, beside those in the driver crate and in assembly.
+
+use driver::LockByte;
+use patchlet::pv;
+
+/// Uses eight ops or so. What it returns tells the instances apart and says
+/// whether every op did what it does natively.
+#[inline(never)]
+fn instance<const N: u64>() -> u64 {
+    let mut lock: LockByte = 1;
+    let mut sum = driver::without_interrupts(|| pv::ident(N));
+    // SAFETY: the lock's byte is on this stack.
+    unsafe { pv::queued_spin_unlock(&raw mut lock) };
+    sum += u64::from(lock) << 32;
+    sum += u64::from(pv::vcpu_is_preempted(N as usize)) << 33;
+    sum += driver::translate::<1>(N ^ 5) ^ N ^ 5;
+    sum
+}
+
+macro_rules! instances {
+    ($($high:literal)*) => {
+        [$(row!($high)),*]
+    };
+}
+
+macro_rules! row {
+    ($high:literal) => {
+        [
+            instance::<{ $high * 16 }>,
+            instance::<{ $high * 16 + 1 }>,
+            instance::<{ $high * 16 + 2 }>,
+            instance::<{ $high * 16 + 3 }>,
+            instance::<{ $high * 16 + 4 }>,
+            instance::<{ $high * 16 + 5 }>,
+            instance::<{ $high * 16 + 6 }>,
+            instance::<{ $high * 16 + 7 }>,
+            instance::<{ $high * 16 + 8 }>,
+            instance::<{ $high * 16 + 9 }>,
+            instance::<{ $high * 16 + 10 }>,
+            instance::<{ $high * 16 + 11 }>,
+            instance::<{ $high * 16 + 12 }>,
+            instance::<{ $high * 16 + 13 }>,
+            instance::<{ $high * 16 + 14 }>,
+            instance::<{ $high * 16 + 15 }>,
+        ]
+    };
+}
+
+/// All instances, by their number.
+static INSTANCES: [[fn() -> u64; 16]; 16] = instances!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+
+/// How many instances there are.
+pub const COUNT: usize = 16 * 16;
+
+/// Runs every instance; each must do what it does natively.
+pub fn run_natively() {
+    for (number, instance) in INSTANCES.iter().flatten().enumerate() {
+        assert_eq!(instance(), number as u64, "instance {number}");
+    }
+}
+
+/// Runs every instance, whatever comes of it.
+pub fn run() {
+    for instance in INSTANCES.iter().flatten() {
+        core::hint::black_box(instance());
+    }
+}
