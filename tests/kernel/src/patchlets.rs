@@ -33,7 +33,8 @@ impl core::fmt::Display for Hex<'_> {
 
 /// Runs each one that can be run, and says which.
 pub fn execute() {
-    let tests: &[(&Patchlet, fn(&Patchlet))] = &[
+    type Test = fn(&Patchlet);
+    let tests: &[(&Patchlet, Test)] = &[
         (&native::irq_enable, irq_enable),
         (&native::irq_disable, irq_disable),
         (&native::save_fl, save_fl),

@@ -1,0 +1,120 @@
+//! The fat-LTO kernel, booted in QEMU, 64-bit and 32-bit: it executes every
+//! patchlet and patches itself in every state. What it printed is compared with
+//! the table of the native set; the effects it has checked itself, or it would not
+//! have said that it finished.
+
+mod support {
+    pub mod kernel;
+    pub mod table;
+}
+
+use std::collections::BTreeMap;
+
+use support::kernel::{self, Log, Site, unhex};
+use support::table::{Width, native};
+
+/// The kernel's own patchlets, in `tests/kernel/asm/own.S`.
+fn own(width: Width) -> [(&'static str, &'static str); 2] {
+    match width {
+        Width::Bits64 => [("invlpg", "0f013f"), ("rdtsc", "0f31")],
+        Width::Bits32 => [("invlpg", "0f0138"), ("rdtsc", "0f31")],
+    }
+}
+
+/// Name → bytes of all its patchlets.
+fn expected(width: Width) -> BTreeMap<String, Vec<u8>> {
+    let own = own(width).map(|(name, bytes)| (name.to_owned(), unhex(bytes).expect("hex")));
+    native(width).into_iter().map(|row| (row.name.to_owned(), row.bytes)).chain(own).collect()
+}
+
+#[test]
+fn the_64_bit_kernel_boots_and_patches_itself() {
+    check(Width::Bits64);
+}
+
+#[test]
+fn the_32_bit_kernel_boots_and_patches_itself() {
+    check(Width::Bits32);
+}
+
+fn check(width: Width) {
+    let log = kernel::boot(&kernel::build(width, "fat"), &[]);
+    printed_and_executed(width, &log);
+
+    let native = log.sites("native");
+    for site in &native {
+        let (address, op) = (site.address, &site.op);
+        assert!(site.old.starts_with(&[0xff]), "{op} at {address:#x} was not indirect");
+        assert_eq!(site.new, natively(width, site), "{op} at {address:#x}");
+    }
+    assert!(native.iter().map(|site| site.count).sum::<usize>() >= 1000);
+    let again = log.sites("native-again");
+    for (site, before) in again.iter().zip(&native) {
+        assert_eq!((&site.old, &site.new), (&before.new, &before.new), "{}", site.op);
+    }
+    for site in log.sites("guest") {
+        let opcode =
+            if ["cpu.iret", "cpu.usergs_sysret64"].contains(&&*site.op) { 0xe9 } else { 0xe8 };
+        assert_eq!((site.new[0], site.new[5]), (opcode, 0x90), "{}", site.op);
+    }
+    let mixed = |op: &str| log.sites("mixed").into_iter().find(|site| site.op == op).expect(op).new;
+    assert_eq!(mixed("irq.irq_enable"), [0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00]);
+    assert_eq!(mixed("mmu.read_cr2"), [0x0f, 0x0b, 0x0f, 0x1f, 0x40, 0x00]);
+    assert_eq!(mixed("irq.save_fl")[0], 0xe8);
+
+    for state in ["native", "native-again", "guest", "mixed", "native-at-last"] {
+        let prefix = format!("{state}: ");
+        let report = log.lines("report").find_map(|line| line.strip_prefix(&*prefix));
+        let report = report.unwrap_or_else(|| panic!("no report of {state}"));
+        assert!(report.ends_with(" 0 indirect"), "{state}: {report}");
+    }
+}
+
+/// Every patchlet of the table, and no other, with its bytes; all of them ran.
+fn printed_and_executed(width: Width, log: &Log) {
+    let printed: BTreeMap<String, Vec<u8>> = log
+        .lines("patchlet")
+        .map(|line| {
+            let [name, length, bytes] = line.split(' ').collect::<Vec<_>>().try_into().expect(line);
+            let bytes = unhex(bytes).expect(line);
+            assert_eq!(length.parse(), Ok(bytes.len()), "{line}");
+            (name.to_owned(), bytes)
+        })
+        .collect();
+    assert_eq!(printed, expected(width));
+    let mut executed: Vec<_> = log.lines("executed").collect();
+    executed.sort_unstable();
+    assert_eq!(executed, printed.keys().collect::<Vec<_>>());
+}
+
+/// What a site of this op holds on bare metal, by the table.
+fn natively(width: Width, site: &Site) -> Vec<u8> {
+    let name = site.op.rsplit('.').next().expect("a name");
+    let name = match name {
+        "ident" => "ident_64",
+        "flush_page" => "invlpg",
+        "ticks_low" => "rdtsc",
+        other => other,
+    };
+    let mut bytes = expected(width).remove(name).unwrap_or_default();
+    let nops: &[&[u8]] = &[
+        &[],
+        &[0x90],
+        &[0x66, 0x90],
+        &[0x0f, 0x1f, 0x00],
+        &[0x0f, 0x1f, 0x40, 0x00],
+        &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+        &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00],
+    ];
+    bytes.extend(nops[6 - bytes.len()]);
+    bytes
+}
+
+#[test]
+fn a_kernel_that_does_not_finish_is_a_failure() {
+    let kernel = kernel::build(Width::Bits32, "fat");
+    // This CPU cannot keep data from being executed, and the kernel says so.
+    let failure = kernel::try_boot(&kernel, &["-cpu", "pentium3"]).err().expect("it cannot pass");
+    assert!(failure.contains("no NX"), "{failure}");
+    assert!(!failure.contains("patchlet-test-kernel: finished"), "{failure}");
+}

@@ -1,0 +1,105 @@
+//! What `make run` shows: the two kernels, built with fat LTO, inspected, booted,
+//! and each op's site before and after; then what a call costs on this machine.
+
+#[path = "../support"]
+mod support {
+    pub mod elf;
+    pub mod inspect;
+    pub mod kernel;
+    pub mod meaning;
+    pub mod table;
+}
+
+mod cost;
+mod disassembly;
+
+use std::path::Path;
+use std::{env, fs};
+
+use disassembly::Disassembler;
+use support::inspect::inspect_linked;
+use support::kernel::{self, Log, Site};
+use support::meaning::hex;
+use support::table::{Width, native};
+
+fn main() {
+    for width in [Width::Bits64, Width::Bits32] {
+        show(width);
+    }
+    println!("── cost of a call, in a process on this machine {}", "─".repeat(52));
+    println!("   nanoseconds, before patching → after; the loop around it included\n");
+    for width in [Width::Bits64, Width::Bits32] {
+        cost::show(width);
+    }
+    println!("\nEvery check passed.");
+}
+
+fn show(width: Width) {
+    println!("── the {width} kernel {}", "─".repeat(80));
+    let kernel = kernel::build(width, "fat");
+    let size = fs::metadata(&kernel).map_or(0, |file| file.len());
+    println!("built      {}, fat LTO, {} KiB", relative(&kernel), size / 1024);
+
+    let patchlets = inspect_linked(&kernel, width);
+    let bytes: usize = patchlets.iter().map(|patchlet| patchlet.bytes.len()).sum();
+    println!(
+        "inspected  {} patchlets, {bytes} bytes: labels, order, bytes, section flags, no relocation: \
+         as they must be",
+        patchlets.len()
+    );
+    let native = native(width);
+    for patchlet in &patchlets {
+        let meaning = native.iter().find(|row| row.name == patchlet.name);
+        println!(
+            "           {:<20} {:<18} {}",
+            patchlet.name,
+            hex(&patchlet.bytes),
+            meaning.map_or("(the kernel's own)", |row| row.assembly)
+        );
+    }
+
+    let accelerator = env::var("ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
+    println!("booting    in QEMU, -accel {accelerator}");
+    let log = kernel::boot(&kernel, &[]);
+    println!(
+        "booted     {} tests of the kernel itself passed, {} patchlets executed",
+        log.lines("test").count(),
+        log.lines("executed").count()
+    );
+    patched(width, &kernel, &log);
+    println!("finished   the kernel said so itself\n");
+}
+
+/// The first site of each op, before and after, and the counts of every state.
+fn patched(width: Width, kernel: &Path, log: &Log) {
+    let disassembler = Disassembler::new(width, kernel);
+    println!(
+        "patched    {:<24} {:>5}  {:<9} {:<19}{:<34}as bare metal",
+        "op", "sites", "first at", "before", ""
+    );
+    let print = |op: &str, site: &Site| {
+        println!(
+            "           {op:<24} {:>5}  {:<9} {:<19}{:<34}{:<19}{}",
+            site.count,
+            format!("{:#x}", site.address),
+            hex(&site.old),
+            disassembler.text(site.address, &site.old),
+            hex(&site.new),
+            disassembler.text(site.address, &site.new),
+        );
+    };
+    for site in &log.sites("native") {
+        print(&site.op, site);
+    }
+    if let Some(site) = log.sites("guest").first() {
+        print("  and as a guest:", site);
+    }
+    for report in log.lines("report") {
+        println!("counted    {report}");
+    }
+}
+
+/// The path as seen from the repository.
+fn relative(path: &Path) -> String {
+    path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path).display().to_string()
+}
