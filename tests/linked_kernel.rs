@@ -1,0 +1,47 @@
+//! The patchlets in the test kernels as they will boot, linked by fat LTO: the
+//! native set and the kernel's own patchlets, whole, in order, with the right
+//! bytes, and where nothing is executed.
+
+mod support {
+    pub mod elf;
+    pub mod inspect;
+    #[allow(dead_code, reason = "the other half of it boots kernels, for tests/boot.rs")]
+    pub mod kernel;
+    pub mod meaning;
+    pub mod table;
+}
+
+use support::elf;
+use support::inspect::{Found, inspect_linked};
+use support::kernel::build;
+use support::table::{Width, native};
+
+/// All that a kernel has, its own patchlets being these.
+fn kernel(width: Width, own: &[(&str, &[u8])]) {
+    let file = build(width, "fat");
+    let found = inspect_linked(&file, width);
+    let native = native(width);
+    let is_native = |found: &&Found| native.iter().any(|row| row.name == found.name);
+    let others: Vec<_> = found
+        .iter()
+        .filter(|found| !is_native(found))
+        .map(|found| (found.name.as_str(), &found.bytes[..]))
+        .collect();
+    assert_eq!(others, own, "the kernel's own");
+    assert_eq!(found.len(), native.len() + own.len());
+
+    // The output section of asm/patchlet.ld has nothing else in it.
+    let section = elf::read(&file).section;
+    let size: usize = found.iter().map(|found| found.bytes.len()).sum();
+    assert_eq!((section.name.as_str(), section.bytes.len()), (".rodata.patchlets", size));
+}
+
+#[test]
+fn kernel_64() {
+    kernel(Width::Bits64, &[("invlpg", &[0x0f, 0x01, 0x3f]), ("rdtsc", &[0x0f, 0x31])]);
+}
+
+#[test]
+fn kernel_32() {
+    kernel(Width::Bits32, &[("invlpg", &[0x0f, 0x01, 0x38]), ("rdtsc", &[0x0f, 0x31])]);
+}
