@@ -87,6 +87,17 @@ patchlet_native_\name:
 5102:
 	.balign	4
 	.popsection
+
+	/* An empty piece makes the section of the records, and with it its bounds,
+	 * exist in a link without a single site. Once in an object, tied to the
+	 * patchlets, which are always there: with other flags than the records'
+	 * mold 1.10 makes two sections of that name, and one pair of bounds. */
+	.ifndef	.Lpatchlet_sites_exist
+	.set	.Lpatchlet_sites_exist, 1
+	.pushsection patchlet_sites, "ao", @progbits, patchlet_\name\()_start
+	.balign	4
+	.popsection
+	.endif
 	.endif
 	.purgem	patchlet_body_\name
 .endm
@@ -110,7 +121,10 @@ patchlet_native_\name:
 #else
 	\opcode	*(\table + 4 * (\index))
 #endif
+	/* GNU as warns of a length of 0. */
+	.if \capacity > 6
 	.skip	\capacity - 6, 0x90
+	.endif
 	.pushsection patchlet_sites, "ao", @progbits, .Lpatchlet_site_\@
 	.balign	4
 	.long	.Lpatchlet_site_\@ - .
@@ -159,10 +173,6 @@ patchlet_native_\name:
 #else
 	.set	PATCHLET_OP_iret,			10
 #endif
-
-/* This empty piece makes the section, and with it its bounds, exist in a link
- * without a single site. */
-	.section patchlet_sites, "aR", @progbits
 
 /* Assembly never needs an executable stack; say so, or linkers assume it. */
 	.section .note.GNU-stack, "", @progbits

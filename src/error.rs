@@ -125,6 +125,39 @@ pub enum Error {
         /// What was read.
         found: InsnBuffer,
     },
+    /// Another writer is at work on these sites, or one had to leave its INT3s in
+    /// text.
+    Busy,
+    /// A thread can be inside the site, and would go on in the middle of other
+    /// bytes.
+    Inside {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+        /// The first byte of the site at which a thread can be, from 0.
+        boundary: usize,
+        /// What the site holds.
+        old: InsnBuffer,
+        /// What it would get.
+        new: InsnBuffer,
+    },
+    /// The op is one that assembly uses its own way: the INT3 protocol cannot
+    /// assume a stack at its sites.
+    NotEmulated {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+    },
+    /// A replacement that begins with INT3 cannot be told from the INT3 of the
+    /// protocol.
+    Breakpoint {
+        /// Address of the site.
+        site: usize,
+        /// The op of the site.
+        op: &'static str,
+    },
 }
 
 impl fmt::Display for ComposeError {
@@ -182,6 +215,20 @@ impl fmt::Display for Error {
             Self::ReadBack { site, op, wrote, found } => {
                 write!(f, "site {site:#x} ({op}): wrote {wrote} and read back {found}")
             }
+            Self::Busy => f.write_str("another writer is at work on these sites"),
+            Self::Inside { site, op, boundary, old, new } => write!(
+                f,
+                "site {site:#x} ({op}): a thread may go on at byte {boundary} of {old}, which {new} has not: \
+                 use the rendezvous"
+            ),
+            Self::NotEmulated { site, op } => write!(
+                f,
+                "site {site:#x} ({op}) is of an op for assembly, where INT3 may find no stack: use the rendezvous"
+            ),
+            Self::Breakpoint { site, op } => write!(
+                f,
+                "site {site:#x} ({op}) has a replacement that begins with INT3: use the rendezvous"
+            ),
         }
     }
 }

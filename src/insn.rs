@@ -106,6 +106,14 @@ impl InsnBuffer {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
+    /// One byte.
+    pub(crate) const fn of(byte: u8) -> Self {
+        let mut buffer = Self::nothing();
+        buffer.bytes[0] = byte;
+        buffer.len = 1;
+        buffer
+    }
+
     /// Appends; false, and unchanged, if there is no room.
     fn push(&mut self, bytes: &[u8]) -> bool {
         let at = usize::from(self.len);
@@ -163,19 +171,8 @@ impl InsnBuffer {
 
     /// Fills up to `capacity` with the fewest NOPs, longest first.
     fn fill(&mut self, width: Width, nops: Nops, capacity: u8) {
-        let family: &[&[u8]] = match (width, nops) {
-            (Width::Bits32, Nops::Lea) => &LEA,
-            // Every 64-bit CPU has these, and there the others are no NOPs.
-            (Width::Bits64, _) | (_, Nops::Long) => &LONG,
-        };
         while self.len < capacity {
-            let missing = usize::from(capacity - self.len);
-            let longest = match (missing, family.len()) {
-                // 6 and 6: with 7 first, the missing 5-byte form makes it three.
-                (12, 7) => 6,
-                (missing, longest) => missing.min(longest),
-            };
-            let Some(nop) = family.get(longest - 1) else { return };
+            let nop = next_nop(width, nops, usize::from(capacity - self.len));
             if !self.push(nop) {
                 return;
             }
@@ -214,6 +211,30 @@ impl InsnBuffer {
             buffer.push(&[BUILD_TIME_NOP]);
         }
         Ok(buffer)
+    }
+}
+
+/// The first of the NOPs that fill this many bytes, 1 at least.
+fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8] {
+    let family: &[&[u8]] = match (width, nops) {
+        (Width::Bits32, Nops::Lea) => &LEA,
+        // Every 64-bit CPU has these, and there the others are no NOPs.
+        (Width::Bits64, _) | (_, Nops::Long) => &LONG,
+    };
+    let longest = match (missing, family.len()) {
+        // 6 and 6: with 7 first, the missing 5-byte form makes it three.
+        (12, 7) => 6,
+        (missing, longest) => missing.min(longest),
+    };
+    family.get(longest.saturating_sub(1)).copied().unwrap_or(LONG[0])
+}
+
+/// The length of the first instruction of a site that is nothing but NOPs.
+pub(crate) fn first_nop(width: Width, nops: Nops, capacity: u8) -> usize {
+    match next_nop(width, nops, usize::from(capacity)) {
+        // The "5-byte form" of this family: it begins with a NOP of 1.
+        nop if nop == LEA[4] => LEA[0].len(),
+        nop => nop.len(),
     }
 }
 

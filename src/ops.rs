@@ -37,7 +37,7 @@ pub struct Op {
 
 impl Op {
     /// Of its parts; `native` is the default of its slot and `patchlet` the same
-    /// instructions as a template. For [`ops!`](crate::ops), and for tests that
+    /// instructions as a template. For [`ops!`](crate::ops!), and for tests that
     /// make tables of their own.
     #[must_use]
     pub const fn new(
@@ -146,13 +146,16 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
+/// Under a name of its own, so that a program that reads the binary knows it.
 #[unsafe(naked)]
+#[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {
     core::arch::naked_asm!("ret")
 }
 
 #[cfg(target_arch = "x86")]
 #[unsafe(naked)]
+#[unsafe(export_name = "patchlet_ident")]
 extern "C" fn ident() {
     core::arch::naked_asm!("ret")
 }
@@ -178,9 +181,15 @@ impl Slot {
     }
 }
 
-/// What the sites of one op were last patched for.
+/// What the sites of one op were last patched for, and what they are being
+/// patched for.
 #[derive(Debug)]
-pub struct Applied(AtomicUsize);
+pub struct Applied {
+    now: AtomicUsize,
+    /// The slot as it was when the batch in progress began. Other CPUs may set
+    /// the slot while a batch is written; every site of it follows this.
+    next: AtomicUsize,
+}
 
 /// No function is at address 1.
 const NEVER: usize = 1;
@@ -189,7 +198,7 @@ impl Applied {
     /// Not patched: the sites hold their indirect calls and jumps.
     #[must_use]
     pub const fn never() -> Self {
-        Self(AtomicUsize::new(NEVER))
+        Self { now: AtomicUsize::new(NEVER), next: AtomicUsize::new(NEVER) }
     }
 }
 
@@ -258,15 +267,34 @@ impl Table {
 
     /// What the sites of this op were last patched for; `None` if they were not.
     pub(crate) fn applied(&self, index: usize) -> Option<usize> {
-        let address = self.applied.get(index)?.0.load(Ordering::Relaxed);
+        let address = self.applied.get(index)?.now.load(Ordering::Relaxed);
         (address != NEVER).then_some(address)
+    }
+
+    /// Keeps what the slots hold, for a batch that takes time.
+    pub(crate) fn keep(&self) {
+        for (applied, slot) in self.applied.iter().zip(self.slots) {
+            applied.next.store(slot.get().address(), Ordering::Relaxed);
+        }
+    }
+
+    /// What the slot of this op held at the last [`keep`](Self::keep).
+    pub(crate) fn kept(&self, index: usize) -> Option<usize> {
+        Some(self.applied.get(index)?.next.load(Ordering::Relaxed))
+    }
+
+    /// Notes that all sites are patched for what was kept.
+    pub(crate) fn note_kept(&self) {
+        for applied in self.applied {
+            applied.now.store(applied.next.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// Notes that all sites are patched for what the slots hold, or reverted.
     pub(crate) fn note(&self, patched: bool) {
         for (applied, slot) in self.applied.iter().zip(self.slots) {
             let address = if patched { slot.get().address() } else { NEVER };
-            applied.0.store(address, Ordering::Relaxed);
+            applied.now.store(address, Ordering::Relaxed);
         }
     }
 }

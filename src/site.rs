@@ -133,6 +133,17 @@ impl<'a> Sites<'a> {
         self.records
     }
 
+    /// The record of the site whose first byte is at this address. Quick if the
+    /// linker sorted the records by their sites, as linkers do; right in any case.
+    #[must_use]
+    pub fn find(&self, address: usize) -> Option<&'a Record> {
+        let sorted = self.records.binary_search_by_key(&address, Record::site);
+        match sorted {
+            Ok(index) => self.records.get(index),
+            Err(_) => self.records.iter().find(|record| record.site() == address),
+        }
+    }
+
     /// The size of the table, in bytes; a multiple of [`Record::SIZE`] if it is
     /// whole.
     #[must_use]
@@ -165,7 +176,7 @@ macro_rules! __slot_operand {
 /// record, and whose operands are those given (AT&T syntax, if they name any
 /// register in text).
 ///
-/// [`ops!`](crate::ops) writes one of these for each op. Use it by hand for an
+/// [`ops!`](crate::ops!) writes one of these for each op. Use it by hand for an
 /// op whose arguments do not fit the signatures that `ops!` knows.
 ///
 /// # Safety

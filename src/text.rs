@@ -12,7 +12,7 @@ use core::ops::Range;
 use crate::choose::Replacement;
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Nops, Width};
-use crate::ops::{Op, Table};
+use crate::ops::{Op, Table, Target};
 use crate::site::{Kind, Record, Sites};
 
 /// What the patcher needs of a kernel. [`SecondMapping`], [`WriteProtectOff`] and
@@ -231,6 +231,27 @@ pub enum Goal {
     Indirect,
 }
 
+/// What the sites are to follow: a [`Goal`], and for a batch that is written
+/// while other CPUs run, what its slots held when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The slots.
+    Slots,
+    /// What [`Table::keep`] kept of them.
+    Kept,
+    /// No slot: the indirect call or jump.
+    Indirect,
+}
+
+impl From<Goal> for Aim {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Patched => Self::Slots,
+            Goal::Indirect => Self::Indirect,
+        }
+    }
+}
+
 /// What happens, or would happen, to one site.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
@@ -242,6 +263,8 @@ pub struct Outcome {
     pub kind: Kind,
     /// What it gets; `None` is the indirect call or jump.
     pub replacement: Option<Replacement<'static>>,
+    /// What it has before that; `None` is the indirect call or jump.
+    pub held: Option<Replacement<'static>>,
     /// Its bytes before.
     pub old: InsnBuffer,
     /// Its bytes after.
@@ -275,9 +298,13 @@ pub struct Report {
 
 impl Report {
     fn add(&mut self, outcome: &Outcome) {
+        self.count(outcome.replacement, outcome.old != outcome.new);
+    }
+
+    pub(crate) fn count(&mut self, replacement: Option<Replacement<'_>>, changed: bool) {
         self.sites += 1;
-        self.changed += usize::from(outcome.old != outcome.new);
-        *match outcome.replacement {
+        self.changed += usize::from(changed);
+        *match replacement {
             Some(Replacement::Patchlet(_)) => &mut self.patchlets,
             Some(Replacement::Call(_)) => &mut self.calls,
             Some(Replacement::Jump(_)) => &mut self.jumps,
@@ -290,15 +317,22 @@ impl Report {
 }
 
 /// One site, after its record was checked.
-struct Place<'a> {
-    address: usize,
+pub(crate) struct Place<'a> {
+    pub(crate) address: usize,
     slot: usize,
     table: &'a Table,
     /// Index of the op in the table.
     index: usize,
-    op: &'static Op,
+    pub(crate) op: &'static Op,
     kind: Kind,
-    capacity: u8,
+    pub(crate) capacity: u8,
+}
+
+impl Place<'_> {
+    /// What the site gets for a slot that holds `target`.
+    fn replacement(&self, target: usize) -> Replacement<'static> {
+        self.op.choice().replacement(target as u64, self.kind)
+    }
 }
 
 /// The patcher: a table of sites, the ops tables they go through, and the
@@ -333,9 +367,9 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// [`revert`](Self::revert) would do now.
     ///
     /// # Errors
-    /// Every variant of [`Error`] but [`Error::ReadBack`].
+    /// Every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, 'a, P, TABLES>, Error> {
-        self.validate(goal)?;
+        self.validate(goal.into(), |_| Ok(()))?;
         Ok(Plan { patcher: self, goal })
     }
 
@@ -358,8 +392,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         self.write(Goal::Indirect, cpu)
     }
 
-    /// First pass: every record, every site, every replacement; no write.
-    fn validate(&self, goal: Goal) -> Result<(), Error> {
+    /// First pass: every record, every site, every replacement, and what `admit`
+    /// has to say of the sites that change; no write. Returns how many do.
+    pub(crate) fn validate(
+        &self,
+        aim: Aim,
+        admit: impl Fn(&Outcome) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let mut changed = 0;
         if !self.sites.size().is_multiple_of(Record::SIZE) {
             return Err(Error::TruncatedTable { bytes: self.sites.size(), record: Record::SIZE });
         }
@@ -372,9 +412,69 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 self.no_overlap(index, &place)?;
             }
             highest_end = highest_end.max(place.address + usize::from(place.capacity));
-            let outcome = self.outcome(&place, goal)?;
+            let outcome = self.outcome(&place, aim)?;
+            if outcome.old != outcome.new {
+                admit(&outcome)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Second pass: write and read back, then serialize, once.
+    fn write(&mut self, goal: Goal, cpu: &OneCpu<'_>) -> Result<Report, Error> {
+        self.validate(goal.into(), |_| Ok(()))?;
+        self.write_validated(goal.into(), cpu)
+    }
+
+    /// The second pass alone.
+    pub(crate) fn write_validated(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
+        self.platform.unlock();
+        let result = self.check_aliases().and_then(|()| self.write_all(aim));
+        self.platform.lock();
+        self.platform.serialize();
+        if result.is_ok() {
+            self.note(aim);
+        }
+        result
+    }
+
+    /// Keeps what the slots hold, for [`Aim::Kept`].
+    pub(crate) fn keep(&self) {
+        for table in self.tables {
+            table.keep();
+        }
+    }
+
+    /// Notes what all sites have now.
+    pub(crate) fn note(&self, aim: Aim) {
+        for table in self.tables {
+            match aim {
+                Aim::Kept => table.note_kept(),
+                Aim::Slots | Aim::Indirect => table.note(aim == Aim::Slots),
+            }
+        }
+    }
+
+    pub(crate) fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The sites, each after its record was checked.
+    #[inline(always)] // As `place`.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Result<Place<'a>, Error>> {
+        self.sites.records().iter().enumerate().map(|(index, record)| self.place(index, record))
+    }
+
+    /// Every alias shows what its site holds. Not a part of `validate`: before
+    /// `unlock` the platform promises nothing of its aliases.
+    pub(crate) fn check_aliases(&self) -> Result<(), Error> {
+        for place in self.places() {
+            let place = place?;
             let alias = self.platform.alias(place.address);
-            if alias.addr() != place.address && self.read(alias, place.capacity) != outcome.old {
+            if alias.addr() != place.address
+                && self.read(alias, place.capacity) != self.read_site(&place)
+            {
                 return Err(Error::Alias {
                     site: place.address,
                     alias: alias.addr(),
@@ -385,26 +485,11 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         Ok(())
     }
 
-    /// Second pass: write and read back, then serialize, once.
-    fn write(&mut self, goal: Goal, _: &OneCpu<'_>) -> Result<Report, Error> {
-        self.validate(goal)?;
-        self.platform.unlock();
-        let result = self.write_all(goal);
-        self.platform.lock();
-        self.platform.serialize();
-        if result.is_ok() {
-            for table in self.tables {
-                table.note(goal == Goal::Patched);
-            }
-        }
-        result
-    }
-
-    fn write_all(&self, goal: Goal) -> Result<Report, Error> {
+    fn write_all(&self, aim: Aim) -> Result<Report, Error> {
         let mut report = Report::default();
         for (index, record) in self.sites.records().iter().enumerate() {
             let place = self.place(index, record)?;
-            let outcome = self.outcome(&place, goal)?;
+            let outcome = self.outcome(&place, aim)?;
             report.add(&outcome);
             if outcome.old == outcome.new {
                 continue;
@@ -434,20 +519,44 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     }
 
     fn write_one(&self, place: &Place<'_>, bytes: &InsnBuffer) -> Result<(), Error> {
+        self.write_part(place, bytes, 0..usize::from(place.capacity))
+    }
+
+    /// Writes these bytes of the site, one store each, and reads them back.
+    pub(crate) fn write_part(
+        &self,
+        place: &Place<'_>,
+        bytes: &InsnBuffer,
+        part: Range<usize>,
+    ) -> Result<(), Error> {
         let alias = self.platform.alias(place.address);
-        for (at, &byte) in bytes.bytes().iter().enumerate() {
-            // SAFETY: the site is inside text (`place`), `bytes` is as long as the
-            // site, and the platform answers for the alias.
+        let wanted = bytes.bytes().get(part.clone()).unwrap_or_default();
+        for (at, &byte) in part.clone().zip(wanted) {
+            // SAFETY: the site is inside text (`place`), `bytes` has a byte at
+            // `at` and is as long as the site, and the platform answers for the
+            // alias.
             unsafe { alias.add(at).write_volatile(byte) };
         }
-        let found = self.read_site(place);
-        if found == *bytes {
+        if self.has(place, bytes, part) {
             return Ok(());
         }
-        Err(Error::ReadBack { site: place.address, op: place.op.name(), wrote: *bytes, found })
+        let (site, op) = (place.address, place.op.name());
+        Err(Error::ReadBack { site, op, wrote: *bytes, found: self.read_site(place) })
+    }
+
+    /// Whether this part of the site holds these bytes.
+    pub(crate) fn has(&self, place: &Place<'_>, bytes: &InsnBuffer, part: Range<usize>) -> bool {
+        let site: *const u8 = core::ptr::with_exposed_provenance(place.address);
+        let wanted = bytes.bytes().get(part.clone()).unwrap_or_default();
+        part.zip(wanted).all(|(at, byte)| {
+            // SAFETY: the site is inside text (`place`), which the platform says
+            // is readable, and `bytes` is as long as the site.
+            unsafe { site.add(at).read_volatile() == *byte }
+        })
     }
 
     /// What the record says, checked against the tables and the text range.
+    #[inline(always)] // Else its result, 100 bytes, is copied twice for each site.
     fn place(&self, index: usize, record: &Record) -> Result<Place<'a>, Error> {
         let capacity = record.capacity();
         if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
@@ -498,54 +607,92 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     }
 
     /// Reads the site, checks what it holds, and composes what it gets.
-    fn outcome(&self, place: &Place<'_>, goal: Goal) -> Result<Outcome, Error> {
+    pub(crate) fn outcome(&self, place: &Place<'_>, aim: Aim) -> Result<Outcome, Error> {
         let old = self.read_site(place);
         let indirect = self.indirect(place)?;
-        let (replacement, new) = match goal {
-            Goal::Indirect => (None, indirect),
-            Goal::Patched => {
-                let target = place.table.get(place.index).map_or(0, |target| target.address());
-                let replacement = place.op.choice().replacement(target as u64, place.kind);
-                (Some(replacement), self.composed(place, target)?)
-            }
+        let (replacement, new) = match self.target(place, aim) {
+            None => (None, indirect),
+            Some(target) => (Some(place.replacement(target)), self.composed(place, target)?),
         };
-        // Known forms only: what the assembler put there, what is to be there
-        // anyway, what was patched in last, and what the same crate puts in
-        // ahead of boot (native). Anything else is somebody else's.
-        let known = old == indirect
-            || old == new
-            || place
-                .table
-                .applied(place.index)
-                .is_some_and(|target| self.composed(place, target) == Ok(old))
-            || self.composed(place, place.op.native().address()) == Ok(old);
-        if !known {
+        // Known forms only: what the assembler put there, what was patched in
+        // last, what the same crate puts in ahead of boot (native), and what is to
+        // be there anyway. Anything else is somebody else's.
+        let holds =
+            |target: &usize| self.composed(place, *target).is_ok_and(|bytes| bytes == old);
+        let held = if old == indirect {
+            None
+        } else if let Some(target) = place.table.applied(place.index).filter(holds) {
+            Some(place.replacement(target))
+        } else if old == new {
+            replacement
+        } else if let Some(target) = Some(place.op.native().address()).filter(holds) {
+            Some(place.replacement(target))
+        } else {
             return Err(Error::OldBytes {
                 site: place.address,
                 op: place.op.name(),
                 expected: indirect,
                 found: old,
             });
-        }
+        };
         Ok(Outcome {
             address: place.address,
             op: place.op,
             kind: place.kind,
             replacement,
+            held,
             old,
             new,
         })
     }
 
+    /// What the site's op does by this aim; `None` leaves it to the slot.
+    fn target(&self, place: &Place<'_>, aim: Aim) -> Option<usize> {
+        match aim {
+            Aim::Indirect => None,
+            Aim::Slots => Some(place.table.get(place.index).map_or(0, Target::address)),
+            Aim::Kept => Some(place.table.kept(place.index).unwrap_or(0)),
+        }
+    }
+
+    /// What the site gets by this aim, whatever it holds.
+    pub(crate) fn new_bytes(&self, place: &Place<'_>, aim: Aim) -> Result<InsnBuffer, Error> {
+        match self.target(place, aim) {
+            None => self.indirect(place),
+            Some(target) => self.composed(place, target),
+        }
+    }
+
+    /// The replacement of that.
+    pub(crate) fn new_replacement(
+        &self,
+        place: &Place<'_>,
+        aim: Aim,
+    ) -> Option<Replacement<'static>> {
+        self.target(place, aim).map(|target| place.replacement(target))
+    }
+
+    /// What the site held before its first byte became `first`: the known form
+    /// whose tail it still has.
+    pub(crate) fn old_bytes(&self, place: &Place<'_>) -> Option<InsnBuffer> {
+        let tail = self.read_site(place);
+        let tail = tail.bytes().get(1..);
+        let forms = [
+            place.table.applied(place.index).and_then(|target| self.composed(place, target).ok()),
+            self.indirect(place).ok(),
+            self.composed(place, place.op.native().address()).ok(),
+        ];
+        forms.into_iter().flatten().find(|form| form.bytes().get(1..) == tail)
+    }
+
     /// The site with the replacement for a slot that holds `target`.
     fn composed(&self, place: &Place<'_>, target: usize) -> Result<InsnBuffer, Error> {
-        let replacement = place.op.choice().replacement(target as u64, place.kind);
         InsnBuffer::compose(
             Width::NATIVE,
             self.platform.nops(),
             place.address as u64,
             place.capacity,
-            &replacement,
+            &place.replacement(target),
         )
         .map_err(|why| Error::Compose { site: place.address, op: place.op.name(), why })
     }
@@ -597,7 +744,7 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
         // somebody since, and `apply` will say so.
         self.patcher.sites.records().iter().enumerate().filter_map(|(index, record)| {
             let place = self.patcher.place(index, record).ok()?;
-            self.patcher.outcome(&place, self.goal).ok()
+            self.patcher.outcome(&place, self.goal.into()).ok()
         })
     }
 

@@ -4,13 +4,15 @@
 //! have said that it finished.
 
 mod support {
+    pub mod boot;
     pub mod kernel;
     pub mod table;
 }
 
 use std::collections::BTreeMap;
 
-use support::kernel::{self, Log, Site, unhex};
+use support::boot::{self, Log, Site, unhex};
+use support::kernel;
 use support::table::{Width, native};
 
 /// The kernel's own patchlets, in `tests/kernel/asm/own.S`.
@@ -38,7 +40,7 @@ fn the_32_bit_kernel_boots_and_patches_itself() {
 }
 
 fn check(width: Width) {
-    let log = kernel::boot(&kernel::build(width, "fat"), &[]);
+    let log = boot::boot(&kernel::build(width, "fat"), &[]);
     printed_and_executed(width, &log);
 
     let native = log.sites("native");
@@ -94,6 +96,8 @@ fn natively(width: Width, site: &Site) -> Vec<u8> {
         "ident" => "ident_64",
         "flush_page" => "invlpg",
         "ticks_low" => "rdtsc",
+        "zero" => "vcpu_is_preempted",
+        "flags" => "save_fl",
         other => other,
     };
     let mut bytes = expected(width).remove(name).unwrap_or_default();
@@ -114,7 +118,7 @@ fn natively(width: Width, site: &Site) -> Vec<u8> {
 fn a_kernel_that_does_not_finish_is_a_failure() {
     let kernel = kernel::build(Width::Bits32, "fat");
     // This CPU cannot keep data from being executed, and the kernel says so.
-    let failure = kernel::try_boot(&kernel, &["-cpu", "pentium3"]).err().expect("it cannot pass");
+    let failure = boot::try_boot(&kernel, &["-cpu", "pentium3"]).err().expect("it cannot pass");
     assert!(failure.contains("no NX"), "{failure}");
     assert!(!failure.contains("patchlet-test-kernel: finished"), "{failure}");
 }

@@ -5,7 +5,6 @@
 mod support {
     pub mod elf;
     pub mod inspect;
-    #[allow(dead_code, reason = "the other half of it boots kernels, for tests/boot.rs")]
     pub mod kernel;
     pub mod meaning;
     pub mod table;

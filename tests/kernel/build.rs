@@ -6,8 +6,25 @@ fn main() {
     // Decided by the target, never by the host.
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
     let sources: &[&str] = match arch.as_str() {
-        "x86_64" => &["asm/boot_64.S", "asm/traps_64.S", "asm/user.S", "asm/probe.S"],
-        "x86" => &["asm/boot_32.S", "asm/traps_32.S", "asm/mem_32.S", "asm/user.S", "asm/probe.S"],
+        "x86_64" => &[
+            "asm/boot_64.S",
+            "asm/ap.S",
+            "asm/traps_64.S",
+            "asm/user.S",
+            "asm/probe.S",
+            "asm/state_64.S",
+            "asm/live.S",
+        ],
+        "x86" => &[
+            "asm/boot_32.S",
+            "asm/ap.S",
+            "asm/traps_32.S",
+            "asm/mem_32.S",
+            "asm/user.S",
+            "asm/probe.S",
+            "asm/state_32.S",
+            "asm/live.S",
+        ],
         other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
     };
 
@@ -16,8 +33,12 @@ fn main() {
         println!("cargo:rerun-if-changed={input}");
     }
 
+    // Where patchlet.h and patchlet.ld are.
+    let include = env::var("DEP_PATCHLET_INCLUDE").expect("the crate hands it on");
+
     cc::Build::new()
         .files(sources)
+        .include(&include)
         // Rust names nothing in the boot code, so the linker would take no member of the archive
         // that holds it.
         .link_lib_modifier("+whole-archive")
@@ -30,8 +51,6 @@ fn main() {
         std::process::exit(1);
     }
 
-    // Where kernel.ld finds patchlet.ld.
-    let include = env::var("DEP_PATCHLET_INCLUDE").expect("the crate hands it on");
     println!("cargo:rustc-link-arg-bins=-L{include}");
 
     // Absolute: the linker runs in a directory of cargo's choice.

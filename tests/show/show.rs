@@ -3,6 +3,7 @@
 
 #[path = "../support"]
 mod support {
+    pub mod boot;
     pub mod elf;
     pub mod inspect;
     pub mod kernel;
@@ -18,7 +19,8 @@ use std::{env, fs};
 
 use disassembly::Disassembler;
 use support::inspect::inspect_linked;
-use support::kernel::{self, Log, Site};
+use support::boot::{self, Log, Site};
+use support::kernel;
 use support::meaning::hex;
 use support::table::{Width, native};
 
@@ -60,7 +62,7 @@ fn show(width: Width) {
 
     let accelerator = env::var("ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
     println!("booting    in QEMU, -accel {accelerator}");
-    let log = kernel::boot(&kernel, &[]);
+    let log = boot::boot(&kernel, &[]);
     println!(
         "booted     {} tests of the kernel itself passed, {} patchlets executed",
         log.lines("test").count(),

@@ -36,7 +36,13 @@
 pvh_entry:
         cld
         movl    $boot_stack_top, %esp
+        movl    $kernel_main, %esi      /* extern "C" fn(start_info: usize) -> !, from EBX */
+        .size   pvh_entry, . - pvh_entry
 
+/* For every CPU: ESI is the function to call, EBX its argument, ESP a multiple of 16. */
+        .globl  enter_rust
+        .type   enter_rust, @function
+enter_rust:
         /* The order is that of SDM vol. 3A section 9.8.5, "Initializing IA-32e Mode". */
         movl    %cr4, %eax
         orl     $CR4_PAE, %eax
@@ -62,10 +68,13 @@ pvh_entry:
         movl    %eax, %ss
         movl    %eax, %ds
         movl    %eax, %es
+        movl    %esp, %esp              /* the upper halves are undefined after the switch */
+        movl    %esi, %eax
+        movl    %ebx, %edi
         xorl    %ebp, %ebp              /* the outermost frame */
-        call    kernel_main             /* fn() -> !; before it, RSP is a multiple of 16 (ABI) */
+        call    *%rax                   /* before it, RSP is a multiple of 16 (ABI) */
         ud2
-        .size   pvh_entry, . - pvh_entry
+        .size   enter_rust, . - enter_rust
 
         .section .rodata.boot, "a", @progbits
         .balign 8

@@ -28,6 +28,14 @@ pub unsafe fn out_8(port: u16, value: u8) {
 /// # Safety
 ///
 /// What the device does on the write is all right.
+pub unsafe fn out_16(port: u16, value: u16) {
+    // SAFETY: the caller's duty. No `nomem`: a device may well look at memory.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
+}
+
+/// # Safety
+///
+/// What the device does on the write is all right.
 pub unsafe fn out_32(port: u16, value: u32) {
     // SAFETY: the caller's duty. No `nomem`: a device may well look at memory.
     unsafe {
@@ -126,12 +134,44 @@ pub fn flags() -> usize {
     value
 }
 
+/// Runs `body` with interrupts on; afterwards they are as they were before.
+pub fn with_interrupts_on<R>(body: impl FnOnce() -> R) -> R {
+    let before = flags();
+    enable_interrupts();
+    let result = body();
+    if before & FLAGS_IF == 0 {
+        disable_interrupts();
+    }
+    result
+}
+
+/// Runs `body` with interrupts off; afterwards they are as they were before.
+pub fn with_interrupts_off<R>(body: impl FnOnce() -> R) -> R {
+    let before = flags();
+    disable_interrupts();
+    let result = body();
+    if before & FLAGS_IF != 0 {
+        enable_interrupts();
+    }
+    result
+}
+
+/// The time stamp counter, in cycles of a constant rate.
+pub fn time_stamp() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading changes nothing; CR4.TSD is clear.
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// Makes this CPU drop what it has already fetched or decoded: SDM vol. 3A section 8.3,
-/// "Serializing Instructions", has MOV to a control register, and CR2 is the one that nothing
-/// depends on.
+/// "Serializing Instructions", has MOV to a control register. CR2 is the one whose value has no
+/// effect; it keeps it nevertheless, for an interrupt handler that serializes.
 pub fn serialize() {
-    // SAFETY: the value of CR2 has no effect. No `nomem`: writes before this stay before it.
-    unsafe { asm!("mov cr2, {}", in(reg) 0usize, options(nostack, preserves_flags)) };
+    // SAFETY: as said. No `nomem`: writes before this stay before it.
+    unsafe { asm!("mov cr2, {}", in(reg) read_cr2(), options(nostack, preserves_flags)) };
 }
 
 /// The operand of LGDT and LIDT: SDM vol. 3A figure 2-6.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use patchlet::{ops::Target, pv};
 
-use crate::{cpu, own};
+use crate::{cpu, live_sites, own};
 
 /// The virtual interrupt flag, as a bit of EFLAGS.
 pub static FLAGS: AtomicUsize = AtomicUsize::new(0);
@@ -146,6 +146,8 @@ pub fn install() {
         own::ops::install(&[
             (own::ops::Id::flush_page, FLUSH_PAGE),
             (own::ops::Id::ticks_low, TICKS_LOW),
+            (own::ops::Id::zero, live_sites::A),
+            (own::ops::Id::flags, live_sites::A),
         ]);
     }
 }

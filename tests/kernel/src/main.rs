@@ -7,12 +7,18 @@
 //! | `kernel.ld`, `image` | where the regions of the image lie |
 //! | `segments` | GDT, TSS, which CPU this is |
 //! | `asm/trap*`, `traps` | IDT, trap entry, expected traps |
+//! | `command_line` | what `-append` demands |
+//! | `asm/ap.S`, `smp` | the other CPUs, and jobs for them |
+//! | `apic`, `sync`, `park`, `wait` | interrupts; serializing and stopping all CPUs; waiting |
 //! | `paging` | W^X mapping, and the second mapping through which text is written |
 //! | `scratch` | a buffer to run code from that was not linked |
 //! | `asm/user.S`, `user` | ring 3 and back |
 //! | `arch_*` | what differs by width |
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
-//! | `self_test` | proves that all of this holds |
+//! | `self_test` | proves that all of this holds on one CPU |
+//! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `live` | what `patchlet::live` needs of a kernel |
+//! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
 //!
 //! "SDM" is Intel's Software Developer's Manual; section numbers are those of the editions in which
 //! vol. 3A chapter 8 is "Multiple-Processor Management". Later ones have moved chapters, hence the
@@ -21,17 +27,25 @@
 #![no_std]
 #![no_main]
 
+mod apic;
 #[cfg_attr(target_arch = "x86_64", path = "arch_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "arch_32.rs")]
 mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod command_line;
 mod cpu;
 mod guest;
 mod image;
+mod live;
+mod live_broken;
+mod live_readers;
+mod live_sites;
+mod live_test;
 mod own;
 mod paging;
+mod park;
 mod patching;
 mod patchlets;
 mod pic;
@@ -41,8 +55,12 @@ mod segments;
 mod self_test;
 mod serial;
 mod sites;
+mod smp;
+mod smp_test;
+mod sync;
 mod traps;
 mod user;
+mod wait;
 
 use core::panic::PanicInfo;
 
@@ -51,12 +69,13 @@ const SENTINEL: &str = "patchlet-test-kernel: finished";
 
 /// Called by `asm/boot_*.S` on the boot CPU, with interrupts off.
 #[unsafe(no_mangle)]
-extern "C" fn kernel_main() -> ! {
+extern "C" fn kernel_main(start_info: usize) -> ! {
     // SAFETY: one CPU runs, interrupts are off, and each is called once. Traps need the segments,
     // and report what goes wrong with paging.
     unsafe {
         segments::build();
         segments::load(0);
+        command_line::save(start_info);
         traps::build();
         traps::load();
         paging::build();
@@ -68,7 +87,9 @@ extern "C" fn kernel_main() -> ! {
     println!("patchlet-test-kernel: {}-bit, {}", usize::BITS, env!("KERNEL_PROFILE"));
     println!("  text {:#x?}, written at +{:#x}", image::text(), paging::DIRECT_MAP_OFFSET);
 
-    for (name, test) in self_test::ALL {
+    command_line::check();
+
+    for (name, test) in self_test::ALL.iter().chain(smp_test::ALL) {
         println!("test {name}");
         test();
     }
@@ -76,7 +97,12 @@ extern "C" fn kernel_main() -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    live_test::run();
 
+    finish()
+}
+
+fn finish() -> ! {
     println!("{SENTINEL}");
     qemu::exit(qemu::Outcome::Success)
 }

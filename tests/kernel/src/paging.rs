@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | as linked | each region of the image | `kernel.ld` |
 //! | + [`DIRECT_MAP_OFFSET`] | the whole image again | read, write |
+//! | + [`DIRECT_MAP_OFFSET`] | the page in which other CPUs start | read, write |
 //! | [`LOCAL_APIC`] | the CPU's local APIC | read, write, uncached |
 //!
 //! All in pages of 4 KiB; all else is unmapped. 4-level and PAE paging have the same entries and
@@ -12,7 +13,7 @@
 
 use core::ops::Range;
 
-use crate::{arch, cpu, image};
+use crate::{arch, cpu, image, smp};
 
 pub use arch::DIRECT_MAP_OFFSET;
 
@@ -53,7 +54,8 @@ const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1);
 /// Identity-mapped, so an address is physical too.
 static mut PAGE_TABLES: [Table; TABLES] = [const { Table([0; ENTRIES]) }; TABLES];
 
-/// The address at which the byte at `address`, somewhere in the image, can be written.
+/// The address at which the byte at `address`, somewhere in the image or in [`smp::TRAMPOLINE`], can
+/// be written.
 pub fn alias(address: usize) -> *mut u8 {
     address.wrapping_add(DIRECT_MAP_OFFSET) as *mut u8
 }
@@ -74,6 +76,7 @@ pub unsafe fn build() {
     mapper.map(image::rodata(), 0, READ_ONLY);
     mapper.map(image::data(), 0, READ_WRITE);
     mapper.map(image::whole(), DIRECT_MAP_OFFSET, READ_WRITE);
+    mapper.map(smp::TRAMPOLINE, DIRECT_MAP_OFFSET, READ_WRITE);
     mapper.map(LOCAL_APIC..LOCAL_APIC + PAGE_SIZE, 0, READ_WRITE | UNCACHED);
 }
 

@@ -8,7 +8,7 @@ use crate::{
     user,
 };
 
-type Test = fn();
+pub type Test = fn();
 
 pub const ALL: &[(&str, Test)] = &[
     ("interrupts are off", interrupts_are_off),

@@ -1,8 +1,8 @@
-//! The IDT, and what happens on a trap: an expected one is recorded, any other ends the kernel.
+//! The IDT, and what happens on a trap: an interrupt has its handler, an expected trap is recorded,
+//! any other ends the kernel.
 //!
-//! A handler for more (a timer, an IPI, #BP) is a `match` arm in [`trap_dispatch`]: every vector
-//! has its stub and gate, and a handler may change the frame, [`TrapFrame::sp`] included, and write
-//! below that, 8 bytes at most.
+//! A handler for more is a `match` arm in [`trap_dispatch`]: every vector has its stub and gate, and
+//! a handler may change the frame, [`TrapFrame::sp`] included, and write below that, 8 bytes at most.
 
 use core::{
     cell::{Cell, UnsafeCell},
@@ -12,12 +12,19 @@ use core::{
 };
 
 use crate::{
-    arch, cpu, println, qemu,
+    apic, arch, cpu, live, live_broken, println, qemu,
     segments::{self, KERNEL_CODE, KERNEL_DATA, MAX_CPUS},
+    sync,
 };
 
+pub const BREAKPOINT: u8 = 3;
 pub const INVALID_OPCODE: u8 = 6;
 pub const PAGE_FAULT: u8 = 14;
+/// Interrupts of the local APIC. It sends the spurious one when it has nothing to say after all, and
+/// wants no answer (SDM vol. 3A section 10.9, "Spurious Interrupt").
+pub const TIMER: u8 = 0x40;
+pub const SYNC: u8 = 0x41;
+pub const SPURIOUS: u8 = 0xff;
 /// The one vector that ring 3 may raise by INT.
 pub const USER_RETURN: u8 = 0x80;
 
@@ -128,8 +135,15 @@ pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
 /// the interrupted one.
 #[unsafe(no_mangle)]
 extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
-    let fault_address = cpu::read_cr2();
+    match frame.vector as u8 {
+        TIMER => return apic::tick(),
+        SYNC => return sync::interrupt(),
+        SPURIOUS => return,
+        BREAKPOINT if live::breakpoint(frame) => return,
+        _ => {}
+    }
 
+    let fault_address = cpu::read_cr2();
     let expected = EXPECTED[segments::current_cpu()].load(Relaxed);
     // SAFETY: null, or set by a `catch` of this CPU that has not returned.
     if let Some(expected) = unsafe { expected.as_ref() }
@@ -149,10 +163,12 @@ extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
 }
 
 fn unexpected(frame: &TrapFrame, fault_address: usize) -> ! {
-    static ENDING: AtomicBool = AtomicBool::new(false);
+    static ENDING: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+    let cpu = segments::current_cpu();
+    live_broken::expected(format_args!("trap {} at {:#x} on CPU {cpu}", frame.vector, frame.ip));
     // A trap while one is being printed would go on like this until the time is up.
-    if !ENDING.swap(true, Relaxed) {
-        println!("unexpected trap {} at {:#x}", frame.vector, frame.ip);
+    if !ENDING[cpu].swap(true, Relaxed) {
+        println!("unexpected trap {} at {:#x} on CPU {cpu}", frame.vector, frame.ip);
         println!("  error code {:#x}, cr2 {fault_address:#x}", frame.error_code);
         println!(
             "  cs {:#x}, flags {:#x}, ss:sp {:#x}:{:#x}",

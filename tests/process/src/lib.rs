@@ -1,6 +1,7 @@
 //! What a process needs to patch itself: a second mapping of its text, ops of
 //! its own, and sites in every place a compiler puts them.
 
+pub mod live;
 pub mod remap;
 pub mod sites;
 

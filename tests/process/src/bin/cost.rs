@@ -50,9 +50,7 @@ fn main() {
         for (state, patched) in [false, true].into_iter().enumerate() {
             // SAFETY: this is the only thread, and no signal handler has a site.
             let report = unsafe {
-                OneCpu::assume(|cpu| {
-                    if patched { patcher.apply(cpu) } else { patcher.revert(cpu) }
-                })
+                OneCpu::assume(|cpu| if patched { patcher.apply(cpu) } else { patcher.revert(cpu) })
             };
             report.expect("every site can be patched");
             for ((_, run), best) in LOOPS.iter().zip(&mut best) {

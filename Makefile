@@ -1,0 +1,115 @@
+# The commands of this repository. `make` prints them: a target whose line ends in `## text` is
+# one. CI runs the same ones (.ci/run).
+
+SHELL := bash
+.DEFAULT_GOAL := help
+# Steps share target folders, in which cargo works alone.
+.NOTPARALLEL:
+
+# Where rustup puts cargo, for a shell that has not read its profile since.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# They would replace the flags in the .cargo/config.toml of the test kernel and the test process.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
+
+# Every step: one line if it succeeds, its output if it fails. Cargo reads .cargo/config.toml
+# only where it is started, hence the folders.
+STEP := @. tests/steps.sh; step
+IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
+IN_PROCESS := @. tests/steps.sh; cd tests/process; step
+
+# To watch: what the command prints, as it prints it.
+SHOW := @. tests/steps.sh; show
+SHOW_PROCESS := @. tests/steps.sh; cd tests/process; show
+
+64 := --target x86_64-unknown-none
+32 := --target i686-unknown-linux-gnu
+# Expanded by the shell, after tests/steps.sh has set them: -Zbuild-std where it must be.
+CORE := "$${build_core[@]}"
+STD := "$${build_std[@]}"
+# tests/support/kernel.rs builds here, too.
+KERNEL := --locked --release --target-dir ../../target/kernel/fat $(CORE)
+DENY := -- --deny warnings
+# In a 32-bit program a site names its slot by an absolute address.
+STATIC := RUSTFLAGS='-C relocation-model=static' RUSTDOCFLAGS='-C relocation-model=static'
+
+manifests := $(wildcard Cargo.toml fuzz/Cargo.toml tests/*/Cargo.toml tests/*/*/Cargo.toml)
+
+##@ To see it
+help: ## print this table
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } \
+	    /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST); echo
+
+run: setup ## build, inspect and boot both test kernels; each op before and after
+	$(SHOW) cargo run --quiet --locked --example show
+
+setup: ## install what is missing: compilers, QEMU, Rust targets
+	@tests/setup.sh
+
+##@ To check it
+test: setup test-64 test-32 process ## all tests that CI runs
+
+fmt-check: setup-lint ## every file as rustfmt would write it
+	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
+	    cargo fmt --check --manifest-path "$$manifest" || exit; done' - $(manifests)
+
+lint: setup-lint ## clippy, warnings as errors: all packages, features and targets
+	$(STEP) 'clippy, host' cargo clippy --locked --all-targets --all-features $(DENY)
+	$(STEP) 'clippy, no_std, 64-bit' cargo clippy --locked --lib $(64) $(CORE) $(DENY)
+	$(STEP) 'clippy, no_std, 32-bit' cargo clippy --locked --lib $(32) $(CORE) $(DENY)
+	$(IN_KERNEL) 'clippy, test kernel, 64-bit' cargo clippy $(KERNEL) $(64) $(DENY)
+	$(IN_KERNEL) 'clippy, test kernel, 32-bit' cargo clippy $(KERNEL) $(32) $(DENY)
+	$(IN_PROCESS) 'clippy, test process, 64-bit' cargo clippy --locked --all-targets $(DENY)
+	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(32) $(STD) $(DENY)
+
+doc: setup ## the documentation, warnings as errors
+	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
+
+matrix: setup ## the crate's patchlets under every compiler, linker and option
+	$(SHOW) cargo run --quiet --release --locked --example matrix
+
+soak: setup ## a million live switches in a process, each width
+	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
+	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(32) $(STD) -- --nocapture
+
+bench: setup ## the benchmarks, each width
+	$(SHOW_PROCESS) cargo bench --locked
+	$(SHOW_PROCESS) cargo bench --locked $(32) $(STD)
+
+##@ Parts of it
+test-64: setup ## tests of the crate, which build and boot the kernels
+	$(STEP) 'tests, 64-bit' cargo test --locked --all-features --no-fail-fast
+
+test-32: setup ## the same as a 32-bit program
+	$(STEP) 'tests, 32-bit' env $(STATIC) cargo test --locked --all-features --no-fail-fast $(32) $(STD)
+
+process: setup ## a process that patches itself: debug and release, both widths
+	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked
+	$(IN_PROCESS) 'test process, 64-bit, release' cargo test --locked --release
+	$(IN_PROCESS) 'test process, 32-bit, debug' cargo test --locked $(32) $(STD)
+	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(32) $(STD)
+
+kernel: setup ## build the test kernels
+	$(IN_KERNEL) 'test kernel, 64-bit' cargo build $(KERNEL) $(64)
+	$(IN_KERNEL) 'test kernel, 32-bit' cargo build $(KERNEL) $(32)
+
+boot: kernel ## boot them; ACCEL, CPU and TIMEOUT as in tests/kernel/run.sh
+	$(STEP) 'boot, 64-bit' tests/kernel/run.sh target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel
+	$(STEP) 'boot, 32-bit' tests/kernel/run.sh target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel
+
+##@ To work on it
+bless: setup ## take what the tool prints now as its golden files
+	$(STEP) 'golden files' env BLESS=1 cargo test --locked --all-features --test inspect
+	@git --no-pager diff --stat -- tests/golden
+
+fmt: setup-lint ## format every file
+	@. tests/steps.sh; for manifest in $(manifests); do cargo fmt --manifest-path "$$manifest"; done
+
+clean: ## remove all that was built
+	@cargo clean --quiet
+	@cd tests/kernel && cargo clean --quiet
+	@cd tests/process && cargo clean --quiet
+
+setup-lint:
+	@tests/setup.sh lint
+
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))

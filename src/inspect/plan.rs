@@ -1,0 +1,204 @@
+//! What patching would do, site by site, for a platform: what each slot would
+//! hold. Nothing is written.
+
+use super::error::Error;
+use super::model::{Model, Op, State};
+use super::records::Record;
+use super::symbols::readable;
+use crate::choose::Replacement;
+use crate::insn::InsnBuffer;
+
+/// What the slots would hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// Slot and target, as words; every other slot has its native function.
+    overrides: Vec<(String, String)>,
+}
+
+impl Platform {
+    /// Bare metal: every slot has its native function.
+    #[must_use]
+    pub const fn native() -> Self {
+        Self { overrides: vec![] }
+    }
+}
+
+/// `native`, or `slot=target,…`
+impl std::str::FromStr for Platform {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut overrides = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|&part| part != "native") {
+            match part.split_once('=') {
+                Some((slot, target)) if !slot.is_empty() && !target.is_empty() => {
+                    overrides.push((slot.trim().to_owned(), target.trim().to_owned()));
+                }
+                _ => {
+                    return Err(Error::new(format!(
+                        "`{part}` is no platform: say `native`, or `slot=target` with commas between"
+                    )));
+                }
+            }
+        }
+        Ok(Self { overrides })
+    }
+}
+
+/// What happens, or would happen, to one site.
+#[derive(Clone, Debug)]
+pub struct Outcome<'m> {
+    /// The site.
+    pub record: &'m Record,
+    /// Its op.
+    pub op: &'m Op,
+    /// What it gets, in words.
+    pub gets: &'static str,
+    /// Its bytes before.
+    pub before: InsnBuffer,
+    /// Its bytes after.
+    pub after: InsnBuffer,
+}
+
+/// Makes the plan for a platform.
+///
+/// # Errors
+/// A slot or target that is not known; the first site that cannot be patched.
+pub fn plan<'m>(model: &'m Model<'_>, platform: &Platform) -> Result<Vec<Outcome<'m>>, Error> {
+    let targets = targets(model, platform)?;
+    let mut outcomes = Vec::new();
+    for record in model.records() {
+        let (op, before) = known(model, record)?;
+        let kind = record.kind().ok_or_else(|| bad(model, record, "its kind is not possible"))?;
+        let target = targets.iter().find(|(slot, _)| *slot == record.slot);
+        let target = target.map_or(op.native.unwrap_or(0), |(_, target)| *target);
+        let replacement = model.choice(op).replacement(target, kind);
+        let after = model
+            .composed(record, &replacement)
+            .map_err(|error| bad(model, record, &error.to_string()))?;
+        outcomes.push(Outcome { record, op, gets: words(&replacement), before, after });
+    }
+    Ok(outcomes)
+}
+
+/// The plan that gives every site its indirect call or jump back.
+///
+/// # Errors
+/// The first site that holds something else than the crate puts there.
+pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<Outcome<'m>>, Error> {
+    let mut outcomes = Vec::new();
+    for record in model.records() {
+        let (op, before) = known(model, record)?;
+        let kind = record.kind().ok_or_else(|| bad(model, record, "its kind is not possible"))?;
+        let after =
+            model.indirect(record, kind).map_err(|error| bad(model, record, &error.to_string()))?;
+        outcomes.push(Outcome { record, op, gets: "indirect", before, after });
+    }
+    Ok(outcomes)
+}
+
+/// As the tool prints it.
+const fn words(replacement: &Replacement<'_>) -> &'static str {
+    match replacement {
+        Replacement::Patchlet(_) => "patchlet",
+        Replacement::Call(_) => "call",
+        Replacement::Jump(_) => "jump",
+        Replacement::Nops => "nothing",
+        Replacement::Identity(_) => "identity",
+        Replacement::Trap(_) => "trap",
+    }
+}
+
+fn bad(model: &Model<'_>, record: &Record, why: &str) -> Error {
+    Error::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
+}
+
+/// The op and the bytes of a site that holds what the crate puts there.
+fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, InsnBuffer), Error> {
+    let in_text = model.image.section_at(record.site).filter(|section| section.is_executable());
+    let (Some(op), Some(before), Some(_)) = (model.op(record), model.present(record), in_text)
+    else {
+        return Err(bad(model, record, "it is not inside an executable section"));
+    };
+    if model.state(record) == State::Foreign {
+        let why = format!(
+            "it holds {before}, which is neither its indirect call or jump nor its native form: run `patchlet verify`"
+        );
+        return Err(bad(model, record, &why));
+    }
+    Ok((op, before))
+}
+
+/// Slot → what it holds, for the slots that do not hold their native function.
+fn targets(model: &Model<'_>, platform: &Platform) -> Result<Vec<(u64, u64)>, Error> {
+    let mut targets = Vec::new();
+    for (slot, target) in &platform.overrides {
+        let op = op_named(model, slot)?;
+        targets.push((op.slot, target_named(model, op, target)?));
+    }
+    Ok(targets)
+}
+
+/// An op by `name`, `table.name` or `table[index]`.
+fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m Op, Error> {
+    let table = |op: &Op| {
+        let table = op.table.and_then(|at| model.tables.list.get(at));
+        table.map_or_else(String::new, |table| table.words().into_owned())
+    };
+    let is = |op: &&Op| {
+        op.name == words
+            || format!("{}.{}", table(op), op.name) == words
+            || format!("{}[{}]", table(op), op.index) == words
+    };
+    let mut found = model.ops.iter().filter(is);
+    match (found.next(), found.next()) {
+        (Some(op), None) => Ok(op),
+        (Some(one), Some(other)) => Err(Error::new(format!(
+            "`{words}` is an op of two tables: say `{}.{words}` or `{}.{words}`",
+            table(one),
+            table(other)
+        ))),
+        (None, _) => {
+            let mut names: Vec<&str> = model.ops.iter().map(|op| &*op.name).take(100).collect();
+            names.sort_unstable();
+            names.dedup();
+            Err(Error::new(format!(
+                "no site is of an op `{words}`; there are {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// An address by symbol, `0x…`, or one of the words for what every kernel has.
+fn target_named(model: &Model<'_>, op: &Op, words: &str) -> Result<u64, Error> {
+    match words {
+        "null" => return Ok(0),
+        "nop" => return Ok(model.nop),
+        "native" => return Ok(op.native.unwrap_or(0)),
+        "ident" => return Ok(model.ident),
+        _ => {}
+    }
+    if let Some(digits) = words.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16)
+            .map_err(|error| Error::new(format!("`{words}` is no address: {error}")));
+    }
+    let symbols = model.image.symbols();
+    if let Some(symbol) = symbols.find(words) {
+        return Ok(symbol.address);
+    }
+    let mut readables = symbols.list().iter().filter(|symbol| {
+        let name = symbols.name(symbol);
+        // Mangled names start so.
+        name.starts_with("_") && readable(name) == words
+    });
+    match (readables.next(), symbols.is_empty()) {
+        (Some(symbol), _) => Ok(symbol.address),
+        (None, true) => Err(Error::new(format!(
+            "no symbol `{words}`, as all are stripped: give the target's address as 0x…"
+        ))),
+        (None, false) => Err(Error::new(format!(
+            "no symbol `{words}`; a target is a symbol, 0x…, or one of nop, ident, null, native"
+        ))),
+    }
+}

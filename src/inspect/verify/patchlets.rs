@@ -1,0 +1,133 @@
+//! Patchlets: all there, intact, apart from each other, in read-only data, and
+//! the same as their native functions.
+
+use std::collections::HashMap;
+
+use crate::inspect::disassemble::bytes_in_hex;
+use crate::inspect::finding::{Code, Findings};
+use crate::inspect::model::Model;
+use crate::inspect::patchlets::Patchlet;
+use crate::inspect::verify::{Reference, read_only};
+
+const RELINK: &str = "link the objects of one build, and let nothing rewrite the section";
+
+pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    complete(model, reference, findings);
+    for patchlet in &model.patchlets {
+        native_function(model, patchlet, findings);
+        not_relocated(model, patchlet, findings);
+    }
+    apart(model, findings);
+    let mut sections: Vec<usize> = model.patchlets.iter().map(|found| found.section).collect();
+    sections.dedup();
+    for section in sections.into_iter().filter_map(|index| model.image.section(index)) {
+        read_only(section, "patchlets", findings);
+    }
+    if let Some(section) = model.image.section_named("patchlet_index") {
+        read_only(section, "the index of patchlets", findings);
+    }
+}
+
+fn place(patchlet: &Patchlet<'_>) -> String {
+    format!("patchlet `{}` at {:#x}", patchlet.name, patchlet.address)
+}
+
+fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    let by_name: HashMap<&str, &Patchlet<'_>> =
+        model.patchlets.iter().map(|patchlet| (patchlet.name, patchlet)).collect();
+    let found = |name: &str| by_name.get(name);
+    for &(name, bytes) in &reference.patchlets {
+        let Some(patchlet) = found(name) else {
+            missing(name, reference.origin, findings);
+            continue;
+        };
+        if patchlet.bytes != bytes {
+            findings.add(
+                Code::PatchletBytes,
+                Some(patchlet.address),
+                place(patchlet),
+                format!(
+                    "has the bytes {}, in {} it has {}",
+                    bytes_in_hex(patchlet.bytes),
+                    reference.origin,
+                    bytes_in_hex(bytes)
+                ),
+                RELINK,
+            );
+        }
+    }
+    for &name in &reference.required {
+        if found(name).is_none() {
+            missing(name, "--require", findings);
+        }
+    }
+}
+
+fn missing(name: &str, origin: &str, findings: &mut Findings) {
+    findings.add(
+        Code::PatchletMissing,
+        None,
+        format!("patchlet `{name}` of {origin}"),
+        "is not in the file".into(),
+        "keep .rodata.patchlets in the link script, as patchlet.ld does, and link its library whole",
+    );
+}
+
+/// Both come from the same lines of assembly; so this holds of stripped files
+/// and of patchlets that no reference knows.
+fn native_function(model: &Model<'_>, patchlet: &Patchlet<'_>, findings: &mut Findings) {
+    let Some(native) = patchlet.native else {
+        findings.add(
+            Code::PatchletNative,
+            Some(patchlet.address),
+            place(patchlet),
+            format!(
+                "neither a symbol patchlet_native_{} nor the index names its native function",
+                patchlet.name
+            ),
+            "keep the section patchlet_index in the link script, as patchlet.ld does",
+        );
+        return;
+    };
+    let executable = model.image.section_at(native).filter(|section| section.is_executable());
+    let bytes = executable.and_then(|section| section.bytes(native, patchlet.bytes.len() as u64));
+    let what = match bytes {
+        Some(bytes) if bytes == patchlet.bytes => return,
+        Some(bytes) => format!(
+            "has the bytes {}, its native function at {native:#x} has {}",
+            bytes_in_hex(patchlet.bytes),
+            bytes_in_hex(bytes)
+        ),
+        None => format!("its native function at {native:#x} is not in an executable section"),
+    };
+    findings.add(Code::PatchletNative, Some(patchlet.address), place(patchlet), what, RELINK);
+}
+
+fn not_relocated(model: &Model<'_>, patchlet: &Patchlet<'_>, findings: &mut Findings) {
+    for relocation in model.image.relocations_in(patchlet.address, patchlet.end()) {
+        findings.add(
+            Code::Relocation,
+            Some(relocation.address),
+            place(patchlet),
+            format!("has a relocation at {:#x}", relocation.address),
+            "a patchlet is bytes that mean the same at any address: name no symbol in it",
+        );
+    }
+}
+
+fn apart(model: &Model<'_>, findings: &mut Findings) {
+    for pair in model.patchlets.windows(2) {
+        if let [first, second] = pair
+            && first.section == second.section
+            && first.end() > second.address
+        {
+            findings.add(
+                Code::PatchletOverlap,
+                Some(second.address),
+                place(second),
+                format!("shares bytes with `{}` at {:#x}", first.name, first.address),
+                RELINK,
+            );
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Records and their sites, each by itself and against its neighbours.
+
+use crate::error::ComposeError;
+use crate::insn::InsnBuffer;
+use crate::inspect::disassemble::bytes_in_hex;
+use crate::inspect::finding::{Code, Findings};
+use crate::inspect::image::Section;
+use crate::inspect::model::{Model, State};
+use crate::inspect::records::Record;
+use crate::inspect::verify::read_only;
+
+const RELINK: &str = "build and link it again, and let nothing rewrite it";
+
+/// Checks all records; returns the sites in executable sections, by address.
+pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m Record> {
+    if let Some((start, end)) = model.records.range {
+        table(model, start, end, findings);
+    }
+    let mut sites = Vec::new();
+    for record in model.records() {
+        if record_alone(model, record, findings) {
+            sites.push(record);
+        }
+    }
+    sites.sort_by_key(|record| (record.site, record.address));
+    apart(model, &sites, findings);
+    slots(model, findings);
+    sites
+}
+
+/// The table as a whole.
+fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
+    if let Some(section) = model.image.section_at(start) {
+        read_only(section, "the records of the sites", findings);
+    }
+    for relocation in model.image.relocations_in(start, end) {
+        // What --emit-relocs leaves behind is applied already, and relative.
+        if relocation.dynamic || relocation.absolute {
+            findings.add(
+                Code::Relocation,
+                Some(relocation.address),
+                format!("table of records at {start:#x}"),
+                format!("has a relocation at {:#x}", relocation.address),
+                "emit sites by the macros of patchlet only",
+            );
+        }
+    }
+}
+
+/// `site 0x1234 (save_fl, main+0x4)`
+pub(super) fn place(model: &Model<'_>, record: &Record) -> String {
+    let op = model.op(record).map_or("?", |op| &op.name);
+    format!("site {:#x} ({op}, {})", record.site, model.function(record.site))
+}
+
+/// One record and its site; whether it lies in an executable section.
+fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> bool {
+    let mut add = |code, what, fix| {
+        findings.add(code, Some(record.site), place(model, record), what, fix);
+    };
+    let possible = (InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(record.capacity));
+    if !possible {
+        add(
+            Code::RecordCapacity,
+            format!("its capacity is {} bytes, where 6 to 32 are possible", record.capacity),
+            RELINK,
+        );
+    }
+    let kind = record.kind();
+    if kind.is_none() {
+        let what = format!("its kind is {}, neither call (0) nor jump (1)", record.kind);
+        add(Code::RecordKind, what, RELINK);
+    }
+    let known_slot = match model.tables.slot(record.slot) {
+        Some((_, index)) if index == u64::from(record.op) => true,
+        Some((table, index)) => {
+            let table = model.tables.list.get(table).map_or_else(String::new, |t| t.words().into());
+            add(
+                Code::RecordSlot,
+                format!(
+                    "its slot {:#x} is that of op {index} of {table}, its op is {}",
+                    record.slot, record.op
+                ),
+                RELINK,
+            );
+            false
+        }
+        None => {
+            add(
+                Code::RecordSlot,
+                format!("{:#x} is no slot of any ops table (op {})", record.slot, record.op),
+                RELINK,
+            );
+            false
+        }
+    };
+    let inside = |section: &&Section<'_>| {
+        section.is_executable() && section.bytes(record.site, u64::from(record.capacity)).is_some()
+    };
+    if model.image.section_at(record.site).filter(inside).is_none() {
+        let what = format!("its {} bytes are not in an executable section", record.capacity);
+        add(Code::SiteOutsideText, what, RELINK);
+        return false;
+    }
+    let (Some(kind), true, true) = (kind, possible, known_slot) else { return true };
+    for relocation in model.image.relocations_in(record.site, record.end()) {
+        if relocation.dynamic {
+            add(
+                Code::Relocation,
+                format!(
+                    "a loader would write to {:#x}, over what the patcher put there",
+                    relocation.address
+                ),
+                "link 32-bit code for a fixed address: there is no relative indirect call",
+            );
+        }
+    }
+    if let Err(error) = model.native(record, kind) {
+        let fix = match error {
+            ComposeError::OutOfReach { .. } => "link text within 2 GiB",
+            _ => "give the site a larger capacity",
+        };
+        add(Code::SiteCapacity, format!("its native form does not fit: {error}"), fix);
+        return true;
+    }
+    if model.state(record) == State::Foreign {
+        let form = |bytes: Result<InsnBuffer, ComposeError>| {
+            bytes.map_or_else(|error| format!("(none: {error})"), |bytes| bytes.to_string())
+        };
+        let present = model.present(record);
+        add(
+            Code::SiteBytes,
+            format!(
+                "it holds {}, where {} or its native form {} must be",
+                bytes_in_hex(present.as_ref().map_or(&[], InsnBuffer::bytes)),
+                form(model.indirect(record, kind)),
+                form(model.native(record, kind))
+            ),
+            "emit sites by the macros of patchlet only, and let nothing else rewrite text",
+        );
+    }
+    true
+}
+
+/// No two sites share bytes.
+fn apart(model: &Model<'_>, sites: &[&Record], findings: &mut Findings) {
+    let mut before: Option<&Record> = None;
+    for &record in sites {
+        if let Some(other) = before.filter(|other| other.end() > record.site) {
+            findings.add(
+                Code::SiteOverlap,
+                Some(record.site),
+                place(model, record),
+                format!(
+                    "shares bytes with the site of {} bytes at {:#x}",
+                    other.capacity, other.site
+                ),
+                "emit each site by one macro, with the capacity it says",
+            );
+        }
+        if before.is_none_or(|other| other.end() < record.end()) {
+            before = Some(record);
+        }
+    }
+}
+
+/// What the slots of the sites hold at first.
+fn slots(model: &Model<'_>, findings: &mut Findings) {
+    for op in &model.ops {
+        // Where the record is wrong this is no slot, and was found already.
+        if model.tables.slot(op.slot).is_none_or(|(_, index)| index != u64::from(op.index)) {
+            continue;
+        }
+        let is_function = |address| {
+            model.image.section_at(address).is_some_and(|section| section.is_executable())
+        };
+        let what = match op.native {
+            Some(0) => continue,
+            Some(address) if is_function(address) => continue,
+            Some(address) => format!("holds {address:#x}, which is not in an executable section"),
+            None => "is not in the file, or refers to a symbol of another".to_owned(),
+        };
+        findings.add(
+            Code::SlotValue,
+            Some(op.slot),
+            format!("slot {:#x} ({})", op.slot, op.name),
+            what,
+            "define ops tables by `ops!`, and link every native function into the file",
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! The pure engine and the patcher at boot, on the host: plain memory instead of
+//! a kernel, and a dumb model, written from the rules and not from the code, that
+//! says for every byte what it must be.
+//!
+//! | file | proves |
+//! |---|---|
+//! | choose.rs | rules 1 to 5, in this order, for every op alike |
+//! | compose.rs | every byte of a composed site, by the model and by a disassembler |
+//! | apply.rs | apply, re-apply, revert and plan over random programs |
+//! | builtin.rs | the same with the built-in table |
+//! | bad_input.rs | each error, its values and its text; no byte changed |
+//! | read_back.rs | platforms that break their contract; what was written is put back |
+//! | symptoms.rs | bugs others had, each by its name |
+//! | writes.rs | the very stores, traced: each byte once |
+//! | header.rs | the op indices of patchlet.h |
+#![allow(unsafe_code)]
+
+#[cfg(not(miri))]
+mod apply;
+#[cfg(not(miri))]
+mod arena;
+#[cfg(not(miri))]
+mod bad_input;
+#[cfg(not(miri))]
+mod builtin;
+mod choose;
+mod compose;
+mod header;
+#[cfg(not(miri))]
+mod image;
+mod model;
+#[cfg(not(miri))]
+mod platforms;
+#[cfg(not(miri))]
+mod read_back;
+#[cfg(not(miri))]
+mod symptoms;
+#[cfg(not(miri))]
+mod writes;
+
+#[path = "../support/table.rs"]
+#[allow(dead_code)]
+mod table;

@@ -1,0 +1,186 @@
+//! The model: SPEC.md §4 and §5 once more, in the most naive way. Bytes are in
+//! hex as the manuals print them, arithmetic is done in 128 bits, and the fewest
+//! NOPs are found by trying.
+
+use patchlet::choose::Replacement;
+use patchlet::{ComposeError, Kind, Nops, Width};
+
+/// A replacement, without the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Trap,
+    Nops,
+    Identity,
+    Patchlet,
+    Call,
+    Jump,
+}
+
+/// What choosing goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub width: Width,
+    pub native: u64,
+    pub patchlet: Option<&'a [u8]>,
+    pub nop: u64,
+    pub ident: u64,
+}
+
+/// The five rules.
+pub fn choose(facts: &Facts<'_>, slot: u64, kind: Kind) -> What {
+    if slot == 0 {
+        return What::Trap;
+    }
+    if slot == facts.nop {
+        return What::Nops;
+    }
+    if slot == facts.ident {
+        return if facts.width == Width::Bits64 { What::Identity } else { What::Nops };
+    }
+    if slot == facts.native && facts.patchlet.is_some() {
+        return What::Patchlet;
+    }
+    if kind == Kind::Call { What::Call } else { What::Jump }
+}
+
+/// The kind of replacement, for comparing with the model's.
+pub fn what(replacement: &Replacement<'_>) -> What {
+    match replacement {
+        Replacement::Patchlet(_) => What::Patchlet,
+        Replacement::Call(_) => What::Call,
+        Replacement::Jump(_) => What::Jump,
+        Replacement::Nops => What::Nops,
+        Replacement::Identity(_) => What::Identity,
+        Replacement::Trap(_) => What::Trap,
+    }
+}
+
+pub fn hex(digits: &str) -> Vec<u8> {
+    digits.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+}
+
+pub const TRAP: &str = "0f 0b";
+pub const IDENTITY: &str = "48 89 f8";
+
+const LONG: [&str; 9] = [
+    "90",
+    "66 90",
+    "0f 1f 00",
+    "0f 1f 40 00",
+    "0f 1f 44 00 00",
+    "66 0f 1f 44 00 00",
+    "0f 1f 80 00 00 00 00",
+    "0f 1f 84 00 00 00 00 00",
+    "66 0f 1f 84 00 00 00 00 00",
+];
+const LEA: [&str; 6] =
+    ["90", "89 f6", "8d 76 00", "8d 74 26 00", "8d b6 00 00 00 00", "8d b4 26 00 00 00 00"];
+
+/// The single instructions of a family, shortest first. 64-bit code always gets
+/// the long ones.
+pub fn family(width: Width, nops: Nops) -> Vec<Vec<u8>> {
+    match (width, nops) {
+        (Width::Bits32, Nops::Lea) => LEA.iter().map(|digits| hex(digits)).collect(),
+        _ => LONG.iter().map(|digits| hex(digits)).collect(),
+    }
+}
+
+/// How many instructions of the family it takes at least to fill each length up
+/// to `len`.
+pub fn fewest(family: &[Vec<u8>], len: usize) -> Vec<usize> {
+    let mut fewest = vec![0];
+    for total in 1..=len {
+        let last = family.iter().filter(|nop| nop.len() <= total);
+        fewest.push(1 + last.map(|nop| fewest[total - nop.len()]).min().unwrap());
+    }
+    fewest
+}
+
+/// `len` bytes of the fewest NOPs, longest first; but 5 of the `lea` family are
+/// 1 and 4, as the table in SPEC.md §5 has it.
+pub fn nops(family: &[Vec<u8>], len: usize) -> Vec<u8> {
+    if len == 0 {
+        return Vec::new();
+    }
+    let fewest = fewest(family, len);
+    let starts_best =
+        |nop: &&Vec<u8>| nop.len() <= len && fewest[len - nop.len()] + 1 == fewest[len];
+    let mut good = family.iter().filter(starts_best);
+    let no_five = family.iter().all(|nop| nop.len() != 5);
+    let first = if len == 5 && no_five { good.next() } else { good.next_back() }.unwrap();
+    [first.clone(), nops(family, len - first.len())].concat()
+}
+
+/// The displacement from the end of an instruction to an address, if four bytes
+/// hold it: that number of all those equal to it modulo the address size.
+pub fn displacement(width: Width, end: i128, target: u64) -> Option<[u8; 4]> {
+    let bits = if width == Width::Bits64 { 64 } else { 32 };
+    if i128::from(target) >= 1 << bits {
+        return None;
+    }
+    (-2..=2)
+        .map(|wraps| i128::from(target) - end + wraps * (1 << bits))
+        .find_map(|distance| i32::try_from(distance).ok())
+        .map(i32::to_le_bytes)
+}
+
+/// All bytes of a site with this replacement. Where several things are wrong,
+/// any of the errors will do.
+pub fn compose(
+    width: Width,
+    nops_of: Nops,
+    site: u64,
+    capacity: u8,
+    replacement: &Replacement<'_>,
+) -> Result<Vec<u8>, Vec<ComposeError>> {
+    let mut errors = Vec::new();
+    if !(1..=32).contains(&capacity) {
+        return Err(vec![ComposeError::Capacity { capacity }]);
+    }
+    let end = i128::from(site) + 5;
+    let mut branch = |opcode: u8, target: u64| {
+        let displacement = displacement(width, end, target).unwrap_or_else(|| {
+            errors.push(ComposeError::OutOfReach { target });
+            [0; 4]
+        });
+        [&[opcode][..], &displacement].concat()
+    };
+    let mut bytes = match *replacement {
+        Replacement::Call(target) => branch(0xe8, target),
+        Replacement::Jump(target) => branch(0xe9, target),
+        Replacement::Nops => Vec::new(),
+        Replacement::Patchlet(bytes) | Replacement::Identity(bytes) | Replacement::Trap(bytes) => {
+            bytes.to_vec()
+        }
+    };
+    if bytes.len() > usize::from(capacity) {
+        errors.push(ComposeError::TooLong { len: bytes.len(), capacity });
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    bytes.extend(nops(&family(width, nops_of), usize::from(capacity) - bytes.len()));
+    Ok(bytes)
+}
+
+/// All bytes of an unpatched site.
+pub fn indirect(
+    width: Width,
+    kind: Kind,
+    site: u64,
+    capacity: u8,
+    slot: u64,
+) -> Result<Vec<u8>, ComposeError> {
+    if !(6..=32).contains(&capacity) {
+        return Err(ComposeError::Capacity { capacity });
+    }
+    let operand = match width {
+        Width::Bits64 => displacement(width, i128::from(site) + 6, slot),
+        Width::Bits32 => u32::try_from(slot).ok().map(u32::to_le_bytes),
+    };
+    let operand = operand.ok_or(ComposeError::OutOfReach { target: slot })?;
+    let mut bytes = vec![0xff, if kind == Kind::Call { 0x15 } else { 0x25 }];
+    bytes.extend(operand);
+    bytes.resize(usize::from(capacity), 0x90);
+    Ok(bytes)
+}

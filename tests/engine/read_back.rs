@@ -1,0 +1,231 @@
+//! Platforms that break their contract: an alias of something else, memory that
+//! keeps its old bytes, aliases that exist only while text is unlocked. What was
+//! written before the failure is put back; the whole arena is as it was.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use patchlet::ops::Target;
+use patchlet::{Error, InsnBuffer, Platform};
+
+use crate::arena::Arena;
+use crate::image::{Image, Site, call, jump, target};
+use crate::model;
+use crate::platforms::{Event, Recorder, one_cpu};
+
+/// A platform whose aliases are right but for some sites: those are in a copy of
+/// the arena, so that they look right and are not.
+struct Rom {
+    recorder: Recorder,
+    copy: Vec<u8>,
+    base: usize,
+    /// Address of the first site that cannot be written.
+    from: usize,
+}
+
+impl Rom {
+    fn new(image: &Image, from: usize) -> Self {
+        let (base, from) = (image.arena.address(0), image.arena.address(from));
+        Self { recorder: Recorder::new(image), copy: image.bytes(), base, from }
+    }
+}
+
+// SAFETY: it does not keep to the contract, which is the point; but every alias
+// is readable and writable memory of this test.
+unsafe impl Platform for Rom {
+    fn text(&self) -> Range<usize> {
+        self.recorder.text()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        if address < self.from {
+            return self.recorder.alias(address);
+        }
+        self.copy.as_ptr().wrapping_add(address - self.base).cast_mut()
+    }
+
+    fn unlock(&mut self) {
+        self.recorder.unlock();
+    }
+
+    fn lock(&mut self) {
+        self.recorder.lock();
+    }
+
+    fn serialize(&self) {
+        self.recorder.serialize();
+    }
+}
+
+fn image() -> Image {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    image.site(call(0x200, 0));
+    image.site(jump(0x300, 1));
+    image.site(Site { capacity: 9, ..call(0x400, 0) });
+    image.site(jump(0x500, 1));
+    image
+}
+
+const SITES: [usize; 4] = [0x200, 0x300, 0x400, 0x500];
+
+fn buffer(bytes: &[u8]) -> InsnBuffer {
+    InsnBuffer::copy_of(bytes).unwrap()
+}
+
+/// Applies or reverts with a ROM from each site on; `wrote` are the bytes that
+/// all sites would have.
+fn check(image: &Image, revert: bool, wrote: &[u8]) {
+    image.arena.protect_text();
+    let before = image.bytes();
+    for (at, op) in SITES.into_iter().zip(["op0", "op1", "op0", "op1"]) {
+        let len = if at == 0x400 { 9 } else { 6 };
+        let rom = Rom::new(image, at);
+        let log = rom.recorder.log.clone();
+        let mut patcher = image.patcher(rom);
+        let error = one_cpu(|cpu| if revert { patcher.revert(cpu) } else { patcher.apply(cpu) });
+        let error = error.unwrap_err();
+        let site = image.arena.address(at);
+        let (wrote, found) = (buffer(&wrote[at..at + len]), buffer(&before[at..at + len]));
+        assert_eq!(error, Error::ReadBack { site, op, wrote, found });
+        assert_eq!(
+            error.to_string(),
+            format!("site {site:#x} ({op}): wrote {wrote} and read back {found}")
+        );
+        assert!(image.bytes() == before, "{error}: not put back");
+        // Something was written, so it is locked and serialized all the same.
+        let events = log.borrow();
+        assert!(
+            matches!(&events[..], [Event::Unlock(_), Event::Lock(_), Event::Serialize(_)]),
+            "{events:?}"
+        );
+    }
+}
+
+#[test]
+fn text_that_does_not_change_is_an_error_and_the_others_are_put_back() {
+    let image = image();
+    // Never patched; what it would be, from the model of each op.
+    let mut wrote = image.bytes();
+    wrote[0x200..0x206].copy_from_slice(&model::hex("fa 0f 1f 44 00 00"));
+    wrote[0x400..0x409].copy_from_slice(&model::hex("fa 0f 1f 84 00 00 00 00 00"));
+    for at in [0x300_usize, 0x500] {
+        let to = image.table.ops()[1].native().address() - image.arena.address(at + 5);
+        wrote[at] = 0xe9;
+        wrote[at + 1..at + 5].copy_from_slice(&(to as u32).to_le_bytes());
+        wrote[at + 5] = 0x90;
+    }
+    check(&image, false, &wrote);
+    // And it works once the platform does.
+    one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+    assert!(image.bytes()[..0x2000] == wrote[..0x2000]);
+}
+
+/// What is put back is what was there, not the indirect calls.
+#[test]
+fn patched_sites_are_put_back_to_what_they_were_patched_to() {
+    let image = image();
+    let unpatched = image.bytes();
+    image.set(0, target(image.arena.address(0x7000)));
+    image.set(1, target(image.arena.address(0x7100)));
+    one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+    // Reverting fails.
+    check(&image, true, &unpatched);
+    // Patching for other functions fails.
+    image.set(0, Target::NULL);
+    image.set(1, Target::NOP);
+    let mut wrote = unpatched.clone();
+    for (at, bytes) in [
+        (0x200, "0f 0b 0f 1f 40 00"),
+        (0x300, "66 0f 1f 44 00 00"),
+        (0x400, "0f 0b 0f 1f 80 00 00 00 00"),
+        (0x500, "66 0f 1f 44 00 00"),
+    ] {
+        let bytes = model::hex(bytes);
+        wrote[at..at + bytes.len()].copy_from_slice(&bytes);
+    }
+    check(&image, false, &wrote);
+    // And nothing was forgotten: reverting works once the platform does.
+    one_cpu(|cpu| image.patcher(image.second_mapping()).revert(cpu)).unwrap();
+    assert!(image.bytes()[..0x2000] == unpatched[..0x2000]);
+}
+
+/// What the copy got is not there for good either.
+#[test]
+fn what_was_written_elsewhere_is_taken_back_there() {
+    let image = image();
+    let rom = Rom::new(&image, 0x400);
+    let copy = (rom.copy.as_ptr(), rom.copy.clone());
+    let mut patcher = image.patcher(rom);
+    one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    // SAFETY: the patcher still owns the vector.
+    let now = unsafe { std::slice::from_raw_parts(copy.0, copy.1.len()) };
+    assert!(now == copy.1);
+}
+
+#[test]
+fn an_alias_that_is_none() {
+    let image = image();
+    image.arena.protect_text();
+    // The copy differs in one byte of one site, the last one of it.
+    for (at, op) in SITES.into_iter().zip(["op0", "op1", "op0", "op1"]) {
+        let before = image.bytes();
+        let mut rom = Rom::new(&image, 0);
+        rom.copy[at + if at == 0x400 { 8 } else { 5 }] ^= 1;
+        let copy = (rom.copy.as_ptr(), rom.copy.clone());
+        let alias = rom.alias(image.arena.address(at)).addr();
+        let mut patcher = image.patcher(rom);
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        let site = image.arena.address(at);
+        assert_eq!(error, Error::Alias { site, alias, op });
+        assert_eq!(
+            error.to_string(),
+            format!("site {site:#x} ({op}): {alias:#x} is not a second mapping of it")
+        );
+        assert!(image.bytes() == before);
+        // SAFETY: the patcher still owns the vector.
+        assert!(unsafe { std::slice::from_raw_parts(copy.0, copy.1.len()) } == copy.1);
+    }
+}
+
+/// Aliases that are there only between `unlock` and `lock`, as the contract says.
+struct Window {
+    arena: Arena,
+    text: Range<usize>,
+    open: Cell<bool>,
+}
+
+// SAFETY: the arena is mapped twice, the second time between `unlock` and `lock`.
+unsafe impl Platform for Window {
+    fn text(&self) -> Range<usize> {
+        self.text.clone()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        assert!(self.open.get(), "an alias is asked for while text is locked");
+        std::ptr::with_exposed_provenance_mut(address.wrapping_add(self.arena.alias_offset()))
+    }
+
+    fn unlock(&mut self) {
+        assert!(!self.open.replace(true));
+        self.arena.protect_alias(libc::PROT_READ | libc::PROT_WRITE);
+    }
+
+    fn lock(&mut self) {
+        assert!(self.open.replace(false));
+        self.arena.protect_alias(libc::PROT_NONE);
+    }
+}
+
+#[test]
+fn aliases_are_used_between_unlock_and_lock_only() {
+    let image = image();
+    let before = image.bytes();
+    image.arena.protect_text();
+    image.arena.protect_alias(libc::PROT_NONE);
+    let window = Window { arena: image.arena, text: image.text(), open: Cell::new(false) };
+    let mut patcher = image.patcher(window);
+    assert_eq!(patcher.plan(patchlet::Goal::Patched).unwrap().report().changed, 4);
+    assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().changed, 4);
+    assert_eq!(one_cpu(|cpu| patcher.revert(cpu)).unwrap().changed, 4);
+    assert!(image.bytes() == before);
+}

@@ -1,0 +1,119 @@
+//! Writers that do it wrong, by `-append break=NAME`: the test of the test.
+//!
+//! | name | what is wrong |
+//! |---|---|
+//! | `plain-copy` | the new bytes are just copied, with the other CPUs running |
+//! | `tail-first` | the tail is written before the first byte keeps CPUs out |
+//! | `no-first-sync` | nobody waits between the INT3s and the tails |
+//! | `no-middle-sync` | nobody waits between the tails and the first bytes |
+//! | `inside` | the INT3 protocol where somebody is inside, against its rule |
+//!
+//! Such a run passes if a reader returns something wrong, or traps. With `no-middle-sync` none does:
+//! what it may lead to is an old tail behind a new first byte, in a CPU that has fetched ahead, and
+//! QEMU's CPUs do not.
+
+use core::{
+    fmt, hint,
+    ops::Range,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+};
+
+use patchlet::{Goal, OneCpu, Patcher, SecondMapping};
+
+use crate::{
+    command_line, finish,
+    live::{self, Int3Writer, Interrupts, Shared},
+    own, paging, println, sync,
+};
+
+/// Whether a broken writer is at work.
+static AT_WORK: AtomicBool = AtomicBool::new(false);
+static SWITCHES: AtomicUsize = AtomicUsize::new(0);
+
+fn name() -> &'static str {
+    command_line::value("break").unwrap_or_default()
+}
+
+/// Called with each failure. If a broken writer is at work, that was to be shown, and the kernel
+/// ends well.
+pub fn expected(what: fmt::Arguments<'_>) {
+    if AT_WORK.load(Relaxed) {
+        println!("caught break={} in switch {}: {what}", name(), SWITCHES.load(Relaxed));
+        finish();
+    }
+}
+
+type PlainPatcher = Patcher<'static, SecondMapping, 1>;
+
+/// A writer that is broken.
+pub enum Broken {
+    /// By what it copies first, and what then.
+    Copy(PlainPatcher, fn(usize) -> [Range<usize>; 2]),
+    /// By how it synchronizes.
+    Int3(Int3Writer),
+}
+
+impl Broken {
+    /// The one that the command line names.
+    pub fn named(live: &'static Shared) -> Option<Self> {
+        let copy = |order| {
+            Self::Copy(Patcher::new(live.sites(), [&own::ops::TABLE], live::platform()), order)
+        };
+        let int3 = |interrupts| Self::Int3(live::int3_outside_by(live, interrupts));
+        let broken = match command_line::value("break")? {
+            "plain-copy" => copy(|length| [0..length, length..length]),
+            "tail-first" => copy(|length| [1..length, 0..1]),
+            "no-first-sync" => int3(Interrupts::too_few(true, Some(0))),
+            "no-middle-sync" => int3(Interrupts::too_few(true, Some(1))),
+            "inside" => int3(Interrupts::too_few(false, None)),
+            name => panic!("unknown: -append break={name}"),
+        };
+        AT_WORK.store(true, Relaxed);
+        Some(broken)
+    }
+
+    /// Switches every site to what its slot holds, or back to its indirect call.
+    pub fn switch(&mut self, goal: Goal) {
+        SWITCHES.fetch_add(1, Relaxed);
+        match self {
+            Self::Copy(patcher, order) => copy(patcher, *order, goal),
+            Self::Int3(int3) => {
+                let result = if goal == Goal::Patched { int3.apply() } else { int3.revert() };
+                result.unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+
+    /// Called when nothing was caught.
+    pub fn not_caught(&self) -> ! {
+        AT_WORK.store(false, Relaxed);
+        panic!("break={}: not caught in {} switches", name(), SWITCHES.load(Relaxed));
+    }
+}
+
+fn copy(patcher: &mut PlainPatcher, order: fn(usize) -> [Range<usize>; 2], goal: Goal) {
+    let plan = patcher.plan(goal).unwrap_or_else(|error| panic!("{error}"));
+    for site in plan.outcomes() {
+        for part in order(site.new.bytes().len()) {
+            for at in part {
+                // SAFETY: the alias of a byte of a site. That other CPUs execute it meanwhile is
+                // what is wrong here.
+                unsafe { paging::alias(site.address + at).write_volatile(site.new.bytes()[at]) };
+                for _ in 0..20 {
+                    hint::spin_loop();
+                }
+            }
+            sync::all();
+        }
+    }
+    // Nothing is left to write; the patcher learns what there is.
+    // SAFETY: not true, see above.
+    let result = unsafe {
+        OneCpu::assume(|cpu| match goal {
+            Goal::Patched => patcher.apply(cpu),
+            Goal::Indirect => patcher.revert(cpu),
+        })
+    };
+    let report = result.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(report.changed, 0);
+}

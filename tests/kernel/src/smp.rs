@@ -1,0 +1,139 @@
+//! The other CPUs: starting them, and giving them something to do.
+//!
+//! Each waits with interrupts on until there is a job for it, and again after that.
+
+use core::{
+    hint,
+    ops::Range,
+    ptr, slice,
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+};
+
+use crate::{apic, cpu, paging, park, qemu, segments, segments::MAX_CPUS, traps, wait};
+
+/// The page in which the other CPUs start, in real mode. Free memory on a PC; `paging` maps its
+/// alias only, because none of them has paging on there.
+pub const TRAMPOLINE: Range<usize> = 0x8000..0x8000 + paging::PAGE_SIZE;
+
+/// CPUs that run, with the boot CPU.
+static COUNT: AtomicUsize = AtomicUsize::new(1);
+
+/// For each CPU its job: a `fn()`, until it has returned. Else null.
+static JOBS: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
+
+// asm/ap.S
+unsafe extern "C" {
+    static ap_trampoline_start: [u8; 0];
+    static ap_trampoline_end: [u8; 0];
+}
+
+/// How many CPUs run. They have the numbers below that, and the boot CPU is 0.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// Starts every other CPU that the machine has, and waits until each is ready for a job.
+///
+/// # Safety
+///
+/// Called once, by the boot CPU, with everything that `kernel_main` sets up.
+pub unsafe fn start() {
+    let expected = qemu::cpu_count();
+    assert!(expected <= MAX_CPUS, "{expected} CPUs, there is room for {MAX_CPUS}");
+
+    let start = (&raw const ap_trampoline_start).addr();
+    let length = (&raw const ap_trampoline_end).addr() - start;
+    assert!(length <= TRAMPOLINE.len());
+    // SAFETY: the labels are the ends of the trampoline, and its page is nobody else's. INIT, 10
+    // ms, SIPI, 200 us, SIPI: SDM vol. 3A section 8.4.4.1, "Typical BSP Initialization Sequence".
+    unsafe {
+        let code = slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(start), length);
+        paging::alias(TRAMPOLINE.start).copy_from_nonoverlapping(code.as_ptr(), length);
+        apic::enable();
+        apic::reset_others();
+        delay(10_000);
+        for _ in 0..2 {
+            apic::start_others(TRAMPOLINE.start);
+            delay(200);
+        }
+    }
+    wait::until("every CPU starts", || count() >= expected);
+}
+
+/// A microsecond each, more or less: an access to a port of the ISA bus takes that long. Nobody
+/// listens at this one.
+fn delay(microseconds: usize) {
+    for _ in 0..microseconds {
+        // SAFETY: the port is there for that.
+        unsafe { cpu::out_8(0x80, 0) };
+    }
+}
+
+/// Called by `asm/ap.S` on each CPU but the boot CPU, with a number of its own from 1 on, and with
+/// interrupts off.
+#[unsafe(no_mangle)]
+extern "C" fn ap_main(number: usize) -> ! {
+    // SAFETY: the boot CPU has built all this before it started this one.
+    unsafe {
+        segments::load(number);
+        traps::load();
+        paging::activate();
+        apic::enable();
+    }
+    COUNT.fetch_add(1, Ordering::Release);
+
+    cpu::with_interrupts_on(|| {
+        loop {
+            // Pairs with the store in `run_on`.
+            let job = JOBS[number].load(Ordering::Acquire);
+            if job.is_null() {
+                park::point();
+                hint::spin_loop();
+                continue;
+            }
+            // SAFETY: `run_on` has made it from such a function.
+            let job = unsafe { core::mem::transmute::<*mut (), fn()>(job) };
+            job();
+            // Pairs with the load in `Job::is_done`.
+            JOBS[number].store(ptr::null_mut(), Ordering::Release);
+        }
+    })
+}
+
+/// Makes `cpu`, not this one and without a job, call `job` with interrupts on.
+#[must_use]
+pub fn run_on(cpu: usize, job: fn()) -> Job {
+    assert!(cpu < count() && cpu != segments::current_cpu());
+    let before = JOBS[cpu].swap(job as *mut (), Ordering::Release);
+    assert!(before.is_null(), "CPU {cpu} has a job");
+    Job { cpu }
+}
+
+/// Calls `job` on every CPU, with interrupts on, and waits until all have returned.
+pub fn run_on_all(job: fn()) {
+    let here = segments::current_cpu();
+    let mut jobs = [const { None }; MAX_CPUS];
+    for cpu in (0..count()).filter(|&cpu| cpu != here) {
+        jobs[cpu] = Some(run_on(cpu, job));
+    }
+    cpu::with_interrupts_on(job);
+    jobs.into_iter().flatten().for_each(Job::wait);
+}
+
+/// What another CPU was given to do.
+pub struct Job {
+    cpu: usize,
+}
+
+impl Job {
+    /// Whether it has returned.
+    pub fn is_done(&self) -> bool {
+        JOBS[self.cpu].load(Ordering::Acquire).is_null()
+    }
+
+    /// Waits until it has returned, with interrupts on: the job may want this CPU to answer.
+    #[track_caller]
+    pub fn wait(self) {
+        cpu::with_interrupts_on(|| wait::until("a job ends", || self.is_done()));
+    }
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * What the live tests and the benchmark execute: sites that straddle cache lines
+ * and pages at every byte, and patchlets whose results tell them apart. All of it
+ * in sections of its own: a program that does not use it does not have it. */
+#include "patchlet.h"
+
+/* live.probe: reverse the bytes of a register.
+ * in: RDI (32-bit: EAX)   out: RAX (EAX)   clobbers: -   flags: unchanged
+ * privilege: any   CPU: 486 and later */
+PATCHLET(live_probe)
+#ifdef __x86_64__
+	movq	%rdi, %rax
+	bswapq	%rax
+#else
+	bswapl	%eax
+#endif
+END_PATCHLET(live_probe)
+
+/* live.extend: sign-extend AX; one byte, so that the NOP is of 5 bytes.
+ * in: EAX   out: RAX (EAX)   clobbers: -   flags: unchanged
+ * privilege: any   CPU: 386 and later */
+PATCHLET(live_extend)
+	cwtl
+END_PATCHLET(live_extend)
+
+/* Two hypervisors. The second one stays for a while, so that threads are inside
+ * its callers when these change.
+ * in: RDI (EAX)   out: RAX (EAX)   clobbers: -   flags: status */
+	.section .text.live, "ax", @progbits
+	.globl	live_a, live_b
+	.hidden	live_a, live_b
+	.type	live_a, @function
+	.type	live_b, @function
+live_a:
+#ifdef __x86_64__
+	leaq	1(%rdi), %rax
+#else
+	addl	$1, %eax
+#endif
+	ret
+	.size	live_a, . - live_a
+
+	/* Far from the first, so that a call has more than one other byte. */
+	.section .text.live_far, "ax", @progbits
+	.skip	0x12345
+live_b:
+#ifdef __x86_64__
+	movl	$8, %eax
+1:	pause
+	decl	%eax
+	jnz	1b
+	leaq	2(%rdi), %rax
+#else
+	pushl	%ecx
+	movl	$8, %ecx
+1:	pause
+	decl	%ecx
+	jnz	1b
+	popl	%ecx
+	addl	$2, %eax
+#endif
+	ret
+	.size	live_b, . - live_b
+
+/* One function that is one site and a return: `before` bytes of the site lie in
+ * front of a multiple of `align`. Its address goes into the table of its op. */
+.macro live_function insn:req, op:req, align:req, before:req
+	.section .text.live, "ax", @progbits
+	.balign	\align
+	.skip	\align - \before
+	.ifc	\insn, call
+.Llive_\@:
+	PATCHLET_CALL \op, table=live_ops, index=LIVE_\op
+	.else
+.Llive_\@:
+	PATCHLET_JMP \op, table=live_ops, index=LIVE_\op
+	.endif
+	ret
+	.section .data.rel.ro.live, "aw", @progbits
+#ifdef __x86_64__
+	.quad	.Llive_\@, LIVE_\op
+#else
+	.long	.Llive_\@, LIVE_\op
+#endif
+.endm
+
+	.set	LIVE_probe,	0
+	.set	LIVE_leap,	1
+	.set	LIVE_extend,	2
+
+	.section .data.rel.ro.live, "aw", @progbits
+	.balign	8
+	.globl	live_functions, live_functions_end
+	.hidden	live_functions, live_functions_end
+live_functions:
+	.irp	before, 0, 1, 2, 3, 4, 5
+	live_function call, probe, 64, \before
+	live_function call, probe, 4096, \before
+	live_function jmp, leap, 64, \before
+	live_function jmp, leap, 4096, \before
+	live_function call, extend, 64, \before
+	live_function call, extend, 4096, \before
+	.endr
+	.section .data.rel.ro.live, "aw", @progbits
+live_functions_end:
+
+/* The benchmark's: one function of 4096 sites, one after the other.
+ * in: -   out: -   clobbers: -   flags: unchanged */
+	.section .text.live_many, "ax", @progbits
+	.balign	4096
+	.globl	live_many
+	.hidden	live_many
+	.type	live_many, @function
+live_many:
+	.rept	4096
+	PATCHLET_CALL many, table=live_many_ops, index=0
+	.endr
+	ret
+	.size	live_many, . - live_many
+
+/* And one more, that a reader executes while they are switched. */
+	.globl	live_one
+	.hidden	live_one
+	.type	live_one, @function
+live_one:
+	PATCHLET_CALL many, table=live_many_ops, index=0
+	ret
+	.size	live_one, . - live_one

@@ -1,0 +1,311 @@
+//! What switching costs, in ratios within one run: `cargo bench --bench live`.
+//!
+//! A reader executes one of the sites all the while. Each time is the median of
+//! its rounds; what the machine does beside falls out.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use patchlet::SecondMapping;
+use patchlet::live::{Int3, Rendezvous, Synchronize};
+use patchlet::ops::Target;
+use patchlet_process::live::sync::{Closed, Gate, Membarrier};
+use patchlet_process::live::{
+    MANY, MANY_SITES, execute_many, execute_one, live, many_sites, signal, sites_from,
+};
+use patchlet_process::remap;
+use static_keys::{define_static_key_false, static_branch_unlikely};
+
+/// Batches measured.
+const SITES: [usize; 5] = [1, 16, 256, 512, 4096];
+
+define_static_key_false!(KEY_1);
+define_static_key_false!(KEY_16);
+define_static_key_false!(KEY_256);
+define_static_key_false!(KEY_512);
+define_static_key_false!(KEY_4096);
+
+/// This many static branches.
+macro_rules! branches {
+    ($key:ident, 1, $taken:ident) => {
+        if static_branch_unlikely!($key) {
+            $taken += black_box(1);
+        }
+    };
+    ($key:ident, 2, $taken:ident) => {
+        branches!($key, 1, $taken);
+        branches!($key, 1, $taken);
+    };
+    ($key:ident, 16, $taken:ident) => {
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+        branches!($key, 2, $taken);
+    };
+}
+
+macro_rules! block_of_16 {
+    ($key:ident) => {{
+        let mut taken = 0;
+        branches!($key, 16, taken);
+        taken
+    }};
+}
+
+macro_rules! times_16 {
+    ($macro:ident $($args:tt)*) => {
+        $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
+            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
+            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
+            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
+    };
+}
+
+macro_rules! block_of_256 {
+    ($key:ident) => {
+        times_16!(block_of_16 $key)
+    };
+}
+
+/// How many static branches the linker found: none was merged with another one.
+fn branches_linked() -> usize {
+    unsafe extern "C" {
+        #[link_name = "__start___static_keys"]
+        static START: [u8; 0];
+        #[link_name = "__stop___static_keys"]
+        static END: [u8; 0];
+    }
+    let size = (&raw const END).addr() - (&raw const START).addr();
+    size / (3 * size_of::<usize>())
+}
+
+/// How many static branches are taken, for each number of them.
+#[inline(never)]
+fn taken(sites: usize) -> usize {
+    match sites {
+        1 => {
+            let mut taken = 0;
+            branches!(KEY_1, 1, taken);
+            taken
+        }
+        16 => block_of_16!(KEY_16),
+        256 => block_of_256!(KEY_256),
+        512 => block_of_256!(KEY_512) + block_of_256!(KEY_512),
+        _ => times_16!(block_of_256 KEY_4096),
+    }
+}
+
+/// # Safety
+/// - no thread executes [`taken`] meanwhile.
+unsafe fn toggle_keys(sites: usize, on: bool) {
+    macro_rules! toggle {
+        ($key:ident) => {
+            // SAFETY: nobody is at a branch, by the contract of this function.
+            unsafe { if on { $key.enable() } else { $key.disable() } }
+        };
+    }
+    match sites {
+        1 => toggle!(KEY_1),
+        16 => toggle!(KEY_16),
+        256 => toggle!(KEY_256),
+        512 => toggle!(KEY_512),
+        _ => toggle!(KEY_4096),
+    }
+}
+
+/// Counts synchronizations.
+#[derive(Clone, Copy)]
+struct Counted<'c>(Membarrier, &'c AtomicUsize);
+
+// SAFETY: that of `Membarrier`.
+unsafe impl Synchronize for Counted<'_> {
+    fn sync_all(&self) {
+        self.1.fetch_add(1, Relaxed);
+        self.0.sync_all();
+    }
+
+    fn relax(&self) {
+        self.0.relax();
+    }
+}
+
+/// Keeps this thread on one CPU, so that reader and writer have one each.
+fn stay_on(cpu: usize) {
+    // SAFETY: zeros are the empty set; a set without a CPU of this machine is
+    // refused, and then the thread stays where it likes.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &set);
+    }
+}
+
+/// The reader, and the longest it was held up since somebody asked.
+struct Reader {
+    gate: Gate,
+    stop: AtomicBool,
+    /// Nanoseconds.
+    longest: AtomicU64,
+}
+
+impl Reader {
+    fn run(&self) {
+        stay_on(1);
+        signal::with_signal_stack(|| {
+            let number = self.gate.enter();
+            let mut last = Instant::now();
+            while !self.stop.load(Relaxed) {
+                self.gate.pass(number);
+                execute_one();
+                let now = Instant::now();
+                let took = now.duration_since(last).as_nanos() as u64;
+                if took > self.longest.load(Relaxed) {
+                    self.longest.store(took, Relaxed);
+                }
+                last = now;
+            }
+        });
+    }
+}
+
+/// Median time of a call, in nanoseconds, and of the longest time the reader was
+/// held up during one.
+fn median(reader: &Reader, mut call: impl FnMut(bool)) -> [f64; 2] {
+    let (mut times, mut longest) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    while times.len() < 11 || (start.elapsed() < Duration::from_millis(700) && times.len() < 2001) {
+        for on in [true, false] {
+            reader.longest.store(0, Relaxed);
+            let start = Instant::now();
+            call(on);
+            times.push(start.elapsed().as_nanos() as u64);
+            longest.push(reader.longest.load(Relaxed));
+        }
+    }
+    [times, longest].map(|mut values| {
+        values.sort_unstable();
+        values[values.len() / 2] as f64
+    })
+}
+
+fn int3(
+    reader: &Reader,
+    platform: &SecondMapping,
+    sync: Membarrier,
+    sites: usize,
+) -> ([f64; 2], f64) {
+    let live = live(many_sites(sites), &MANY);
+    signal::ask_first(live);
+    let (count, mut batches) = (AtomicUsize::new(0), 0);
+    // SAFETY: SIGTRAP goes to the hooks; this is the only writer.
+    let mut int3 = unsafe { Int3::new(live, platform.clone(), Counted(sync, &count)) };
+    let times = median(reader, |on| {
+        let report = if on { int3.apply() } else { int3.revert() }.expect("switch");
+        assert_eq!(report.changed, sites);
+        batches += 1;
+    });
+    execute_many();
+    (times, count.load(Relaxed) as f64 / f64::from(batches))
+}
+
+fn one_at_a_time(
+    reader: &Reader,
+    platform: &SecondMapping,
+    sync: Membarrier,
+    sites: usize,
+) -> [f64; 2] {
+    let all = many_sites(sites);
+    let each: Vec<_> =
+        all.records().iter().map(|record| live(sites_from(record.site(), 1), &MANY)).collect();
+    let mut writers: Vec<_> = each
+        .into_iter()
+        .map(|live| {
+            // SAFETY: as in `int3`.
+            (live, unsafe { Int3::new(live, platform.clone(), sync) })
+        })
+        .collect();
+    median(reader, |on| {
+        for (live, int3) in &mut writers {
+            signal::ask_first(live);
+            if on { int3.apply() } else { int3.revert() }.expect("switch");
+        }
+    })
+}
+
+fn rendezvous(reader: &Reader, platform: &SecondMapping, sites: usize) -> [f64; 2] {
+    let live = live(many_sites(sites), &MANY);
+    // SAFETY: the reader waits at the gate; this is the only writer.
+    let mut rendezvous = unsafe { Rendezvous::new(live, platform.clone(), Closed(&reader.gate)) };
+    median(reader, |on| {
+        if on { rendezvous.apply() } else { rendezvous.revert() }.expect("switch");
+    })
+}
+
+fn main() {
+    let text = remap::text_with_sites().expect("there are sites");
+    // SAFETY: whole pages, and only here.
+    let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
+    signal::install(live(many_sites(MANY_SITES), &MANY));
+    let sync = Membarrier::register();
+    // SAFETY: the native function of the op.
+    assert!(unsafe { MANY.set(0, Target::NOP) });
+    static_keys::global_init();
+    // The compiler may double one, and must not merge them.
+    let branches = SITES.iter().sum::<usize>();
+    assert!((branches..branches + 4).contains(&branches_linked()));
+
+    let reader =
+        Reader { gate: Gate::new(), stop: AtomicBool::new(false), longest: AtomicU64::new(0) };
+    stay_on(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| reader.run());
+        table(&reader, &platform, sync);
+        reader.stop.store(true, Relaxed);
+    });
+}
+
+fn table(reader: &Reader, platform: &SecondMapping, sync: Membarrier) {
+    let [_, quiet] = median(reader, |_| std::thread::sleep(Duration::from_millis(1)));
+    println!(
+        "| sites | batch, ns/site | one at a time | static-keys | syncs per batch | reader held up, us: INT3 | one at a time | rendezvous |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut per_site = Vec::new();
+    for sites in SITES {
+        let n = sites as f64;
+        let ([batch, held], syncs) = int3(reader, platform, sync, sites);
+        let [single, held_single] = one_at_a_time(reader, platform, sync, sites);
+        let [_, held_rendezvous] = rendezvous(reader, platform, sites);
+        // SAFETY: the branches are executed by this thread, and not now.
+        unsafe { toggle_keys(sites, true) };
+        assert_eq!(taken(black_box(sites)), sites);
+        // SAFETY: as above.
+        let [keys, _] = median(reader, |on| unsafe { toggle_keys(sites, on) });
+        assert_eq!(taken(black_box(sites)), 0);
+        println!(
+            "| {sites} | {:.0} | {:.0} ({:.1}x) | {:.0} ({:.1}x) | {syncs:.2} | {:.1} | {:.1} | {:.1} |",
+            batch / n,
+            single / n,
+            single / batch,
+            keys / n,
+            keys / batch,
+            held / 1e3,
+            held_single / 1e3,
+            held_rendezvous / 1e3,
+        );
+        per_site.push((sites, batch / n, single / batch, keys / batch));
+    }
+    println!("(undisturbed for as long, the reader is held up for {:.1} us)", quiet / 1e3);
+    if let [.., (_, at_512, single, keys), (_, at_4096, ..)] = per_site[..] {
+        println!(
+            "at 512 sites: {single:.1} times less per site than one at a time, {keys:.1} times less than \
+             static-keys; at 4096 {:.2} times the cost per site at 512",
+            at_4096 / at_512
+        );
+    }
+}

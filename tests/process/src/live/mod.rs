@@ -1,0 +1,274 @@
+//! Switching live, in a process: threads are the CPUs, SIGTRAP is #BP, and
+//! `membarrier` is the IPI.
+
+pub mod broken;
+pub mod readers;
+pub mod signal;
+pub mod sync;
+pub mod writer;
+
+use patchlet::live::Live;
+use patchlet::ops::{Abi, Applied, Op, Slot, Table, Target};
+use patchlet::site::Record;
+use patchlet::{Patchlet, Sites};
+
+patchlet::patchlets! {
+    /// The patchlets of `asm/live.S`.
+    pub mod patchlets {
+        live_probe,
+        live_extend,
+    }
+}
+
+/// The ops of the sites in `asm/live.S`; the numbers are the indices there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveOp {
+    /// Calls.
+    Probe = 0,
+    /// Jumps.
+    Leap = 1,
+    /// Calls, with a patchlet of one byte.
+    Extend = 2,
+}
+
+impl LiveOp {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Probe, Self::Leap, Self::Extend];
+
+    const fn patchlet(self) -> &'static Patchlet {
+        match self {
+            Self::Probe | Self::Leap => &patchlets::live_probe,
+            Self::Extend => &patchlets::live_extend,
+        }
+    }
+}
+
+const fn op(name: &'static str, op: LiveOp) -> Op {
+    let native = Target::function(op.patchlet().native() as *const ());
+    Op::new("live", name, Abi::CalleeSave, native, Some(op.patchlet()))
+}
+
+const fn slot(op: LiveOp) -> Slot {
+    Slot::new(Target::function(op.patchlet().native() as *const ()))
+}
+
+static OPS: [Op; 3] =
+    [op("probe", LiveOp::Probe), op("leap", LiveOp::Leap), op("extend", LiveOp::Extend)];
+#[unsafe(export_name = "live_ops")]
+static SLOTS: [Slot; 3] = [slot(LiveOp::Probe), slot(LiveOp::Leap), slot(LiveOp::Extend)];
+static APPLIED: [Applied; 3] = [const { Applied::never() }; 3];
+
+/// The table of these ops, written out: jumps and presets need no functions.
+pub static TABLE: Table = Table::new(&OPS, &SLOTS, &APPLIED);
+
+static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP, None)];
+#[unsafe(export_name = "live_many_ops")]
+static MANY_SLOTS: [Slot; 1] = [Slot::new(Target::NOP)];
+static MANY_APPLIED: [Applied; 1] = [const { Applied::never() }; 1];
+
+/// The op of the benchmark's sites: natively it does nothing.
+pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS, &MANY_APPLIED);
+
+/// Sites of one ops table, for the writer and the signal handler.
+pub type ProcessLive = Live<'static, 1>;
+
+unsafe extern "C" {
+    fn live_a();
+    fn live_b();
+    fn live_many();
+    fn live_one();
+    static live_functions: [u8; 0];
+    static live_functions_end: [u8; 0];
+}
+
+/// What a site can be made to do. A null slot is not among them: its trap ends the
+/// process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Through the slot.
+    Indirect,
+    /// The patchlet.
+    Native,
+    /// A direct call or jump to the first hypervisor.
+    A,
+    /// And to the second one.
+    B,
+    /// Nothing.
+    Nops,
+    /// The identity.
+    Identity,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Indirect, Self::Native, Self::A, Self::B, Self::Nops, Self::Identity];
+
+    /// Of its number.
+    pub const fn from_index(index: usize) -> Self {
+        Self::ALL[index]
+    }
+
+    /// What goes into the slot. Reverted sites go through the slot to the native
+    /// function.
+    pub fn target(self, op: LiveOp) -> Target {
+        match self {
+            Self::Indirect | Self::Native => Target::function(op.patchlet().native() as *const ()),
+            Self::A => Target::function(live_a as *const ()),
+            Self::B => Target::function(live_b as *const ()),
+            Self::Nops => Target::NOP,
+            Self::Identity => Target::IDENT,
+        }
+    }
+
+    /// The result of the op, with this argument and the preset in the result
+    /// register. (On 32-bit the two are one register.)
+    pub const fn result(self, op: LiveOp, argument: usize, preset: usize) -> usize {
+        match (self, op) {
+            (Self::Indirect | Self::Native, LiveOp::Extend) => preset as i16 as i32 as u32 as usize,
+            (Self::Indirect | Self::Native, _) => argument.swap_bytes(),
+            (Self::A, _) => argument.wrapping_add(1),
+            (Self::B, _) => argument.wrapping_add(2),
+            (Self::Nops, _) => preset,
+            (Self::Identity, _) => argument,
+        }
+    }
+
+    /// Puts it into the slot of the op.
+    pub fn install(self, op: LiveOp) {
+        // SAFETY: the functions of `asm/live.S` keep to the ABI class; they stay.
+        assert!(unsafe { TABLE.set(op as usize, self.target(op)) });
+    }
+}
+
+/// A function of `asm/live.S`: one site and a return.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    /// Its address, which is the site's.
+    pub address: usize,
+    /// Its op.
+    pub op: LiveOp,
+}
+
+/// All functions of `asm/live.S`.
+pub fn functions() -> Vec<Function> {
+    let start = (&raw const live_functions).expose_provenance();
+    let end = (&raw const live_functions_end).addr();
+    let word = size_of::<usize>();
+    (start..end)
+        .step_by(2 * word)
+        .map(|at| {
+            // SAFETY: between the two labels lie pairs of words.
+            let [address, op] =
+                unsafe { std::ptr::with_exposed_provenance::<[usize; 2]>(at).read() };
+            Function { address, op: LiveOp::ALL[op] }
+        })
+        .collect()
+}
+
+/// The argument in the argument's register and the preset in the result's.
+///
+/// Everything but the result register and the flags must stay: that is the ABI
+/// class, and nobody who traps on the way may change more.
+#[inline(always)]
+pub fn execute(function: Function, argument: usize, preset: usize) -> usize {
+    let result;
+    #[cfg(target_arch = "x86_64")]
+    {
+        const MARK: usize = 0x5a5a_a5a5_1234_8765;
+        let [mut rcx, mut rdx, mut rsi, mut rdi, mut r8, mut r11] =
+            [MARK, MARK + 1, MARK + 2, argument, MARK + 3, MARK + 4];
+        // SAFETY: the function is a site of an op of the callee-save class, and a
+        // return.
+        unsafe {
+            std::arch::asm!(
+                "call {function}",
+                function = in(reg) function.address,
+                inlateout("rax") preset => result,
+                inlateout("rcx") rcx,
+                inlateout("rdx") rdx,
+                inlateout("rsi") rsi,
+                inlateout("rdi") rdi,
+                inlateout("r8") r8,
+                inlateout("r11") r11,
+            );
+        }
+        let found = [rcx, rdx, rsi, rdi, r8, r11];
+        unchanged(found == [MARK, MARK + 1, MARK + 2, argument, MARK + 3, MARK + 4]);
+    }
+    #[cfg(target_arch = "x86")]
+    {
+        let _ = preset;
+        const MARK: usize = 0x5a5a_a5a5;
+        let [mut ecx, mut edx] = [MARK, MARK + 1];
+        // SAFETY: as above.
+        unsafe {
+            std::arch::asm!(
+                "call {function}",
+                function = in(reg) function.address,
+                inlateout("eax") argument => result,
+                inlateout("ecx") ecx,
+                inlateout("edx") edx,
+            );
+        }
+        unchanged([ecx, edx] == [MARK, MARK + 1]);
+    }
+    result
+}
+
+/// Ends the process if a register changed: the writer would wait for ever for a
+/// reader that panics.
+#[inline(always)]
+fn unchanged(yes: bool) {
+    if !yes {
+        eprintln!("a register changed that must not");
+        std::process::abort();
+    }
+}
+
+/// Executes the benchmark's sites but the last, once.
+pub fn execute_many() {
+    // SAFETY: 4096 sites of the callee-save class without a result, and a return.
+    unsafe { std::arch::asm!("call {many}", many = sym live_many) };
+}
+
+/// Executes the last of the benchmark's sites.
+#[inline(always)]
+pub fn execute_one() {
+    // SAFETY: a site of the callee-save class without a result, and a return.
+    unsafe { std::arch::asm!("call {one}", one = sym live_one) };
+}
+
+/// Sites of one of the functions of `asm/live.S`, as a table of their own: those
+/// at addresses from `start` on, `count` of them.
+pub fn sites_from(start: usize, count: usize) -> Sites<'static> {
+    let records = Sites::linked().records();
+    let first = records.partition_point(|record| record.site() < start);
+    let records = &records[first..first + count];
+    // SAFETY: a part of the linker's table, which stays.
+    unsafe { Sites::between(records.as_ptr().cast(), count * Record::SIZE) }
+}
+
+/// The benchmark's sites: the last of [`MANY_SITES`], `count` of them.
+pub fn many_sites(count: usize) -> Sites<'static> {
+    // The function of one site lies behind the `ret` of the other.
+    let last = (live_one as *const ()).addr();
+    let first = (live_many as *const ()).addr() + (MANY_SITES - count) * 6;
+    sites_from(if count == 1 { last } else { first }, count)
+}
+
+/// Number of the benchmark's sites.
+pub const MANY_SITES: usize = 4097;
+
+/// All sites of [`functions`].
+pub fn sites() -> Sites<'static> {
+    let functions = functions();
+    let first = functions.iter().map(|function| function.address).min();
+    sites_from(first.expect("there are functions"), functions.len())
+}
+
+/// What switches and traps at these sites of this table; for ever, as a signal
+/// handler needs it.
+pub fn live(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
+    Box::leak(Box::new(Live::new(sites, [table])))
+}
