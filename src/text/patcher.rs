@@ -1,320 +1,21 @@
-//! Text: the only writes to it. The platform a kernel describes, planning,
-//! applying at boot, revert, and read-back.
+//! The patcher: checks everything, then writes, then reads back.
 //!
-//! Unsafe code here reads sites and writes through the platform's alias. What
-//! makes that sound is the contract of [`Platform`] and one check before each
-//! access: the whole site lies in the text range that the platform named.
+//! Unsafe code here reads sites and writes through the platform's alias. What makes
+//! that sound is the contract of [`Platform`] and one check before each access: the
+//! whole site lies in the text range that the platform named.
 #![allow(unsafe_code)]
 
-use core::marker::PhantomData;
 use core::ops::Range;
 
+use super::one_cpu::OneCpu;
+use super::plan::Plan;
+use super::platform::Platform;
+use super::report::{Aim, Goal, Outcome, Report};
 use crate::choose::Replacement;
 use crate::error::Error;
-use crate::insn::{InsnBuffer, Nops, Width};
+use crate::insn::{InsnBuffer, Width};
 use crate::ops::{Op, Table, Target};
 use crate::site::{Kind, Record, Sites};
-
-/// What the patcher needs of a kernel. [`SecondMapping`], [`WriteProtectOff`] and
-/// [`Writable`] are ready-made.
-///
-/// # Safety
-/// The implementation answers for this, for as long as it is in a
-/// [`Patcher`]:
-/// - every address in [`text`](Self::text) is readable;
-/// - between [`unlock`](Self::unlock) and [`lock`](Self::lock), the bytes from
-///   [`alias`](Self::alias)`(address)` on are the same memory as those from
-///   `address` on and may be written, for as many as the site there has;
-/// - after [`serialize`](Self::serialize) this CPU executes what was written;
-/// - none of its functions uses a patch site.
-pub unsafe trait Platform {
-    /// Where sites may be: first address of text and the address behind it.
-    fn text(&self) -> Range<usize>;
-
-    /// Where the bytes at an address of text can be written.
-    fn alias(&self, address: usize) -> *mut u8;
-
-    /// Makes the aliases writable. Called once before the first write.
-    fn unlock(&mut self) {}
-
-    /// Undoes [`unlock`](Self::unlock). Called once after the last write.
-    fn lock(&mut self) {}
-
-    /// Executes a serializing instruction on this CPU (Intel SDM vol. 3A, "Handling
-    /// Self- and Cross-Modifying Code"). Called once after [`lock`](Self::lock).
-    fn serialize(&self) {
-        serialize();
-    }
-
-    /// The NOPs this CPU has.
-    fn nops(&self) -> Nops {
-        Nops::Long
-    }
-}
-
-/// Executes CPUID, which serializes in every mode and privilege level (Intel SDM
-/// vol. 3A, "Serializing Instructions"); under a hypervisor it costs an exit.
-pub fn serialize() {
-    #[cfg(target_arch = "x86")]
-    use core::arch::x86::__cpuid;
-    #[cfg(target_arch = "x86_64")]
-    use core::arch::x86_64::__cpuid;
-    core::hint::black_box(__cpuid(0));
-}
-
-/// Text that is mapped a second time, writable and not executable: a direct map
-/// of physical memory, or a shared mapping in a user process.
-#[derive(Clone, Debug)]
-pub struct SecondMapping {
-    text: Range<usize>,
-    offset: usize,
-}
-
-impl SecondMapping {
-    /// Text at `text`, whose second mapping is `offset` bytes higher (wrapping,
-    /// so it can be lower as well).
-    ///
-    /// # Safety
-    /// - all of `text` is readable;
-    /// - for every address in it, `address + offset` is the same memory,
-    ///   writable.
-    #[must_use]
-    pub const unsafe fn new(text: Range<usize>, offset: usize) -> Self {
-        Self { text, offset }
-    }
-}
-
-// SAFETY: by the contract of `new`; nothing here uses a site.
-unsafe impl Platform for SecondMapping {
-    fn text(&self) -> Range<usize> {
-        self.text.clone()
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address.wrapping_add(self.offset))
-    }
-}
-
-/// Text that is still writable at its own address, early at boot.
-#[derive(Clone, Debug)]
-pub struct Writable {
-    text: Range<usize>,
-}
-
-impl Writable {
-    /// Text at `text`.
-    ///
-    /// # Safety
-    /// - all of `text` is readable and writable.
-    #[must_use]
-    pub const unsafe fn new(text: Range<usize>) -> Self {
-        Self { text }
-    }
-}
-
-// SAFETY: by the contract of `new`; nothing here uses a site.
-unsafe impl Platform for Writable {
-    fn text(&self) -> Range<usize> {
-        self.text.clone()
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address)
-    }
-}
-
-/// Text that is read-only at its own address: CR0.WP is off for the moment, on
-/// this one CPU, in which supervisor writes ignore read-only mappings (Intel SDM
-/// vol. 3A, "Access Rights").
-#[derive(Clone, Debug)]
-pub struct WriteProtectOff {
-    text: Range<usize>,
-    cr0: usize,
-}
-
-/// CR0 bit 16, write protect.
-const CR0_WP: usize = 1 << 16;
-
-impl WriteProtectOff {
-    /// Text at `text`.
-    ///
-    /// # Safety
-    /// - all of `text` is mapped and readable;
-    /// - the code runs in ring 0;
-    /// - CR4.CET is clear: with it, CR0.WP cannot be cleared (#GP).
-    #[must_use]
-    pub const unsafe fn new(text: Range<usize>) -> Self {
-        Self { text, cr0: 0 }
-    }
-}
-
-// SAFETY: by the contract of `new`, WP being clear between `unlock` and `lock`;
-// nothing here uses a site.
-unsafe impl Platform for WriteProtectOff {
-    fn text(&self) -> Range<usize> {
-        self.text.clone()
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address)
-    }
-
-    fn unlock(&mut self) {
-        // SAFETY: ring 0, by the contract of `new`. `lock` restores the value.
-        unsafe {
-            core::arch::asm!("mov {}, cr0", out(reg) self.cr0, options(nostack, preserves_flags));
-            core::arch::asm!("mov cr0, {}", in(reg) self.cr0 & !CR0_WP, options(nostack, preserves_flags));
-        }
-    }
-
-    fn lock(&mut self) {
-        // SAFETY: ring 0, and the value that was there before `unlock`.
-        unsafe {
-            core::arch::asm!("mov cr0, {}", in(reg) self.cr0, options(nostack, preserves_flags));
-        }
-    }
-}
-
-/// The proof that one CPU runs, with interrupts off. It cannot leave the closure
-/// in which that holds, so what is written under it is serialized before
-/// interrupts come back.
-#[derive(Debug)]
-pub struct OneCpu<'a> {
-    /// Neither `Send` nor `Sync`, and no longer than the closure.
-    _here: PhantomData<*mut &'a ()>,
-}
-
-impl OneCpu<'_> {
-    /// Switches interrupts off, calls `f`, and switches them on again if they
-    /// were on.
-    ///
-    /// # Safety
-    /// - the code runs in ring 0, on hardware or under a hypervisor that lets
-    ///   `cli` through;
-    /// - no other CPU executes code that has sites (at boot: none is started);
-    /// - no NMI or machine-check handler that can come meanwhile uses a site.
-    pub unsafe fn with_interrupts_off<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
-        let flags: usize;
-        // SAFETY: reads the flags and clears IF, in ring 0 by the contract. Plain
-        // instructions: an op here would be code that is being patched. AT&T
-        // syntax, because in the other one `pushf` means 16 bits in 32-bit code.
-        unsafe {
-            core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags, options(att_syntax));
-        }
-        let result = f(&OneCpu { _here: PhantomData });
-        const IF: usize = 1 << 9;
-        if flags & IF != 0 {
-            // SAFETY: interrupts were on when this was called.
-            unsafe { core::arch::asm!("sti") };
-        }
-        result
-    }
-
-    /// Calls `f`, taking the caller's word for it. For user processes with one
-    /// thread, and for guests in which `cli` is not what keeps interrupts off.
-    ///
-    /// # Safety
-    /// During `f`
-    /// - no other CPU or thread executes code that has sites;
-    /// - no interrupt or signal handler that can come uses a site.
-    pub unsafe fn assume<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
-        f(&OneCpu { _here: PhantomData })
-    }
-}
-
-/// What patching is to make of the sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
-    /// Each site gets the replacement for what its slot holds.
-    Patched,
-    /// Each site gets its indirect call or jump back.
-    Indirect,
-}
-
-/// What the sites are to follow: a [`Goal`], and for a batch that is written
-/// while other CPUs run, what its slots held when it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    /// The slots.
-    Slots,
-    /// What [`Table::keep`] kept of them.
-    Kept,
-    /// No slot: the indirect call or jump.
-    Indirect,
-}
-
-impl From<Goal> for Aim {
-    fn from(goal: Goal) -> Self {
-        match goal {
-            Goal::Patched => Self::Slots,
-            Goal::Indirect => Self::Indirect,
-        }
-    }
-}
-
-/// What happens, or would happen, to one site.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome {
-    /// Address of its first byte.
-    pub address: usize,
-    /// Its op.
-    pub op: &'static Op,
-    /// Call or jump.
-    pub kind: Kind,
-    /// What it gets; `None` is the indirect call or jump.
-    pub replacement: Option<Replacement<'static>>,
-    /// What it has before that; `None` is the indirect call or jump.
-    pub held: Option<Replacement<'static>>,
-    /// Its bytes before.
-    pub old: InsnBuffer,
-    /// Its bytes after.
-    pub new: InsnBuffer,
-}
-
-/// Counts of sites, by what they have in the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// All of them.
-    pub sites: usize,
-    /// Those whose bytes change.
-    pub changed: usize,
-    /// Those with their op's patchlet.
-    pub patchlets: usize,
-    /// Those with a direct call.
-    pub calls: usize,
-    /// Those with a direct jump.
-    pub jumps: usize,
-    /// Those with NOPs.
-    pub nops: usize,
-    /// Those with the identity patchlet.
-    pub identities: usize,
-    /// Those with the trap.
-    pub traps: usize,
-    /// Those that still have, or have again, an indirect call or jump. After
-    /// applying this is 0: where branches must not be indirect, one that is left
-    /// is a hole (CVE-2018-15594).
-    pub indirect: usize,
-}
-
-impl Report {
-    fn add(&mut self, outcome: &Outcome) {
-        self.count(outcome.replacement, outcome.old != outcome.new);
-    }
-
-    pub(crate) fn count(&mut self, replacement: Option<Replacement<'_>>, changed: bool) {
-        self.sites += 1;
-        self.changed += usize::from(changed);
-        *match replacement {
-            Some(Replacement::Patchlet(_)) => &mut self.patchlets,
-            Some(Replacement::Call(_)) => &mut self.calls,
-            Some(Replacement::Jump(_)) => &mut self.jumps,
-            Some(Replacement::Nops) => &mut self.nops,
-            Some(Replacement::Identity(_)) => &mut self.identities,
-            Some(Replacement::Trap(_)) => &mut self.traps,
-            None => &mut self.indirect,
-        } += 1;
-    }
-}
 
 /// One site, after its record was checked.
 pub(crate) struct Place<'a> {
@@ -454,6 +155,10 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 Aim::Slots | Aim::Indirect => table.note(aim == Aim::Slots),
             }
         }
+    }
+
+    pub(super) fn tables(&self) -> &[&'a Table] {
+        &self.tables
     }
 
     pub(crate) fn platform(&self) -> &P {
@@ -617,8 +322,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         // Known forms only: what the assembler put there, what was patched in
         // last, what the same crate puts in ahead of boot (native), and what is to
         // be there anyway. Anything else is somebody else's.
-        let holds =
-            |target: &usize| self.composed(place, *target).is_ok_and(|bytes| bytes == old);
+        let holds = |target: &usize| self.composed(place, *target).is_ok_and(|bytes| bytes == old);
         let held = if old == indirect {
             None
         } else if let Some(target) = place.table.applied(place.index).filter(holds) {
@@ -727,48 +431,5 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         }
         // At most MAX bytes, so there is always a buffer.
         bytes.get(..len).and_then(InsnBuffer::copy_of).unwrap_or_else(InsnBuffer::nothing)
-    }
-}
-
-/// A checked plan: everything would work, nothing is written.
-#[derive(Debug)]
-pub struct Plan<'p, 'a, P, const TABLES: usize> {
-    patcher: &'p Patcher<'a, P, TABLES>,
-    goal: Goal,
-}
-
-impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
-    /// What happens to each site, in the order of the table.
-    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
-        // Every one of these was checked; one that fails now was changed by
-        // somebody since, and `apply` will say so.
-        self.patcher.sites.records().iter().enumerate().filter_map(|(index, record)| {
-            let place = self.patcher.place(index, record).ok()?;
-            self.patcher.outcome(&place, self.goal.into()).ok()
-        })
-    }
-
-    /// The counts over all sites.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        self.report_where(|_| true)
-    }
-
-    /// The counts of each op, in the order of the tables. Reads all sites once
-    /// for each op.
-    pub fn by_op(&self) -> impl Iterator<Item = (&'static Op, Report)> {
-        self.patcher
-            .tables
-            .iter()
-            .flat_map(|table| table.ops())
-            .map(|op| (op, self.report_where(|outcome| core::ptr::eq(outcome.op, op))))
-    }
-
-    fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
-        let mut report = Report::default();
-        for outcome in self.outcomes().filter(wanted) {
-            report.add(&outcome);
-        }
-        report
     }
 }

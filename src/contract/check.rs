@@ -1,0 +1,354 @@
+//! The proof: what the instructions use, beside what the contract says.
+
+use core::fmt;
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
+    InstructionInfoFactory, OpAccess, Register, RflagsBits,
+};
+
+use super::{Contract, Flags, Memory, Privilege};
+use crate::insn::Width;
+
+/// How a patchlet breaks its contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The patchlet.
+    pub patchlet: String,
+    /// The instruction, as Intel writes it; empty if it is about all of them.
+    pub instruction: String,
+    /// What it does.
+    pub why: Why,
+}
+
+/// What is not in the contract, or in the contract and not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// The bytes are no instructions.
+    NoInstruction,
+    /// A register is read that is no input.
+    Reads(Register),
+    /// A register is written that is neither output nor clobbered.
+    Writes(Register),
+    /// An output is never written.
+    NoOutput(Register),
+    /// It branches, calls, returns or traps before its end, or although it must
+    /// end in the code behind it.
+    Leaves,
+    /// It must leave by itself and does not.
+    DoesNotLeave,
+    /// Flags change that must not.
+    ChangesFlags,
+    /// Flags that the contract names do not change.
+    NoFlags,
+    /// Memory is used that the contract does not name.
+    UsesMemory,
+    /// The access to memory that the contract names is not there.
+    NoMemory,
+    /// More stack is used than the contract says, in bytes.
+    Stack(i32),
+    /// Less stack is used than the contract says, in bytes.
+    LessStack(i32),
+    /// The stack pointer is another one at the end, by this many bytes.
+    Unbalanced(i32),
+    /// What the caller has on the stack is taken off.
+    TakesFromCaller,
+    /// It needs a privilege that the contract does not say.
+    Privileged,
+    /// The contract says CPL 0 and nothing needs it.
+    NotPrivileged,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "patchlet `{}` breaks its contract: ", self.patchlet)?;
+        if !self.instruction.is_empty() {
+            write!(f, "`{}` ", self.instruction)?;
+        }
+        match &self.why {
+            Why::NoInstruction => f.write_str("the bytes are no whole instructions"),
+            Why::Reads(register) => write!(f, "reads {register:?}, which is no input"),
+            Why::Writes(register) => {
+                write!(f, "writes {register:?}, which is neither output nor clobbered")
+            }
+            Why::NoOutput(register) => write!(f, "nothing writes the output {register:?}"),
+            Why::Leaves => f.write_str("leaves, but execution must go on behind the patchlet"),
+            Why::DoesNotLeave => f.write_str("it must leave by itself, and does not"),
+            Why::ChangesFlags => f.write_str("changes flags that must stay"),
+            Why::NoFlags => f.write_str("the flags do not change as they must"),
+            Why::UsesMemory => f.write_str("uses memory that the contract does not name"),
+            Why::NoMemory => f.write_str("the access to memory that it names is not there"),
+            Why::Stack(bytes) => write!(f, "uses {bytes} bytes of stack, more than it says"),
+            Why::LessStack(bytes) => write!(f, "uses only {bytes} bytes of stack"),
+            Why::Unbalanced(bytes) => write!(f, "the stack pointer is {bytes} bytes off at the end"),
+            Why::TakesFromCaller => f.write_str("takes what the caller has on the stack"),
+            Why::Privileged => f.write_str("needs a privilege that it does not say"),
+            Why::NotPrivileged => f.write_str("it says CPL 0, but nothing needs that"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// OF, SF, ZF, AF, CF and PF.
+const STATUS: u32 = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF;
+
+/// Proves that a patchlet's bytes keep its contract.
+///
+/// # Errors
+/// The first thing that they do and must not, or must do and do not.
+pub fn check(contract: &Contract, bytes: &[u8], width: Width) -> Result<(), Violation> {
+    let violation = |instruction: Option<&Instruction>, why| Violation {
+        patchlet: contract.name.clone(),
+        instruction: instruction.map(ToString::to_string).unwrap_or_default(),
+        why,
+    };
+    let bitness = match width {
+        Width::Bits64 => 64,
+        Width::Bits32 => 32,
+    };
+    let mut proof = Proof::new(contract, width);
+    let mut factory = InstructionInfoFactory::new();
+    let mut decoder = Decoder::new(bitness, bytes, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() {
+            return Err(violation(None, Why::NoInstruction));
+        }
+        let info = factory.info(&instruction);
+        let last = !decoder.can_decode();
+        proof.step(&instruction, info, last).map_err(|why| violation(Some(&instruction), why))?;
+    }
+    proof.end().map_err(|why| violation(None, why))
+}
+
+/// What the instructions so far have used.
+struct Proof<'a> {
+    contract: &'a Contract,
+    width: Width,
+    written: Vec<Register>,
+    /// The stack pointer, relative to where it was.
+    sp: i32,
+    lowest: i32,
+    flags: u32,
+    memory: bool,
+    privileged: bool,
+    left: bool,
+}
+
+impl<'a> Proof<'a> {
+    fn new(contract: &'a Contract, width: Width) -> Self {
+        Self {
+            contract,
+            width,
+            written: Vec::new(),
+            sp: 0,
+            lowest: 0,
+            flags: 0,
+            memory: false,
+            privileged: false,
+            left: false,
+        }
+    }
+
+    fn step(
+        &mut self,
+        instruction: &Instruction,
+        info: &InstructionInfo,
+        last: bool,
+    ) -> Result<(), Why> {
+        let leaves = self.flow(instruction, last)?;
+        self.privilege(instruction)?;
+        self.registers(instruction, info, leaves)?;
+        if !leaves {
+            self.stack(instruction)?;
+        }
+        self.memory(instruction, info, leaves)?;
+        self.flags(instruction)
+    }
+
+    /// Whether this one leaves, which only the last may, and only by itself: a
+    /// relative branch would lead elsewhere at the site.
+    fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Why> {
+        match instruction.flow_control() {
+            FlowControl::Next => Ok(false),
+            FlowControl::Return | FlowControl::Exception | FlowControl::IndirectBranch
+                if last && self.contract.leaves =>
+            {
+                self.left = true;
+                Ok(true)
+            }
+            _ => Err(Why::Leaves),
+        }
+    }
+
+    fn privilege(&mut self, instruction: &Instruction) -> Result<(), Why> {
+        if !instruction.is_privileged() {
+            return Ok(());
+        }
+        self.privileged = true;
+        let by_iopl = matches!(instruction.code(), Code::Cli | Code::Sti);
+        match self.contract.privilege {
+            Privilege::Cpl0 => Ok(()),
+            Privilege::Iopl if by_iopl => Ok(()),
+            _ => Err(Why::Privileged),
+        }
+    }
+
+    /// The whole register that a part belongs to.
+    fn whole(&self, register: Register) -> Register {
+        match self.width {
+            Width::Bits64 => register.full_register(),
+            Width::Bits32 => register.full_register32(),
+        }
+    }
+
+    fn stack_pointer(&self) -> Register {
+        match self.width {
+            Width::Bits64 => Register::RSP,
+            Width::Bits32 => Register::ESP,
+        }
+    }
+
+    fn registers(
+        &mut self,
+        instruction: &Instruction,
+        info: &InstructionInfo,
+        leaves: bool,
+    ) -> Result<(), Why> {
+        let contract = self.contract;
+        let by_stack = |register| instruction.is_stack_instruction() && register == self.stack_pointer();
+        let mut written = Vec::new();
+        for used in info.used_registers() {
+            let register = self.whole(used.register());
+            // The segments of code, data and stack are everybody's.
+            let flat = [Register::CS, Register::DS, Register::ES, Register::SS];
+            let (reads, writes) = read_write(used.access());
+            if reads
+                && !by_stack(register)
+                && !flat.contains(&register)
+                && !self.written.contains(&register)
+                && ![&contract.inputs, &contract.control_read, &contract.clobbers]
+                    .iter()
+                    .any(|list| list.contains(&register))
+            {
+                return Err(Why::Reads(register));
+            }
+            // What leaves for user mode takes the stack pointer along.
+            if writes && !by_stack(register) && !(leaves && register == self.stack_pointer()) {
+                let may = [&contract.outputs, &contract.clobbers, &contract.control_written];
+                if !may.iter().any(|list| list.contains(&register)) {
+                    return Err(Why::Writes(register));
+                }
+                written.push(register);
+            }
+        }
+        self.written.extend(written);
+        Ok(())
+    }
+
+    fn stack(&mut self, instruction: &Instruction) -> Result<(), Why> {
+        self.sp += instruction.stack_pointer_increment();
+        self.lowest = self.lowest.min(self.sp);
+        if self.sp > 0 {
+            return Err(Why::TakesFromCaller);
+        }
+        if -self.lowest > self.contract.stack.cast_signed() {
+            return Err(Why::Stack(-self.lowest));
+        }
+        Ok(())
+    }
+
+    fn memory(
+        &mut self,
+        instruction: &Instruction,
+        info: &InstructionInfo,
+        leaves: bool,
+    ) -> Result<(), Why> {
+        for used in info.used_memory() {
+            let (reads, writes) = read_write(used.access());
+            if !reads && !writes {
+                continue;
+            }
+            let own_stack = instruction.is_stack_instruction() || leaves;
+            if own_stack && self.whole(used.base()) == self.stack_pointer() {
+                continue;
+            }
+            let access = Memory {
+                writes,
+                bytes: used.memory_size().size(),
+                at: self.whole(used.base()),
+            };
+            let plain = used.index() == Register::None && used.displacement() == 0;
+            if !plain || reads == writes || self.contract.memory != Some(access) {
+                return Err(Why::UsesMemory);
+            }
+            self.memory = true;
+        }
+        Ok(())
+    }
+
+    fn flags(&mut self, instruction: &Instruction) -> Result<(), Why> {
+        let changed = instruction.rflags_modified();
+        self.flags |= changed;
+        let right = match self.contract.flags {
+            Flags::Unchanged => changed == 0,
+            Flags::Status => changed & !STATUS == 0,
+            Flags::All => true,
+            Flags::InterruptsOff => {
+                changed == 0 || (changed == RflagsBits::IF && instruction.rflags_cleared() == changed)
+            }
+            Flags::InterruptsOn => {
+                changed == 0 || (changed == RflagsBits::IF && instruction.rflags_set() == changed)
+            }
+        };
+        if right { Ok(()) } else { Err(Why::ChangesFlags) }
+    }
+
+    fn end(&self) -> Result<(), Why> {
+        let contract = self.contract;
+        if contract.leaves != self.left {
+            return Err(Why::DoesNotLeave);
+        }
+        if let Some(output) = contract.outputs.iter().find(|output| !self.written.contains(output)) {
+            // Argument and result can be one register, as it is.
+            if !contract.inputs.contains(output) {
+                return Err(Why::NoOutput(*output));
+            }
+        }
+        if self.sp != 0 && !contract.leaves {
+            return Err(Why::Unbalanced(self.sp));
+        }
+        if -self.lowest != contract.stack.cast_signed() {
+            return Err(Why::LessStack(-self.lowest));
+        }
+        if contract.memory.is_some() != self.memory {
+            return Err(Why::NoMemory);
+        }
+        // What leaves takes its flags from elsewhere.
+        if contract.flags != Flags::Unchanged && self.flags == 0 && !contract.leaves {
+            return Err(Why::NoFlags);
+        }
+        if contract.privilege == Privilege::Cpl0 && !self.privileged {
+            return Err(Why::NotPrivileged);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an access reads and whether it writes; what may happen counts.
+const fn read_write(access: OpAccess) -> (bool, bool) {
+    match access {
+        OpAccess::None | OpAccess::NoMemAccess => (false, false),
+        OpAccess::Read | OpAccess::CondRead => (true, false),
+        OpAccess::Write | OpAccess::CondWrite => (false, true),
+        OpAccess::ReadWrite | OpAccess::ReadCondWrite => (true, true),
+    }
+}

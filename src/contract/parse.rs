@@ -1,0 +1,213 @@
+//! From the comment above a patchlet to its contract. Strict: a word that is not
+//! known is an error, or a contract could say more than is checked.
+
+use core::fmt;
+
+use iced_x86::Register;
+
+use super::{Contract, Flags, Memory, Privilege};
+use crate::insn::Width;
+
+/// Why a source's contracts cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadContract {
+    /// The patchlet.
+    pub name: String,
+    /// What is wrong, with the word.
+    pub reason: String,
+}
+
+impl fmt::Display for BadContract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the contract of patchlet `{}` {}", self.name, self.reason)
+    }
+}
+
+impl std::error::Error for BadContract {}
+
+/// Reads the contract of every patchlet of a `.S` file, for one width.
+///
+/// # Errors
+/// A patchlet without a contract, or a word in one that is not known.
+pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
+    let mut contracts = Vec::new();
+    let mut before = 0;
+    for (at, line) in lines(source) {
+        let Some(name) = line.strip_prefix("PATCHLET(").and_then(|rest| rest.split(')').next())
+        else {
+            continue;
+        };
+        let above = source.get(before..at).unwrap_or_default();
+        before = at;
+        let bad = |reason: String| BadContract { name: name.to_owned(), reason };
+        let comment = above
+            .trim_end()
+            .strip_suffix("*/")
+            .and_then(|above| above.rsplit_once("/*"))
+            .map(|(_, comment)| comment)
+            .ok_or_else(|| bad("is missing: put a comment with it above PATCHLET".to_owned()))?;
+        contracts.push(contract(name, comment, width).map_err(bad)?);
+    }
+    Ok(contracts)
+}
+
+/// Lines with their offsets.
+fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    source.split_inclusive('\n').map(move |line| {
+        let start = at;
+        at += line.len();
+        (start, line.trim())
+    })
+}
+
+/// The names of the fields, as they are written.
+const FIELDS: [&str; 8] =
+    ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
+
+/// The text of each field, in the order of [`FIELDS`].
+fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
+    let mut fields: [Option<String>; 8] = Default::default();
+    let mut open: Option<&mut String> = None;
+    let words = comment.lines().map(|line| line.trim().trim_start_matches('*'));
+    for word in words.flat_map(str::split_whitespace) {
+        let field = word.strip_suffix(':').and_then(|name| {
+            let index = FIELDS.iter().position(|field| *field == name)?;
+            Some((name, fields.get(index)?.is_some(), index))
+        });
+        match field {
+            Some((name, true, _)) => return Err(format!("has the field `{name}` twice")),
+            Some((_, false, index)) => {
+                open = fields.get_mut(index).map(|field| field.insert(String::new()));
+            }
+            None => {
+                if let Some(text) = &mut open {
+                    if !text.is_empty() {
+                        text.push(' ');
+                    }
+                    text.push_str(word);
+                }
+            }
+        }
+    }
+    Ok(fields)
+}
+
+fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String> {
+    let fields = fields(comment)?;
+    let [inputs, outputs, clobbers, flags, stack, memory, privilege, _] =
+        fields.map(|field| field.map(|text| for_width(&text, width)));
+    let need = |field: Option<String>, name| field.ok_or(format!("has no field `{name}`"));
+    let (inputs, control_written) = registers(&need(inputs, "in")?)?;
+    let outputs = need(outputs, "out")?;
+    let leaves = ["does not return", "raises #UD"].contains(&outputs.as_str());
+    let (outputs, control_read) =
+        if leaves { (Vec::new(), Vec::new()) } else { registers(&outputs)? };
+    let (clobbers, _) = registers(&need(clobbers, "clobbers")?)?;
+    Ok(Contract {
+        name: name.to_owned(),
+        inputs,
+        outputs,
+        clobbers,
+        control_read,
+        control_written,
+        flags: self::flags(&need(flags, "flags")?)?,
+        stack: stack.map_or(Ok(0), |text| self::stack(&text))?,
+        memory: memory.map(|text| self::memory(&text)).transpose()?,
+        privilege: self::privilege(&need(privilege, "privilege")?),
+        leaves,
+    })
+}
+
+/// Takes what is for this width: `RDI (32-bit: EAX)`, `RAX (EAX)`, `8 (32-bit: 4)`.
+/// What else is in parentheses is for people.
+fn for_width(text: &str, width: Width) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, (inside, after))) = rest
+        .split_once('(')
+        .and_then(|(before, behind)| Some((before, behind.split_once(')')?)))
+    {
+        let named = inside.strip_prefix("32-bit:").map(str::trim);
+        let other = named.or_else(|| register(inside).is_some().then_some(inside));
+        match (other, width) {
+            (Some(other), Width::Bits32) => {
+                // It replaces the word before it.
+                let kept = before.trim_end().rsplit_once(' ').map_or("", |(kept, _)| kept);
+                result.push_str(kept);
+                result.push(' ');
+                result.push_str(other);
+            }
+            (Some(_), Width::Bits64) => result.push_str(before.trim_end()),
+            (None, _) => result.push_str(before.trim_end()),
+        }
+        rest = after;
+    }
+    result.push_str(rest);
+    result.trim().to_owned()
+}
+
+/// The registers of a list, and the control registers that stand behind a ` = `.
+fn registers(text: &str) -> Result<(Vec<Register>, Vec<Register>), String> {
+    let mut own = Vec::new();
+    let mut control = Vec::new();
+    if text == "-" {
+        return Ok((own, control));
+    }
+    for item in text.split(',') {
+        let (name, meaning) = item.split_once('=').unwrap_or((item, ""));
+        let name = name.trim().trim_end_matches(" base");
+        own.push(register(name).ok_or_else(|| format!("names `{name}`, which is no register"))?);
+        control.extend(register(meaning.trim()).filter(|register| register.is_cr()));
+    }
+    Ok((own, control))
+}
+
+/// The register of this name, in capitals; the ones a contract can be about.
+fn register(name: &str) -> Option<Register> {
+    let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    if name.is_empty() || !name.bytes().all(is_capital) {
+        return None;
+    }
+    Register::values().find(|register| {
+        let full = *register == register.full_register() || *register == register.full_register32();
+        *register != Register::None && full && format!("{register:?}") == name
+    })
+}
+
+fn flags(text: &str) -> Result<Flags, String> {
+    match text.split([',', '(']).next().unwrap_or_default().trim() {
+        "unchanged" => Ok(Flags::Unchanged),
+        "IF = 0" => Ok(Flags::InterruptsOff),
+        "IF = 1" => Ok(Flags::InterruptsOn),
+        "status" | "undefined" => Ok(Flags::Status),
+        "all" => Ok(Flags::All),
+        from if from.starts_with("from ") => Ok(Flags::All),
+        other => Err(format!("says `{other}` of the flags, which is not known")),
+    }
+}
+
+fn stack(text: &str) -> Result<u32, String> {
+    let number = text.split_whitespace().next().unwrap_or_default();
+    number.parse().map_err(|_| format!("says `{text}` of the stack: begin with the bytes"))
+}
+
+fn memory(text: &str) -> Result<Memory, String> {
+    let unknown = || format!("says `{text}` of memory: write `writes one byte at RDI`");
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(Memory {
+            writes: access == "writes",
+            bytes: if number == "one" { 1 } else { number.parse().map_err(|_| unknown())? },
+            at: register(at).ok_or_else(unknown)?,
+        }),
+        _ => Err(unknown()),
+    }
+}
+
+fn privilege(text: &str) -> Privilege {
+    match text {
+        "CPL 0" => Privilege::Cpl0,
+        iopl if iopl.starts_with("CPL <= IOPL") => Privilege::Iopl,
+        _ => Privilege::Any,
+    }
+}

@@ -1,0 +1,16 @@
+//! Text: the only writes to it. The platform a kernel describes, planning,
+//! applying at boot, revert, and read-back.
+
+mod one_cpu;
+mod patcher;
+mod plan;
+mod platform;
+mod report;
+
+pub use one_cpu::OneCpu;
+pub use patcher::Patcher;
+pub use plan::Plan;
+pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize};
+pub use report::{Goal, Outcome, Report};
+
+pub(crate) use report::Aim;

@@ -1,0 +1,100 @@
+//! What patching is to make of the sites, and what it made of them.
+
+use crate::choose::Replacement;
+use crate::insn::InsnBuffer;
+use crate::ops::Op;
+use crate::site::Kind;
+
+/// What patching is to make of the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Each site gets the replacement for what its slot holds.
+    Patched,
+    /// Each site gets its indirect call or jump back.
+    Indirect,
+}
+
+/// What the sites are to follow: a [`Goal`], and for a batch that is written
+/// while other CPUs run, what its slots held when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The slots.
+    Slots,
+    /// What [`Table::keep`] kept of them.
+    Kept,
+    /// No slot: the indirect call or jump.
+    Indirect,
+}
+
+impl From<Goal> for Aim {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Patched => Self::Slots,
+            Goal::Indirect => Self::Indirect,
+        }
+    }
+}
+
+/// What happens, or would happen, to one site.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Address of its first byte.
+    pub address: usize,
+    /// Its op.
+    pub op: &'static Op,
+    /// Call or jump.
+    pub kind: Kind,
+    /// What it gets; `None` is the indirect call or jump.
+    pub replacement: Option<Replacement<'static>>,
+    /// What it has before that; `None` is the indirect call or jump.
+    pub held: Option<Replacement<'static>>,
+    /// Its bytes before.
+    pub old: InsnBuffer,
+    /// Its bytes after.
+    pub new: InsnBuffer,
+}
+
+/// Counts of sites, by what they have in the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// All of them.
+    pub sites: usize,
+    /// Those whose bytes change.
+    pub changed: usize,
+    /// Those with their op's patchlet.
+    pub patchlets: usize,
+    /// Those with a direct call.
+    pub calls: usize,
+    /// Those with a direct jump.
+    pub jumps: usize,
+    /// Those with NOPs.
+    pub nops: usize,
+    /// Those with the identity patchlet.
+    pub identities: usize,
+    /// Those with the trap.
+    pub traps: usize,
+    /// Those that still have, or have again, an indirect call or jump. After
+    /// applying this is 0: where branches must not be indirect, one that is left
+    /// is a hole (CVE-2018-15594).
+    pub indirect: usize,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        self.count(outcome.replacement, outcome.old != outcome.new);
+    }
+
+    pub(crate) fn count(&mut self, replacement: Option<Replacement<'_>>, changed: bool) {
+        self.sites += 1;
+        self.changed += usize::from(changed);
+        *match replacement {
+            Some(Replacement::Patchlet(_)) => &mut self.patchlets,
+            Some(Replacement::Call(_)) => &mut self.calls,
+            Some(Replacement::Jump(_)) => &mut self.jumps,
+            Some(Replacement::Nops) => &mut self.nops,
+            Some(Replacement::Identity(_)) => &mut self.identities,
+            Some(Replacement::Trap(_)) => &mut self.traps,
+            None => &mut self.indirect,
+        } += 1;
+    }
+}
