@@ -19,8 +19,8 @@ shift
 
 # ELF class: the fifth byte of the file. A 32-bit kernel runs on a CPU that has no 64-bit mode.
 case $(od -An -tu1 -j4 -N1 "$elf" | tr -d ' ') in
-    1) qemu=qemu-system-i386 ;;
-    2) qemu=qemu-system-x86_64 ;;
+    1) qemu='qemu-system-i386' ;;
+    2) qemu='qemu-system-x86_64' ;;
     *) echo "run.sh: $elf is not an ELF file" >&2; exit 2 ;;
 esac
 

@@ -18,8 +18,8 @@ use std::path::Path;
 use std::{env, fs};
 
 use disassembly::Disassembler;
-use support::inspect::inspect_linked;
 use support::boot::{self, Log, Site};
+use support::inspect::inspect_linked;
 use support::kernel;
 use support::meaning::hex;
 use support::table::{Width, native};
