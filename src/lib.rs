@@ -94,6 +94,8 @@ pub mod choose;
 pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
+pub mod contract;
+#[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod live;
 pub mod ops;
@@ -113,3 +115,6 @@ pub use text::{Goal, OneCpu, Patcher, Platform, SecondMapping, Writable, WritePr
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
+
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}

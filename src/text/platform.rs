@@ -13,7 +13,7 @@ use crate::insn::Nops;
 ///
 /// # Safety
 /// The implementation answers for this, for as long as it is in a
-/// [`Patcher`]:
+/// [`Patcher`](crate::Patcher):
 /// - every address in [`text`](Self::text) is readable;
 /// - between [`unlock`](Self::unlock) and [`lock`](Self::lock), the bytes from
 ///   [`alias`](Self::alias)`(address)` on are the same memory as those from
