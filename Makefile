@@ -67,7 +67,11 @@ doc: setup ## the documentation, warnings as errors
 matrix: setup ## the crate's patchlets under every compiler, linker and option
 	$(SHOW) cargo run --quiet --release --locked --example matrix
 
-soak: setup ## a million live switches in a process, each width
+soak: kernel ## live switches: 10,000 in each kernel, a million in a process of each width
+	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
+	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
+	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
+	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(32) $(STD) -- --nocapture
 
@@ -79,8 +83,10 @@ bench: setup ## the benchmarks, each width
 test-64: setup ## tests of the crate, which build and boot the kernels
 	$(STEP) 'tests, 64-bit' cargo test --locked --all-features --no-fail-fast
 
-test-32: setup ## the same as a 32-bit program
-	$(STEP) 'tests, 32-bit' env $(STATIC) cargo test --locked --all-features --no-fail-fast $(32) $(STD)
+# Those that run the crate's own code. The others read or build the files of both widths anyway.
+test-32: setup ## the crate's code as a 32-bit program
+	$(STEP) 'tests, 32-bit' env $(STATIC) cargo test --locked --no-fail-fast $(32) $(STD) \
+	    --lib --test patchlets --test engine --test live_model
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked

@@ -15,6 +15,9 @@ use support::boot::{self, Log, Site, unhex};
 use support::kernel;
 use support::table::{Width, native};
 
+/// And the kernel fails if there is another number.
+const TWO_CPUS: &[&str] = &["-smp", "2", "-append", "cpus=2"];
+
 /// The kernel's own patchlets, in `tests/kernel/asm/own.S`.
 fn own(width: Width) -> [(&'static str, &'static str); 2] {
     match width {
@@ -40,7 +43,7 @@ fn the_32_bit_kernel_boots_and_patches_itself() {
 }
 
 fn check(width: Width) {
-    let log = boot::boot(&kernel::build(width, "fat"), &[]);
+    let log = boot::boot(&kernel::build(width, "fat"), TWO_CPUS);
     printed_and_executed(width, &log);
 
     let native = log.sites("native");
@@ -121,4 +124,19 @@ fn a_kernel_that_does_not_finish_is_a_failure() {
     let failure = boot::try_boot(&kernel, &["-cpu", "pentium3"]).err().expect("it cannot pass");
     assert!(failure.contains("no NX"), "{failure}");
     assert!(!failure.contains("patchlet-test-kernel: finished"), "{failure}");
+}
+
+/// With a writer that breaks the protocol, the kernel passes only if its readers
+/// notice. (A missing synchronization in the middle cannot be noticed in this
+/// emulator, which never executes a stale instruction; tests/live_model does.)
+#[test]
+fn a_broken_live_writer_is_caught() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let kernel = kernel::build(width, "fat");
+        for broken in ["plain-copy", "tail-first"] {
+            let append = format!("cpus=2 break={broken}");
+            let log = boot::boot(&kernel, &["-smp", "2", "-append", &append]);
+            assert!(log.0.contains("caught"), "{width}, {broken}:\n{log}");
+        }
+    }
 }

@@ -61,14 +61,15 @@ fn show(width: Width) {
     }
 
     let accelerator = env::var("ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
-    println!("booting    in QEMU, -accel {accelerator}");
-    let log = boot::boot(&kernel, &[]);
+    println!("booting    in QEMU with two CPUs, -accel {accelerator}");
+    let log = boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2"]);
     println!(
         "booted     {} tests of the kernel itself passed, {} patchlets executed",
         log.lines("test").count(),
         log.lines("executed").count()
     );
     patched(width, &kernel, &log);
+    switched(&log);
     println!("finished   the kernel said so itself\n");
 }
 
@@ -98,6 +99,18 @@ fn patched(width: Width, kernel: &Path, log: &Log) {
     }
     for report in log.lines("report") {
         println!("counted    {report}");
+    }
+}
+
+/// The live switches: the line that says how many, and the indented ones behind it.
+fn switched(log: &Log) {
+    const TITLE: &str = "test live switching: ";
+    let mut lines = log.0.lines().skip_while(|line| !line.starts_with(TITLE));
+    if let Some(first) = lines.next() {
+        println!("switched   live, {}", first.trim_start_matches(TITLE));
+    }
+    for line in lines.map_while(|line| line.strip_prefix("  ")) {
+        println!("           {line}");
     }
 }
 

@@ -11,7 +11,8 @@ use patchlet::{
 };
 
 use crate::{
-    assembly, cpu, guest, image, own, paging, patchlets::Hex, println, sites, traps, user,
+    assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println, sites, traps,
+    user,
 };
 
 /// FNV-1a of all of text, to compare with what a program outside finds.

@@ -9,13 +9,12 @@ use patchlet::pv;
 #[inline(never)]
 fn instance<const N: u64>() -> u64 {
     let mut lock: LockByte = 1;
-    let mut sum = driver::without_interrupts(|| pv::ident(N));
+    let number = driver::without_interrupts(|| pv::ident(N));
     // SAFETY: the lock's byte is on this stack.
     unsafe { pv::queued_spin_unlock(&raw mut lock) };
-    sum += u64::from(lock) << 32;
-    sum += u64::from(pv::vcpu_is_preempted(N as usize)) << 33;
-    sum += driver::translate::<1>(N ^ 5) ^ N ^ 5;
-    sum
+    let held = u64::from(lock) << 32;
+    let preempted = u64::from(pv::vcpu_is_preempted(N as usize)) << 33;
+    number ^ held ^ preempted ^ driver::translate::<1>(N ^ 5) ^ N ^ 5
 }
 
 macro_rules! instances {
