@@ -5,7 +5,8 @@
  * "Re: [patch 3/3] x86/paravirt: Replace paravirt patch asm magic".
  *
  * A contract reads: the op it replaces; inputs; outputs; what else it changes;
- * the privilege and CPU it needs. "Flags" are those of EFLAGS.
+ * the privilege and CPU it needs. "Flags" are those of EFLAGS. It is data:
+ * src/contract/ reads it, and tests/contract.rs proves it from the bytes.
  */
 #if !defined(__i386__)
 #error "asm/patch_32.S is for 32-bit targets; 64-bit ones use asm/patch_64.S"
@@ -64,8 +65,9 @@ PATCHLET(write_cr3)
 END_PATCHLET(write_cr3)
 
 /* cpu.iret: back from an interrupt or exception. A jump; assembly only.
- * in: the interrupt frame at ESP   out: does not return
- * clobbers: CS, SS and ESP if the privilege changes   flags: from the frame
+ * in: ESP = the interrupt frame   out: does not return
+ * clobbers: CS, SS, ESP (the last two if the privilege changes)
+ * flags: from the frame
  * privilege: that of the frame   CPU: any */
 PATCHLET(iret)
 	iret

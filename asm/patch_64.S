@@ -5,7 +5,8 @@
  * "Re: [patch 3/3] x86/paravirt: Replace paravirt patch asm magic".
  *
  * A contract reads: the op it replaces; inputs; outputs; what else it changes;
- * the privilege and CPU it needs. "Flags" are those of EFLAGS.
+ * the privilege and CPU it needs. "Flags" are those of EFLAGS. It is data:
+ * src/contract/ reads it, and tests/contract.rs proves it from the bytes.
  */
 #if !defined(__x86_64__)
 #error "asm/patch_64.S is for 64-bit targets; 32-bit ones use asm/patch_32.S"

@@ -91,10 +91,10 @@
 #[cfg(feature = "build")]
 pub mod assemble;
 pub mod choose;
-pub mod error;
-pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod contract;
+pub mod error;
+pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod live;

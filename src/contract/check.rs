@@ -3,11 +3,11 @@
 use core::fmt;
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfo,
-    InstructionInfoFactory, OpAccess, Register, RflagsBits,
+    Code, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
+    InstructionInfo, InstructionInfoFactory, OpAccess, Register, RflagsBits,
 };
 
-use super::{Contract, Flags, Memory, Privilege};
+use super::{Contract, Flags, Memory, Privilege, whole};
 use crate::insn::Width;
 
 /// How a patchlet breaks its contract.
@@ -15,7 +15,7 @@ use crate::insn::Width;
 pub struct Violation {
     /// The patchlet.
     pub patchlet: String,
-    /// The instruction, as Intel writes it; empty if it is about all of them.
+    /// The instruction, in AT&T syntax; empty if it is about all of them.
     pub instruction: String,
     /// What it does.
     pub why: Why,
@@ -47,9 +47,9 @@ pub enum Why {
     /// The access to memory that the contract names is not there.
     NoMemory,
     /// More stack is used than the contract says, in bytes.
-    Stack(i32),
+    Stack(u32),
     /// Less stack is used than the contract says, in bytes.
-    LessStack(i32),
+    LessStack(u32),
     /// The stack pointer is another one at the end, by this many bytes.
     Unbalanced(i32),
     /// What the caller has on the stack is taken off.
@@ -81,7 +81,9 @@ impl fmt::Display for Violation {
             Why::NoMemory => f.write_str("the access to memory that it names is not there"),
             Why::Stack(bytes) => write!(f, "uses {bytes} bytes of stack, more than it says"),
             Why::LessStack(bytes) => write!(f, "uses only {bytes} bytes of stack"),
-            Why::Unbalanced(bytes) => write!(f, "the stack pointer is {bytes} bytes off at the end"),
+            Why::Unbalanced(bytes) => {
+                write!(f, "the stack pointer is {bytes} bytes off at the end")
+            }
             Why::TakesFromCaller => f.write_str("takes what the caller has on the stack"),
             Why::Privileged => f.write_str("needs a privilege that it does not say"),
             Why::NotPrivileged => f.write_str("it says CPL 0, but nothing needs that"),
@@ -106,7 +108,7 @@ const STATUS: u32 = RflagsBits::OF
 pub fn check(contract: &Contract, bytes: &[u8], width: Width) -> Result<(), Violation> {
     let violation = |instruction: Option<&Instruction>, why| Violation {
         patchlet: contract.name.clone(),
-        instruction: instruction.map(ToString::to_string).unwrap_or_default(),
+        instruction: instruction.map(text).unwrap_or_default(),
         why,
     };
     let bitness = match width {
@@ -127,6 +129,12 @@ pub fn check(contract: &Contract, bytes: &[u8], width: Width) -> Result<(), Viol
         proof.step(&instruction, info, last).map_err(|why| violation(Some(&instruction), why))?;
     }
     proof.end().map_err(|why| violation(None, why))
+}
+
+fn text(instruction: &Instruction) -> String {
+    let mut text = String::new();
+    GasFormatter::new().format(instruction, &mut text);
+    text
 }
 
 /// What the instructions so far have used.
@@ -202,14 +210,6 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// The whole register that a part belongs to.
-    fn whole(&self, register: Register) -> Register {
-        match self.width {
-            Width::Bits64 => register.full_register(),
-            Width::Bits32 => register.full_register32(),
-        }
-    }
-
     fn stack_pointer(&self) -> Register {
         match self.width {
             Width::Bits64 => Register::RSP,
@@ -224,25 +224,21 @@ impl<'a> Proof<'a> {
         leaves: bool,
     ) -> Result<(), Why> {
         let contract = self.contract;
-        let by_stack = |register| instruction.is_stack_instruction() && register == self.stack_pointer();
+        let stack_pointer = self.stack_pointer();
+        let by_name = (0..instruction.op_count())
+            .any(|operand| whole(instruction.op_register(operand), self.width) == stack_pointer);
+        // Push and pop move it; `stack` counts that. Not `pop %rsp`.
+        let by_stack =
+            |register| register == stack_pointer && instruction.is_stack_instruction() && !by_name;
         let mut written = Vec::new();
         for used in info.used_registers() {
-            let register = self.whole(used.register());
-            // The segments of code, data and stack are everybody's.
-            let flat = [Register::CS, Register::DS, Register::ES, Register::SS];
+            let register = whole(used.register(), self.width);
             let (reads, writes) = read_write(used.access());
-            if reads
-                && !by_stack(register)
-                && !flat.contains(&register)
-                && !self.written.contains(&register)
-                && ![&contract.inputs, &contract.control_read, &contract.clobbers]
-                    .iter()
-                    .any(|list| list.contains(&register))
-            {
+            if reads && !by_stack(register) && !self.may_read(register) {
                 return Err(Why::Reads(register));
             }
             // What leaves for user mode takes the stack pointer along.
-            if writes && !by_stack(register) && !(leaves && register == self.stack_pointer()) {
+            if writes && !by_stack(register) && !(leaves && register == stack_pointer) {
                 let may = [&contract.outputs, &contract.clobbers, &contract.control_written];
                 if !may.iter().any(|list| list.contains(&register)) {
                     return Err(Why::Writes(register));
@@ -254,14 +250,25 @@ impl<'a> Proof<'a> {
         Ok(())
     }
 
+    fn may_read(&self, register: Register) -> bool {
+        let contract = self.contract;
+        // The segments of code, data and stack are everybody's.
+        let flat = [Register::CS, Register::DS, Register::ES, Register::SS];
+        // An exchange of a segment's base: what comes is what went.
+        let exchanged = register.is_segment_register() && contract.clobbers.contains(&register);
+        let lists = [&self.written[..], &contract.inputs, &contract.control_read, &flat];
+        exchanged || lists.iter().any(|list| list.contains(&register))
+    }
+
     fn stack(&mut self, instruction: &Instruction) -> Result<(), Why> {
-        self.sp += instruction.stack_pointer_increment();
+        self.sp = self.sp.saturating_add(instruction.stack_pointer_increment());
         self.lowest = self.lowest.min(self.sp);
         if self.sp > 0 {
             return Err(Why::TakesFromCaller);
         }
-        if -self.lowest > self.contract.stack.cast_signed() {
-            return Err(Why::Stack(-self.lowest));
+        let depth = self.lowest.unsigned_abs();
+        if depth > self.contract.stack {
+            return Err(Why::Stack(depth));
         }
         Ok(())
     }
@@ -278,13 +285,13 @@ impl<'a> Proof<'a> {
                 continue;
             }
             let own_stack = instruction.is_stack_instruction() || leaves;
-            if own_stack && self.whole(used.base()) == self.stack_pointer() {
+            if own_stack && whole(used.base(), self.width) == self.stack_pointer() {
                 continue;
             }
             let access = Memory {
                 writes,
                 bytes: used.memory_size().size(),
-                at: self.whole(used.base()),
+                at: whole(used.base(), self.width),
             };
             let plain = used.index() == Register::None && used.displacement() == 0;
             if !plain || reads == writes || self.contract.memory != Some(access) {
@@ -303,7 +310,8 @@ impl<'a> Proof<'a> {
             Flags::Status => changed & !STATUS == 0,
             Flags::All => true,
             Flags::InterruptsOff => {
-                changed == 0 || (changed == RflagsBits::IF && instruction.rflags_cleared() == changed)
+                changed == 0
+                    || (changed == RflagsBits::IF && instruction.rflags_cleared() == changed)
             }
             Flags::InterruptsOn => {
                 changed == 0 || (changed == RflagsBits::IF && instruction.rflags_set() == changed)
@@ -317,7 +325,8 @@ impl<'a> Proof<'a> {
         if contract.leaves != self.left {
             return Err(Why::DoesNotLeave);
         }
-        if let Some(output) = contract.outputs.iter().find(|output| !self.written.contains(output)) {
+        if let Some(output) = contract.outputs.iter().find(|output| !self.written.contains(output))
+        {
             // Argument and result can be one register, as it is.
             if !contract.inputs.contains(output) {
                 return Err(Why::NoOutput(*output));
@@ -326,8 +335,9 @@ impl<'a> Proof<'a> {
         if self.sp != 0 && !contract.leaves {
             return Err(Why::Unbalanced(self.sp));
         }
-        if -self.lowest != contract.stack.cast_signed() {
-            return Err(Why::LessStack(-self.lowest));
+        let depth = self.lowest.unsigned_abs();
+        if depth != contract.stack {
+            return Err(Why::LessStack(depth));
         }
         if contract.memory.is_some() != self.memory {
             return Err(Why::NoMemory);

@@ -42,6 +42,13 @@
 //! Where both widths share a source, `RDI (32-bit: EAX)` and `RAX (EAX)` name the
 //! register of each, and `8 (32-bit: 4) bytes below RSP` the number.
 
+//!
+//! # What is not proven
+//!
+//! What a device, a model-specific register, a cache or the x87 unit does with an
+//! instruction: a decoder does not know. That the result is the right one: the
+//! test kernel executes every patchlet for that.
+
 mod check;
 mod parse;
 
@@ -49,6 +56,8 @@ pub use check::{Violation, Why, check};
 pub use parse::{BadContract, parse};
 
 use iced_x86::Register;
+
+use crate::insn::Width;
 
 /// What the instructions of one patchlet may use and change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,4 +121,12 @@ pub enum Privilege {
     Iopl,
     /// The kernel.
     Cpl0,
+}
+
+/// The whole register that a part belongs to.
+fn whole(register: Register, width: Width) -> Register {
+    match width {
+        Width::Bits64 => register.full_register(),
+        Width::Bits32 => register.full_register32(),
+    }
 }

@@ -5,7 +5,7 @@ use core::fmt;
 
 use iced_x86::Register;
 
-use super::{Contract, Flags, Memory, Privilege};
+use super::{Contract, Flags, Memory, Privilege, whole};
 use crate::insn::Width;
 
 /// Why a source's contracts cannot be read.
@@ -62,32 +62,27 @@ fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The names of the fields, as they are written.
-const FIELDS: [&str; 8] =
-    ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
+const FIELDS: [&str; 8] = ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
 
 /// The text of each field, in the order of [`FIELDS`].
 fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
     let mut fields: [Option<String>; 8] = Default::default();
-    let mut open: Option<&mut String> = None;
+    let mut open = None;
     let words = comment.lines().map(|line| line.trim().trim_start_matches('*'));
     for word in words.flat_map(str::split_whitespace) {
-        let field = word.strip_suffix(':').and_then(|name| {
-            let index = FIELDS.iter().position(|field| *field == name)?;
-            Some((name, fields.get(index)?.is_some(), index))
-        });
-        match field {
-            Some((name, true, _)) => return Err(format!("has the field `{name}` twice")),
-            Some((_, false, index)) => {
-                open = fields.get_mut(index).map(|field| field.insert(String::new()));
+        let begins =
+            word.strip_suffix(':').and_then(|name| FIELDS.iter().position(|field| *field == name));
+        if let Some(field) = begins.and_then(|index| fields.get_mut(index)) {
+            if field.is_some() {
+                return Err(format!("has the field `{}` twice", word.trim_end_matches(':')));
             }
-            None => {
-                if let Some(text) = &mut open {
-                    if !text.is_empty() {
-                        text.push(' ');
-                    }
-                    text.push_str(word);
-                }
+            *field = Some(String::new());
+            open = begins;
+        } else if let Some(Some(text)) = open.and_then(|index| fields.get_mut(index)) {
+            if !text.is_empty() {
+                text.push(' ');
             }
+            text.push_str(word);
         }
     }
     Ok(fields)
@@ -98,6 +93,7 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
     let [inputs, outputs, clobbers, flags, stack, memory, privilege, _] =
         fields.map(|field| field.map(|text| for_width(&text, width)));
     let need = |field: Option<String>, name| field.ok_or(format!("has no field `{name}`"));
+    let registers = |text: &str| registers(text, width);
     let (inputs, control_written) = registers(&need(inputs, "in")?)?;
     let outputs = need(outputs, "out")?;
     let leaves = ["does not return", "raises #UD"].contains(&outputs.as_str());
@@ -113,7 +109,7 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
         control_written,
         flags: self::flags(&need(flags, "flags")?)?,
         stack: stack.map_or(Ok(0), |text| self::stack(&text))?,
-        memory: memory.map(|text| self::memory(&text)).transpose()?,
+        memory: memory.map(|text| self::memory(&text, width)).transpose()?,
         privilege: self::privilege(&need(privilege, "privilege")?),
         leaves,
     })
@@ -124,9 +120,8 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
 fn for_width(text: &str, width: Width) -> String {
     let mut result = String::new();
     let mut rest = text;
-    while let Some((before, (inside, after))) = rest
-        .split_once('(')
-        .and_then(|(before, behind)| Some((before, behind.split_once(')')?)))
+    while let Some((before, (inside, after))) =
+        rest.split_once('(').and_then(|(before, behind)| Some((before, behind.split_once(')')?)))
     {
         let named = inside.strip_prefix("32-bit:").map(str::trim);
         let other = named.or_else(|| register(inside).is_some().then_some(inside));
@@ -148,7 +143,7 @@ fn for_width(text: &str, width: Width) -> String {
 }
 
 /// The registers of a list, and the control registers that stand behind a ` = `.
-fn registers(text: &str) -> Result<(Vec<Register>, Vec<Register>), String> {
+fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>), String> {
     let mut own = Vec::new();
     let mut control = Vec::new();
     if text == "-" {
@@ -157,7 +152,9 @@ fn registers(text: &str) -> Result<(Vec<Register>, Vec<Register>), String> {
     for item in text.split(',') {
         let (name, meaning) = item.split_once('=').unwrap_or((item, ""));
         let name = name.trim().trim_end_matches(" base");
-        own.push(register(name).ok_or_else(|| format!("names `{name}`, which is no register"))?);
+        let named =
+            register(name).ok_or_else(|| format!("names `{name}`, which is no register"))?;
+        own.push(whole(named, width));
         control.extend(register(meaning.trim()).filter(|register| register.is_cr()));
     }
     Ok((own, control))
@@ -192,13 +189,13 @@ fn stack(text: &str) -> Result<u32, String> {
     number.parse().map_err(|_| format!("says `{text}` of the stack: begin with the bytes"))
 }
 
-fn memory(text: &str) -> Result<Memory, String> {
+fn memory(text: &str, width: Width) -> Result<Memory, String> {
     let unknown = || format!("says `{text}` of memory: write `writes one byte at RDI`");
     match text.split_whitespace().collect::<Vec<_>>()[..] {
         [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(Memory {
             writes: access == "writes",
             bytes: if number == "one" { 1 } else { number.parse().map_err(|_| unknown())? },
-            at: register(at).ok_or_else(unknown)?,
+            at: whole(register(at).ok_or_else(unknown)?, width),
         }),
         _ => Err(unknown()),
     }

@@ -1,12 +1,13 @@
 //! How the patchlets and sites of two builds differ. Addresses move with every
 //! build; what is compared is what stays: names, bytes, functions, ops.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::disassemble::bytes_in_hex;
-use super::model::Model;
+use super::model::{Model, State};
+use super::records::Record;
 
 /// One difference, one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,58 +25,97 @@ pub struct Difference {
 /// Everything that differs, patchlets first.
 #[must_use]
 pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
-    let mut list = compare("patchlet", &patchlets(a), &patchlets(b));
-    list.extend(compare("site", &sites(a), &sites(b)));
+    let mut list = compare("patchlet", patchlets(a), patchlets(b));
+    list.extend(compare("site", sites(a), sites(b)));
     list
 }
 
-fn compare(
+/// Names and values, by name; of those with the same name the number counts.
+type Sorted<V> = Vec<(String, V)>;
+
+fn compare<V: PartialEq + fmt::Display>(
     thing: &'static str,
-    a: &BTreeMap<String, String>,
-    b: &BTreeMap<String, String>,
+    a: Sorted<V>,
+    b: Sorted<V>,
 ) -> Vec<Difference> {
-    let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let one = |name: &String| {
-        let (sign, what) = match (a.get(name), b.get(name)) {
-            (Some(old), Some(new)) if old == new => return None,
-            (Some(old), Some(new)) => ('~', format!("{old} → {new}")),
-            (Some(old), None) => ('-', old.clone()),
-            (None, Some(new)) => ('+', new.clone()),
-            (None, None) => return None,
+    let (mut a, mut b) = (numbered(a), numbered(b));
+    let (mut old, mut new) = (a.next(), b.next());
+    let mut list = Vec::new();
+    loop {
+        let (sign, what, key) = match (&old, &new) {
+            (None, None) => return list,
+            (Some((key, was)), Some((other, is))) if key == other => {
+                (if was == is { '=' } else { '~' }, format!("{was} → {is}"), key)
+            }
+            (Some((key, was)), Some((other, _))) if key < other => ('-', was.to_string(), key),
+            (Some((key, was)), None) => ('-', was.to_string(), key),
+            (_, Some((key, is))) => ('+', is.to_string(), key),
         };
-        Some(Difference { sign, thing, name: name.clone(), what })
-    };
-    names.into_iter().filter_map(one).collect()
+        if sign != '=' {
+            let (name, number) = key;
+            let name = if *number > 1 { format!("{name} #{number}") } else { name.clone() };
+            list.push(Difference { sign, thing, name, what });
+        }
+        if sign != '+' {
+            old = a.next();
+        }
+        if sign != '-' {
+            new = b.next();
+        }
+    }
 }
 
-fn patchlets(model: &Model<'_>) -> BTreeMap<String, String> {
+/// Gives those with the same name numbers, from 1.
+fn numbered<V>(sorted: Sorted<V>) -> impl Iterator<Item = ((String, usize), V)> {
+    let mut before = (String::new(), 0);
+    sorted.into_iter().map(move |(name, value)| {
+        let number = if name == before.0 { before.1 + 1 } else { 1 };
+        before = (name.clone(), number);
+        ((name, number), value)
+    })
+}
+
+fn patchlets(model: &Model<'_>) -> Sorted<String> {
     let all = model.patchlets().iter();
-    all.map(|patchlet| (patchlet.name.to_owned(), bytes_in_hex(patchlet.bytes))).collect()
+    let mut list: Vec<_> =
+        all.map(|patchlet| (patchlet.name.to_owned(), bytes_in_hex(patchlet.bytes))).collect();
+    list.sort();
+    list
 }
 
-/// Sites by function and op, in the order of their addresses; of those with the
-/// same function and op the number counts.
-fn sites(model: &Model<'_>) -> BTreeMap<String, String> {
-    let mut records: Vec<_> = model.records().iter().collect();
-    records.sort_by_key(|record| record.site);
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let mut sites = BTreeMap::new();
-    for record in records {
-        let op = model.op(record).map_or("?", |op| &op.name);
-        let name = format!("{op} in {}", function_name(model, record.site));
-        let count = counts.entry(name.clone()).or_default();
-        *count += 1;
-        let kind = match record.kind {
+/// What stays the same of a site from build to build.
+#[derive(PartialEq)]
+struct Site {
+    kind: u8,
+    capacity: u8,
+    state: State,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
             0 => "call",
             1 => "jump",
             _ => "unknown kind",
         };
-        let what = format!("{kind}, {} bytes, {}", record.capacity, model.state(record).words());
-        sites.insert(if *count > 1 { format!("{name} #{count}") } else { name }, what);
+        write!(f, "{kind}, {} bytes, {}", self.capacity, self.state.words())
     }
-    sites
+}
+
+/// Sites by op and function; those of one function in the order of addresses.
+fn sites(model: &Model<'_>) -> Sorted<Site> {
+    let mut records: Vec<_> = model.records().iter().collect();
+    records.sort_by_key(|record| record.site);
+    let site = |record: &&Record| {
+        let op = model.op(record).map_or_else(|| "?".to_owned(), |op| model.op_name(op));
+        let name = format!("{op} in {}", function_name(model, record.site));
+        let Record { kind, capacity, .. } = **record;
+        (name, Site { kind, capacity, state: model.state(record) })
+    };
+    let mut list: Vec<_> = records.iter().map(site).collect();
+    // Stable: what has the same name stays in the order of addresses.
+    list.sort_by(|one, other| one.0.cmp(&other.0));
+    list
 }
 
 /// Without the offset; stripped files have but one name for all.

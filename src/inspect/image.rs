@@ -93,10 +93,8 @@ pub struct Segment {
 /// A place that a linker or loader still writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// Address; in an object, offset in the section.
+    /// Address; in an object, offset in its section, whichever that is.
     pub address: u64,
-    /// Number of the section it is in; for those a loader applies, 0.
-    pub section: usize,
     /// Whether a loader applies it, at run time.
     pub dynamic: bool,
     /// Whether what is written depends on where the file is loaded.
@@ -115,9 +113,10 @@ pub struct Image<'d> {
     pub(super) sections: Vec<Section<'d>>,
     /// Positions in `sections`, by address. Empty in an object.
     pub(super) by_address: Vec<usize>,
+    /// By address.
     pub(super) segments: Vec<Segment>,
     pub(super) symbols: Symbols<'d>,
-    /// By address.
+    /// By address; at most one of each kind at an address.
     pub(super) relocations: Vec<Relocation>,
 }
 

@@ -1,7 +1,7 @@
 //! Everything the commands need of one linked file, read once: its patchlets,
 //! its records, its ops tables, and which op each record is of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::error::Error;
 use super::finding::Findings;
@@ -26,9 +26,6 @@ const SOME_IDENT: u64 = 3;
 /// One op, as far as records go through its slot.
 #[derive(Clone, Debug)]
 pub struct Op {
-    /// The name of its native function or patchlet; for want of one
-    /// `table[index]`.
-    pub name: String,
     /// Address of its slot.
     pub slot: u64,
     /// Index in its table, according to the records.
@@ -72,9 +69,8 @@ pub struct Model<'d> {
     pub(super) patchlets: Vec<Patchlet<'d>>,
     pub(super) records: Records,
     pub(super) tables: Tables<'d>,
+    /// By slot and index.
     pub(super) ops: Vec<Op>,
-    /// Slot and index → position in `ops`.
-    by_slot: BTreeMap<(u64, u16), usize>,
     /// Address of a native function → position in `patchlets`.
     natives: HashMap<u64, usize>,
     pub(super) nop: u64,
@@ -107,7 +103,6 @@ impl<'d> Model<'d> {
             records,
             tables,
             ops: vec![],
-            by_slot: BTreeMap::new(),
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
@@ -147,7 +142,16 @@ impl<'d> Model<'d> {
     /// The op a record is of.
     #[must_use]
     pub fn op(&self, record: &Record) -> Option<&Op> {
-        self.ops.get(*self.by_slot.get(&(record.slot, record.op))?)
+        let wanted = (record.slot, record.op);
+        let at = self.ops.binary_search_by_key(&wanted, |op| (op.slot, op.index)).ok()?;
+        self.ops.get(at)
+    }
+
+    /// The name of an op: that of its patchlet or native function; for want of one
+    /// `table[index]`.
+    #[must_use]
+    pub fn op_name(&self, op: &Op) -> String {
+        self.name_of_slot(op.slot, op.index)
     }
 
     /// The no-op function and the identity function.
@@ -198,18 +202,15 @@ impl<'d> Model<'d> {
     }
 
     fn find_ops(&mut self) {
-        for at in 0..self.records.list.len() {
-            let Some(&Record { slot, op, .. }) = self.records.list.get(at) else { continue };
-            if !self.by_slot.contains_key(&(slot, op)) {
-                self.by_slot.insert((slot, op), self.ops.len());
-                self.ops.push(self.op_of(slot, op));
-            }
-        }
+        let mut slots: Vec<(u64, u16)> =
+            self.records.list.iter().map(|record| (record.slot, record.op)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        self.ops = slots.into_iter().map(|(slot, index)| self.op_of(slot, index)).collect();
     }
 
     fn op_of(&self, slot: u64, index: u16) -> Op {
         Op {
-            name: self.name_of_slot(slot, index),
             slot,
             index,
             table: self.tables.containing(slot).map(|(table, _)| table),

@@ -146,8 +146,9 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m Op, Error> {
         table.map_or_else(String::new, |table| table.words().into_owned())
     };
     let is = |op: &&Op| {
-        op.name == words
-            || format!("{}.{}", table(op), op.name) == words
+        let name = model.op_name(op);
+        name == words
+            || format!("{}.{name}", table(op)) == words
             || format!("{}[{}]", table(op), op.index) == words
     };
     let mut found = model.ops.iter().filter(is);
@@ -159,7 +160,8 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m Op, Error> {
             table(other)
         ))),
         (None, _) => {
-            let mut names: Vec<&str> = model.ops.iter().map(|op| &*op.name).take(100).collect();
+            let mut names: Vec<String> =
+                model.ops.iter().take(100).map(|op| model.op_name(op)).collect();
             names.sort_unstable();
             names.dedup();
             Err(Error::new(format!(

@@ -170,13 +170,15 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
             Error::new(format!("unusable program headers (at offset {at:#x}): {error}"))
         })?;
         let loaded = headers.iter().filter(|header| header.p_type(ENDIAN) == elf::PT_LOAD);
-        Ok(loaded
+        let mut segments: Vec<Segment> = loaded
             .map(|header| Segment {
                 address: header.p_vaddr(ENDIAN).into(),
                 offset: header.p_offset(ENDIAN).into(),
                 size: header.p_filesz(ENDIAN).into(),
             })
-            .collect())
+            .collect();
+        segments.sort_by_key(|segment| segment.address);
+        Ok(segments)
     }
 
     fn symbols(&self) -> Result<Symbols<'d>, Error> {
@@ -224,7 +226,6 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
             if !dynamic && image.section(target).is_none() {
                 continue;
             }
-            let section = if dynamic { 0 } else { target };
             let bad = |error: object::Error| {
                 Error::new(format!("unusable relocations in section {}: {error}", index.0))
             };
@@ -237,7 +238,6 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
                     let symbol = relocation.r_sym(ENDIAN, false);
                     list.push(Relocation {
                         address: relocation.r_offset(ENDIAN).into(),
-                        section,
                         dynamic,
                         absolute: absolute(kind),
                         value: (dynamic && absolute(kind))
@@ -260,7 +260,6 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
                     };
                     list.push(Relocation {
                         address,
-                        section,
                         dynamic,
                         absolute: absolute(kind),
                         value: (dynamic && absolute(kind)).then(addend).flatten(),
@@ -270,17 +269,16 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
             if let Some(relocations) = header.relr(ENDIAN, self.data).map_err(bad)? {
                 for address in relocations {
                     // They are packed, 63 in a word: no file needs more of them
-                    // than it has words.
-                    if list.len() > self.data.len() {
+                    // than it has pointers.
+                    if list.len() > self.data.len() / 4 {
                         return Err(Error::new(format!(
-                            "section {}: more packed relocations than the file has bytes",
+                            "section {}: more relocations than the file has pointers",
                             index.0
                         )));
                     }
                     let address: u64 = address.into();
                     list.push(Relocation {
                         address,
-                        section,
                         dynamic,
                         absolute: true,
                         // The place itself holds the value.
@@ -289,7 +287,10 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
                 }
             }
         }
-        list.sort_by_key(|relocation| relocation.address);
+        let kind = |of: &Relocation| (of.address, of.dynamic, of.absolute);
+        // The one that knows its value is the one to keep.
+        list.sort_by_key(|relocation| (kind(relocation), relocation.value.is_none()));
+        list.dedup_by_key(|relocation| kind(relocation));
         Ok(list)
     }
 

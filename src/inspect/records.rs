@@ -67,7 +67,19 @@ pub(super) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<Records
     let section = image.section_named(SECTION).map(|section| (section.address, section.end()));
     let symbol = |name| image.symbols().find(name).map(|symbol| symbol.address);
     let bounds = symbol("__start_patchlet_sites").zip(symbol("__stop_patchlet_sites"));
-    let Some((start, end)) = bounds.or(section) else { return Ok(Records::default()) };
+    let Some((start, end)) = bounds.or(section) else {
+        // With symbols it is certain that there is none.
+        if image.symbols().is_empty() {
+            findings.add(
+                Code::RecordTable,
+                None,
+                format!("table of records, section {SECTION}"),
+                "cannot be found: there is no such section, and no symbols".into(),
+                "keep its name as patchlet.ld does, or give the file before it is stripped",
+            );
+        }
+        return Ok(Records::default());
+    };
     let place = format!("table of records at {start:#x}");
     if let Some((section_start, section_end)) = section
         && (start, end) != (section_start, section_end)

@@ -6,10 +6,10 @@ use std::fmt::{self, Write};
 
 /// The longest name that is read, in bytes; a longer one is cut. (Without a
 /// limit, a table without a single end of a name takes quadratic time.)
-const LONGEST: usize = 4096;
+const LONGEST: usize = 2048;
 
 /// The longest name that is shown, in bytes.
-const LONGEST_READABLE: usize = 512;
+const LONGEST_READABLE: usize = 256;
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,8 +125,10 @@ impl<'d> Symbols<'d> {
             .find(inside)
             .or_else(|| near().find(|symbol| symbol.kind == SymbolKind::Label))?;
         // Of several at the same address, the first of the list.
-        let first = self.at(found.address).iter().find(|symbol| symbol.kind == found.kind);
-        Some((first.unwrap_or(found), address - found.address))
+        let first = self
+            .list
+            .partition_point(|symbol| (symbol.address, symbol.kind) < (found.address, found.kind));
+        Some((self.list.get(first).unwrap_or(found), address - found.address))
     }
 }
 

@@ -59,7 +59,8 @@ impl<'d> Tables<'d> {
         for (&base, &slots) in &bases {
             let table = match covering(image, base) {
                 Some(symbol) => by_symbol(image, symbol, pointer),
-                None => Table { name: None, address: base, slots },
+                None if is_data(image, base) => Table { name: None, address: base, slots },
+                None => continue,
             };
             found.entry(table.address).or_insert(table);
         }
@@ -101,6 +102,12 @@ impl<'d> Tables<'d> {
         let (table, offset) = self.containing(address)?;
         offset.is_multiple_of(self.pointer).then_some((table, offset / self.pointer))
     }
+}
+
+/// Whether there can be a table at an address.
+fn is_data(image: &Image<'_>, address: u64) -> bool {
+    let section = image.section_at(address);
+    section.is_some_and(|section| !section.is_executable() && !section.data.is_empty())
 }
 
 /// The data symbol that an address is in.

@@ -82,10 +82,10 @@ fn loaded_as_they_stand(model: &Model<'_>, findings: &mut Findings) {
         if section.data.is_empty() || !matters {
             continue;
         }
-        let found = image.segments.iter().find(|segment| {
-            section.address >= segment.address
-                && section.end() <= segment.address.saturating_add(segment.size)
-        });
+        let before = image.segments.partition_point(|found| found.address <= section.address);
+        let nearest = before.checked_sub(1).and_then(|at| image.segments.get(at));
+        let found =
+            nearest.filter(|found| section.end() <= found.address.saturating_add(found.size));
         let what = match found {
             None => "no segment loads all of it".to_owned(),
             Some(segment) => {

@@ -117,7 +117,7 @@ impl OutcomeView {
         Self {
             address: format!("{:#x}", outcome.record.site),
             function: model.function(outcome.record.site),
-            op: outcome.op.name.clone(),
+            op: model.op_name(outcome.op),
             gets: outcome.gets,
             changes: outcome.before != outcome.after,
             before: code(&outcome.before),
@@ -127,7 +127,7 @@ impl OutcomeView {
 }
 
 pub(super) fn op_name(model: &Model<'_>, record: &Record) -> String {
-    model.op(record).map_or_else(|| "?".to_owned(), |op| op.name.clone())
+    model.op(record).map_or_else(|| "?".to_owned(), |op| model.op_name(op))
 }
 
 const fn kind(record: &Record) -> &'static str {

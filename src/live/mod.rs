@@ -55,8 +55,9 @@
 //! - interrupted between two instructions, `cli` and the NOP behind it.
 //!
 //! So there is a rule, [`admit`], and [`Int3::new`] keeps it: from the first such
-//! place on, the new bytes are the old ones. Otherwise there is an error before
-//! the first write. The crate does not know where the instructions of a patchlet
+//! place on, the new bytes are the old ones, and the place is one that can be seen
+//! in the new bytes, for a thread may stay there through several switches.
+//! Otherwise there is an error before the first write. The crate does not know where the instructions of a patchlet
 //! end, and takes a patchlet for one that may be left after its first byte.
 //!
 //! | from | may become |
@@ -64,7 +65,7 @@
 //! | indirect call of 6 bytes, jumps, trap, one NOP | everything |
 //! | direct call | another direct call |
 //! | indirect call and padding, several NOPs | what ends in the same bytes: hardly anything |
-//! | patchlet | what differs in the first byte only: `cli` and a NOP of 6 bytes, hardly more |
+//! | patchlet | a patchlet that differs in the first byte only |
 //!
 //! For the rest: [`Rendezvous`], or [`Int3::with_nobody_inside`] in a kernel whose
 //! synchronization waits until each thread has been outside.

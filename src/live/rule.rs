@@ -8,17 +8,26 @@ use crate::ops::Abi;
 use crate::site::Kind;
 use crate::text::Outcome;
 
-/// Whether a site may be switched by INT3 while threads may be inside it: from
-/// the first byte on at which one can be, the new bytes must be the old ones.
+/// Whether a site may be switched by INT3 while threads may be inside it:
+/// - from the first byte on at which one can be, the new bytes are the old ones;
+/// - and one can be there as far as this rule knows when it is asked again. A
+///   thread can stay for more than one switch: at the NOP behind `cli` while that
+///   becomes one long NOP, which ends in the same bytes and in which nobody seems
+///   to be; and then a call.
+///
 /// `nops` are those the site was composed with.
 ///
 /// # Errors
 /// [`Error::NotEmulated`], [`Error::Breakpoint`] and [`Error::Inside`].
 pub fn admit(outcome: &Outcome, nops: Nops) -> Result<(), Error> {
     emulated(outcome)?;
-    let boundary = first_boundary(outcome, nops);
     let (old, new) = (outcome.old, outcome.new);
-    if old.bytes().get(boundary..) == new.bytes().get(boundary..) {
+    let capacity = old.bytes().len();
+    let first = |replacement| first_boundary(replacement, outcome.kind, capacity, nops);
+    let boundary = first(outcome.held);
+    let same = old.bytes().get(boundary..) == new.bytes().get(boundary..);
+    let known = first(outcome.replacement) <= boundary;
+    if boundary == capacity || same && known {
         return Ok(());
     }
     Err(Error::Inside { site: outcome.address, op: outcome.op.name(), boundary, old, new })
@@ -37,11 +46,10 @@ pub(super) fn emulated(outcome: &Outcome) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where in the old bytes a thread can be first: the end of the first instruction
+/// Where in such a site a thread can be first: the end of the first instruction
 /// that comes back or completes; behind the site if there is none.
-fn first_boundary(outcome: &Outcome, nops: Nops) -> usize {
-    let capacity = outcome.old.bytes().len();
-    match (outcome.held, outcome.kind) {
+fn first_boundary(held: Option<Replacement<'_>>, kind: Kind, capacity: usize, nops: Nops) -> usize {
+    match (held, kind) {
         (None, Kind::Call) => 6,
         (Some(Replacement::Call(_)), _) => 5,
         // They do not come back.

@@ -15,6 +15,7 @@ pub const TEXT_PAGES: Range<usize> = 0..0x2000;
 pub struct Arena {
     base: *mut u8,
     alias: *mut u8,
+    file: i32,
 }
 
 impl Arena {
@@ -54,8 +55,7 @@ impl Arena {
                 assert_ne!(at, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
                 at.cast::<u8>()
             };
-            let arena = Self { base: map(hint, flags), alias: map(0, 0) };
-            libc::close(file);
+            let arena = Self { base: map(hint, flags), alias: map(0, 0), file };
             arena.base.expose_provenance();
             arena.alias.expose_provenance();
             arena
@@ -75,6 +75,19 @@ impl Arena {
     /// Access to text through the second mapping: none, `PROT_READ`, …
     pub fn protect_alias(&self, access: i32) {
         self.protect(self.alias, access);
+    }
+
+    /// Makes the second page of the second mapping a copy of its own, as if only
+    /// one page had been mapped.
+    pub fn detach_second_page(&self) {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+        // SAFETY: replaces a page of the mapping; no reference to it is in use.
+        unsafe {
+            let page = self.alias.add(0x1000);
+            let at = libc::mmap(page.cast(), 0x1000, access, flags, self.file, 0x1000);
+            assert_eq!(at, page.cast());
+        }
     }
 
     fn protect(&self, view: *mut u8, access: i32) {

@@ -7,17 +7,17 @@ use patchlet::{Kind, Width};
 use crate::model::{self, Facts, What};
 
 /// Small numbers coincide often; 0 is null.
-const ADDRESSES: [u64; 6] = [0, 1, 2, 3, 4, u64::MAX];
+const ADDRESSES: &[u64] = if cfg!(miri) { &[0, 1] } else { &[0, 1, 2, 3, 4, u64::MAX] };
 
 #[test]
 fn the_rules_hold_in_their_order() {
     for kind in [Kind::Call, Kind::Jump] {
         for width in [Width::Bits32, Width::Bits64] {
             for patchlet in [None, Some(&[0xfa][..]), Some(&[0x90; 32])] {
-                for slot in ADDRESSES {
-                    for native in ADDRESSES {
-                        for nop in ADDRESSES {
-                            for ident in ADDRESSES {
+                for slot in ADDRESSES.iter().copied() {
+                    for native in ADDRESSES.iter().copied() {
+                        for nop in ADDRESSES.iter().copied() {
+                            for ident in ADDRESSES.iter().copied() {
                                 let facts = Facts { width, native, patchlet, nop, ident };
                                 check(&facts, slot, kind);
                             }

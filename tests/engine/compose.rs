@@ -122,6 +122,7 @@ fn is_nop(width: Width, instruction: &Instruction) -> bool {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many cases; slow")]
 fn every_built_in_patchlet_at_every_capacity() {
     for width in WIDTHS {
         let rows = match width {
@@ -139,6 +140,7 @@ fn every_built_in_patchlet_at_every_capacity() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many cases; slow")]
 fn patchlets_of_any_length_at_every_capacity() {
     let bytes = [0xcc; 40];
     for width in WIDTHS {
@@ -165,6 +167,7 @@ fn the_fewest_nops_for_every_length() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many cases; slow")]
 fn targets_at_every_corner() {
     for width in WIDTHS {
         for address in CORNERS.map(|address| fit(width, address)) {
@@ -226,6 +229,7 @@ fn check_indirect(width: Width, kind: Kind, address: u64, capacity: u8, slot: u6
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "many cases; slow")]
 fn an_unpatched_site_names_its_slot() {
     for width in WIDTHS {
         for kind in KINDS {

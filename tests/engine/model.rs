@@ -44,6 +44,7 @@ pub fn choose(facts: &Facts<'_>, slot: u64, kind: Kind) -> What {
 }
 
 /// The kind of replacement, for comparing with the model's.
+#[cfg(not(miri))]
 pub fn what(replacement: &Replacement<'_>) -> What {
     match replacement {
         Replacement::Patchlet(_) => What::Patchlet,

@@ -149,6 +149,24 @@ fn patched_sites_are_put_back_to_what_they_were_patched_to() {
     assert!(image.bytes()[..0x2000] == unpatched[..0x2000]);
 }
 
+/// The direct map of a kernel, or a temporary mapping, can end with a page.
+#[test]
+fn half_of_a_site_is_not_enough() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x200, 0));
+    image.site(call(0xffe, 0));
+    image.arena.protect_text();
+    let before = image.bytes();
+    image.arena.detach_second_page();
+    let mut patcher = image.patcher(image.second_mapping());
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    let wrote = model::hex("fa 0f 1f 44 00 00");
+    let found = [&wrote[..2], &before[0x1000..0x1004]].concat();
+    let (site, wrote, found) = (image.arena.address(0xffe), buffer(&wrote), buffer(&found));
+    assert_eq!(error, Error::ReadBack { site, op: "op0", wrote, found });
+    assert!(image.bytes() == before);
+}
+
 /// What the copy got is not there for good either.
 #[test]
 fn what_was_written_elsewhere_is_taken_back_there() {

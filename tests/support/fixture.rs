@@ -7,8 +7,17 @@ use std::process::Command;
 use std::{env, fs};
 
 /// What of the repository a copy has: all that its manifest names.
-const PARTS: &[&str] =
-    &["Cargo.toml", "Cargo.lock", "build.rs", "README.md", "asm", "src", "tests", "benches"];
+const PARTS: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "README.md",
+    "asm",
+    "docs",
+    "src",
+    "tests",
+    "benches",
+];
 
 /// A copy of the crate, up to date, in a folder of this name. Files that are as
 /// they should be are not touched: for cargo they would be new.

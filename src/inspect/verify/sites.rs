@@ -49,7 +49,7 @@ fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
 
 /// `site 0x1234 (save_fl, main+0x4)`
 pub(super) fn place(model: &Model<'_>, record: &Record) -> String {
-    let op = model.op(record).map_or("?", |op| &op.name);
+    let op = model.op(record).map_or_else(|| "?".to_owned(), |op| model.op_name(op));
     format!("site {:#x} ({op}, {})", record.site, model.function(record.site))
 }
 
@@ -183,7 +183,7 @@ fn slots(model: &Model<'_>, findings: &mut Findings) {
         findings.add(
             Code::SlotValue,
             Some(op.slot),
-            format!("slot {:#x} ({})", op.slot, op.name),
+            format!("slot {:#x} ({})", op.slot, model.op_name(op)),
             what,
             "define ops tables by `ops!`, and link every native function into the file",
         );

@@ -6,6 +6,8 @@
 //! an instruction in data or padding before it does no harm behind. Without
 //! symbols it starts anew at what else is known to be a function.
 
+use std::iter::Peekable;
+
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
@@ -33,6 +35,7 @@ pub(super) fn check(
     let text = || text().filter(|section| section.is_executable() && !section.data.is_empty());
     let total = text().map(|section| section.size).sum();
     let mut done = 0;
+    let starts = starts(model);
     let mut sweep = Sweep {
         model,
         sites,
@@ -43,7 +46,10 @@ pub(super) fn check(
         findings,
     };
     for section in text() {
-        sweep.section(section, &mut |part| progress(done + part, total));
+        let from = starts.partition_point(|&start| start < section.address);
+        let to = starts.partition_point(|&start| start < section.end());
+        let starts = starts.get(from..to).unwrap_or_default();
+        sweep.section(section, starts, &mut |part| progress(done + part, total));
         done += section.size;
     }
 }
@@ -85,9 +91,9 @@ struct Sweep<'s, 'd> {
 }
 
 impl Sweep<'_, '_> {
-    fn section(&mut self, section: &Section<'_>, progress: &mut dyn FnMut(u64)) {
-        let starts = starts(self.model, section);
-        let mut starts = starts.into_iter().peekable();
+    /// `starts`: where in this section it starts anew, by address.
+    fn section(&mut self, section: &Section<'_>, starts: &[u64], progress: &mut dyn FnMut(u64)) {
+        let mut starts = starts.iter().copied().peekable();
         let width = bitness(self.model.image.width());
         let options = DecoderOptions::NONE;
         let mut decoder = Decoder::with_ip(width, section.data, section.address, options);
@@ -172,7 +178,7 @@ impl Sweep<'_, '_> {
         &mut self,
         at: u64,
         behind: u64,
-        starts: &mut std::iter::Peekable<std::vec::IntoIter<u64>>,
+        starts: &mut Peekable<impl Iterator<Item = u64>>,
     ) {
         while let Some(start) = starts.next_if(|&start| start < behind) {
             let site = self.sites.get(self.next.saturating_sub(1)).filter(|_| start > at);
@@ -276,9 +282,11 @@ impl Sweep<'_, '_> {
     /// Compilers call through a register by a thunk, where branches must not be
     /// indirect (`-mretpoline`, `-mindirect-branch`): `__x86_indirect_thunk_rax`.
     fn thunk(&self, target: u64) -> Option<u64> {
+        /// Of those that a thunk may have.
+        const NAMES: usize = 16;
         let (register, slot) = self.loaded?;
         let symbols = self.model.image.symbols();
-        let names = symbols.at(target).iter().map(|symbol| symbols.name(symbol));
+        let names = symbols.at(target).iter().take(NAMES).map(|symbol| symbols.name(symbol));
         let register = format!("{register:?}").to_lowercase();
         names
             .filter_map(|name| name.strip_prefix("__x86_indirect_thunk_"))
@@ -328,23 +336,17 @@ fn end_of(site: &Record) -> u64 {
     site.site.saturating_add(capacity as u64)
 }
 
-/// Where the sweep starts anew, in this section.
-fn starts(model: &Model<'_>, section: &Section<'_>) -> Vec<u64> {
-    let image = &model.image;
-    let symbols = image.symbols().list().iter();
+/// Where the sweep starts anew, by address.
+fn starts(model: &Model<'_>) -> Vec<u64> {
     // Behind data there may be code again.
-    let code = symbols.filter(|symbol| symbol.section == section.index).map(|symbol| {
+    let code = model.image.symbols().list().iter().map(|symbol| {
         let data = if symbol.kind == SymbolKind::Object { symbol.size } else { 0 };
         symbol.address.saturating_add(data)
     });
     let natives = model.patchlets.iter().filter_map(|patchlet| patchlet.native);
     let slots = model.ops.iter().filter_map(|op| op.native);
-    let mut starts: Vec<u64> = code
-        .chain(natives)
-        .chain(slots)
-        .chain([image.entry])
-        .filter(|address| (section.address..section.end()).contains(address))
-        .collect();
+    let mut starts: Vec<u64> =
+        code.chain(natives).chain(slots).chain([model.image.entry]).collect();
     starts.sort_unstable();
     starts.dedup();
     starts

@@ -49,26 +49,35 @@ macro_rules! branches {
     };
 }
 
+/// In functions of 16, so that the compiler gets on with it. The number makes each
+/// another one: equal functions are merged.
 macro_rules! block_of_16 {
-    ($key:ident) => {{
-        let mut taken = 0;
-        branches!($key, 16, taken);
-        taken
+    ($key:ident [$($number:literal)*]) => {{
+        #[inline(never)]
+        fn block() -> usize {
+            black_box([$($number),*]);
+            let mut taken = 0;
+            branches!($key, 16, taken);
+            taken
+        }
+        block()
     }};
 }
 
 macro_rules! times_16 {
-    ($macro:ident $($args:tt)*) => {
-        $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
-            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
-            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
-            + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*) + $macro!($($args)*)
+    ($block:ident $key:ident [$($n:literal)*]) => {
+        $block!($key [$($n)* 0]) + $block!($key [$($n)* 1]) + $block!($key [$($n)* 2])
+            + $block!($key [$($n)* 3]) + $block!($key [$($n)* 4]) + $block!($key [$($n)* 5])
+            + $block!($key [$($n)* 6]) + $block!($key [$($n)* 7]) + $block!($key [$($n)* 8])
+            + $block!($key [$($n)* 9]) + $block!($key [$($n)* 10]) + $block!($key [$($n)* 11])
+            + $block!($key [$($n)* 12]) + $block!($key [$($n)* 13]) + $block!($key [$($n)* 14])
+            + $block!($key [$($n)* 15])
     };
 }
 
 macro_rules! block_of_256 {
-    ($key:ident) => {
-        times_16!(block_of_16 $key)
+    ($key:ident [$($number:literal)*]) => {
+        times_16!(block_of_16 $key [$($number)*])
     };
 }
 
@@ -93,10 +102,10 @@ fn taken(sites: usize) -> usize {
             branches!(KEY_1, 1, taken);
             taken
         }
-        16 => block_of_16!(KEY_16),
-        256 => block_of_256!(KEY_256),
-        512 => block_of_256!(KEY_512) + block_of_256!(KEY_512),
-        _ => times_16!(block_of_256 KEY_4096),
+        16 => block_of_16!(KEY_16[0]),
+        256 => block_of_256!(KEY_256[0]),
+        512 => block_of_256!(KEY_512[0]) + block_of_256!(KEY_512[1]),
+        _ => times_16!(block_of_256 KEY_4096 []),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Switching live, on the hardware: readers execute every site in a loop and check
 //! every result while a writer switches the sites from state to state.
 //!
-//! `PATCHLET_SOAK=1` for at least a million switches and a hundred million
-//! executions; optimized, or it takes its time:
+//! `PATCHLET_SOAK=1` for at least one million switches and a hundred million
+//! executions, `PATCHLET_SOAK=10` for ten; optimized, or it takes its time:
 //! `PATCHLET_SOAK=1 cargo test --release --test live -- --nocapture`.
 
 use std::process::Command;
@@ -21,7 +21,7 @@ use patchlet_process::remap;
 const READERS: usize = 2;
 
 /// Runs readers beside `work`, which gets the writer. Once in a process.
-fn beside_readers(work: impl FnOnce(&mut Writer<'_>, &Shared)) -> &'static Shared {
+fn beside_readers(patience: usize, work: impl FnOnce(&mut Writer<'_>, &Shared)) -> &'static Shared {
     let text = remap::text_with_sites().expect("there are sites");
     // SAFETY: whole pages, and only here.
     let platform = unsafe { remap::second_mapping(text) }.expect("second mapping");
@@ -30,7 +30,7 @@ fn beside_readers(work: impl FnOnce(&mut Writer<'_>, &Shared)) -> &'static Share
     let sync = Membarrier::register();
     let shared: &Shared = Box::leak(Box::new(Shared::new(State::Indirect)));
     // SAFETY: the readers below are the only threads with sites.
-    let mut writer = unsafe { Writer::new(live, platform, sync, shared) };
+    let mut writer = unsafe { Writer::new(live, platform, sync, shared, patience) };
     let readers: Vec<_> = (0..READERS).map(|_| std::thread::spawn(|| read(shared))).collect();
     while shared.executed.load(SeqCst) < READERS * sites().records().len() {
         std::thread::yield_now();
@@ -45,14 +45,17 @@ fn beside_readers(work: impl FnOnce(&mut Writer<'_>, &Shared)) -> &'static Share
 
 #[test]
 fn readers_see_old_or_new_and_nothing_else() {
-    let soak = std::env::var_os("PATCHLET_SOAK").is_some();
-    let (switches, executions, most) = match soak {
-        true => (1_000_000, 100_000_000, Duration::from_secs(3600)),
-        false => (2_000, 1_000_000, Duration::from_secs(8)),
+    let millions: Option<usize> =
+        std::env::var("PATCHLET_SOAK").ok().map(|n| n.parse().expect("a number"));
+    let soak = millions.is_some();
+    // Of one site each.
+    let (switches, executions, most) = match millions {
+        Some(millions) => (1_000_000 * millions, 100_000_000, Duration::from_secs(3600)),
+        None => (20_000, 1_000_000, Duration::from_secs(8)),
     };
     let start = Instant::now();
     let mut done = Default::default();
-    let shared = beside_readers(|writer, shared| {
+    let shared = beside_readers(if soak { 300 } else { 8 }, |writer, shared| {
         let mut said = Instant::now();
         loop {
             for _ in 0..50 {
@@ -60,11 +63,11 @@ fn readers_see_old_or_new_and_nothing_else() {
             }
             done = writer.switches();
             let executed = shared.executed.load(SeqCst);
-            if done.all() >= switches && executed >= executions || start.elapsed() > most {
+            if done.sites >= switches && executed >= executions || start.elapsed() > most {
                 break;
             }
             if soak && said.elapsed() > Duration::from_secs(30) {
-                println!("{} switches, {executed} executions", done.all());
+                println!("{} switches, {executed} executions", done.sites);
                 said = Instant::now();
             }
         }
@@ -72,12 +75,12 @@ fn readers_see_old_or_new_and_nothing_else() {
     let (executed, exact, wrong) =
         (shared.executed.load(SeqCst), shared.exact.load(SeqCst), shared.wrong.load(SeqCst));
     println!(
-        "{} switches ({} INT3, {} INT3 with nobody inside, {} rendezvous), {} sites written",
+        "{} switches of a site, in {} batches: {} INT3, {} INT3 with nobody inside, {} rendezvous",
+        done.sites,
         done.all(),
         done.int3,
         done.quiescent,
         done.rendezvous,
-        done.sites
     );
     println!(
         "{executed} executions by {READERS} readers over {} sites, {exact} of one possible result, \
@@ -91,7 +94,7 @@ fn readers_see_old_or_new_and_nothing_else() {
     assert!(signal::TRAPS.load(SeqCst) > 0, "no reader was at a site while it was switched");
     assert!(exact > executed / 100);
     if soak {
-        assert!(done.all() >= switches && executed >= executions, "it took too long");
+        assert!(done.sites >= switches && executed >= executions, "it took too long");
     }
 }
 
@@ -163,7 +166,7 @@ fn child_with_a_broken_writer() {
     let broken = all.into_iter().find(|broken| format!("{broken:?}") == name).expect("its name");
     let time = std::env::var("PATCHLET_BROKEN_MS").expect("set").parse().expect("a number");
     let start = Instant::now();
-    let shared = beside_readers(|writer, shared| {
+    let shared = beside_readers(1, |writer, shared| {
         while start.elapsed() < Duration::from_millis(time) && shared.wrong.load(SeqCst) == 0 {
             // SAFETY: this process is here to die of it.
             unsafe { writer.switch_broken(broken) }.expect("switch");

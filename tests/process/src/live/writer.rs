@@ -11,7 +11,7 @@ use super::readers::Shared;
 use super::sync::{Closed, Membarrier, Quiescent};
 use super::{LiveOp, ProcessLive, State, TABLE, sites};
 
-/// How often it switched, by what.
+/// How many batches there were, by what.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Switches {
     /// INT3 with threads inside.
@@ -20,12 +20,12 @@ pub struct Switches {
     pub quiescent: usize,
     /// Rendezvous.
     pub rendezvous: usize,
-    /// Sites written, by all of them.
+    /// Switches of a site, in all of them.
     pub sites: usize,
 }
 
 impl Switches {
-    /// All of them.
+    /// All batches.
     #[must_use]
     pub const fn all(&self) -> usize {
         self.int3 + self.quiescent + self.rendezvous
@@ -42,6 +42,9 @@ pub struct Writer<'w> {
     /// By op.
     states: [State; 3],
     switches: Switches,
+    /// One in how many of the switches that INT3 refuses is done by one of the
+    /// ways that wait for the readers, and so take longer; the others are not done.
+    patience: usize,
 }
 
 /// A number below `below`, another one each time.
@@ -68,6 +71,7 @@ impl<'w> Writer<'w> {
         platform: SecondMapping,
         sync: Membarrier,
         shared: &'w Shared,
+        patience: usize,
     ) -> Self {
         Self {
             live,
@@ -76,6 +80,7 @@ impl<'w> Writer<'w> {
             shared,
             states: [State::Indirect; 3],
             switches: Switches::default(),
+            patience,
         }
     }
 
@@ -100,8 +105,9 @@ impl<'w> Writer<'w> {
         if to == from {
             return Ok(());
         }
-        to.install(op);
+        // Said first: a site that is indirect follows the slot at once.
         self.shared.told[op as usize].begin(to);
+        to.install(op);
         // SAFETY: by the contract of `new`.
         let mut int3 = unsafe { Int3::new(self.live, self.platform.clone(), self.sync) };
         let report = match int3.apply() {
@@ -109,8 +115,7 @@ impl<'w> Writer<'w> {
                 self.switches.int3 += 1;
                 report
             }
-            Err(Error::Inside { .. }) if random(16) != 0 => {
-                // The other two wait for the readers, which takes longer.
+            Err(Error::Inside { .. }) if random(self.patience) != 0 => {
                 from.install(op);
                 self.shared.told[op as usize].begin(from);
                 self.shared.told[op as usize].end();
@@ -159,7 +164,7 @@ impl<'w> Writer<'w> {
                 self.switches.int3 += 1;
                 report
             }
-            Err(Error::Inside { .. }) if random(16) != 0 => {
+            Err(Error::Inside { .. }) if random(self.patience) != 0 => {
                 for op in LiveOp::ALL {
                     let from = self.states[op as usize];
                     from.install(op);
@@ -195,8 +200,8 @@ impl<'w> Writer<'w> {
     pub unsafe fn switch_broken(&mut self, broken: Broken) -> Result<(), Error> {
         for op in [LiveOp::Probe, LiveOp::Leap] {
             let to = State::ALL[1 + random(State::ALL.len() - 1)];
-            to.install(op);
             self.shared.told[op as usize].begin(to);
+            to.install(op);
             self.states[op as usize] = to;
         }
         let patcher = Patcher::new(sites(), [&TABLE], self.platform.clone());

@@ -1,0 +1,8 @@
+//! See `entry.rs`.
+#![no_main]
+
+#[allow(dead_code)] // Each target has one of the entry points.
+#[path = "../entry.rs"]
+mod entry;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entry::list(data));

@@ -1,0 +1,273 @@
+//! Every patchlet keeps the contract in the comment above it, proven from the
+//! bytes that the assembler made of it: the built-in set and those of the test
+//! kernel, the test process and the matrix, on both widths. And each way of
+//! breaking a contract is found, and named.
+#![cfg(feature = "inspect")]
+
+mod support {
+    pub mod elf;
+    #[allow(dead_code, reason = "the width alone is needed, by elf")]
+    pub mod table;
+}
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use patchlet::Width;
+use patchlet::contract::{self, BadContract, Contract};
+use patchlet::ops::Abi;
+use support::elf;
+
+/// Sources of patchlets, and the widths they are for.
+const SOURCES: &[(&str, &[Width])] = &[
+    ("asm/patch_64.S", &[Width::Bits64]),
+    ("asm/patch_32.S", &[Width::Bits32]),
+    ("tests/kernel/asm/own.S", &[Width::Bits64, Width::Bits32]),
+    ("tests/process/asm/own.S", &[Width::Bits64, Width::Bits32]),
+    ("tests/matrix/program/own.S", &[Width::Bits64, Width::Bits32]),
+];
+
+/// The patchlets of a source, assembled.
+fn assemble(source: &str, width: Width) -> Vec<(String, Vec<u8>)> {
+    let (flag, bits) = if width == Width::Bits64 { ("-m64", 64) } else { ("-m32", 32) };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let object = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("contract-{bits}-{}.o", source.replace('/', "-")));
+    let status = Command::new("gcc")
+        .args([flag, "-c", "-I"])
+        .arg(root.join("asm"))
+        .arg(root.join(source))
+        .arg("-o")
+        .arg(&object)
+        .status()
+        .expect("gcc starts");
+    assert!(status.success(), "gcc {source}");
+    let image = elf::read(&object);
+    let address = |name: &str, side: &str| {
+        let label = format!("patchlet_{name}_{side}");
+        let found = image.labels.iter().find(|found| found.name == label);
+        usize::try_from(found.expect("both labels").address).expect("an offset in a section")
+    };
+    let names = image.labels.iter().filter_map(|label| {
+        label.name.strip_prefix("patchlet_").and_then(|rest| rest.strip_suffix("_start"))
+    });
+    names
+        .map(|name| {
+            let bytes = &image.section.bytes[address(name, "start")..address(name, "end")];
+            (name.to_owned(), bytes.to_vec())
+        })
+        .collect()
+}
+
+fn contracts(source: &str, width: Width) -> Vec<Contract> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let text = fs::read_to_string(&path).expect("a source");
+    contract::parse(&text, width).unwrap_or_else(|error| panic!("{source}: {error}"))
+}
+
+#[test]
+fn every_patchlet_keeps_its_contract() {
+    for (source, widths) in SOURCES {
+        for width in *widths {
+            let contracts = contracts(source, *width);
+            let patchlets = assemble(source, *width);
+            let names: Vec<_> = contracts.iter().map(|contract| contract.name.as_str()).collect();
+            assert_eq!(names, patchlets.iter().map(|(name, _)| name).collect::<Vec<_>>());
+            for (contract, (_, bytes)) in contracts.iter().zip(&patchlets) {
+                if let Err(violation) = contract::check(contract, bytes, *width) {
+                    panic!("{source}, {width:?}: {violation}\n{contract:#?}");
+                }
+            }
+        }
+    }
+}
+
+/// The callee-save class of SPEC.md §2 is about the contracts, too: one result
+/// register and the flags, nothing else.
+#[test]
+fn callee_save_ops_have_contracts_that_say_so() {
+    let (source, width) = if cfg!(target_arch = "x86_64") {
+        ("asm/patch_64.S", Width::Bits64)
+    } else {
+        ("asm/patch_32.S", Width::Bits32)
+    };
+    let contracts = contracts(source, width);
+    let mut checked = 0;
+    for op in patchlet::pv::TABLE.ops() {
+        let Some(patchlet) = op.patchlet() else { continue };
+        let contract = contracts.iter().find(|contract| contract.name == patchlet.name());
+        let contract = contract.expect("a contract for each patchlet");
+        assert_eq!(contract.leaves, matches!(patchlet.name(), "iret" | "usergs_sysret64"));
+        if op.abi() == Abi::CalleeSave {
+            let result = if width == Width::Bits64 { "RAX" } else { "EAX" };
+            let outputs = contract.outputs.iter().map(|register| format!("{register:?}"));
+            assert!(outputs.into_iter().all(|output| output == result), "{op}");
+            assert!(contract.clobbers.is_empty(), "{op}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 7, "{checked}");
+}
+
+/// Contracts, each with bytes that break it, and what is said of them.
+#[rustfmt::skip]
+const BROKEN: &[(&str, &str, &[u8], &str)] = &[
+    ("clobbers_rcx", "in: -   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     // mov %ecx, 5; mov %rax, %rcx
+     &[0xb9, 5, 0, 0, 0, 0x48, 0x89, 0xc8],
+     "`mov $5,%ecx` writes RCX, which is neither output nor clobbered"),
+    ("reads_rsi", "in: RDI   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     &[0x48, 0x89, 0xf0],
+     "`mov %rsi,%rax` reads RSI, which is no input"),
+    ("reads_what_it_clobbers", "in: -   out: RAX   clobbers: RCX   flags: unchanged   privilege: any",
+     &[0x48, 0x89, 0xc8],
+     "`mov %rcx,%rax` reads RCX, which is no input"),
+    ("no_output", "in: -   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     &[0x90],
+     "nothing writes the output RAX"),
+    ("restore_fl", "in: RDI = RFLAGS   out: -   clobbers: -   flags: all, from RDI\nstack: 8 bytes below RSP   privilege: CPL <= IOPL",
+     // As it once was: push %rax; popfq
+     &[0x50, 0x9d],
+     "`push %rax` reads RAX, which is no input"),
+    ("read_cr3", "in: -   out: RAX = CR3   clobbers: -   flags: undefined   privilege: CPL 0",
+     // As it once was: mov %rax, %cr3
+     &[0x0f, 0x22, 0xd8],
+     "`mov %rax,%cr3` writes CR3, which is neither output nor clobbered"),
+    ("writes_cr3", "in: RDI   out: -   clobbers: -   flags: undefined   privilege: CPL 0",
+     &[0x0f, 0x22, 0xdf],
+     "`mov %rdi,%cr3` writes CR3, which is neither output nor clobbered"),
+    ("branches", "in: -   out: -   clobbers: -   flags: unchanged   privilege: any",
+     &[0xeb, 0x00],
+     "`jmp 2` leaves, but execution must go on behind the patchlet"),
+    ("calls", "in: -   out: -   clobbers: -   flags: unchanged   privilege: any",
+     &[0xe8, 0, 0, 0, 0],
+     "`call 5` leaves, but execution must go on behind the patchlet"),
+    ("jumps_away", "in: -   out: does not return   clobbers: -   flags: unchanged   privilege: any",
+     &[0xeb, 0x00],
+     "`jmp 2` leaves, but execution must go on behind the patchlet"),
+    ("returns", "in: -   out: -   clobbers: -   flags: unchanged   privilege: any",
+     &[0xc3],
+     "`ret` leaves, but execution must go on behind the patchlet"),
+    ("stays", "in: -   out: does not return   clobbers: -   flags: unchanged   privilege: any",
+     &[0x90],
+     "it must leave by itself, and does not"),
+    ("extra_memory", "in: RDI, RSI   out: -   clobbers: -   flags: unchanged\nmemory: writes one byte at RDI   privilege: any",
+     &[0xc6, 0x07, 0x00, 0xc6, 0x06, 0x00],
+     "`movb $0,(%rsi)` uses memory that the contract does not name"),
+    ("wide_memory", "in: RDI   out: -   clobbers: -   flags: unchanged\nmemory: writes one byte at RDI   privilege: any",
+     &[0xc7, 0x07, 0, 0, 0, 0],
+     "`movl $0,(%rdi)` uses memory that the contract does not name"),
+    ("other_memory", "in: RDI   out: -   clobbers: -   flags: unchanged\nmemory: writes one byte at RDI   privilege: any",
+     &[0xc6, 0x47, 0x01, 0x00],
+     "`movb $0,1(%rdi)` uses memory that the contract does not name"),
+    ("no_memory", "in: RDI   out: -   clobbers: -   flags: unchanged\nmemory: writes one byte at RDI   privilege: any",
+     &[0x90],
+     "the access to memory that it names is not there"),
+    ("privileged", "in: -   out: -   clobbers: -   flags: unchanged   privilege: any",
+     &[0x0f, 0x09],
+     "`wbinvd` needs a privilege that it does not say"),
+    ("privileged_by_iopl", "in: -   out: -   clobbers: -   flags: unchanged   privilege: CPL <= IOPL",
+     &[0x0f, 0x09],
+     "`wbinvd` needs a privilege that it does not say"),
+    ("unprivileged", "in: -   out: -   clobbers: -   flags: unchanged   privilege: CPL 0",
+     &[0x90],
+     "it says CPL 0, but nothing needs that"),
+    ("changes_flags", "in: -   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     &[0x31, 0xc0],
+     "`xor %eax,%eax` changes flags that must stay"),
+    ("wrong_flag", "in: -   out: -   clobbers: -   flags: IF = 0   privilege: CPL <= IOPL",
+     &[0xfb],
+     "`sti` changes flags that must stay"),
+    ("changes_direction", "in: -   out: -   clobbers: -   flags: status   privilege: any",
+     &[0xfd],
+     "`std` changes flags that must stay"),
+    ("no_flags", "in: -   out: -   clobbers: -   flags: IF = 0   privilege: CPL <= IOPL",
+     &[0x90],
+     "the flags do not change as they must"),
+    ("unbalanced", "in: RDI   out: -   clobbers: -   flags: unchanged\nstack: 8 bytes below RSP   privilege: any",
+     &[0x57],
+     "the stack pointer is -8 bytes off at the end"),
+    ("deep", "in: RDI   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     &[0x57, 0x58],
+     "`push %rdi` uses 8 bytes of stack, more than it says"),
+    ("shallow", "in: RDI   out: RAX   clobbers: -   flags: unchanged\nstack: 16 bytes below RSP   privilege: any",
+     &[0x57, 0x58],
+     "uses only 8 bytes of stack"),
+    ("takes", "in: -   out: RAX   clobbers: -   flags: unchanged   privilege: any",
+     &[0x58],
+     "`pop %rax` takes what the caller has on the stack"),
+    ("pops_stack", "in: RDI   out: -   clobbers: -   flags: unchanged\nstack: 8 bytes below RSP   privilege: any",
+     &[0x57, 0x5c],
+     "`pop %rsp` writes RSP, which is neither output nor clobbered"),
+    ("moves_stack", "in: RDI   out: -   clobbers: -   flags: unchanged   privilege: any",
+     &[0x48, 0x89, 0xfc],
+     "`mov %rdi,%rsp` writes RSP, which is neither output nor clobbered"),
+    ("cut_off", "in: -   out: RAX = CR2   clobbers: -   flags: undefined   privilege: CPL 0",
+     &[0x0f, 0x20],
+     "the bytes are no whole instructions"),
+];
+
+#[test]
+fn every_broken_contract_is_named() {
+    for (name, comment, bytes, expected) in BROKEN {
+        let source = format!("/* {comment} */\nPATCHLET({name})\n");
+        let parsed = contract::parse(&source, Width::Bits64).expect("it parses");
+        let violation = contract::check(&parsed[0], bytes, Width::Bits64).expect_err(name);
+        assert_eq!(
+            violation.to_string(),
+            format!("patchlet `{name}` breaks its contract: {expected}")
+        );
+    }
+}
+
+/// On 32-bit the registers are others; the same bytes clobber ECX.
+#[test]
+fn the_width_counts() {
+    let comment = "in: -   out: EAX   clobbers: -   flags: unchanged   privilege: any";
+    let source = format!("/* {comment} */\nPATCHLET(clobbers_ecx)\n");
+    let parsed = contract::parse(&source, Width::Bits32).expect("it parses");
+    let bytes = [0xb9, 5, 0, 0, 0, 0x89, 0xc8];
+    let violation = contract::check(&parsed[0], &bytes, Width::Bits32).expect_err("it clobbers");
+    assert_eq!(
+        violation.to_string(),
+        "patchlet `clobbers_ecx` breaks its contract: \
+         `mov $5,%ecx` writes ECX, which is neither output nor clobbered"
+    );
+}
+
+/// Comments that are no contracts, and what is said of them.
+const UNREADABLE: &[(&str, &str)] = &[
+    ("", "is missing: put a comment with it above PATCHLET"),
+    ("/* no fields */", "has no field `in`"),
+    ("/* in: -   out: -   clobbers: -   flags: unchanged */", "has no field `privilege`"),
+    ("/* in: -   in: - */", "has the field `in` twice"),
+    (
+        "/* in: a pointer   out: -   clobbers: -   flags: unchanged   privilege: any */",
+        "names `a pointer`, which is no register",
+    ),
+    (
+        "/* in: -   out: -   clobbers: -   flags: some   privilege: any */",
+        "says `some` of the flags, which is not known",
+    ),
+    (
+        "/* in: -   out: -   clobbers: -   flags: all   stack: little   privilege: any */",
+        "says `little` of the stack: begin with the bytes",
+    ),
+    (
+        "/* in: -   out: -   clobbers: -   flags: all   memory: all of it   privilege: any */",
+        "says `all of it` of memory: write `writes one byte at RDI`",
+    ),
+];
+
+#[test]
+fn an_unreadable_contract_is_an_error() {
+    for (comment, reason) in UNREADABLE {
+        let source = format!("{comment}\nPATCHLET(strange)\n");
+        let error = contract::parse(&source, Width::Bits64);
+        assert_eq!(
+            error,
+            Err(BadContract { name: "strange".to_owned(), reason: (*reason).to_owned() })
+        );
+    }
+}

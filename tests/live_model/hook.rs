@@ -1,0 +1,316 @@
+//! The #BP hook: what a CPU does that traps, in every step, before it, late, and
+//! at an INT3 that is somebody else's.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use patchlet::live::{Handled, INT3, Int3, Live, Step, Synchronize, TrapFrame};
+use patchlet::ops::Target;
+use patchlet::{Kind, native};
+
+use crate::image::{Image, Site, call, jump, target};
+
+/// A CPU that trapped.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Frame {
+    ip: usize,
+    stack: Vec<usize>,
+}
+
+// SAFETY: nobody returns from it; that it is behind an INT3 is what is tested.
+unsafe impl TrapFrame for Frame {
+    fn ip(&self) -> usize {
+        self.ip
+    }
+
+    fn set_ip(&mut self, ip: usize) {
+        self.ip = ip;
+    }
+
+    fn push(&mut self, value: usize) {
+        self.stack.push(value);
+    }
+}
+
+/// What the hook answers at this address.
+fn trap(live: &Live<'_, 1>, address: usize) -> Option<Frame> {
+    let mut frame = Frame { ip: address + 1, stack: Vec::new() };
+    match live.handle(&mut frame) {
+        Handled::Yes => Some(frame),
+        Handled::No => {
+            assert_eq!(frame, Frame { ip: address + 1, stack: Vec::new() }, "touched");
+            None
+        }
+    }
+}
+
+/// Calls back between the steps.
+struct Between<F>(F);
+
+// SAFETY: nobody executes an arena.
+unsafe impl<F: Fn(Step)> Synchronize for Between<F> {
+    fn sync_all(&self) {}
+
+    fn between_steps(&self, step: Step) {
+        (self.0)(step);
+    }
+}
+
+fn end(image: &Image, site: Site) -> usize {
+    image.arena.address(site.at) + usize::from(site.capacity)
+}
+
+/// One op of each kind, each with a call of 6 bytes, one of 9, and a jump.
+#[test]
+fn a_trap_does_what_the_site_will_do() {
+    let mut image = Image::new(&[Some(&[0xfa][..]); 5]);
+    let sites: Vec<Site> = (0..5)
+        .flat_map(|op| {
+            let at = 0x200 + 0x100 * op;
+            [call(at, op), Site { capacity: 9, ..call(at + 0x20, op) }, jump(at + 0x40, op)]
+        })
+        .collect();
+    sites.iter().for_each(|&site| image.site(site));
+    let a = target(image.arena.address(0x5000));
+    let native_function = image.table.ops()[1].native();
+    let held = [a, native_function, Target::NOP, Target::IDENT, Target::NULL];
+    for (op, held) in held.into_iter().enumerate() {
+        image.set(op, held);
+    }
+    let expected = |site: Site| {
+        let to = match site.op {
+            4 => native::ud2.native() as usize,
+            op => held[op].address(),
+        };
+        match (site.kind, site.op) {
+            (Kind::Jump, _) => Frame { ip: to, stack: vec![] },
+            (Kind::Call, 2) => Frame { ip: end(&image, site), stack: vec![] },
+            (Kind::Call, _) => Frame { ip: to, stack: vec![end(&image, site)] },
+        }
+    };
+
+    let live = Live::new(image.sites(), [image.table]);
+    let steps = RefCell::new(Vec::new());
+    let between = Between(|step| {
+        if steps.borrow().len() == 7 {
+            return;
+        }
+        steps.borrow_mut().push(step);
+        if step == Step::Int3Synced {
+            // What other CPUs set meanwhile is for the next batch.
+            image.set(0, Target::NOP);
+        }
+        for &site in &sites {
+            let address = image.arena.address(site.at);
+            assert_eq!(trap(&live, address), Some(expected(site)), "{site:?} at {step:?}");
+            assert_eq!(trap(&live, address + 1), None, "inside of a site at {step:?}");
+        }
+        assert_eq!(trap(&live, image.arena.address(0x180)), None, "no site");
+    });
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), between) };
+    let report = int3.apply().unwrap();
+    assert_eq!((report.changed, report.indirect), (sites.len(), 0));
+    assert_eq!((report.calls, report.jumps), (2, 1), "as it was when the batch began");
+    assert_eq!(
+        *steps.borrow(),
+        [
+            Step::Published,
+            Step::Int3Written,
+            Step::Int3Synced,
+            Step::TailsWritten,
+            Step::TailsSynced,
+            Step::FirstWritten,
+            Step::FirstSynced
+        ]
+    );
+    let before = image.bytes();
+    assert_eq!(int3.apply().unwrap().changed, 3, "the slot that was set meanwhile");
+    assert_ne!(image.bytes(), before);
+    assert_eq!(int3.apply().unwrap().changed, 0);
+}
+
+/// Towards the indirect call, the slot counts as it is at that moment.
+#[test]
+fn a_trap_while_reverting_goes_through_the_slot() {
+    let mut image = Image::new(&[None]);
+    let site = call(0x200, 0);
+    image.site(site);
+    let live = Live::new(image.sites(), [image.table]);
+    let [a, b] = [0x5000, 0x6000].map(|at| target(image.arena.address(at)));
+    image.set(0, a);
+    let reverting = Cell::new(false);
+    let between = Between(|step| {
+        if !reverting.get() {
+            return;
+        }
+        let held = if step == Step::Int3Synced { b } else { a };
+        image.set(0, held);
+        let found = trap(&live, image.arena.address(site.at)).unwrap();
+        assert_eq!(found, Frame { ip: held.address(), stack: vec![end(&image, site)] });
+    });
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), between) };
+    int3.apply().unwrap();
+    reverting.set(true);
+    assert_eq!(int3.revert().unwrap().indirect, 1);
+    assert_eq!(image.at(site.at, 6), image.unpatched(site));
+}
+
+#[test]
+fn a_late_trap_executes_the_site_again() {
+    let mut image = Image::new(&[None]);
+    let site = call(0x200, 0);
+    image.site(site);
+    let address = image.arena.address(site.at);
+    let live = Live::new(image.sites(), [image.table]);
+    let again = Some(Frame { ip: address, stack: vec![] });
+    // Also before the first batch: the byte is an instruction, so go there.
+    assert_eq!(trap(&live, address), again);
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Between(|_| ())) };
+    int3.apply().unwrap();
+    assert_eq!(trap(&live, address), again);
+
+    // A debugger's INT3, with no batch about: not ours.
+    image.arena.write(site.at, &[INT3]);
+    assert_eq!(trap(&live, address), None);
+}
+
+/// A table that no linker sorted: found all the same.
+#[test]
+fn sites_out_of_order_are_found() {
+    let mut image = Image::new(&[None]);
+    let sites = [0x700, 0x200, 0x900, 0x300, 0x100, 0x1000].map(|at| call(at, 0));
+    sites.iter().for_each(|&site| image.site(site));
+    let live = Live::new(image.sites(), [image.table]);
+    for site in sites {
+        let address = image.arena.address(site.at);
+        assert_eq!(image.sites().find(address).map(|record| record.site()), Some(address));
+        assert_eq!(trap(&live, address), Some(Frame { ip: address, stack: vec![] }));
+    }
+    assert!(image.sites().find(image.arena.address(0x201)).is_none());
+}
+
+/// A frame in which the hook stays for a while.
+struct Slow<'s> {
+    frame: Frame,
+    inside: &'s AtomicBool,
+    go_on: &'s AtomicBool,
+}
+
+// SAFETY: as for `Frame`.
+unsafe impl TrapFrame for Slow<'_> {
+    fn ip(&self) -> usize {
+        self.frame.ip()
+    }
+
+    fn set_ip(&mut self, ip: usize) {
+        self.frame.set_ip(ip);
+    }
+
+    fn push(&mut self, value: usize) {
+        self.inside.store(true, SeqCst);
+        wait_for(self.go_on);
+        self.frame.push(value);
+    }
+}
+
+#[test]
+fn a_batch_is_retired_when_no_cpu_is_in_the_hook() {
+    let mut image = Image::new(&[None]);
+    let site = call(0x200, 0);
+    image.site(site);
+    let (sites, table, platform) = (image.sites(), image.table, image.second_mapping());
+    let (address, end) = (image.arena.address(site.at), end(&image, site));
+    let live = Live::new(sites, [table]);
+    let (inside, go_on, done) =
+        (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    let (trapped, synced) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: nobody executes an arena.
+            let mut int3 = unsafe {
+                Int3::new(
+                    &live,
+                    platform,
+                    Between(|step| {
+                        if step == Step::Int3Synced {
+                            trapped.store(true, SeqCst);
+                            wait_for(&inside);
+                        }
+                        synced.store(step == Step::FirstSynced, SeqCst);
+                    }),
+                )
+            };
+            int3.apply().unwrap();
+            done.store(true, SeqCst);
+        });
+        wait_for(&trapped);
+        let mut slow = Slow {
+            frame: Frame { ip: address + 1, stack: vec![] },
+            inside: &inside,
+            go_on: &go_on,
+        };
+        let reader = scope.spawn(|| {
+            let handled = live.handle(&mut slow);
+            (handled, slow.frame)
+        });
+        // The writer does not wait before it is at its end: no step does.
+        wait_for(&synced);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!done.load(SeqCst), "retired under a CPU that uses it");
+        go_on.store(true, SeqCst);
+        let (handled, frame) = reader.join().unwrap();
+        assert_eq!(handled, Handled::Yes);
+        assert_eq!(frame, Frame { ip: table.get(0).unwrap().address(), stack: vec![end] });
+    });
+    assert!(done.load(SeqCst));
+}
+
+/// Asked at any moment, beside a writer: a batch that begins or ends while the hook
+/// looks is no reason to take its INT3 for somebody else's.
+#[test]
+fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
+    let mut image = Image::new(&[None]);
+    let site = call(0x200, 0);
+    image.site(site);
+    image.set(0, Target::NOP);
+    let (platform, address) = (image.second_mapping(), image.arena.address(site.at));
+    let live = Live::new(image.sites(), [image.table]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: nobody executes an arena.
+            let mut int3 = unsafe { Int3::new(&live, platform, Between(|_| ())) };
+            for _ in 0..20_000 {
+                int3.apply().unwrap();
+                int3.revert().unwrap();
+            }
+            done.store(true, SeqCst);
+        });
+        while !done.load(SeqCst) {
+            assert!(trap(&live, address).is_some(), "somebody else's");
+        }
+    });
+}
+
+fn wait_for(flag: &AtomicBool) {
+    let start = std::time::Instant::now();
+    while !flag.load(SeqCst) {
+        assert!(start.elapsed() < Duration::from_secs(60), "the other thread does not come");
+        std::thread::yield_now();
+    }
+}
+
+/// Sites are linked into the range the tests' own process has none of.
+#[test]
+fn a_static_needs_no_sites_of_its_own() {
+    static LIVE: Live<'static, 1> = Live::linked([&patchlet::pv::TABLE]);
+    let elsewhere: Range<usize> = 0x1000..0x1004;
+    for address in elsewhere {
+        assert_eq!(trap(&LIVE, address), None);
+    }
+}

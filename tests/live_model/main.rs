@@ -1,0 +1,31 @@
+//! Switching live, as a model: what the real protocol stores and when it
+//! synchronizes is recorded over plain memory, and every CPU that could run
+//! beside it is explored.
+//!
+//! | file | proves |
+//! |---|---|
+//! | recording.rs | (the recorder: stores and synchronizations of the real writer) |
+//! | explorer.rs | (the model of a CPU with a stale instruction stream) |
+//! | protocol.rs | every pair of replacements: no CPU sees a mixture; the rule refuses what would break; eleven broken protocols are found |
+//! | rule.rs | the rule as a property over random sites |
+//! | hook.rs | what #BP does in each step, late, and when it is somebody else's |
+//! | writers.rs | three synchronizations; errors, before the first write and after; a second writer |
+#![allow(unsafe_code)]
+// Records are ±2 GiB from their sites and slots: memory is mapped for that.
+#![cfg(not(miri))]
+
+#[path = "../engine/arena.rs"]
+#[allow(dead_code)]
+mod arena;
+mod explorer;
+mod hook;
+#[path = "../engine/image.rs"]
+#[allow(dead_code)]
+mod image;
+#[path = "../engine/model.rs"]
+#[allow(dead_code)]
+mod model;
+mod protocol;
+mod recording;
+mod rule;
+mod writers;

@@ -1,0 +1,164 @@
+//! The rule, over random sites, against a disassembler: it says where in the old
+//! bytes a thread can really be, the rule says it without knowing the patchlets.
+
+use std::sync::LazyLock;
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use patchlet::choose::Replacement;
+use patchlet::live::{INT3, admit};
+use patchlet::ops::{Abi, Op, Target};
+use patchlet::text::Outcome;
+use patchlet::{Error, InsnBuffer, Kind, Nops, Width};
+use proptest::prelude::*;
+
+const ADDRESS: u64 = 0x1000_0000;
+
+fn op(abi: Abi) -> &'static Op {
+    static OPS: LazyLock<[Op; 2]> = LazyLock::new(|| {
+        [Abi::C, Abi::Assembly].map(|abi| Op::new("test", "op", abi, Target::NOP, None))
+    });
+    OPS.iter().find(|op| op.abi() == abi).unwrap()
+}
+
+/// Where a thread can be in these bytes beside the first.
+fn boundaries(code: &[u8]) -> Vec<usize> {
+    let mut decoder = Decoder::with_ip(usize::BITS, code, ADDRESS, DecoderOptions::NONE);
+    let mut found = Vec::new();
+    while decoder.can_decode() {
+        let insn = decoder.decode();
+        let comes_back = matches!(
+            insn.flow_control(),
+            FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall
+        );
+        if !comes_back {
+            break;
+        }
+        found.push(decoder.position());
+    }
+    found
+}
+
+/// Of these the rule knows no instruction: it looks at all bytes but the first.
+fn is_patchlet(held: Option<Replacement<'_>>) -> bool {
+    matches!(held, Some(Replacement::Patchlet(_) | Replacement::Identity(_)))
+}
+
+/// Of one instruction, of two, of three; jumps and traps among them.
+const PATCHLETS: [&[u8]; 9] = [
+    &[0xfa],
+    &[0xfb],
+    &[0x9c, 0x58],
+    &[0x57, 0x9d],
+    &[0x0f, 0x20, 0xd0],
+    &[0x8d, 0x44, 0x24, 0x00],
+    &[0x0f, 0x31, 0x89, 0xd0, 0x90],
+    &[0x81, 0xc0, 0x01, 0x02, 0x03, 0x04],
+    &[0xcf],
+];
+
+fn held() -> impl Strategy<Value = (Kind, Option<Replacement<'static>>)> {
+    let near =
+        (-0x1000_0000..0x1000_0000_i64).prop_map(|distance| ADDRESS.wrapping_add_signed(distance));
+    let patchlet = prop::sample::select(&PATCHLETS[..]);
+    let kinds = prop_oneof![
+        2 => Just(None),
+        2 => patchlet.prop_map(|bytes| Some(Replacement::Patchlet(bytes))),
+        2 => near.prop_map(|target| Some(Replacement::Call(target))),
+        1 => Just(Some(Replacement::Nops)),
+        1 => Just(Some(Replacement::Identity(&[0x48, 0x89, 0xf8]))),
+        1 => Just(Some(Replacement::Trap(&[0x0f, 0x0b]))),
+    ];
+    (kinds, any::<bool>()).prop_map(|(held, jump)| match held {
+        Some(Replacement::Call(target)) if jump => (Kind::Jump, Some(Replacement::Jump(target))),
+        held if jump => (Kind::Jump, held),
+        held => (Kind::Call, held),
+    })
+}
+
+fn bytes(kind: Kind, held: Option<Replacement<'_>>, capacity: u8, nops: Nops) -> InsnBuffer {
+    match held {
+        None => InsnBuffer::indirect(Width::NATIVE, kind, ADDRESS, capacity, ADDRESS + 0x5000),
+        Some(held) => InsnBuffer::compose(Width::NATIVE, nops, ADDRESS, capacity, &held),
+    }
+    .unwrap()
+}
+
+proptest! {
+    #[test]
+    fn what_is_admitted_leaves_each_thread_its_instructions(
+        (kind, held) in held(),
+        (_, to) in held(),
+        capacity in 6_u8..=32,
+        lea: bool,
+    ) {
+        let nops = if lea { Nops::Lea } else { Nops::Long };
+        let old = bytes(kind, held, capacity, nops);
+        let to = match to {
+            Some(Replacement::Call(target)) if kind == Kind::Jump => Some(Replacement::Jump(target)),
+            Some(Replacement::Jump(target)) if kind == Kind::Call => Some(Replacement::Call(target)),
+            to => to,
+        };
+        let new = bytes(kind, to, capacity, nops);
+        let outcome = Outcome {
+            address: ADDRESS as usize,
+            op: op(Abi::C),
+            kind,
+            replacement: to,
+            held,
+            old,
+            new,
+        };
+        // The new bytes from each on are the old ones, and the next time the rule is
+        // asked it looks at them from there on, or from before.
+        let (old_boundaries, new_boundaries) = (boundaries(old.bytes()), boundaries(new.bytes()));
+        let harmless = old_boundaries.iter().filter(|&&at| at < usize::from(capacity)).all(|&at| {
+            old.bytes()[at..] == new.bytes()[at..] && (is_patchlet(to) || new_boundaries.iter().any(|&first| first <= at))
+        });
+        match admit(&outcome, nops) {
+            Ok(()) => prop_assert!(harmless),
+            Err(Error::Inside { site, op, boundary, old: said_old, new: said_new }) => {
+                prop_assert_eq!((site, op), (outcome.address, "op"));
+                prop_assert_eq!((said_old, said_new), (old, new));
+                prop_assert!(boundary < old.bytes().len());
+                prop_assert!(is_patchlet(held) || !harmless, "refused for nothing");
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+
+        // Whatever the bytes: not where there may be no stack, and not if an INT3
+        // could be the replacement's own.
+        let assembly = Outcome { op: op(Abi::Assembly), ..outcome };
+        prop_assert_eq!(
+            admit(&assembly, nops),
+            Err(Error::NotEmulated { site: outcome.address, op: "op" })
+        );
+        let mut breakpoint = outcome.new.bytes().to_vec();
+        breakpoint[0] = INT3;
+        let breakpoint = InsnBuffer::copy_of(&breakpoint).unwrap();
+        for outcome in [Outcome { new: breakpoint, ..outcome }, Outcome { old: breakpoint, ..outcome }] {
+            prop_assert_eq!(
+                admit(&outcome, nops),
+                Err(Error::Breakpoint { site: outcome.address, op: "op" })
+            );
+        }
+    }
+}
+
+#[test]
+fn the_errors_say_what_to_do() {
+    let (old, new) = (
+        InsnBuffer::copy_of(&[0xe8, 1, 2, 3, 4, 0x90]).unwrap(),
+        InsnBuffer::copy_of(&[0x66, 0x0f, 0x1f, 0x44, 0, 0]).unwrap(),
+    );
+    let (site, op) = (0x1000, "op");
+    assert_eq!(
+        Error::Inside { site, op, boundary: 5, old, new }.to_string(),
+        "site 0x1000 (op): a thread may go on at byte 5 of e8 01 02 03 04 90, which \
+         66 0f 1f 44 00 00 has not: use the rendezvous"
+    );
+    for error in [Error::NotEmulated { site, op }, Error::Breakpoint { site, op }] {
+        let text = error.to_string();
+        assert!(text.starts_with("site 0x1000 (op) ") && text.ends_with(": use the rendezvous"));
+    }
+    assert_eq!(Error::Busy.to_string(), "another writer is at work on these sites");
+}

@@ -1,0 +1,75 @@
+//! The tools of this machine: where their parts are and which versions they have.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the builds need to know.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The repository.
+    pub root: PathBuf,
+    /// gcc's linker plugin and the program it starts.
+    pub gcc_plugin: String,
+    pub gcc_wrapper: String,
+    /// LLVM's linker plugin, of clang's version.
+    pub llvm_plugin: String,
+    /// Names and versions, for the record.
+    pub versions: Vec<(String, String)>,
+}
+
+impl Tools {
+    /// Asks each tool.
+    ///
+    /// # Errors
+    /// The first that does not answer.
+    pub fn find() -> Result<Self, String> {
+        let rust_lld = Path::new(ask("rustc", &["--print", "sysroot"])?.trim())
+            .join("lib/rustlib")
+            .join(host()?)
+            .join("bin/rust-lld");
+        let rust_lld = rust_lld.display().to_string();
+        let mut versions = Vec::new();
+        for (name, program, arguments) in [
+            ("rustc", "rustc", &["--version"][..]),
+            ("gcc", "gcc", &["--version"]),
+            ("clang", "clang", &["--version"]),
+            ("ld", "ld", &["--version"]),
+            ("ld.lld", "ld.lld", &["--version"]),
+            ("rust-lld", rust_lld.as_str(), &["-flavor", "gnu", "--version"]),
+            ("mold", "mold", &["--version"]),
+        ] {
+            let text = ask(program, arguments)?;
+            versions.push((name.to_owned(), text.lines().next().unwrap_or_default().to_owned()));
+        }
+        let resources = ask("clang", &["-print-resource-dir"])?;
+        let llvm_plugin = Path::new(resources.trim()).join("../../LLVMgold.so");
+        Ok(Self {
+            root: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
+            gcc_plugin: ask("gcc", &["-print-file-name=liblto_plugin.so"])?.trim().to_owned(),
+            gcc_wrapper: ask("gcc", &["-print-prog-name=lto-wrapper"])?.trim().to_owned(),
+            llvm_plugin: llvm_plugin.display().to_string(),
+            versions,
+        })
+    }
+}
+
+fn host() -> Result<String, String> {
+    let text = ask("rustc", &["-vV"])?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.ok_or("rustc does not say what its host is")?.to_owned())
+}
+
+/// Standard output of a program.
+///
+/// # Errors
+/// It does not start, or fails.
+pub fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{program} does not start: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{program} {}: {}", arguments.join(" "), output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

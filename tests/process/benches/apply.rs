@@ -1,0 +1,188 @@
+//! Applying: nanoseconds per site for 10² to 10⁷ sites, in turns with
+//!
+//! - (a) a bare loop that stores six bytes at each site and reads only the record;
+//! - the accesses: the loads and stores that the checks need, without the checks;
+//! - (b) one site at a time, each serialized and read back;
+//! - (c) `static-keys` switching as many branches.
+//!
+//! Sites are scattered one per 200 to 2,000 bytes, 10⁷ of them one per 200 to 400:
+//! everything is within reach of the records. Text is mapped by large pages where
+//! the system can. Every figure is the least of its rounds, and every ratio is of one
+//! run. `BENCH_CHART=path` writes the chart, `BENCH_MAX=n` stops at 10ⁿ sites,
+//! `BENCH_COLD=1` flushes each site and its record from the caches before each turn.
+
+#[path = "support/chart.rs"]
+mod chart;
+#[path = "support/keys.rs"]
+mod keys;
+#[path = "support/mod.rs"]
+mod support;
+#[path = "support/text.rs"]
+mod text;
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use patchlet::{OneCpu, Patcher, SecondMapping};
+use support::{Ticks, time_on_cpu};
+use text::Text;
+
+/// How long each size is measured, at least.
+const BUDGET: Duration = Duration::from_secs(2);
+/// Most sites that are patched one at a time: each serializes, which under a
+/// hypervisor is an exit.
+const ONE_AT_A_TIME: usize = 100_000;
+
+fn number(name: &str) -> Option<u32> {
+    env::var(name).ok()?.parse().ok()
+}
+
+fn text(power: u32) -> Text {
+    let spacing = if power < 7 { 200..2000 } else { 200..400 };
+    let text = Text::new(10_usize.pow(power), spacing);
+    let _ = text.use_large_pages();
+    text
+}
+
+fn apply(patcher: &mut Patcher<'_, SecondMapping, 1>) {
+    // SAFETY: nobody executes this text.
+    let report = unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) };
+    assert_eq!(report.expect("every site can be patched").indirect, 0);
+}
+
+/// Nanoseconds per site.
+#[derive(Clone, Copy)]
+struct Least {
+    apply: f64,
+    bare: f64,
+    accesses: f64,
+    one_at_a_time: f64,
+    keys: f64,
+}
+
+fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
+    let text = text(power);
+    let mut patcher = text.patcher();
+    let mut least = Least {
+        apply: f64::INFINITY,
+        bare: f64::INFINITY,
+        accesses: f64::INFINITY,
+        one_at_a_time: f64::INFINITY,
+        keys: f64::INFINITY,
+    };
+    let turn = |least: &mut f64, f: &mut dyn FnMut()| {
+        if cold {
+            text.evict();
+        }
+        *least = least.min(time_on_cpu(per_ns, f) / text.count as f64);
+    };
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < 3 || start.elapsed() < BUDGET {
+        rounds += 1;
+        turn(&mut least.apply, &mut || apply(&mut patcher));
+        // SAFETY: nobody executes this text; here and below. Puts the indirect calls
+        // back, too.
+        turn(&mut least.bare, &mut || unsafe { text::bare(&text) });
+        turn(&mut least.accesses, &mut || unsafe { text::accesses(&text) });
+        if text.count <= ONE_AT_A_TIME && rounds <= 10 {
+            turn(&mut least.one_at_a_time, &mut || unsafe { text::one_at_a_time(&text) });
+            unsafe { text::bare(&text) };
+        }
+        if rounds <= 10
+            && let Some(elapsed) = keys::toggle(power, per_ns)
+        {
+            least.keys = least.keys.min(elapsed / text.count as f64);
+        }
+    }
+    least
+}
+
+/// Prints the table, and returns it for the chart.
+fn table(per_ns: f64) -> Vec<(u32, Least)> {
+    let cold = env::var_os("BENCH_COLD").is_some();
+    let max = number("BENCH_MAX").unwrap_or(if cfg!(target_pointer_width = "64") { 7 } else { 5 });
+    let serialize = (0..100).map(|_| time_on_cpu(per_ns, patchlet::text::serialize));
+    println!(
+        "Nanoseconds per site, {} bit{}; to serialize once takes {:.0} ns.\n",
+        usize::BITS,
+        if cold { ", nothing in the caches" } else { "" },
+        serialize.fold(f64::INFINITY, f64::min)
+    );
+    println!(
+        "| sites | apply | sites/s | (a) bare stores | apply ÷ (a) | accesses alone | apply ÷ accesses | (b) one at a time | (c) static-keys |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let mut rows = Vec::new();
+    for power in 2..=max {
+        let least = measure(power, per_ns, cold);
+        let Least { apply, bare, accesses, one_at_a_time, keys } = least;
+        let or_dash =
+            |value: f64| if value.is_finite() { format!("{value:.0}") } else { "–".into() };
+        println!(
+            "| 10^{power} | {apply:.1} | {:.1} M | {bare:.2} | {:.1} | {accesses:.2} | {:.2} | {} | {} |",
+            1e3 / apply,
+            apply / bare,
+            apply / accesses,
+            or_dash(one_at_a_time),
+            or_dash(keys)
+        );
+        rows.push((power, least));
+    }
+    println!();
+    rows
+}
+
+fn plots(criterion: &mut Criterion<Ticks>) {
+    let mut group = criterion.benchmark_group("apply");
+    for power in 2..=5 {
+        let text = text(power);
+        let mut patcher = text.patcher();
+        group.throughput(Throughput::Elements(text.count as u64));
+        group.bench_function(BenchmarkId::new("patchlet", text.count), |bencher| {
+            // SAFETY: nobody executes this text.
+            bencher.iter_custom(|times| {
+                (0..times)
+                    .map(|_| {
+                        unsafe { text::bare(&text) };
+                        support::time(|| apply(&mut patcher))
+                    })
+                    .sum()
+            });
+        });
+        group.bench_function(BenchmarkId::new("bare stores", text.count), |bencher| {
+            // SAFETY: nobody executes this text.
+            bencher.iter(|| unsafe { text::bare(&text) });
+        });
+    }
+}
+
+fn main() {
+    let per_ns = support::ticks_per_ns();
+    if !support::only_a_test() {
+        let rows = table(per_ns);
+        if let Some(path) = env::var_os("BENCH_CHART") {
+            let line = |name, value: fn(&Least) -> f64| {
+                let points = rows.iter().map(|(power, least)| {
+                    let count = 10_f64.powi(power.cast_signed());
+                    (count, value(least) * count)
+                });
+                (name, points.filter(|(_, ns)| ns.is_finite()).collect())
+            };
+            let lines = [
+                line("patchlet", |least| least.apply),
+                line("(a) bare stores", |least| least.bare),
+                line("accesses alone", |least| least.accesses),
+                line("(b) one at a time", |least| least.one_at_a_time),
+                line("(c) static-keys", |least| least.keys),
+            ];
+            chart::write(path.as_ref(), &lines).expect("the chart is written");
+        }
+    }
+    if !support::only_tables() {
+        let mut criterion = support::criterion();
+        plots(&mut criterion);
+        criterion.final_summary();
+    }
+}

@@ -1,0 +1,331 @@
+//! Synthetic text: sites scattered as in a kernel, over memory that is mapped
+//! twice, with the table of their records and an ops table of its own.
+//!
+//! A record names its site by a self-relative 32-bit offset, and a site its slot
+//! and its target by another, so all of text must be within 2 GiB of the records
+//! and the slots. These are in the middle: text is up to 4 GiB long.
+
+use std::hint::black_box;
+use std::ops::Range;
+use std::ptr;
+
+use patchlet::ops::{Abi, Applied, Op, Slot, Table, Target};
+use patchlet::{InsnBuffer, Kind, Nops, Patcher, Patchlet, SecondMapping, Sites, Width};
+
+const PAGE: usize = 4096;
+/// Kernels map their text, and all memory, by pages of this size.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// The native set's lengths; 0 is an op without a patchlet, called directly.
+const PATCHLETS: [&[u8]; 12] = [
+    &[0xfa],
+    &[0xfb],
+    &[0x9c, 0x58],
+    &[0x57, 0x9d],
+    &[0x0f, 0x20, 0xd0],
+    &[0x0f, 0x20, 0xd8],
+    &[0x0f, 0x22, 0xdf],
+    &[0x48, 0x89, 0xf8],
+    &[0xc6, 0x07, 0x00],
+    &[0x31, 0xc0],
+    &[],
+    &[],
+];
+
+/// The op whose slot holds the no-op function.
+const NO_OP: usize = 11;
+/// One site in so many is a jump.
+const JUMPS: u64 = 64;
+
+pub struct Text {
+    pub count: usize,
+    pub spacing: Range<usize>,
+    /// Text, with the records and slots in the middle of it.
+    pub range: Range<usize>,
+    /// From an address of text to its alias.
+    pub offset: usize,
+    half: usize,
+    records: *const u8,
+    pub table: &'static Table,
+    file: i32,
+}
+
+/// Numbers that look random, the same in every run (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ z >> 31) % end
+    }
+}
+
+fn map(at: usize, len: usize, access: i32, flags: i32, file: i32) -> *mut u8 {
+    // SAFETY: new memory, or, with MAP_FIXED, in place of memory that this module
+    // has mapped and not yet used.
+    let got = unsafe {
+        libc::mmap(ptr::without_provenance_mut(at), len, access, flags, file, 0).cast::<u8>()
+    };
+    assert_ne!(got.cast(), libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    let _ = got.expose_provenance();
+    got
+}
+
+/// A place for so many bytes, on a large page's boundary.
+fn room(len: usize) -> usize {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    map(0, len + LARGE_PAGE, libc::PROT_NONE, flags, -1).addr().next_multiple_of(LARGE_PAGE)
+}
+
+impl Text {
+    /// `count` sites, one per `spacing` bytes.
+    pub fn new(count: usize, spacing: Range<usize>) -> Self {
+        let rw = libc::PROT_READ | libc::PROT_WRITE;
+        // What the sum of random spacings may exceed its mean by: six deviations.
+        let more = (spacing.end as f64 * 3.0 * (count as f64).sqrt()) as usize;
+        let half = (count.div_ceil(2) * (spacing.start + spacing.end) / 2 + more)
+            .next_multiple_of(LARGE_PAGE);
+        // A page of slots, then the records.
+        let middle = (PAGE + count * 12).next_multiple_of(LARGE_PAGE);
+        let len = 2 * half + middle;
+        // SAFETY: a file of our own.
+        let file = unsafe {
+            let file = libc::memfd_create(c"synthetic text".as_ptr(), libc::MFD_CLOEXEC);
+            assert!(file >= 0 && libc::ftruncate(file, len as libc::off_t) == 0);
+            file
+        };
+        let shared = libc::MAP_SHARED | libc::MAP_FIXED;
+        let base = room(len);
+        map(base, len, libc::PROT_READ | libc::PROT_EXEC, shared, file);
+        let alias = map(room(len), len, rw, shared, file);
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let slots = map(base + half, middle, rw, private, -1);
+        let records = slots.wrapping_add(PAGE);
+        let table = table(slots.cast(), slots.addr());
+        let mut text = Self {
+            count,
+            spacing,
+            range: base..base + len,
+            offset: alias.addr().wrapping_sub(base),
+            half,
+            records,
+            table,
+            file,
+        };
+        text.scatter(half, middle, slots.addr(), records);
+        text
+    }
+
+    /// Maps both views by large pages, as far as the system can; true if it could.
+    pub fn use_large_pages(&self) -> bool {
+        /// Linux 6.1: do what `khugepaged` would do some day.
+        const MADV_COLLAPSE: i32 = 25;
+        let views = [self.range.start, self.range.start.wrapping_add(self.offset)];
+        views.map(|start| {
+            let halves = [
+                start..start + self.half,
+                start + self.range.len() - self.half..start + self.range.len(),
+            ];
+            halves.map(|half| {
+                let at = ptr::with_exposed_provenance_mut(half.start);
+                // SAFETY: changes no byte.
+                unsafe { libc::madvise(at, half.len(), MADV_COLLAPSE) == 0 }
+            })
+        }) == [[true; 2]; 2]
+    }
+
+    fn scatter(&mut self, half: usize, middle: usize, slots: usize, records: *mut u8) {
+        let mut numbers = Numbers(1);
+        let width = (self.spacing.end - self.spacing.start) as u64;
+        let mut address = self.range.start;
+        for index in 0..self.count {
+            address += self.spacing.start + numbers.below(width) as usize;
+            if index == self.count / 2 {
+                address = address.max(self.range.start + half + middle);
+            }
+            let op = numbers.below(PATCHLETS.len() as u64) as usize;
+            let kind = if numbers.below(JUMPS) == 0 { Kind::Jump } else { Kind::Call };
+            let record = records.wrapping_add(12 * index);
+            let slot = slots + size_of::<usize>() * op;
+            let mut bytes = [0; 12];
+            let relative = |to: usize, from: usize| (to.wrapping_sub(from) as u32).to_le_bytes();
+            bytes[..4].copy_from_slice(&relative(address, record.addr()));
+            bytes[4..8].copy_from_slice(&relative(slot, record.addr() + 4));
+            bytes[8..10].copy_from_slice(&(op as u16).to_le_bytes());
+            bytes[10..].copy_from_slice(&[6, kind as u8]);
+            // SAFETY: inside of the table, which nobody reads yet.
+            unsafe { record.cast::<[u8; 12]>().write(bytes) };
+        }
+        assert!(address + 6 < self.range.end);
+        // SAFETY: text is only written.
+        unsafe { bare(self) };
+    }
+
+    pub fn sites(&self) -> Sites<'_> {
+        // SAFETY: written by `scatter`, and not again.
+        unsafe { Sites::between(self.records, 12 * self.count) }
+    }
+
+    pub fn patcher(&self) -> Patcher<'_, SecondMapping, 1> {
+        // SAFETY: mapped twice, `offset` apart.
+        let platform = unsafe { SecondMapping::new(self.range.clone(), self.offset) };
+        Patcher::new(self.sites(), [self.table], platform)
+    }
+
+    /// Removes every line of the sites and their records from the caches.
+    pub fn evict(&self) {
+        #[cfg(target_arch = "x86")]
+        use std::arch::x86::{_mm_clflush, _mm_mfence};
+        #[cfg(target_arch = "x86_64")]
+        use std::arch::x86_64::{_mm_clflush, _mm_mfence};
+        // SAFETY: flushing changes no value.
+        unsafe {
+            for record in self.sites().records() {
+                let site: *const u8 = ptr::with_exposed_provenance(record.site());
+                _mm_clflush(site);
+                _mm_clflush(site.wrapping_add(5));
+                _mm_clflush(ptr::from_ref(record).cast());
+            }
+            _mm_mfence();
+        }
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        // SAFETY: nothing borrows from it any more but the slots of a table that
+        // nobody uses without it.
+        unsafe {
+            let len = self.range.len();
+            libc::munmap(ptr::with_exposed_provenance_mut(self.range.start), len);
+            let alias = self.range.start.wrapping_add(self.offset);
+            libc::munmap(ptr::with_exposed_provenance_mut(alias), len);
+            libc::close(self.file);
+        }
+    }
+}
+
+/// (a) What the hardware needs at the least: stores six bytes at each site,
+/// reading nothing but the record. They are those of the indirect call or jump.
+///
+/// # Safety
+/// - nobody executes this text.
+#[inline(never)]
+pub unsafe fn bare(text: &Text) {
+    for record in text.sites().records() {
+        let (site, slot) = (record.site(), record.slot());
+        let operand = if cfg!(target_pointer_width = "64") {
+            slot.wrapping_sub(site + 6) as u32
+        } else {
+            slot as u32
+        };
+        let modrm = if record.kind() == Ok(Kind::Jump) { 0x25ff } else { 0x15ff };
+        let alias: *mut u8 = ptr::with_exposed_provenance_mut(site.wrapping_add(text.offset));
+        // SAFETY: the site's alias, of six bytes.
+        unsafe {
+            alias.cast::<u32>().write_unaligned(operand << 16 | modrm);
+            alias.add(4).cast::<u16>().write_unaligned((operand >> 16) as u16);
+        }
+    }
+}
+
+/// What the checks ask of the memory, and nothing else: the loads and stores of
+/// `apply` in its order, without one decision. Reads each site; reads it again and by
+/// its alias; reads it, writes it, and reads it back.
+///
+/// # Safety
+/// - nobody executes this text.
+#[inline(never)]
+pub unsafe fn accesses(text: &Text) {
+    #[repr(C, packed)]
+    struct Six(u32, u16);
+    let at = |site: usize| ptr::with_exposed_provenance_mut::<Six>(site);
+    let alias = |site: usize| at(site.wrapping_add(text.offset));
+    let records = text.sites().records();
+    for record in records {
+        // SAFETY: a site, or its alias; below, too.
+        black_box(unsafe { at(record.site()).read_volatile().0 });
+    }
+    for record in records {
+        // SAFETY: see above.
+        unsafe {
+            black_box(at(record.site()).read_volatile().0);
+            black_box(alias(record.site()).read_volatile().0);
+        }
+    }
+    // In blocks: the CPU waits for a store before it reads the bytes elsewhere.
+    for block in records.chunks(32) {
+        for record in block {
+            // SAFETY: see above.
+            unsafe { alias(record.site()).write_volatile(at(record.site()).read_volatile()) };
+        }
+        for record in block {
+            // SAFETY: see above.
+            black_box(unsafe { at(record.site()).read_volatile().0 });
+        }
+    }
+}
+
+/// (b) One site after the other: found out, composed, written, serialized, read back.
+///
+/// # Safety
+/// - nobody executes this text.
+#[inline(never)]
+pub unsafe fn one_at_a_time(text: &Text) {
+    for record in text.sites().records() {
+        let index = text.table.index_of_slot(record.slot()).expect("an op's slot");
+        let target = text.table.get(index).expect("an op").address() as u64;
+        let kind = record.kind().expect("a kind");
+        let replacement = text.table.ops()[index].choice().replacement(target, kind);
+        let (site, capacity) = (record.site(), record.capacity());
+        let bytes =
+            InsnBuffer::compose(Width::NATIVE, Nops::Long, site as u64, capacity, &replacement)
+                .expect("it fits");
+        let alias: *mut u8 = ptr::with_exposed_provenance_mut(site.wrapping_add(text.offset));
+        let here: *const u8 = ptr::with_exposed_provenance(site);
+        // SAFETY: the site and its alias, of six bytes.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.bytes().as_ptr(), alias, 6);
+            patchlet::text::serialize();
+            assert_eq!(*bytes.bytes(), here.cast::<[u8; 6]>().read_volatile());
+        }
+    }
+}
+
+/// An ops table with its slots at this address. Its native functions would be
+/// behind the slots; nobody calls them.
+fn table(at: *mut Slot, slots: usize) -> &'static Table {
+    let ops: Vec<Op> = PATCHLETS
+        .iter()
+        .enumerate()
+        .map(|(index, &bytes)| {
+            let native = Target::function(ptr::without_provenance(slots + 0x800 + 0x10 * index));
+            let patchlet = (!bytes.is_empty()).then(|| leak_patchlet(bytes));
+            Op::new("bench", "op", Abi::CalleeSave, native, patchlet)
+        })
+        .collect();
+    for (index, op) in ops.iter().enumerate() {
+        // SAFETY: inside of the page, aligned, and nobody knows of it yet.
+        unsafe { at.add(index).write(Slot::new(op.native())) };
+    }
+    let applied: Vec<Applied> = ops.iter().map(|_| Applied::never()).collect();
+    // SAFETY: written above; used for as long as the text is.
+    let slots = unsafe { std::slice::from_raw_parts(at, ops.len()) };
+    let table: &Table = Box::leak(Box::new(Table::new(ops.leak(), slots, applied.leak())));
+    // SAFETY: nothing ever calls through it.
+    assert!(unsafe { table.set(NO_OP, Target::NOP) });
+    table
+}
+
+fn leak_patchlet(bytes: &'static [u8]) -> &'static Patchlet {
+    extern "C" fn nobody_calls_it() {}
+    let _ = bytes.as_ptr().expose_provenance();
+    let (start, end) = (bytes.first_chunk(), bytes.last_chunk());
+    let (Some(start), Some(end)) = (start, end) else { unreachable!("no bytes are left") };
+    // SAFETY: what two labels of PATCHLET are: start and end of bytes that stay.
+    let patchlet = unsafe { Patchlet::from_labels("bench", start, end, nobody_calls_it) };
+    Box::leak(Box::new(patchlet))
+}

@@ -1,0 +1,253 @@
+//! The other two constructions of the mail, top-level inline assembly and hex
+//! tables: the smallest case of each way in which they break, and those in which
+//! they do not. Each is one test and one command:
+//!
+//! ```text
+//! cargo test --test rivals asm_in_c_with_local_labels -- --nocapture
+//! ```
+//!
+//! prints the commands and what they said. How the constructions fare under the
+//! whole matrix is what `make rivals` counts.
+
+// What is built is for the host, whatever the width of this test.
+#![cfg(target_pointer_width = "64")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// A folder for the files of one case.
+struct Case {
+    folder: PathBuf,
+}
+
+/// What a command said.
+#[derive(Debug)]
+struct Said {
+    status: Option<i32>,
+    text: String,
+}
+
+impl Said {
+    fn worked(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    fn has(&self, words: &str) -> bool {
+        self.text.contains(words)
+    }
+}
+
+impl Case {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rivals").join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
+        Self { folder }
+    }
+
+    /// Runs a line of words; those that name a file of `tests/rivals/cases` mean
+    /// that file. What it makes lies in the case's folder.
+    fn run(&self, line: &str) -> Said {
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/cases");
+        let word = |word: &str| {
+            let case = cases.join(word);
+            if case.is_file() { case.into_os_string() } else { word.into() }
+        };
+        let mut words = line.split_whitespace().map(word);
+        let program = words.next().expect("a program");
+        let output = Command::new(&program)
+            .args(words)
+            .current_dir(&self.folder)
+            .output()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
+        let text = [output.stdout, output.stderr].concat();
+        let said = Said {
+            status: output.status.code(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        };
+        println!("$ {line}\n{}({:?})", said.text, said.status);
+        said
+    }
+
+    /// Builds `x` by this line, which must work, and runs it.
+    fn build_and_run(&self, line: &str) -> Said {
+        let said = self.run(line);
+        assert!(said.worked(), "{line}: {}", said.text);
+        self.run("./x")
+    }
+
+    /// Whether the program `x` has these bytes anywhere.
+    fn has_bytes(&self, bytes: &[u8]) -> bool {
+        let file = fs::read(self.folder.join("x")).expect("the program was built");
+        file.windows(bytes.len()).any(|window| window == bytes)
+    }
+}
+
+// ---- top-level inline assembly in C -----------------------------------------
+
+/// As the kernel had it: it works in one unit, with labels that are global or not.
+#[test]
+fn asm_in_c_survives_without_lto() {
+    let case = Case::new("asm_in_c_survives_without_lto");
+    for compiler in ["gcc", "clang"] {
+        for opt in ["-O0", "-O2"] {
+            let said = case.build_and_run(&format!("{compiler} {opt} local_labels.c -o x"));
+            assert!(said.worked());
+        }
+    }
+}
+
+/// gcc puts functions into partitions of their own, and the asm into another one.
+#[test]
+fn asm_in_c_with_local_labels() {
+    let case = Case::new("asm_in_c_with_local_labels");
+    for opt in ["-O0", "-O2"] {
+        let line = format!("gcc {opt} -flto -flto-partition=max local_labels.c -o x");
+        let said = case.run(&line);
+        assert!(said.has("undefined reference to `start_cli'"), "{line}: {}", said.text);
+    }
+    // It does survive where there is one partition, and in clang's LTO.
+    assert!(case.build_and_run("gcc -O2 -flto local_labels.c -o x").worked());
+    assert!(case.build_and_run("clang -O2 -flto -fuse-ld=lld local_labels.c -o x").worked());
+}
+
+/// With global labels, the header with the construct can be included once.
+#[test]
+fn asm_in_c_in_a_header_of_two_units() {
+    let case = Case::new("asm_in_c_in_a_header_of_two_units");
+    let said = case.run("gcc -O2 unit_a.c unit_b.c -o x");
+    assert!(said.has("multiple definition of `start_cli'"));
+    let said = case.run("gcc -O2 -flto unit_a.c unit_b.c -o x");
+    assert!(said.has("`start_cli' is already defined"));
+    let said = case.run("clang -O2 -fuse-ld=lld unit_a.c unit_b.c -o x");
+    assert!(said.has("duplicate symbol: start_cli"));
+}
+
+/// Start, body and end in three statements: gcc keeps their order among each other,
+/// but not always that of the functions between them. Silently a wrong length.
+#[test]
+fn asm_in_c_in_three_statements() {
+    let case = Case::new("asm_in_c_in_three_statements");
+    // The exit status is the length; 1 is right.
+    let wrong = case.build_and_run("gcc -O0 three_statements.c -o x");
+    assert!(wrong.status > Some(1), "{wrong:?}");
+    let wrong = case.build_and_run("gcc -O2 -fno-toplevel-reorder three_statements.c -o x");
+    assert!(wrong.status > Some(1), "{wrong:?}");
+    let right = case.build_and_run("gcc -O2 three_statements.c -o x");
+    assert_eq!(right.status, Some(1));
+    let right = case.build_and_run("clang -O2 three_statements.c -o x");
+    assert_eq!(right.status, Some(1));
+}
+
+/// In an inline function there is one copy of the labels for each place.
+#[test]
+fn asm_in_c_in_an_inline_function() {
+    let case = Case::new("asm_in_c_in_an_inline_function");
+    let said = case.run("gcc -O2 static_inline.c -o x");
+    assert!(said.has("`start_cli' is already defined"));
+    let said = case.run("clang -O2 static_inline.c -o x");
+    assert!(said.has("'start_cli' is already defined"));
+    // Only the link finds it.
+    let said = case.run("clang -O2 -flto -fuse-ld=lld static_inline.c -o x");
+    assert!(said.has("'start_cli' is already defined"));
+}
+
+// ---- top-level inline assembly in Rust --------------------------------------
+
+/// A label without `.globl` belongs to one unit, and the compiler decides which
+/// module goes into which.
+#[test]
+fn asm_in_rust_without_globl() {
+    let case = Case::new("asm_in_rust_without_globl");
+    let line = "rustc --edition 2024 -C opt-level=2 -C lto=off no_globl.rs -o x -C codegen-units=";
+    assert!(case.build_and_run(&format!("{line}1")).worked());
+    let said = case.run(&format!("{line}16"));
+    assert!(said.has("undefined symbol: start_cli"), "{}", said.text);
+}
+
+/// One block per module: the section's order is that of the units.
+#[test]
+fn asm_in_rust_one_block_per_module() {
+    let case = Case::new("asm_in_rust_one_block_per_module");
+    let line = "rustc --edition 2024 -C opt-level=2 order.rs -o x -C codegen-units=";
+    assert!(case.build_and_run(&format!("{line}1")).has("[1, 2, 3, 4]"));
+    let said = case.build_and_run(&format!("{line}16"));
+    assert!(said.worked() && !said.has("[1, 2, 3, 4]"), "{}", said.text);
+}
+
+/// The same local label in two crates. Fat LTO makes one unit of them and says so;
+/// worse is what happens without: the function that reads one crate's label is
+/// inlined into the other crate, and there reads the other's.
+#[test]
+fn asm_in_rust_the_same_label_in_two_crates() {
+    let case = Case::new("asm_in_rust_the_same_label_in_two_crates");
+    let library = "rustc --edition 2024 --crate-type lib label_one.rs -o liblabel_one.rlib";
+    let program = "rustc --edition 2024 --extern label_one=liblabel_one.rlib label_two.rs -o x";
+    assert!(case.run(&format!("{library} -C opt-level=0")).worked());
+    assert!(case.build_and_run(&format!("{program} -C opt-level=0")).worked());
+
+    assert!(case.run(&format!("{library} -C opt-level=2")).worked());
+    let said = case.build_and_run(&format!("{program} -C opt-level=2"));
+    assert!(said.has("left: (2, 2)") && said.has("right: (1, 2)"), "{}", said.text);
+
+    let said = case.run(&format!("{program} -C opt-level=2 -C lto=fat"));
+    assert!(said.has("symbol 'start_cli' is already defined"), "{}", said.text);
+}
+
+// ---- hex tables --------------------------------------------------------------
+
+/// The longest sequence of `hex.rs`.
+const SYSRET: [u8; 6] = [0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07];
+
+/// Bytes that are used by constant indices become immediates of the code that uses
+/// them; the table is gone, `#[no_mangle]` or not. `#[used]` keeps it.
+#[test]
+fn hex_in_rust_by_constant_index() {
+    let case = Case::new("hex_in_rust_by_constant_index");
+    let line = "rustc --edition 2024 -A warnings hex.rs -o x";
+    assert!(case.build_and_run(&format!("{line} -C opt-level=0")).worked());
+    assert!(case.has_bytes(&SYSRET));
+    for opt in ["1", "2", "3", "s"] {
+        for exported in ["", "--cfg exported"] {
+            assert!(case.build_and_run(&format!("{line} -C opt-level={opt} {exported}")).worked());
+            assert!(!case.has_bytes(&SYSRET), "opt-level {opt} {exported}");
+        }
+        assert!(case.build_and_run(&format!("{line} -C opt-level={opt} --cfg used")).worked());
+        assert!(case.has_bytes(&SYSRET), "opt-level {opt}, #[used]");
+    }
+}
+
+/// The table of Linux v5.3, used as there: `memcpy` of a length that is known. gcc
+/// makes immediates of it; this clang copies from the table, which survives.
+#[test]
+fn hex_in_c_copied_by_constant_length() {
+    let case = Case::new("hex_in_c_copied_by_constant_length");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/c");
+    for (compiler, opt, found) in [
+        ("gcc", "-O0", true),
+        ("gcc", "-O2", false),
+        ("clang", "-O0", true),
+        ("clang", "-O2", true),
+    ] {
+        let line = format!(
+            "{compiler} {opt} -DHEX -ffreestanding -fno-stack-protector -nostdlib -static -no-pie \
+             -Wl,-e,matrix_main {0}/patch.c {0}/main.c -o x",
+            sources.display()
+        );
+        let said = case.build_and_run(&line);
+        assert!(said.has("0f01f8480f07"), "the program itself has the right bytes: {said:?}");
+        assert_eq!(case.has_bytes(&SYSRET), found, "{compiler} {opt}");
+    }
+}
+
+/// Two entries that mean something else than their comments say: nobody notices.
+/// In a `.S` file the bytes come from the instructions; `tests/meaning.rs` has the
+/// same two, and what is said of them.
+#[test]
+fn hex_that_is_wrong() {
+    let case = Case::new("hex_that_is_wrong");
+    let said =
+        case.build_and_run("rustc --edition 2024 -D warnings -A dead_code wrong_hex.rs -o x");
+    assert!(said.worked());
+}

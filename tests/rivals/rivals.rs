@@ -1,0 +1,149 @@
+//! The other two constructions of the mail, top-level inline assembly and hex
+//! tables, in Rust under the same matrix as the crate, and in C under every
+//! compiler, LTO, optimization level and linker.
+//!
+//! ```text
+//! cargo run --example rivals             all of it: a table, and target/rivals.json
+//! cargo run --example rivals -- --only asm width=64,lto=thin
+//!                                        one program in Rust: asm, asm_local or hex
+//! ```
+//!
+//! The smallest cases that break are tests, one each, in `tests/rivals.rs`.
+
+#[path = "../support"]
+mod support {
+    pub mod table;
+}
+
+#[path = "../matrix/command.rs"]
+mod command;
+#[allow(dead_code, reason = "for the matrix of the crate")]
+#[path = "../matrix/construct.rs"]
+mod construct;
+#[allow(dead_code, reason = "for the matrix of the crate")]
+#[path = "../matrix/factors.rs"]
+mod factors;
+#[allow(dead_code, reason = "for the matrix of the crate")]
+#[path = "../matrix/pairs.rs"]
+mod pairs;
+#[path = "../matrix/progress.rs"]
+mod progress;
+#[allow(dead_code, reason = "for the matrix of the crate")]
+#[path = "../matrix/tools.rs"]
+mod tools;
+
+mod in_c;
+mod in_rust;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::{env, fs, thread};
+
+use factors::Config;
+use tools::Tools;
+use verdict::{Case, Counts, Verdict};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        [] => everything(),
+        ["--only", construction, config] => only(construction, config),
+        _ => Err("usage: rivals [--only CONSTRUCTION CONFIGURATION]".to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The folder of everything this makes.
+fn target_folder(name: &str) -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    // <target>/<profile>/examples/rivals
+    let target = own.ancestors().nth(3).ok_or("no target folder")?;
+    let folder = target.join("rivals").join(name);
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+fn only(construction: &str, config: &str) -> Result<(), String> {
+    let case = in_rust::case(construction, Config::parse(config)?);
+    let mut log = Vec::new();
+    let verdict = (case.build)(&Tools::find()?, &target_folder("only")?, &mut log);
+    for line in log {
+        println!("{line}");
+    }
+    println!("{verdict:?}");
+    Ok(())
+}
+
+fn everything() -> Result<(), String> {
+    let tools = Tools::find()?;
+    let mut cases = in_rust::cases();
+    cases.extend(in_c::cases());
+    let verdicts = run_all(&tools, &cases)?;
+    let mut rows: Vec<(String, Counts)> = Vec::new();
+    for (case, verdict) in cases.iter().zip(&verdicts) {
+        let row = match rows.iter().position(|(name, _)| *name == case.row) {
+            Some(row) => row,
+            None => {
+                rows.push((case.row.clone(), Counts::default()));
+                rows.len() - 1
+            }
+        };
+        rows[row].1.add(verdict);
+    }
+    println!("{}", verdict::HEAD);
+    for (name, counts) in &rows {
+        println!("{}", counts.row(name));
+    }
+    for (name, counts) in &rows {
+        for (reason, (count, example)) in &counts.failures {
+            println!("\n{name}: {count} × {reason}\n    {example}");
+        }
+    }
+    let file = target_folder("")?.join("rivals.json");
+    let lines: Vec<String> =
+        cases.iter().zip(&verdicts).map(|(case, verdict)| verdict.json(case)).collect();
+    fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    println!("\n{} programs; {}", verdicts.len(), file.display());
+    Ok(())
+}
+
+fn run_all(tools: &Tools, cases: &[Case]) -> Result<Vec<Verdict>, String> {
+    let verdicts = Mutex::new(vec![None; cases.len()]);
+    let next = Mutex::new(0..cases.len());
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let folders: Vec<PathBuf> = (0..workers)
+        .map(|worker| target_folder(&format!("worker-{worker}")))
+        .collect::<Result<_, _>>()?;
+    thread::scope(|scope| {
+        for folder in &folders {
+            scope.spawn(|| {
+                loop {
+                    let index = next.lock().ok().and_then(|mut next| next.next());
+                    let Some((index, case)) = index.and_then(|at| Some((at, cases.get(at)?)))
+                    else {
+                        break;
+                    };
+                    let verdict = (case.build)(tools, folder, &mut Vec::new());
+                    if let Ok(mut verdicts) = verdicts.lock() {
+                        verdicts[index] = Some(verdict);
+                        let done = verdicts.iter().flatten();
+                        let wrong = done.clone().filter(|verdict| !verdict.is_good()).count();
+                        progress::show(done.count(), cases.len(), wrong);
+                    }
+                }
+            });
+        }
+    });
+    let verdicts = verdicts.into_inner().map_err(|_| "a worker panicked")?;
+    verdicts.into_iter().collect::<Option<_>>().ok_or_else(|| "a case was left out".to_owned())
+}

@@ -1,0 +1,216 @@
+//! What is said of one program of another construction.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+
+use super::support::table::{Width, native};
+use super::tools::Tools;
+
+/// Builds a program and looks at it.
+type Build = Box<dyn Fn(&Tools, &Path, &mut Vec<String>) -> Verdict + Send + Sync>;
+
+/// One program.
+pub struct Case {
+    /// The row of the table that it counts for.
+    pub row: String,
+    /// What it is, for the result file and to repeat it.
+    pub name: String,
+    pub build: Build,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It could not be built, for this reason.
+    NotBuilt(String),
+    Built(Findings),
+}
+
+/// What is left of the sequences in the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Findings {
+    /// The running program has the right bytes and lengths. `None`: it cannot run.
+    pub inside: Option<bool>,
+    /// All of them are in a loaded section, one behind the other, in order.
+    pub in_one_piece: bool,
+    /// Every sequence of three bytes or more is somewhere in a loaded section.
+    pub somewhere: bool,
+    /// Symbols say where each is. `None`: the symbols were stripped.
+    pub named: Option<bool>,
+}
+
+impl Verdict {
+    /// Whether it does what it should when it runs; the minimum.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Verdict::Built(findings) if findings.inside != Some(false))
+    }
+
+    pub fn json(&self, case: &Case) -> String {
+        let result = match self {
+            Verdict::NotBuilt(reason) => format!("\"not built\": {reason:?}"),
+            Verdict::Built(findings) => {
+                let tri = |value: Option<bool>| {
+                    value.map_or("null", |value| if value { "true" } else { "false" })
+                };
+                format!(
+                    "\"inside\": {}, \"in one piece\": {}, \"somewhere\": {}, \"named\": {}",
+                    tri(findings.inside),
+                    findings.in_one_piece,
+                    findings.somewhere,
+                    tri(findings.named)
+                )
+            }
+        };
+        format!("{{\"program\": {:?}, {result}}}", format!("{}: {}", case.row, case.name))
+    }
+}
+
+/// The sequences of the programs in `rust/` and `c/`, in their order.
+pub fn sequences(width: Width) -> Vec<(&'static str, Vec<u8>)> {
+    let names: &[&str] = match width {
+        Width::Bits64 => &[
+            "irq_disable",
+            "irq_enable",
+            "save_fl",
+            "restore_fl",
+            "read_cr2",
+            "read_cr3",
+            "write_cr3",
+            "usergs_sysret64",
+            "swapgs",
+        ],
+        Width::Bits32 => &[
+            "irq_disable",
+            "irq_enable",
+            "save_fl",
+            "restore_fl",
+            "read_cr2",
+            "read_cr3",
+            "write_cr3",
+            "iret",
+        ],
+    };
+    let native = native(width);
+    let bytes = |name: &str| {
+        let row = native.iter().find(|row| row.name == name);
+        row.map_or_else(Vec::new, |row| row.bytes.clone())
+    };
+    names.iter().map(|name| (*name, bytes(name))).collect()
+}
+
+/// Looks at a program, and runs it if it can run; `prints` makes a line for a
+/// sequence.
+pub fn examine(
+    program: &Path,
+    width: Width,
+    run: bool,
+    prints: impl Fn(&str, &str) -> String,
+) -> Verdict {
+    let Ok(file) = fs::read(program) else {
+        return Verdict::NotBuilt("there is no program".to_owned());
+    };
+    let Ok(file) = object::File::parse(&*file) else {
+        return Verdict::NotBuilt("the program is no ELF file".to_owned());
+    };
+    let sequences = sequences(width);
+    let loaded: Vec<&[u8]> = file
+        .sections()
+        .filter(|section| {
+            matches!(section.flags(), SectionFlags::Elf { sh_flags, .. }
+                if sh_flags.contains(elf::SHF_ALLOC))
+        })
+        .filter_map(|section| section.data().ok())
+        .collect();
+    let has = |bytes: &[u8]| {
+        loaded.iter().any(|data| data.windows(bytes.len()).any(|window| window == bytes))
+    };
+    let all: Vec<u8> = sequences.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+    let symbols: Vec<&str> = file.symbols().filter_map(|symbol| symbol.name().ok()).collect();
+    let named = |name: &str| {
+        let own = [format!("start_{name}"), format!("end_{name}")];
+        symbols.contains(&"patch_data_xxl")
+            || own.iter().all(|label| symbols.contains(&label.as_str()))
+    };
+    Verdict::Built(Findings {
+        inside: run.then(|| {
+            let output = Command::new("timeout").arg("20").arg(program).output();
+            output.is_ok_and(|output| {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let hex =
+                    |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+                let expected = sequences.iter().map(|(name, bytes)| prints(name, &hex(bytes)));
+                let said = text.lines().filter(|line| !line.starts_with("end"));
+                output.status.success()
+                    && said.map(without_address).eq(expected.map(|line| without_address(&line)))
+            })
+        }),
+        in_one_piece: has(&all),
+        somewhere: sequences.iter().all(|(_, bytes)| bytes.len() < 3 || has(bytes)),
+        named: (!symbols.is_empty()).then(|| sequences.iter().all(|(name, _)| named(name))),
+    })
+}
+
+/// `native NAME ADDRESS BYTES` without the address, which is not the point.
+fn without_address(line: &str) -> String {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        ["native", name, _, bytes] => format!("{name} {bytes}"),
+        ["native", name, _] => format!("{name} nothing"),
+        _ => line.trim().to_owned(),
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub all: usize,
+    built: usize,
+    run: usize,
+    right: usize,
+    in_one_piece: usize,
+    somewhere: usize,
+    with_symbols: usize,
+    named: usize,
+    /// Reasons without their numbers, how often, and one as it was said.
+    pub failures: BTreeMap<String, (usize, String)>,
+}
+
+/// The head of the table.
+pub const HEAD: &str = "\
+| construction | built | right when run | whole and in order in the binary | bytes anywhere in the binary | named by symbols, unless stripped |
+|---|---|---|---|---|---|";
+
+impl Counts {
+    pub fn add(&mut self, verdict: &Verdict) {
+        self.all += 1;
+        match verdict {
+            Verdict::NotBuilt(reason) => {
+                let kind: String =
+                    reason.chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
+                let entry = self.failures.entry(kind).or_insert((0, reason.clone()));
+                entry.0 += 1;
+            }
+            Verdict::Built(findings) => {
+                self.built += 1;
+                self.run += usize::from(findings.inside.is_some());
+                self.right += usize::from(findings.inside == Some(true));
+                self.in_one_piece += usize::from(findings.in_one_piece);
+                self.somewhere += usize::from(findings.somewhere);
+                self.with_symbols += usize::from(findings.named.is_some());
+                self.named += usize::from(findings.named == Some(true));
+            }
+        }
+    }
+
+    pub fn row(&self, name: &str) -> String {
+        let Self { all, built, run, right, in_one_piece, somewhere, with_symbols, named, .. } =
+            self;
+        format!(
+            "| {name} | {built} of {all} | {right} of {run} | {in_one_piece} of {built} | \
+             {somewhere} of {built} | {named} of {with_symbols} |"
+        )
+    }
+}
