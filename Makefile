@@ -67,6 +67,9 @@ doc: setup ## the documentation, warnings as errors
 matrix: setup ## the crate's patchlets under every compiler, linker and option
 	$(SHOW) cargo run --quiet --release --locked --example matrix
 
+rivals: setup ## the other constructions under the same compilers, linkers and options
+	$(SHOW) cargo run --quiet --release --locked --example rivals
+
 soak: kernel ## live switches: 10,000 in each kernel, a million in a process of each width
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
 	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
