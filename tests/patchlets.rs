@@ -56,3 +56,10 @@ fn a_patchlet_lies_apart_from_its_native_function() {
         );
     }
 }
+
+/// This program uses no op: it links all the same, and its table is empty.
+#[test]
+fn a_program_without_a_single_site_links() {
+    let sites = patchlet::Sites::linked();
+    assert_eq!((sites.size(), sites.records().len()), (0, 0));
+}
