@@ -9,8 +9,8 @@
 use std::iter::Peekable;
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpAccess, OpKind, Register,
 };
 
 use super::sites::place;
@@ -24,6 +24,9 @@ use crate::inspect::symbols::SymbolKind;
 
 /// How many instructions between two reports of progress.
 const REPORT: u64 = 1 << 18;
+
+/// The most bytes that an instruction has.
+const LONGEST: u64 = 15;
 
 pub(super) fn check(
     model: &Model<'_>,
@@ -117,26 +120,45 @@ impl Sweep<'_, '_> {
                 at = behind;
                 continue;
             }
-            if from != at {
-                let Ok(position) = usize::try_from(at - section.address) else { return };
-                if decoder.set_position(position).is_err() {
-                    return;
+            let Ok(position) = usize::try_from(at - section.address) else { return };
+            let site = self.sites.get(self.next).map(|site| site.site);
+            let site = site.filter(|&site| site < end && site - at < LONGEST);
+            let mut cut = false;
+            if let Some(site) = site {
+                // What the site holds has no say in where it starts: the same is
+                // found whether it is patched or not.
+                let before = section.bytes(at, site - at).unwrap_or_default();
+                let mut decoder = Decoder::with_ip(width, before, at, options);
+                decoder.decode_out(&mut instruction);
+                cut = decoder.last_error() == DecoderError::NoMoreBytes;
+            } else {
+                if from != at {
+                    if decoder.set_position(position).is_err() {
+                        return;
+                    }
+                    decoder.set_ip(at);
                 }
-                decoder.set_ip(at);
+                decoder.decode_out(&mut instruction);
+                from = at.saturating_add(instruction.len() as u64);
             }
-            decoder.decode_out(&mut instruction);
-            from = at.saturating_add(instruction.len() as u64);
-            let behind = if instruction.is_invalid() { at + 1 } else { from };
+            let behind = match site {
+                Some(site) if cut => site,
+                _ if instruction.is_invalid() => at + 1,
+                _ => at.saturating_add(instruction.len() as u64),
+            };
             // Cut where a function starts: this was padding or data.
-            if let Some(&start) = starts.peek().filter(|&&start| start < behind) {
-                at = self.boundary(at, start);
+            if let Some(&start) =
+                starts.peek().filter(|&&start| start < behind || start == behind && cut)
+            {
+                at = start;
                 continue;
             }
-            let site = self.boundary(at, behind);
-            if site == behind && !instruction.is_invalid() {
+            if cut {
+                self.not_at_instruction(at);
+            } else if !instruction.is_invalid() {
                 self.instruction(at, &instruction);
             }
-            at = site;
+            at = behind;
         }
     }
 
@@ -155,22 +177,16 @@ impl Sweep<'_, '_> {
         end.filter(|&end| end > at)
     }
 
-    /// The next site, if it starts before `behind`, where the instruction at `at`
-    /// ends; else `behind`.
-    fn boundary(&mut self, at: u64, behind: u64) -> u64 {
-        let Some(site) = self.sites.get(self.next).filter(|site| site.site < behind) else {
-            return behind;
-        };
-        if site.site > at {
-            self.findings.add(
-                Code::SiteBoundary,
-                Some(site.site),
-                place(self.model, site),
-                format!("it starts in the middle of the instruction at {at:#x}"),
-                "emit sites by the macros of patchlet only; give assembly functions .type and .size",
-            );
-        }
-        site.site.max(at + 1)
+    /// The next site starts inside of the instruction at `at`.
+    fn not_at_instruction(&mut self, at: u64) {
+        let Some(site) = self.sites.get(self.next) else { return };
+        self.findings.add(
+            Code::SiteBoundary,
+            Some(site.site),
+            place(self.model, site),
+            format!("it starts in the middle of the instruction at {at:#x}"),
+            "emit sites by the macros of patchlet only; give assembly functions .type and .size",
+        );
     }
 
     /// No function starts inside of the site from `at` to `behind`.
