@@ -70,6 +70,11 @@ impl Gate {
         self.readers.fetch_add(1, SeqCst)
     }
 
+    /// How often the readers passed, all together.
+    pub fn passed(&self) -> usize {
+        self.passed.iter().map(|passed| passed.load(SeqCst)).sum()
+    }
+
     /// Passes the gate, or waits where it is closed.
     #[inline(always)]
     pub fn pass(&self, reader: usize) {
