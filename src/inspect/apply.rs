@@ -90,7 +90,8 @@ pub fn write_edited(original: &[u8], edits: &[Edit], out: &mut dyn Write) -> std
     let mut at = 0;
     for edit in edits {
         let offset = usize::try_from(edit.offset).unwrap_or(usize::MAX);
-        // By offset, and not overlapping: as sites are, where `verify` holds.
+        // By offset, and not overlapping except with itself (a site can have two
+        // records): as sites are, where `verify` holds.
         out.write_all(original.get(at..offset).unwrap_or_default())?;
         let bytes = edit.bytes.bytes();
         let skip = at.saturating_sub(offset);

@@ -41,6 +41,17 @@ impl Record {
         }
     }
 
+    /// Whether it says the same of the same site. Linkers that fold functions of
+    /// the same code into one (`--icf=all`) can leave the records of each.
+    #[must_use]
+    pub const fn repeats(&self, other: &Self) -> bool {
+        self.site == other.site
+            && self.slot == other.slot
+            && self.op == other.op
+            && self.capacity == other.capacity
+            && self.kind == other.kind
+    }
+
     /// The address behind its site.
     #[must_use]
     pub const fn end(&self) -> u64 {

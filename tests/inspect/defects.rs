@@ -52,7 +52,7 @@ const DEFECTS: &[Defect] = &[
     (Code::SiteBytes, other_slot, "or its native form 9c 58 0f 1f 40 00 must be"),
     (Code::SiteBytes, padding, "must be; emit sites by the macros"),
     (Code::SiteCapacity, too_long, "the replacement has 8 bytes and the site only 6"),
-    (Code::SiteOverlap, two_records, "shares bytes with the site of 6 bytes at 0x"),
+    (Code::SiteOverlap, two_records, "shares bytes with the site of 7 bytes at 0x"),
     (Code::SiteBranch, branch_into_a_site, "leads into the middle of it, to 0x"),
     (Code::Unrecorded, without_record, "of own_ops, and no record says so: it stays indirect"),
     (Code::Unrecorded, jump_without_record, "it calls or jumps through slot 0x"),
@@ -71,6 +71,23 @@ fn the_sample_itself_has_no_finding() {
     let pie = Sample::new(Width::Bits64).position_independent();
     assert_eq!(findings(&pie.bytes()), [], "static PIE");
     assert_eq!(findings(&pie.stripped().bytes()), [], "static PIE, stripped");
+}
+
+/// What a linker leaves that folds functions of the same code (`--icf=all`).
+#[test]
+fn a_record_that_is_there_twice_is_no_defect() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut sample = Sample::new(width);
+        repeat_record(&mut sample, 0);
+        assert_eq!(findings(&sample.bytes()), [], "{width:?}");
+        let path = file("defect-twice", "kernel", &sample.bytes());
+        let patched = format!("{path}.patched");
+        assert_eq!(tool(&["apply", &path, "-o", &patched]).exit, Exit::Holds);
+        assert_eq!(tool(&["verify", &patched]).exit, Exit::Holds);
+        let back = format!("{path}.back");
+        assert_eq!(tool(&["apply", "--revert", &patched, "-o", &back]).exit, Exit::Holds);
+        assert!(std::fs::read(&back).expect("it was written") == sample.bytes());
+    }
 }
 
 #[test]
@@ -433,10 +450,21 @@ fn too_long(sample: &mut Sample) {
     sample.at(slot)[..4].copy_from_slice(&native.to_le_bytes()[..4]);
 }
 
+/// A second record of a site of 7 bytes, which says 6.
 fn two_records(sample: &mut Sample) {
+    let start = sample.begin(&[]);
+    sample.site("own_ops", 1, 7, 0);
+    sample.end("twice", start);
+    let last = sample.sites.len() - 1;
+    repeat_record(sample, last);
+    sample.record(last + 1)[10] = 6;
+}
+
+/// The same record once more, at the end of the table.
+fn repeat_record(sample: &mut Sample, number: usize) {
     let records = sample.section_mut("patchlet_sites");
-    let mut again = records.data[..12].to_vec();
-    let moved = records.data.len() as u32;
+    let mut again = records.data[12 * number..12 * (number + 1)].to_vec();
+    let moved = (records.data.len() - 12 * number) as u32;
     for field in [0, 4] {
         let old = u32::from_le_bytes(again[field..field + 4].try_into().expect("four bytes"));
         again[field..field + 4].copy_from_slice(&old.wrapping_sub(moved).to_le_bytes());

@@ -11,7 +11,8 @@ use crate::inspect::verify::read_only;
 
 const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
-/// Checks all records; returns the sites in executable sections, by address.
+/// Checks all records; returns the sites in executable sections, by address, each
+/// once.
 pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m Record> {
     if let Some((start, end)) = model.records.range {
         table(model, start, end, findings);
@@ -23,6 +24,7 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
         }
     }
     sites.sort_by_key(|record| (record.site, record.address));
+    sites.dedup_by(|record, before| record.repeats(before));
     apart(model, &sites, findings);
     slots(model, findings);
     sites
