@@ -74,6 +74,12 @@ impl Record {
         self.capacity
     }
 
+    /// Op, capacity and kind in one number, to compare records by.
+    #[inline(always)]
+    pub(crate) const fn shape(&self) -> u32 {
+        self.op as u32 | (self.capacity as u32) << 16 | (self.kind as u32) << 24
+    }
+
     /// Call or jump; the number itself if it is neither.
     ///
     /// # Errors

@@ -4,16 +4,21 @@
 //! they take the kernel's word for what the protocol needs.
 #![allow(unsafe_code)]
 
+use core::ops::Range;
 use core::sync::atomic::{Ordering, fence};
 
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Outcome, Patcher, Platform, Report, SecondMapping};
+use crate::text::{Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
+
+const fn starts_with_int3(head: u64) -> bool {
+    head as u8 == INT3
+}
 
 /// A platform whose aliases can be written at any time and on any CPU.
 ///
@@ -160,8 +165,8 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
         let writer = self.live.begin()?;
         self.patcher.keep();
-        let changed = self.patcher.validate(aim, |outcome| self.admit(outcome))?;
-        self.patcher.check_aliases()?;
+        let admit = |spot: &Spot<'_>| self.admit(spot, aim);
+        let changed = self.patcher.validate(aim, Some(&admit))?.changed;
         if changed > 0 {
             // 1.
             writer.publish(aim);
@@ -171,7 +176,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         let report = match self.write_int3(aim) {
             Ok(report) => report,
             Err(error) => {
-                if self.put_back() {
+                if self.put_back(aim) {
                     self.synchronize(Step::FirstWritten, Step::FirstSynced);
                     writer.retire(|| self.sync.relax());
                 }
@@ -193,58 +198,59 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         Ok(report)
     }
 
-    fn admit(&self, outcome: &Outcome) -> Result<(), Error> {
+    /// Whether this site may be switched, and can be written.
+    fn admit(&self, spot: &Spot<'_>, aim: Aim) -> Result<(), Error> {
+        self.patcher.alias(spot, self.patcher.read_head(spot))?;
+        let outcome = self.patcher.outcome(spot, aim)?;
         if self.inside {
-            rule::admit(outcome, self.patcher.platform().nops())
+            rule::admit(&outcome, self.patcher.platform().nops())
         } else {
-            rule::emulated(outcome)
+            rule::emulated(&outcome)
         }
+    }
+
+    /// Calls `act` with each site.
+    fn each(
+        &self,
+        aim: Aim,
+        act: &mut dyn FnMut(&Spot<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.patcher.walk(aim, &mut Classes::new(), self.patcher.all(), act)
     }
 
     fn write_int3(&self, aim: Aim) -> Result<Report, Error> {
-        let mut report = Report::default();
-        for place in self.patcher.places() {
-            let place = place?;
-            let new = self.patcher.new_bytes(&place, aim)?;
-            let changed = !self.patcher.has(&place, &new, 0..usize::from(place.capacity));
-            report.count(self.patcher.new_replacement(&place, aim), changed);
-            if changed {
-                self.patcher.write_part(&place, &BREAKPOINT, 0..1)?;
-            }
-        }
-        Ok(report)
+        let mut counts = Counts::default();
+        self.each(aim, &mut |spot| {
+            let changed = !self.patcher.holds(spot, self.patcher.read_head(spot), &spot.class.new);
+            counts.add(spot.class.count, changed);
+            if changed { self.patcher.write_part(spot, &BREAKPOINT, 0..1) } else { Ok(()) }
+        })?;
+        Ok(counts.report())
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.
-    fn write_part_of_each(
-        &self,
-        aim: Aim,
-        part: fn(usize) -> core::ops::Range<usize>,
-    ) -> Result<(), Error> {
-        for place in self.patcher.places() {
-            let place = place?;
-            if self.patcher.has(&place, &BREAKPOINT, 0..1) {
-                let new = self.patcher.new_bytes(&place, aim)?;
-                self.patcher.write_part(&place, &new, part(usize::from(place.capacity)))?;
+    fn write_part_of_each(&self, aim: Aim, part: fn(usize) -> Range<usize>) -> Result<(), Error> {
+        self.each(aim, &mut |spot| {
+            if !starts_with_int3(self.patcher.read_head(spot)) {
+                return Ok(());
             }
-        }
-        Ok(())
+            let part = part(usize::from(spot.class.capacity));
+            self.patcher.write_part(spot, &self.patcher.bytes(spot, &spot.class.new), part)
+        })
     }
 
     /// Out of step 2: puts the first bytes back; the tails are still the old ones.
     /// True if no INT3 is left.
-    fn put_back(&self) -> bool {
+    fn put_back(&self, aim: Aim) -> bool {
         let mut clean = true;
-        for place in self.patcher.places() {
-            clean &= place.is_ok_and(|place| {
-                !self.patcher.has(&place, &BREAKPOINT, 0..1)
-                    || self
-                        .patcher
-                        .old_bytes(&place)
-                        .is_some_and(|old| self.patcher.write_part(&place, &old, 0..1).is_ok())
-            });
-        }
-        clean
+        let walked = self.each(aim, &mut |spot| {
+            if starts_with_int3(self.patcher.read_head(spot)) {
+                let old = self.patcher.old_of_tail(spot);
+                clean &= old.is_some_and(|old| self.patcher.write_part(spot, &old, 0..1).is_ok());
+            }
+            Ok(())
+        });
+        clean && walked.is_ok()
     }
 
     fn synchronize(&self, before: Step, after: Step) {
