@@ -11,13 +11,13 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot};
+use crate::text::{Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot, Why};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
 
-const fn starts_with_int3(head: u64) -> bool {
-    head as u8 == INT3
+const fn starts_with_int3(spot: &Spot<'_>) -> bool {
+    spot.present as u8 == INT3
 }
 
 /// A platform whose aliases can be written at any time and on any CPU.
@@ -165,18 +165,18 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
         let writer = self.live.begin()?;
         self.patcher.keep();
-        let admit = |spot: &Spot<'_>| self.admit(spot, aim);
-        let changed = self.patcher.validate(aim, Some(&admit))?.changed;
+        let classes = &mut Classes::new();
+        let changed = self.validate(aim, classes)?;
         if changed > 0 {
             // 1.
             writer.publish(aim);
             self.sync.between_steps(Step::Published);
         }
         // 2.
-        let report = match self.write_int3(aim) {
+        let report = match self.write_int3(aim, classes) {
             Ok(report) => report,
             Err(error) => {
-                if self.put_back(aim) {
+                if self.put_back(aim, classes) {
                     self.synchronize(Step::FirstWritten, Step::FirstSynced);
                     writer.retire(|| self.sync.relax());
                 }
@@ -186,10 +186,10 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         if changed > 0 {
             self.synchronize(Step::Int3Written, Step::Int3Synced);
             // 3.
-            self.write_part_of_each(aim, |capacity| 1..capacity)?;
+            self.write_part_of_each(aim, classes, |capacity| 1..capacity)?;
             self.synchronize(Step::TailsWritten, Step::TailsSynced);
             // 4.
-            self.write_part_of_each(aim, |_| 0..1)?;
+            self.write_part_of_each(aim, classes, |_| 0..1)?;
             self.synchronize(Step::FirstWritten, Step::FirstSynced);
         }
         self.patcher.note(aim);
@@ -198,10 +198,24 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         Ok(report)
     }
 
-    /// Whether this site may be switched, and can be written.
-    fn admit(&self, spot: &Spot<'_>, aim: Aim) -> Result<(), Error> {
-        self.patcher.alias(spot, self.patcher.read_head(spot))?;
-        let outcome = self.patcher.outcome(spot, aim)?;
+    /// All that boot patching checks, and whether each site may be switched and can
+    /// be written. Returns how many change.
+    fn validate(&self, aim: Aim, classes: &mut Classes) -> Result<usize, Error> {
+        let mut refused = None;
+        let admit = &mut |spot: &Spot<'_>| {
+            self.patcher.alias(spot)?;
+            self.admit(spot).map_err(|error| {
+                refused = Some(error);
+                Why::Refused
+            })
+        };
+        let changed = self.patcher.validate(aim, classes, Some(admit));
+        changed.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
+    }
+
+    fn admit(&self, spot: &Spot<'_>) -> Result<(), Error> {
+        // Where it holds nothing known, `validate` does not ask.
+        let Some(outcome) = self.patcher.outcome(spot) else { return Ok(()) };
         if self.inside {
             rule::admit(&outcome, self.patcher.platform().nops())
         } else {
@@ -213,44 +227,81 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn each(
         &self,
         aim: Aim,
-        act: &mut dyn FnMut(&Spot<'_>) -> Result<(), Error>,
+        classes: &mut Classes,
+        mut act: impl FnMut(&Spot<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.patcher.walk(aim, &mut Classes::new(), self.patcher.all(), act)
+        let mut refused = None;
+        let walked = self.patcher.walk(aim, classes, self.patcher.all(), &mut |spot| {
+            act(spot).map_err(|error| {
+                refused = Some(error);
+                Why::Refused
+            })
+        });
+        walked.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
     }
 
-    fn write_int3(&self, aim: Aim) -> Result<Report, Error> {
+    fn write_int3(&self, aim: Aim, classes: &mut Classes) -> Result<Report, Error> {
         let mut counts = Counts::default();
-        self.each(aim, &mut |spot| {
-            let changed = !self.patcher.holds(spot, self.patcher.read_head(spot), &spot.class.new);
-            counts.add(spot.class.count, changed);
-            if changed { self.patcher.write_part(spot, &BREAKPOINT, 0..1) } else { Ok(()) }
+        self.each(aim, classes, |spot| {
+            counts.add(spot.class.count, !spot.done);
+            if spot.done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
         })?;
         Ok(counts.report())
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.
-    fn write_part_of_each(&self, aim: Aim, part: fn(usize) -> Range<usize>) -> Result<(), Error> {
-        self.each(aim, &mut |spot| {
-            if !starts_with_int3(self.patcher.read_head(spot)) {
+    fn write_part_of_each(
+        &self,
+        aim: Aim,
+        classes: &mut Classes,
+        part: fn(usize) -> Range<usize>,
+    ) -> Result<(), Error> {
+        self.each(aim, classes, |spot| {
+            if !starts_with_int3(spot) {
                 return Ok(());
             }
-            let part = part(usize::from(spot.class.capacity));
-            self.patcher.write_part(spot, &self.patcher.bytes(spot, &spot.class.new), part)
+            let new = self.patcher.bytes(spot, &spot.class.new);
+            self.write_part(spot, &new, part(usize::from(spot.class.capacity)))
         })
+    }
+
+    /// Writes these bytes of the site, and reads them back.
+    fn write_part(
+        &self,
+        spot: &Spot<'_>,
+        bytes: &InsnBuffer,
+        part: Range<usize>,
+    ) -> Result<(), Error> {
+        self.patcher.store(spot, bytes, part.clone());
+        let found = self.patcher.present(spot);
+        if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
+            return Ok(());
+        }
+        let (site, op) = (spot.address, spot.class.op.name());
+        Err(Error::ReadBack { site, op, wrote: *bytes, found })
     }
 
     /// Out of step 2: puts the first bytes back; the tails are still the old ones.
     /// True if no INT3 is left.
-    fn put_back(&self, aim: Aim) -> bool {
+    fn put_back(&self, aim: Aim, classes: &mut Classes) -> bool {
         let mut clean = true;
-        let walked = self.each(aim, &mut |spot| {
-            if starts_with_int3(self.patcher.read_head(spot)) {
-                let old = self.patcher.old_of_tail(spot);
-                clean &= old.is_some_and(|old| self.patcher.write_part(spot, &old, 0..1).is_ok());
+        let walked = self.each(aim, classes, |spot| {
+            if starts_with_int3(spot) {
+                let old = self.old(spot);
+                clean &= old.is_some_and(|old| self.write_part(spot, &old, 0..1).is_ok());
             }
             Ok(())
         });
         clean && walked.is_ok()
+    }
+
+    /// What the site held before its first byte was written: the known form whose
+    /// tail it still has.
+    fn old(&self, spot: &Spot<'_>) -> Option<InsnBuffer> {
+        let present = self.patcher.present(spot);
+        let known = self.patcher.known(spot);
+        let mut forms = known.into_iter().filter_map(|target| self.patcher.made(spot, target));
+        forms.find(|form| form.bytes().get(1..) == present.bytes().get(1..))
     }
 
     fn synchronize(&self, before: Step, after: Step) {

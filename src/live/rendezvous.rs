@@ -73,7 +73,7 @@ impl<'a, P: Platform, R: StopOthers, const TABLES: usize> Rendezvous<'a, P, R, T
         let _writer = self.live.begin()?;
         // 1.
         self.patcher.keep();
-        self.patcher.validate(aim, None)?;
+        self.patcher.check(aim)?;
         // 2. to 4.
         let patcher = &mut self.patcher;
         self.others.stop_others(|| {

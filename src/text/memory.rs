@@ -9,9 +9,6 @@ use core::ops::Range;
 
 use crate::insn::InsnBuffer;
 
-/// Bytes in the first word.
-pub(crate) const HEAD: usize = 8;
-
 /// At any address.
 #[repr(C, packed)]
 struct Unaligned<T>(T);
@@ -31,7 +28,7 @@ pub(crate) unsafe fn read_head(from: *const u8, capacity: u8) -> u64 {
         (low, from.add(LOW).cast::<Unaligned<u16>>().read_volatile().0)
     };
     let mut head = u64::from(low) | u64::from(high) << 32;
-    for at in InsnBuffer::MIN..usize::from(capacity).min(HEAD) {
+    for at in InsnBuffer::MIN..usize::from(capacity).min(size_of::<u64>()) {
         // SAFETY: `capacity` bytes are readable, by the contract.
         head |= u64::from(unsafe { from.add(at).read_volatile() }) << (8 * at);
     }

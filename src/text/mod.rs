@@ -2,6 +2,7 @@
 //! applying at boot, revert, and read-back.
 
 mod class;
+mod fault;
 mod memory;
 mod one_cpu;
 mod patcher;
@@ -17,5 +18,6 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize
 pub use report::{Goal, Outcome, Report};
 
 pub(crate) use class::Classes;
+pub(crate) use fault::Why;
 pub(crate) use report::{Aim, Counts};
 pub(crate) use walk::Spot;

@@ -7,13 +7,14 @@
 
 use core::ops::Range;
 
-use super::class::{Classes, Form};
-use super::memory::{self, HEAD};
+use super::class::Classes;
+use super::fault::{Fault, Why};
+use super::memory;
 use super::one_cpu::OneCpu;
 use super::plan::Plan;
 use super::platform::Platform;
 use super::report::{Aim, Counts, Goal, Report};
-use super::walk::Spot;
+use super::walk::{Act, Spot, inside};
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::ops::Table;
@@ -22,24 +23,6 @@ use crate::site::{Record, Sites};
 /// So many sites are written before they are read back: what was just written is
 /// not in the cache yet, and to read it by another address is to wait for it.
 const BLOCK: usize = 32;
-
-/// What the first pass found.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Survey {
-    /// Sites that do not hold what they get.
-    pub(crate) changed: usize,
-    /// Of those, how many hold something else than was noted of their op, and how
-    /// many hold it because they were patched ahead of boot.
-    unnoted: usize,
-    native: usize,
-}
-
-impl Survey {
-    /// Whether the sites of ops that were never patched hold native forms.
-    fn ahead(&self) -> bool {
-        self.native > 0 && self.native == self.unnoted
-    }
-}
 
 /// The patcher: a table of sites, the ops tables they go through, and the
 /// platform.
@@ -75,7 +58,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// # Errors
     /// Every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, 'a, P, TABLES>, Error> {
-        self.validate(goal.into(), None)?;
+        self.check(goal.into())?;
         Ok(Plan { patcher: self, goal })
     }
 
@@ -99,55 +82,74 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         self.write(Aim::Indirect, cpu)
     }
 
+    /// The first pass alone.
+    pub(crate) fn check(&self, aim: Aim) -> Result<(), Error> {
+        let result = self.validate(aim, &mut Classes::new(), None);
+        result.map(drop).map_err(|fault| self.explain(fault, aim))
+    }
+
     /// First pass: every record, every site, every replacement, and what `admit`
-    /// has to say of the sites that change; no write.
+    /// has to say of the sites that change; no write. Returns how many do.
     pub(crate) fn validate(
         &self,
         aim: Aim,
-        admit: Option<&dyn Fn(&Spot<'_>) -> Result<(), Error>>,
-    ) -> Result<Survey, Error> {
+        classes: &mut Classes,
+        mut admit: Option<&mut Act<'_>>,
+    ) -> Result<usize, Fault> {
         if !self.sites.size().is_multiple_of(Record::SIZE) {
-            return Err(Error::TruncatedTable { bytes: self.sites.size(), record: Record::SIZE });
+            return Err(Fault { index: 0, why: Why::Truncated });
         }
-        let mut survey = Survey::default();
+        let mut changed = 0;
         let mut highest_end = 0;
-        self.walk(aim, &mut Classes::new(), self.all(), |spot| {
+        self.walk(aim, classes, self.all(), &mut |spot| {
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
-            if spot.address < highest_end {
-                self.no_overlap(spot)?;
+            if spot.address < highest_end && self.overlapping(spot.index, spot.record).is_some() {
+                return Err(Why::Overlap);
             }
             highest_end = highest_end.max(spot.address + usize::from(spot.class.capacity));
-            let head = self.read_head(spot);
-            if self.holds(spot, head, &spot.class.new) {
+            if spot.done {
                 return Ok(());
             }
-            survey.changed += 1;
-            if !self.holds(spot, head, &spot.class.applied) {
-                survey.unnoted += 1;
-                if !self.holds(spot, head, &spot.class.indirect) {
-                    survey.native += usize::from(self.holds_native(spot)?);
-                }
-            }
-            match admit {
+            changed += 1;
+            let known = self.holds(spot, &spot.class.indirect)
+                || self.holds(spot, &spot.class.applied)
+                || self.held(spot).is_some();
+            match &mut admit {
+                _ if !known => Err(Why::OldBytes),
                 Some(admit) => admit(spot),
                 None => Ok(()),
             }
         })?;
-        Ok(survey)
+        Ok(changed)
     }
 
     /// Both passes.
     pub(crate) fn write(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
-        let survey = self.validate(aim, None)?;
-        self.platform.unlock();
-        let result = self.write_all(aim, survey);
-        self.platform.lock();
-        self.platform.serialize();
+        let mut classes = Classes::new();
+        let mut counts = Counts::default();
+        let mut result = self.validate(aim, &mut classes, None).map(drop);
+        let mut error = None;
         if result.is_ok() {
-            self.note(aim);
+            self.platform.unlock();
+            let mut written = 0;
+            result = self.write_all(aim, &mut classes, &mut counts, &mut written);
+            if let Err(fault) = result {
+                // The platform broke its contract. Put back what can be.
+                error = Some(self.explain(fault, aim));
+                self.put_back(aim, &mut classes, written);
+            }
+            self.platform.lock();
+            self.platform.serialize();
         }
-        result
+        match (result, error) {
+            (Ok(()), _) => {
+                self.note(aim);
+                Ok(counts.report())
+            }
+            (Err(_), Some(error)) => Err(error),
+            (Err(fault), None) => Err(self.explain(fault, aim)),
+        }
     }
 
     /// Keeps what the slots hold, for [`Aim::Kept`].
@@ -181,180 +183,107 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         0..self.sites.records().len()
     }
 
-    /// Second pass: writes and reads back.
-    fn write_all(&self, aim: Aim, survey: Survey) -> Result<Report, Error> {
-        let mut classes = Classes::new();
-        let mut counts = Counts::default();
-        let (mut written, all) = (0, self.all());
+    /// Second pass: writes and reads back, block by block. `written` is the number of
+    /// sites that may have been written.
+    fn write_all(
+        &self,
+        aim: Aim,
+        classes: &mut Classes,
+        counts: &mut Counts,
+        written: &mut usize,
+    ) -> Result<(), Fault> {
+        let all = self.all();
         for start in all.clone().step_by(BLOCK) {
             let block = start..all.end.min(start + BLOCK);
-            let result = self
-                .walk(aim, &mut classes, block.clone(), |spot| {
-                    counts.add(spot.class.count, self.write_site(spot)?);
-                    written = spot.index + 1;
-                    Ok(())
-                })
-                .and_then(|()| self.walk(aim, &mut classes, block, |spot| self.check(spot)));
-            if let Err(error) = result {
-                // The platform broke its contract. Put back what can be.
-                self.put_back(aim, written, survey.ahead());
-                return Err(error);
-            }
+            self.walk(aim, classes, block.clone(), &mut |spot| {
+                counts.add(spot.class.count, !spot.done);
+                if !spot.done {
+                    self.write_site(spot)?;
+                }
+                *written = spot.index + 1;
+                Ok(())
+            })?;
+            self.walk(aim, classes, block, &mut |spot| {
+                if spot.done { Ok(()) } else { Err(Why::ReadBack) }
+            })?;
         }
-        Ok(counts.report())
+        Ok(())
     }
 
-    /// Writes a site if it changes; whether it does.
+    /// Writes a site, each byte once.
     #[inline(always)]
-    fn write_site(&self, spot: &Spot<'_>) -> Result<bool, Error> {
-        let present = self.read_head(spot);
-        if self.holds(spot, present, &spot.class.new) {
-            return Ok(false);
-        }
-        self.store(spot, &spot.class.new, self.alias(spot, present)?);
-        Ok(true)
-    }
-
-    /// Stores these bytes, each once.
-    #[inline(always)]
-    fn store(&self, spot: &Spot<'_>, form: &Form, alias: *mut u8) {
-        // `walk` saw that it is in reach.
-        let Some(head) = form.head_at(spot.address) else { return };
+    fn write_site(&self, spot: &Spot<'_>) -> Result<(), Why> {
+        let alias = self.alias(spot)?;
         // SAFETY: the site is inside text (`walk`), and the platform answers for
         // the alias.
-        unsafe { memory::write_six(alias, head) };
+        unsafe { memory::write_six(alias, spot.new) };
         let capacity = usize::from(spot.class.capacity);
         if capacity > InsnBuffer::MIN {
-            let bytes = self.bytes(spot, form);
+            let bytes = self.bytes(spot, &spot.class.new);
             // SAFETY: as above.
             unsafe { memory::write_part(alias, &bytes, InsnBuffer::MIN..capacity) };
         }
+        Ok(())
     }
 
-    /// The site holds what it got.
-    #[inline(always)]
-    fn check(&self, spot: &Spot<'_>) -> Result<(), Error> {
-        if self.holds(spot, self.read_head(spot), &spot.class.new) {
-            return Ok(());
-        }
-        Err(self.read_back(spot))
-    }
-
-    /// Undoes the first `count` sites of a failed pass.
+    /// Undoes the first `count` sites of a failed pass: they get what their op was
+    /// patched for last, or their indirect call or jump.
     #[cold]
     #[inline(never)]
-    fn put_back(&self, aim: Aim, count: usize, ahead: bool) {
-        // An error can be none of a record: they were all checked.
-        let _ = self.walk(aim, &mut Classes::new(), 0..count, |spot| {
-            let before = self.noted(spot, ahead);
-            if self.bytes(spot, &before) != self.bytes(spot, &spot.class.new) {
+    fn put_back(&self, aim: Aim, classes: &mut Classes, count: usize) {
+        // There can be no fault: the records were all checked.
+        let _ = self.walk(aim, classes, 0..count, &mut |spot| {
+            let before = self.bytes(spot, &spot.class.applied);
+            if before != self.bytes(spot, &spot.class.new) {
                 // Whatever the site shows: it is the alias that was written.
-                self.store(spot, &before, self.platform.alias(spot.address));
+                self.store(spot, &before, 0..before.bytes().len());
             }
             Ok(())
         });
     }
 
-    /// Writes these bytes of the site, one store each, and reads them back.
-    pub(crate) fn write_part(
-        &self,
-        spot: &Spot<'_>,
-        bytes: &InsnBuffer,
-        part: Range<usize>,
-    ) -> Result<(), Error> {
+    /// Stores these bytes of the site, each by one store.
+    pub(crate) fn store(&self, spot: &Spot<'_>, bytes: &InsnBuffer, part: Range<usize>) {
         let alias = self.platform.alias(spot.address);
         // SAFETY: the site is inside text (`walk`), the part is one of the site,
         // and the platform answers for the alias.
-        unsafe { memory::write_part(alias, bytes, part.clone()) };
-        let found = self.read(spot);
-        if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
-            return Ok(());
-        }
-        Err(self.read_back(spot))
+        unsafe { memory::write_part(alias, bytes, part) };
     }
 
-    /// The first word of what the site holds.
+    /// Where the site is written; it shows the same bytes.
     #[inline(always)]
-    pub(crate) fn read_head(&self, spot: &Spot<'_>) -> u64 {
-        let site = core::ptr::with_exposed_provenance(spot.address);
-        // SAFETY: the site is inside text (`walk`), which the platform says is
-        // readable, and its capacity is 6 to 32.
-        unsafe { memory::read_head(site, spot.class.capacity) }
-    }
-
-    /// What the site holds.
-    pub(crate) fn read(&self, spot: &Spot<'_>) -> InsnBuffer {
-        let capacity = spot.class.capacity;
-        let site = core::ptr::with_exposed_provenance(spot.address);
-        InsnBuffer::short(self.read_head(spot), capacity)
-            // SAFETY: as above.
-            .unwrap_or_else(|| unsafe { memory::read(site, capacity) })
-    }
-
-    /// Whether the site, whose first word is this, holds these bytes.
-    #[inline(always)]
-    pub(crate) fn holds(&self, spot: &Spot<'_>, head: u64, form: &Form) -> bool {
-        form.head_at(spot.address) == Some(head)
-            && (usize::from(spot.class.capacity) <= HEAD || self.holds_tail(spot, form))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn holds_tail(&self, spot: &Spot<'_>, form: &Form) -> bool {
-        self.read(spot) == self.bytes(spot, form)
-    }
-
-    /// Where the site is written, whose first word is this; it shows the same bytes.
-    #[inline(always)]
-    pub(crate) fn alias(&self, spot: &Spot<'_>, head: u64) -> Result<*mut u8, Error> {
+    pub(crate) fn alias(&self, spot: &Spot<'_>) -> Result<*mut u8, Why> {
         let (alias, capacity) = (self.platform.alias(spot.address), spot.class.capacity);
-        if alias.addr() == spot.address {
-            return Ok(alias);
-        }
         // SAFETY: the site is inside text (`walk`), its capacity is 6 to 32, and
         // the platform answers for the alias.
-        let same = unsafe {
-            memory::read_head(alias, capacity) == head
-                && (usize::from(capacity) <= HEAD
-                    || memory::read(alias, capacity) == self.read(spot))
-        };
-        if same {
-            return Ok(alias);
-        }
-        Err(Error::Alias { site: spot.address, alias: alias.addr(), op: spot.class.op.name() })
+        let same = alias.addr() == spot.address
+            || unsafe { memory::read_head(alias, capacity) } == spot.present
+                && (!spot.class.is_long()
+                    || unsafe { memory::read(alias, capacity) } == self.present(spot));
+        if same { Ok(alias) } else { Err(Why::Alias) }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn read_back(&self, spot: &Spot<'_>) -> Error {
-        Error::ReadBack {
-            site: spot.address,
-            op: spot.class.op.name(),
-            wrote: self.bytes(spot, &spot.class.new),
-            found: self.read(spot),
+    /// What a site holds; nothing, if it is not inside text.
+    pub(crate) fn read(&self, site: usize, capacity: u8) -> InsnBuffer {
+        if !inside(&self.platform.text(), site, capacity) {
+            return InsnBuffer::nothing();
         }
+        // SAFETY: inside text, which the platform says is readable.
+        unsafe { memory::read(core::ptr::with_exposed_provenance(site), capacity) }
     }
 
-    /// A record out of order: compares it with every earlier one.
+    /// The site of an earlier record than that at `index` that shares bytes with it.
     #[cold]
     #[inline(never)]
-    fn no_overlap(&self, spot: &Spot<'_>) -> Result<(), Error> {
-        let end = spot.address + usize::from(spot.class.capacity);
-        for earlier in self.sites.records().iter().take(spot.index) {
+    pub(super) fn overlapping(&self, index: usize, record: &Record) -> Option<usize> {
+        let (site, capacity) = (record.site(), usize::from(record.capacity()));
+        let shares = |earlier: &&Record| {
             let other = earlier.site();
-            let apart = spot.address >= other + usize::from(earlier.capacity()) || other >= end;
+            let apart = site >= other + usize::from(earlier.capacity()) || other >= site + capacity;
             // Linkers that fold functions of the same code into one (`--icf=all`)
             // can leave the records of each. They say the same.
-            let again = other == spot.address && spot.class.is_of(earlier);
-            if !apart && !again {
-                return Err(Error::Overlap {
-                    index: spot.index,
-                    site: spot.address,
-                    op: spot.class.op.name(),
-                    other,
-                });
-            }
-        }
-        Ok(())
+            !apart && !earlier.repeats(record)
+        };
+        self.sites.records().iter().take(index).find(shares).map(Record::site)
     }
 }

@@ -18,7 +18,7 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
         // Every one of these was checked; one that fails now was changed by
         // somebody since, and `apply` will say so.
         let patcher = self.patcher;
-        patcher.all().filter_map(|index| patcher.outcome_of(index, self.goal.into()).ok()?)
+        patcher.all().filter_map(|index| patcher.outcome_of(index, self.goal.into()))
     }
 
     /// The counts over all sites.
