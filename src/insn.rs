@@ -71,13 +71,21 @@ const LEA: [&[u8]; 7] = [
 
 /// What a site is padded with at build time, behind its indirect call.
 const BUILD_TIME_NOP: u8 = 0x90;
+/// Two of them.
+const NOP_WORD: u64 = 0x9090;
 
 /// The bytes of one site: 1 to 32, all of its capacity.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Eq)]
 pub struct InsnBuffer {
-    /// Zero behind `len`, so that equal buffers are equal field by field.
     bytes: [u8; Self::MAX],
     len: u8,
+}
+
+impl PartialEq for InsnBuffer {
+    #[inline(never)] // Small where there are many.
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
 }
 
 impl InsnBuffer {
@@ -108,17 +116,22 @@ impl InsnBuffer {
 
     /// The first eight bytes as a word, the first of them in its lowest place; zeros
     /// where there are fewer.
-    pub(crate) const fn head(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.bytes;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    pub(crate) fn head(&self) -> u64 {
+        let mut head = [0; 8];
+        for (to, from) in head.iter_mut().zip(self.bytes()) {
+            *to = *from;
+        }
+        u64::from_le_bytes(head)
     }
 
-    /// Of a [`head`](Self::head), if that is all of it.
-    pub(crate) fn short(head: u64, len: u8) -> Option<Self> {
+    /// Of a [`head`](Self::head) that is all of it: `len` is 8 at most.
+    pub(crate) fn short(head: u64, len: u8) -> Self {
         let mut buffer = Self::nothing();
-        *buffer.bytes.first_chunk_mut()? = head.to_le_bytes();
+        if let Some(bytes) = buffer.bytes.first_chunk_mut() {
+            *bytes = head.to_le_bytes();
+        }
         buffer.len = len;
-        (usize::from(len) <= size_of::<u64>()).then_some(buffer)
+        buffer
     }
 
     /// One byte.
@@ -130,6 +143,7 @@ impl InsnBuffer {
     }
 
     /// Appends; false, and unchanged, if there is no room.
+    #[inline(never)]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let at = usize::from(self.len);
         let Some(room) = self.bytes.get_mut(at..at + bytes.len()) else {
@@ -158,33 +172,47 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
+        let mut buffer = Self::nothing();
+        buffer.set(width, nops, address, capacity, replacement)?;
+        Ok(buffer)
+    }
+
+    /// Makes it that, in place.
+    pub(crate) fn set(
+        &mut self,
+        width: Width,
+        nops: Nops,
+        address: u64,
+        capacity: u8,
+        replacement: &Replacement<'_>,
+    ) -> Result<(), ComposeError> {
         if capacity == 0 || usize::from(capacity) > Self::MAX {
             return Err(ComposeError::Capacity { capacity });
         }
-        let mut buffer = Self::nothing();
-        let (relative, encoded);
+        self.len = 0;
+        let encoded;
         let bytes: &[u8] = match *replacement {
             Replacement::Patchlet(bytes)
             | Replacement::Identity(bytes)
             | Replacement::Trap(bytes) => bytes,
             Replacement::Nops => &[],
             Replacement::Call(target) | Replacement::Jump(target) => {
-                relative =
+                let relative =
                     rel32(width, address, target).ok_or(ComposeError::OutOfReach { target })?;
                 let opcode = if matches!(replacement, Replacement::Call(_)) { 0xe8 } else { 0xe9 };
-                let [a, b, c, d] = relative.to_le_bytes();
-                encoded = [opcode, a, b, c, d];
-                &encoded
+                encoded = (u64::from(relative) << 8 | opcode).to_le_bytes();
+                encoded.get(..5).unwrap_or_default()
             }
         };
-        if bytes.len() > usize::from(capacity) || !buffer.push(bytes) {
+        if bytes.len() > usize::from(capacity) || !self.push(bytes) {
             return Err(ComposeError::TooLong { len: bytes.len(), capacity });
         }
-        buffer.fill(width, nops, capacity);
-        Ok(buffer)
+        self.fill(width, nops, capacity);
+        Ok(())
     }
 
     /// Fills up to `capacity` with the fewest NOPs, longest first.
+    #[inline(never)]
     fn fill(&mut self, width: Width, nops: Nops, capacity: u8) {
         while self.len < capacity {
             let nop = next_nop(width, nops, usize::from(capacity - self.len));
@@ -207,6 +235,20 @@ impl InsnBuffer {
         capacity: u8,
         slot: u64,
     ) -> Result<Self, ComposeError> {
+        let mut buffer = Self::nothing();
+        buffer.set_indirect(width, kind, address, capacity, slot)?;
+        Ok(buffer)
+    }
+
+    /// Makes it that, in place.
+    pub(crate) fn set_indirect(
+        &mut self,
+        width: Width,
+        kind: Kind,
+        address: u64,
+        capacity: u8,
+        slot: u64,
+    ) -> Result<(), ComposeError> {
         if !(Self::MIN..=Self::MAX).contains(&usize::from(capacity)) {
             return Err(ComposeError::Capacity { capacity });
         }
@@ -215,17 +257,17 @@ impl InsnBuffer {
             Width::Bits32 => u32::try_from(slot).ok(),
         }
         .ok_or(ComposeError::OutOfReach { target: slot })?;
-        let modrm = match kind {
-            Kind::Call => 0x15,
-            Kind::Jump => 0x25,
+        let opcode = match kind {
+            Kind::Call => 0x15ff,
+            Kind::Jump => 0x25ff,
         };
-        let [a, b, c, d] = operand.to_le_bytes();
-        let mut buffer = Self::nothing();
-        buffer.push(&[0xff, modrm, a, b, c, d]);
-        while buffer.len < capacity {
-            buffer.push(&[BUILD_TIME_NOP]);
+        *self = Self { bytes: [BUILD_TIME_NOP; Self::MAX], len: capacity };
+        // The two bytes behind it are padding again.
+        let first = u64::from(operand) << 16 | opcode | NOP_WORD << 48;
+        if let Some(head) = self.bytes.first_chunk_mut() {
+            *head = first.to_le_bytes();
         }
-        Ok(buffer)
+        Ok(())
     }
 }
 

@@ -285,6 +285,7 @@ impl Table {
     }
 
     /// Keeps what the slots hold, for a batch that takes time.
+    #[inline(never)]
     pub(crate) fn keep(&self) {
         for (applied, slot) in self.applied.iter().zip(self.slots) {
             applied.next.store(slot.get().address(), Ordering::Relaxed);
@@ -297,6 +298,7 @@ impl Table {
     }
 
     /// Notes that all sites are patched for what was kept, or reverted.
+    #[inline(never)]
     pub(crate) fn note(&self, patched: bool) {
         for applied in self.applied {
             let was = applied.now.load(Ordering::Relaxed);

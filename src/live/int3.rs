@@ -260,8 +260,13 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
             if !starts_with_int3(spot) {
                 return Ok(());
             }
-            let new = self.patcher.bytes(spot, &spot.class.new);
-            self.write_part(spot, &new, part(usize::from(spot.class.capacity)))
+            let capacity = spot.class.capacity;
+            let new = if spot.class.is_long() {
+                self.patcher.bytes(spot, &spot.class.new)
+            } else {
+                InsnBuffer::short(spot.new, capacity)
+            };
+            self.write_part(spot, &new, part(usize::from(capacity)))
         })
     }
 

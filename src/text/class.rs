@@ -113,24 +113,26 @@ impl Maker {
         target.map(|target| self.op.choice().replacement(target as u64, self.kind))
     }
 
-    /// The bytes of that, and where the instruction with a displacement ends.
+    /// Puts the bytes of that into `buffer`, and says where the instruction with a
+    /// displacement ends.
     #[inline(never)]
     pub(crate) fn bytes(
         &self,
         target: Option<usize>,
-    ) -> Result<(InsnBuffer, Option<u8>), ComposeError> {
+        buffer: &mut InsnBuffer,
+    ) -> Result<Option<u8>, ComposeError> {
         let &Self { slot, kind, capacity, nops, .. } = self;
         let (width, address) = (Width::NATIVE, self.address as u64);
         match self.replacement(target) {
             None => {
-                let bytes = InsnBuffer::indirect(width, kind, address, capacity, slot as u64)?;
+                buffer.set_indirect(width, kind, address, capacity, slot as u64)?;
                 // In 32-bit code it has an absolute address.
-                Ok((bytes, if width == Width::Bits64 { Some(6) } else { None }))
+                Ok(if width == Width::Bits64 { Some(6) } else { None })
             }
             Some(replacement) => {
-                let bytes = InsnBuffer::compose(width, nops, address, capacity, &replacement)?;
+                buffer.set(width, nops, address, capacity, &replacement)?;
                 let direct = matches!(replacement, Replacement::Call(_) | Replacement::Jump(_));
-                Ok((bytes, if direct { Some(5) } else { None }))
+                Ok(if direct { Some(5) } else { None })
             }
         }
     }
@@ -138,7 +140,8 @@ impl Maker {
     /// That, for all sites of the class.
     #[inline(never)]
     pub(crate) fn form(&self, target: Option<usize>) -> Option<Form> {
-        let (bytes, end) = self.bytes(target).ok()?;
+        let mut bytes = InsnBuffer::nothing();
+        let end = self.bytes(target, &mut bytes).ok()?;
         Some(Form::new(&bytes, target.unwrap_or(self.slot), end))
     }
 }

@@ -5,6 +5,7 @@ use super::patcher::Patcher;
 use super::platform::Platform;
 use super::report::Aim;
 use crate::error::Error;
+use crate::insn::InsnBuffer;
 use crate::site::Record;
 
 /// What is wrong.
@@ -61,22 +62,18 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             return Error::UnknownOp { index, site, slot, op: record.op() };
         };
         let op = maker.op.name();
-        let new = maker.bytes(target);
         let found = self.read(site, record.capacity());
-        match (why, maker.bytes(None), new) {
-            (Why::Overlap, ..) => {
+        let (mut expected, mut wrote) = (InsnBuffer::nothing(), InsnBuffer::nothing());
+        let composed = maker.bytes(None, &mut expected).and(maker.bytes(target, &mut wrote));
+        match (why, composed) {
+            (Why::Overlap, _) => {
                 let other = self.overlapping(index, record).unwrap_or(site);
                 Error::Overlap { index, site, op, other }
             }
-            (Why::Compose, Err(why), _) | (Why::Compose, _, Err(why)) => {
-                Error::Compose { site, op, why }
-            }
-            (Why::Alias, ..) => {
-                Error::Alias { site, alias: self.platform().alias(site).addr(), op }
-            }
-            (Why::ReadBack, _, Ok((wrote, _))) => Error::ReadBack { site, op, wrote, found },
-            (_, Ok((expected, _)), _) => Error::OldBytes { site, op, expected, found },
-            (_, Err(why), _) => Error::Compose { site, op, why },
+            (Why::Alias, _) => Error::Alias { site, alias: self.platform().alias(site).addr(), op },
+            (Why::ReadBack, _) => Error::ReadBack { site, op, wrote, found },
+            (Why::Compose, Err(why)) => Error::Compose { site, op, why },
+            _ => Error::OldBytes { site, op, expected, found },
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use core::ops::Range;
 
-use super::class::Classes;
+use super::class::{Classes, Form};
 use super::fault::{Fault, Why};
 use super::memory;
 use super::one_cpu::OneCpu;
@@ -112,9 +112,9 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 return Ok(());
             }
             changed += 1;
-            let known = self.holds(spot, &spot.class.indirect)
-                || self.holds(spot, &spot.class.applied)
-                || self.held(spot).is_some();
+            let holds = |form: &Form| form.head_at(spot.address) == Some(spot.present);
+            let usual = holds(&spot.class.indirect) || holds(&spot.class.applied);
+            let known = usual && !spot.class.is_long() || self.held(spot).is_some();
             match &mut admit {
                 _ if !known => Err(Why::OldBytes),
                 Some(admit) => admit(spot),

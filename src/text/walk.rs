@@ -73,8 +73,11 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             // SAFETY: the site is inside text, which the platform says is readable,
             // and its capacity is 6 to 32.
             let present = unsafe { memory::read_head(site, capacity) };
-            let mut spot = Spot { index, record, address, class, present, new, done: false };
-            spot.done = present == new && self.holds(&spot, &class.new);
+            let done = present == new;
+            let mut spot = Spot { index, record, address, class, present, new, done };
+            if done && class.is_long() {
+                spot.done = self.long_holds(&spot, &class.new);
+            }
             act(&spot).map_err(fault)?;
         }
         Ok(())
@@ -148,11 +151,11 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         Maker { op, slot, kind, capacity, nops: self.platform().nops(), address }
     }
 
-    /// Whether the site holds these bytes.
-    #[inline(always)]
-    pub(crate) fn holds(&self, spot: &Spot<'_>, form: &Form) -> bool {
-        form.head_at(spot.address) == Some(spot.present)
-            && (!spot.class.is_long() || self.present(spot) == self.bytes(spot, form))
+    /// Whether a site that is longer than its first word holds these bytes.
+    #[cold]
+    #[inline(never)]
+    fn long_holds(&self, spot: &Spot<'_>, form: &Form) -> bool {
+        self.present(spot) == self.bytes(spot, form)
     }
 
     /// All bytes that the site holds.
@@ -186,8 +189,11 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     }
 
     /// The site standing for this one; `None` if it cannot.
+    #[inline(never)]
     pub(crate) fn made(&self, spot: &Spot<'_>, target: Option<usize>) -> Option<InsnBuffer> {
-        self.maker_of(spot).bytes(target).ok().map(|(bytes, _)| bytes)
+        let mut bytes = InsnBuffer::nothing();
+        self.maker_of(spot).bytes(target, &mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Which of them a site stands for; `None` if it is none of them.
@@ -201,17 +207,21 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
 
     /// What the site is made of and made into; `None` if it holds nothing known.
     pub(crate) fn outcome(&self, spot: &Spot<'_>) -> Option<Outcome> {
-        let &Spot { address, class, .. } = spot;
+        let &Spot { address, class, present, new, .. } = spot;
+        let is = |form: &Form| !class.is_long() && form.head_at(address) == Some(present);
+        let held = match [class.indirect, class.applied].into_iter().find(is) {
+            Some(form) => class.target(&form),
+            None => self.held(spot)?,
+        };
+        let (old, new) = if class.is_long() {
+            (self.present(spot), self.bytes(spot, &class.new))
+        } else {
+            [present, new].map(|head| InsnBuffer::short(head, class.capacity)).into()
+        };
         let maker = self.maker_of(spot);
-        Some(Outcome {
-            address,
-            op: class.op,
-            kind: class.kind,
-            replacement: maker.replacement(class.target(&class.new)),
-            held: maker.replacement(self.held(spot)?),
-            old: self.present(spot),
-            new: self.bytes(spot, &class.new),
-        })
+        let replacement = maker.replacement(class.target(&class.new));
+        let held = maker.replacement(held);
+        Some(Outcome { address, op: class.op, kind: class.kind, replacement, held, old, new })
     }
 
     /// What happens to one site by this aim; `None` if there is no such record, or
