@@ -104,7 +104,8 @@ pub enum Error {
         why: ComposeError,
     },
     /// The writable alias of a site shows other bytes than the site itself: it
-    /// is not an alias.
+    /// is not an alias. Found before the site is written; the sites written before
+    /// it were put back, as for [`ReadBack`](Self::ReadBack).
     Alias {
         /// Address of the site.
         site: usize,
@@ -114,7 +115,9 @@ pub enum Error {
         op: &'static str,
     },
     /// What was read back differs from what was written. The sites written
-    /// before were put back, as far as the platform let them.
+    /// before were put back, as far as the platform let them: to what their op was
+    /// last patched for, and to the indirect call or jump if it never was (of a site
+    /// that was patched ahead of boot, that does the same).
     ReadBack {
         /// Address of the site.
         site: usize,

@@ -7,7 +7,14 @@ use core::marker::PhantomData;
 
 /// The proof that one CPU runs, with interrupts off. It cannot leave the closure
 /// in which that holds, so what is written under it is serialized before
-/// interrupts come back.
+/// interrupts come back:
+///
+/// ```compile_fail,E0521
+/// # use patchlet::OneCpu;
+/// let mut kept: Option<&OneCpu<'_>> = None;
+/// // SAFETY: it is not compiled.
+/// unsafe { OneCpu::assume(|cpu| kept = Some(cpu)) };
+/// ```
 #[derive(Debug)]
 pub struct OneCpu<'a> {
     /// Neither `Send` nor `Sync`, and no longer than the closure.

@@ -27,6 +27,9 @@ const BLOCK: usize = 32;
 /// The patcher: a table of sites, the ops tables they go through, and the
 /// platform.
 ///
+/// Sites of one ops table can be in several patchers, those of a kernel and of its
+/// modules for example: run each of them before the slots are set again.
+///
 /// ```no_run
 /// use patchlet::{OneCpu, Patcher, SecondMapping, Sites, pv};
 /// # let (text, offset) = (0..1, 0);
@@ -62,13 +65,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         Ok(Plan { patcher: self, goal })
     }
 
-    /// Patches every site for what its slot holds now. Everything is checked
-    /// before the first byte is written. Applying again changes nothing, unless
-    /// slots were set meanwhile.
+    /// Patches every site for what its slot holds now. Every record, site and
+    /// replacement is checked before the first byte is written, and every alias
+    /// before it is written to. Applying again changes nothing, unless slots were set
+    /// meanwhile.
     ///
     /// # Errors
-    /// Every variant of [`Error`]. Text is then as it was before; see
-    /// [`Error::ReadBack`] for the one exception.
+    /// Every variant of [`Error`] but those of [`live`](crate::live). Text is then as
+    /// it was before; see [`Error::ReadBack`] for the one exception.
     pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
         self.keep();
         self.write(Aim::Kept, cpu)

@@ -57,7 +57,8 @@ pub struct Outcome {
 /// Counts of sites, by what they have in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// All of them.
+    /// All of them. One whose record is there twice, because a linker folded
+    /// functions of the same code, counts twice.
     pub sites: usize,
     /// Those whose bytes change.
     pub changed: usize,

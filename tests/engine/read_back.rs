@@ -205,6 +205,45 @@ fn an_alias_that_is_none() {
     }
 }
 
+/// Sites are written in blocks. Those of the blocks before the one in which something
+/// is wrong are put back as well, short and long ones.
+#[test]
+fn blocks_that_were_written_are_put_back() {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    let at = |number: usize| 0x200 + 0x20 * number;
+    for number in 0..100 {
+        let capacity = [6, 7, 9, 32][number % 4];
+        image.site(Site { capacity, ..call(at(number), number % 2) });
+    }
+    let unpatched = image.bytes();
+    for patched in [false, true] {
+        if patched {
+            image.set(0, target(image.arena.address(0x7000)));
+            image.set(1, target(image.arena.address(0x7100)));
+            one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+            image.set(0, Target::NULL);
+            image.set(1, Target::NOP);
+        }
+        let before = image.bytes();
+        assert_eq!(before != unpatched, patched);
+        for bad in [0, 31, 32, 63, 64, 98] {
+            let rom = Rom::new(&image, at(bad));
+            let result = one_cpu(|cpu| image.patcher(rom).apply(cpu));
+            assert!(matches!(result, Err(Error::ReadBack { .. })), "{bad}: {result:?}");
+            assert!(image.bytes() == before, "{bad}: not put back");
+            let mut rom = Rom::new(&image, at(bad));
+            rom.copy[at(bad) + 2] ^= 1;
+            let result = one_cpu(|cpu| image.patcher(rom).apply(cpu));
+            let site = image.arena.address(at(bad));
+            assert!(
+                matches!(result, Err(Error::Alias { site: found, .. }) if found == site),
+                "{bad}: {result:?}"
+            );
+            assert!(image.bytes() == before, "{bad}: not put back");
+        }
+    }
+}
+
 /// Aliases that are there only between `unlock` and `lock`, as the contract says.
 struct Window {
     arena: Arena,
