@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::command::run;
 use super::factors::Config;
-use super::tools::Tools;
+use super::tools::{TARGETS, Tools};
 
 /// Where the program is linked to with the place `high`.
 pub const HIGH: &str = "0xffffffff80100000";
@@ -15,11 +15,8 @@ pub const HIGH: &str = "0xffffffff80100000";
 const LOW: &str = "0x400000";
 
 /// The triple rustc builds for.
-pub fn target(config: &Config) -> &'static str {
-    match config.get("width") {
-        "64" => "x86_64-unknown-none",
-        _ => "i686-unknown-linux-gnu",
-    }
+fn target(config: &Config) -> &'static str {
+    TARGETS[usize::from(!config.is("width", "64"))]
 }
 
 /// Builds in `folder`, which exists; the program comes back. `log` gets every
@@ -140,6 +137,7 @@ impl Builder<'_> {
         let mut command = Command::new("rustc");
         command.args(["--edition", "2024", "--crate-name", name, "--crate-type", kind]);
         command.args(["--target", target(config), "-C", "panic=abort"]);
+        command.args(self.tools.core(target(config)));
         command.args(["-C", "debuginfo=line-tables-only"]);
         let mut codegen = |option: &str| {
             command.arg("-C").arg(option);
