@@ -30,9 +30,10 @@ pub fn build(
     folder: &Path,
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
-    let builder = Builder { tools, config, folder };
     let root = &tools.root;
     let program = root.join("tests/matrix/program");
+    let part = CPart { source: program.join("part.c"), flags: &[] };
+    let builder = Builder { tools, config, folder, part };
     let width = config.get("width");
 
     let assembly = root.join(format!("asm/patch_{width}.S"));
@@ -60,8 +61,15 @@ pub fn build(
     Ok(binary)
 }
 
-/// Builds a program of one source file and `start.S`, with this `--cfg`, the same
-/// way otherwise.
+/// The C part of a program, where the configuration has one.
+#[derive(Clone, Debug)]
+pub struct CPart {
+    pub source: PathBuf,
+    pub flags: &'static [&'static str],
+}
+
+/// Builds a program of one source file, `start.S` and this C part, with this
+/// `--cfg`, the same way otherwise.
 ///
 /// # Errors
 /// The command that failed and what it said.
@@ -70,10 +78,10 @@ pub fn build_single(
     tools: &Tools,
     config: &Config,
     folder: &Path,
-    (source, cfg): (&Path, &str),
+    (source, cfg, part): (&Path, &str, &CPart),
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
-    let builder = Builder { tools, config, folder };
+    let builder = Builder { tools, config, folder, part: part.clone() };
     let start = tools.root.join("tests/matrix/program/start.S");
     let start = builder.assemble(&start, "start.o", log)?;
     let binary = folder.join("main");
@@ -88,6 +96,7 @@ struct Builder<'a> {
     tools: &'a Tools,
     config: &'a Config,
     folder: &'a Path,
+    part: CPart,
 }
 
 impl Builder<'_> {
@@ -236,8 +245,8 @@ impl Builder<'_> {
         if lto {
             command.arg("-flto");
         }
-        let source = self.tools.root.join("tests/matrix/program/part.c");
-        run(command.arg("-c").arg(source).arg("-o").arg(&object), log)?;
+        command.args(self.part.flags).arg("-c").arg(&self.part.source);
+        run(command.arg("-o").arg(&object), log)?;
         Ok(object)
     }
 
