@@ -246,6 +246,25 @@ fn every_fault_is_seen() {
     assert_eq!(check(&binary, &other), Err("3 sites of dead functions are left".to_owned()));
 }
 
+/// mold's --icf folds two functions and leaves the records of both: the same twice is
+/// right there, and nowhere else; and a second one that differs never is.
+#[test]
+fn a_record_that_is_there_twice_is_right_where_mold_folds() {
+    let (mut binary, config) = program("twice", "width=64,gc=off");
+    let mut folds = config.clone();
+    folds.set("linker", "mold");
+    folds.set("icf", "all");
+    let nine = binary.sites.iter().position(|site| site.capacity == 9).expect("a site");
+    binary.sites.push(binary.sites[nine]);
+    let shared = |said: Result<checks::Summary, String>| {
+        said.is_err_and(|said| said.contains("begins inside the site before it"))
+    };
+    assert_eq!(check(&binary, &folds).map(|summary| summary.twice), Ok(1));
+    assert!(shared(check(&binary, &config)));
+    binary.sites[nine].capacity = 6;
+    assert!(shared(check(&binary, &folds)));
+}
+
 /// The records of a place are counted, so one that is lost has a name.
 #[test]
 fn a_place_without_a_record_is_named() {
