@@ -87,7 +87,7 @@ pub fn case(construction: &'static Construction, config: Config) -> Case {
     };
     Case {
         row,
-        name: format!("{} {config}", construction.name),
+        name: format!("{} {}", construction.name, config.short()),
         size: config.0.iter().filter(|value| **value != 0).count(),
         build: Box::new(move |tools, folder, log| {
             let part = part(tools, construction);

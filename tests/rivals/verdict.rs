@@ -51,12 +51,13 @@ impl Verdict {
         matches!(self, Verdict::Built(findings) if findings.inside != Some(false))
     }
 
-    /// What is not as it should be, in words; of what tools say, without numbers.
+    /// What is not as it should be, in words; of what tools say, without names.
     fn weak(&self) -> Vec<String> {
         let findings = match self {
             Verdict::NotBuilt(reason) => {
-                let kind = reason.chars().filter(|c| !c.is_ascii_digit()).take(90);
-                return vec![format!("not built: {}", kind.collect::<String>())];
+                let undefined = reason.contains("undefined ");
+                let kind = if undefined { "undefined symbols" } else { reason };
+                return vec![format!("not built: {kind}")];
             }
             Verdict::Built(findings) => findings,
         };
@@ -67,7 +68,7 @@ impl Verdict {
             }
         };
         add(findings.inside == Some(false), "wrong when run");
-        add(!findings.in_one_piece && findings.somewhere, "in pieces or out of order");
+        add(!findings.in_one_piece && findings.somewhere, "in pieces, or not in source order");
         add(!findings.somewhere, "bytes nowhere in the binary");
         add(findings.named == Some(false), "not named, though it has symbols");
         weak
@@ -213,7 +214,7 @@ pub struct Weak {
 
 /// The head of the table.
 pub const HEAD: &str = "\
-| construction | built | right when run | whole and in order in the binary | bytes anywhere in the binary | named by symbols, unless stripped |
+| construction | built | right when run | in one piece, in source order | bytes anywhere in the binary | named by symbols, unless stripped |
 |---|---|---|---|---|---|";
 
 impl Counts {
