@@ -116,7 +116,8 @@ fn a_plan_is_the_same_every_time() {
 #[test]
 fn a_configuration_can_be_written_and_read() {
     for config in pairs::full(1, FULL).configs {
-        assert_eq!(Config::parse(&config.to_string()), Ok(config));
+        assert_eq!(Config::parse(&config.to_string()).as_ref(), Ok(&config));
+        assert_eq!(Config::parse(&config.short()).as_ref(), Ok(&config));
     }
     assert_eq!(
         Config::parse("lto=thick"),
