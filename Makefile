@@ -16,6 +16,7 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TAR
 STEP := @. tests/steps.sh; step
 IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
 IN_PROCESS := @. tests/steps.sh; cd tests/process; step
+IN_SIZE := @. tests/steps.sh; cd tests/size/kernel; step
 
 # To watch: what the command prints, as it prints it.
 SHOW := @. tests/steps.sh; show
@@ -30,6 +31,8 @@ STD := "$${build_std[@]}"
 PROGRAM := --locked --target-dir target --manifest-path
 # tests/support/kernel.rs builds here, too.
 KERNEL := --locked --release --target-dir ../../target/kernel/fat $(CORE)
+# All it measures at once, for clippy: to link it, tests/size knows how.
+SIZE := --locked --release --target-dir ../../../target/size --all-features $(CORE)
 DENY := -- --deny warnings
 # In a 32-bit program a site names its slot by an absolute address.
 STATIC := RUSTFLAGS='-C relocation-model=static' RUSTDOCFLAGS='-C relocation-model=static'
@@ -48,7 +51,7 @@ setup: ## install what is missing: compilers, QEMU, Rust targets
 	@tests/setup.sh
 
 ##@ To check it
-test: setup test-64 test-32 process matrix-short ## all tests that CI runs
+test: setup test-64 test-32 process matrix-short size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -68,6 +71,8 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --lib --bins $(DENY)
 	$(STEP) 'clippy, rivals, hex' env RUSTFLAGS='--cfg construction="hex"' \
 	    cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --bin program $(DENY)
+	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
+	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
 
 doc: setup ## the documentation, warnings as errors
 	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
@@ -89,6 +94,12 @@ soak: kernel ## live switches: 10,000 in each kernel, a million in a process of 
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
 	$(SHOW_PROCESS) cargo bench --locked $(32) $(STD)
+
+size: setup ## what the crate adds to a kernel, in bytes
+	$(SHOW) cargo run --quiet --locked --example size
+
+build-time: setup ## a cold build of a kernel with the crate and without
+	$(SHOW) cargo run --quiet --locked --example size build
 
 ##@ Parts of it
 test-64: setup ## tests of the crate, which build and boot the kernels
@@ -116,6 +127,9 @@ kernel: setup ## build the test kernels
 boot: kernel ## boot them; ACCEL, CPU and TIMEOUT as in tests/kernel/run.sh
 	$(STEP) 'boot, 64-bit' tests/kernel/run.sh target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel
 	$(STEP) 'boot, 32-bit' tests/kernel/run.sh target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel
+
+size-limit: setup ## boot patching has no more text than it may have
+	$(STEP) 'size of boot patching' cargo run --quiet --locked --example size limit
 
 ##@ To work on it
 bless: setup ## take what the tool prints now as its golden files

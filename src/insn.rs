@@ -106,6 +106,21 @@ impl InsnBuffer {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
+    /// The first eight bytes as a word, the first of them in its lowest place; zeros
+    /// where there are fewer.
+    pub(crate) const fn head(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// Of a [`head`](Self::head), if that is all of it.
+    pub(crate) fn short(head: u64, len: u8) -> Option<Self> {
+        let mut buffer = Self::nothing();
+        *buffer.bytes.first_chunk_mut()? = head.to_le_bytes();
+        buffer.len = len;
+        (usize::from(len) <= size_of::<u64>()).then_some(buffer)
+    }
+
     /// One byte.
     pub(crate) const fn of(byte: u8) -> Self {
         let mut buffer = Self::nothing();
@@ -115,7 +130,7 @@ impl InsnBuffer {
     }
 
     /// Appends; false, and unchanged, if there is no room.
-    fn push(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         let at = usize::from(self.len);
         let Some(room) = self.bytes.get_mut(at..at + bytes.len()) else {
             return false;
@@ -243,10 +258,16 @@ fn rel32(width: Width, address: u64, target: u64) -> Option<u32> {
     relative(width, address, 5, target)
 }
 
-/// `target` relative to the end of an instruction of `len` bytes at `address`:
-/// wrapping first, then the range check.
-fn relative(width: Width, address: u64, len: u64, target: u64) -> Option<u32> {
-    let distance = target.wrapping_sub(address.wrapping_add(len));
+/// From the end of an instruction of `len` bytes at `address` to `target`, wrapping.
+#[inline(always)]
+pub(crate) const fn distance(address: u64, len: u64, target: u64) -> u64 {
+    target.wrapping_sub(address.wrapping_add(len))
+}
+
+/// That distance as a displacement: wrapping first, then the range check.
+#[inline(always)]
+pub(crate) fn relative(width: Width, address: u64, len: u64, target: u64) -> Option<u32> {
+    let distance = distance(address, len, target);
     match width {
         // Everything is in reach modulo 2³², if it is an address at all.
         Width::Bits32 if target > u64::from(u32::MAX) => None,

@@ -186,6 +186,9 @@ impl Slot {
 #[derive(Debug)]
 pub struct Applied {
     now: AtomicUsize,
+    /// What that was before it became what it is now. Where a table has several
+    /// patchers (a kernel's and its modules'), one is the first to follow a slot.
+    before: AtomicUsize,
     /// The slot as it was when the batch in progress began. Other CPUs may set
     /// the slot while a batch is written; every site of it follows this.
     next: AtomicUsize,
@@ -198,7 +201,11 @@ impl Applied {
     /// Not patched: the sites hold their indirect calls and jumps.
     #[must_use]
     pub const fn never() -> Self {
-        Self { now: AtomicUsize::new(NEVER), next: AtomicUsize::new(NEVER) }
+        Self {
+            now: AtomicUsize::new(NEVER),
+            before: AtomicUsize::new(NEVER),
+            next: AtomicUsize::new(NEVER),
+        }
     }
 }
 
@@ -271,6 +278,12 @@ impl Table {
         (address != NEVER).then_some(address)
     }
 
+    /// What they were patched for before that, by another patcher.
+    pub(crate) fn before(&self, index: usize) -> Option<usize> {
+        let address = self.applied.get(index)?.before.load(Ordering::Relaxed);
+        (address != NEVER).then_some(address)
+    }
+
     /// Keeps what the slots hold, for a batch that takes time.
     pub(crate) fn keep(&self) {
         for (applied, slot) in self.applied.iter().zip(self.slots) {
@@ -283,18 +296,15 @@ impl Table {
         Some(self.applied.get(index)?.next.load(Ordering::Relaxed))
     }
 
-    /// Notes that all sites are patched for what was kept.
-    pub(crate) fn note_kept(&self) {
-        for applied in self.applied {
-            applied.now.store(applied.next.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that all sites are patched for what the slots hold, or reverted.
+    /// Notes that all sites are patched for what was kept, or reverted.
     pub(crate) fn note(&self, patched: bool) {
-        for (applied, slot) in self.applied.iter().zip(self.slots) {
-            let address = if patched { slot.get().address() } else { NEVER };
-            applied.now.store(address, Ordering::Relaxed);
+        for applied in self.applied {
+            let was = applied.now.load(Ordering::Relaxed);
+            let is = if patched { applied.next.load(Ordering::Relaxed) } else { NEVER };
+            if was != is {
+                applied.before.store(was, Ordering::Relaxed);
+                applied.now.store(is, Ordering::Relaxed);
+            }
         }
     }
 }

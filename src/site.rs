@@ -74,6 +74,17 @@ impl Record {
         self.capacity
     }
 
+    /// Op, capacity and kind in one number, to compare records by.
+    #[inline(always)]
+    pub(crate) const fn shape(&self) -> u32 {
+        self.op as u32 | (self.capacity as u32) << 16 | (self.kind as u32) << 24
+    }
+
+    /// Whether it says the same of the same site.
+    pub(crate) fn repeats(&self, other: &Self) -> bool {
+        self.site() == other.site() && self.slot() == other.slot() && self.shape() == other.shape()
+    }
+
     /// Call or jump; the number itself if it is neither.
     ///
     /// # Errors

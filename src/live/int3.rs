@@ -4,16 +4,21 @@
 //! they take the kernel's word for what the protocol needs.
 #![allow(unsafe_code)]
 
+use core::ops::Range;
 use core::sync::atomic::{Ordering, fence};
 
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Outcome, Patcher, Platform, Report, SecondMapping};
+use crate::text::{Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot, Why};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
+
+const fn starts_with_int3(spot: &Spot<'_>) -> bool {
+    spot.present as u8 == INT3
+}
 
 /// A platform whose aliases can be written at any time and on any CPU.
 ///
@@ -160,18 +165,18 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
         let writer = self.live.begin()?;
         self.patcher.keep();
-        let changed = self.patcher.validate(aim, |outcome| self.admit(outcome))?;
-        self.patcher.check_aliases()?;
+        let classes = &mut Classes::new();
+        let changed = self.validate(aim, classes)?;
         if changed > 0 {
             // 1.
             writer.publish(aim);
             self.sync.between_steps(Step::Published);
         }
         // 2.
-        let report = match self.write_int3(aim) {
+        let report = match self.write_int3(aim, classes) {
             Ok(report) => report,
             Err(error) => {
-                if self.put_back() {
+                if self.put_back(aim, classes) {
                     self.synchronize(Step::FirstWritten, Step::FirstSynced);
                     writer.retire(|| self.sync.relax());
                 }
@@ -181,10 +186,10 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         if changed > 0 {
             self.synchronize(Step::Int3Written, Step::Int3Synced);
             // 3.
-            self.write_part_of_each(aim, |capacity| 1..capacity)?;
+            self.write_part_of_each(aim, classes, |capacity| 1..capacity)?;
             self.synchronize(Step::TailsWritten, Step::TailsSynced);
             // 4.
-            self.write_part_of_each(aim, |_| 0..1)?;
+            self.write_part_of_each(aim, classes, |_| 0..1)?;
             self.synchronize(Step::FirstWritten, Step::FirstSynced);
         }
         self.patcher.note(aim);
@@ -193,58 +198,110 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         Ok(report)
     }
 
-    fn admit(&self, outcome: &Outcome) -> Result<(), Error> {
+    /// All that boot patching checks, and whether each site may be switched and can
+    /// be written. Returns how many change.
+    fn validate(&self, aim: Aim, classes: &mut Classes) -> Result<usize, Error> {
+        let mut refused = None;
+        let admit = &mut |spot: &Spot<'_>| {
+            self.patcher.alias(spot)?;
+            self.admit(spot).map_err(|error| {
+                refused = Some(error);
+                Why::Refused
+            })
+        };
+        let changed = self.patcher.validate(aim, classes, Some(admit));
+        changed.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
+    }
+
+    fn admit(&self, spot: &Spot<'_>) -> Result<(), Error> {
+        // Where it holds nothing known, `validate` does not ask.
+        let Some(outcome) = self.patcher.outcome(spot) else { return Ok(()) };
         if self.inside {
-            rule::admit(outcome, self.patcher.platform().nops())
+            rule::admit(&outcome, self.patcher.platform().nops())
         } else {
-            rule::emulated(outcome)
+            rule::emulated(&outcome)
         }
     }
 
-    fn write_int3(&self, aim: Aim) -> Result<Report, Error> {
-        let mut report = Report::default();
-        for place in self.patcher.places() {
-            let place = place?;
-            let new = self.patcher.new_bytes(&place, aim)?;
-            let changed = !self.patcher.has(&place, &new, 0..usize::from(place.capacity));
-            report.count(self.patcher.new_replacement(&place, aim), changed);
-            if changed {
-                self.patcher.write_part(&place, &BREAKPOINT, 0..1)?;
-            }
-        }
-        Ok(report)
+    /// Calls `act` with each site.
+    fn each(
+        &self,
+        aim: Aim,
+        classes: &mut Classes,
+        mut act: impl FnMut(&Spot<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut refused = None;
+        let walked = self.patcher.walk(aim, classes, self.patcher.all(), &mut |spot| {
+            act(spot).map_err(|error| {
+                refused = Some(error);
+                Why::Refused
+            })
+        });
+        walked.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
+    }
+
+    fn write_int3(&self, aim: Aim, classes: &mut Classes) -> Result<Report, Error> {
+        let mut counts = Counts::default();
+        self.each(aim, classes, |spot| {
+            counts.add(spot.class.count, !spot.done);
+            if spot.done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
+        })?;
+        Ok(counts.report())
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.
     fn write_part_of_each(
         &self,
         aim: Aim,
-        part: fn(usize) -> core::ops::Range<usize>,
+        classes: &mut Classes,
+        part: fn(usize) -> Range<usize>,
     ) -> Result<(), Error> {
-        for place in self.patcher.places() {
-            let place = place?;
-            if self.patcher.has(&place, &BREAKPOINT, 0..1) {
-                let new = self.patcher.new_bytes(&place, aim)?;
-                self.patcher.write_part(&place, &new, part(usize::from(place.capacity)))?;
+        self.each(aim, classes, |spot| {
+            if !starts_with_int3(spot) {
+                return Ok(());
             }
+            let new = self.patcher.bytes(spot, &spot.class.new);
+            self.write_part(spot, &new, part(usize::from(spot.class.capacity)))
+        })
+    }
+
+    /// Writes these bytes of the site, and reads them back.
+    fn write_part(
+        &self,
+        spot: &Spot<'_>,
+        bytes: &InsnBuffer,
+        part: Range<usize>,
+    ) -> Result<(), Error> {
+        self.patcher.store(spot, bytes, part.clone());
+        let found = self.patcher.present(spot);
+        if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
+            return Ok(());
         }
-        Ok(())
+        let (site, op) = (spot.address, spot.class.op.name());
+        Err(Error::ReadBack { site, op, wrote: *bytes, found })
     }
 
     /// Out of step 2: puts the first bytes back; the tails are still the old ones.
     /// True if no INT3 is left.
-    fn put_back(&self) -> bool {
+    fn put_back(&self, aim: Aim, classes: &mut Classes) -> bool {
         let mut clean = true;
-        for place in self.patcher.places() {
-            clean &= place.is_ok_and(|place| {
-                !self.patcher.has(&place, &BREAKPOINT, 0..1)
-                    || self
-                        .patcher
-                        .old_bytes(&place)
-                        .is_some_and(|old| self.patcher.write_part(&place, &old, 0..1).is_ok())
-            });
-        }
-        clean
+        let walked = self.each(aim, classes, |spot| {
+            if starts_with_int3(spot) {
+                let old = self.old(spot);
+                clean &= old.is_some_and(|old| self.write_part(spot, &old, 0..1).is_ok());
+            }
+            Ok(())
+        });
+        clean && walked.is_ok()
+    }
+
+    /// What the site held before its first byte was written: the known form whose
+    /// tail it still has.
+    fn old(&self, spot: &Spot<'_>) -> Option<InsnBuffer> {
+        let present = self.patcher.present(spot);
+        let known = self.patcher.known(spot);
+        let mut forms = known.into_iter().filter_map(|target| self.patcher.made(spot, target));
+        forms.find(|form| form.bytes().get(1..) == present.bytes().get(1..))
     }
 
     fn synchronize(&self, before: Step, after: Step) {

@@ -73,13 +73,13 @@ impl<'a, P: Platform, R: StopOthers, const TABLES: usize> Rendezvous<'a, P, R, T
         let _writer = self.live.begin()?;
         // 1.
         self.patcher.keep();
-        self.patcher.validate(aim, |_| Ok(()))?;
+        self.patcher.check(aim)?;
         // 2. to 4.
         let patcher = &mut self.patcher;
         self.others.stop_others(|| {
             // SAFETY: by the contract of `StopOthers` no other CPU executes code
             // with sites, and nothing with a site can interrupt this one.
-            unsafe { OneCpu::assume(|cpu| patcher.write_validated(aim, cpu)) }
+            unsafe { OneCpu::assume(|cpu| patcher.write(aim, cpu)) }
         })
     }
 }

@@ -1,11 +1,15 @@
 //! Text: the only writes to it. The platform a kernel describes, planning,
 //! applying at boot, revert, and read-back.
 
+mod class;
+mod fault;
+mod memory;
 mod one_cpu;
 mod patcher;
 mod plan;
 mod platform;
 mod report;
+mod walk;
 
 pub use one_cpu::OneCpu;
 pub use patcher::Patcher;
@@ -13,4 +17,7 @@ pub use plan::Plan;
 pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize};
 pub use report::{Goal, Outcome, Report};
 
-pub(crate) use report::Aim;
+pub(crate) use class::Classes;
+pub(crate) use fault::Why;
+pub(crate) use report::{Aim, Counts};
+pub(crate) use walk::Spot;

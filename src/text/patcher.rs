@@ -2,39 +2,27 @@
 //!
 //! Unsafe code here reads sites and writes through the platform's alias. What makes
 //! that sound is the contract of [`Platform`] and one check before each access: the
-//! whole site lies in the text range that the platform named.
+//! whole site lies in the text range that the platform named ([`Patcher::walk`]).
 #![allow(unsafe_code)]
 
 use core::ops::Range;
 
+use super::class::Classes;
+use super::fault::{Fault, Why};
+use super::memory;
 use super::one_cpu::OneCpu;
 use super::plan::Plan;
 use super::platform::Platform;
-use super::report::{Aim, Goal, Outcome, Report};
-use crate::choose::Replacement;
+use super::report::{Aim, Counts, Goal, Report};
+use super::walk::{Act, Spot, inside};
 use crate::error::Error;
-use crate::insn::{InsnBuffer, Width};
-use crate::ops::{Op, Table, Target};
-use crate::site::{Kind, Record, Sites};
+use crate::insn::InsnBuffer;
+use crate::ops::Table;
+use crate::site::{Record, Sites};
 
-/// One site, after its record was checked.
-pub(crate) struct Place<'a> {
-    pub(crate) address: usize,
-    slot: usize,
-    table: &'a Table,
-    /// Index of the op in the table.
-    index: usize,
-    pub(crate) op: &'static Op,
-    kind: Kind,
-    pub(crate) capacity: u8,
-}
-
-impl Place<'_> {
-    /// What the site gets for a slot that holds `target`.
-    fn replacement(&self, target: usize) -> Replacement<'static> {
-        self.op.choice().replacement(target as u64, self.kind)
-    }
-}
+/// So many sites are written before they are read back: what was just written is
+/// not in the cache yet, and to read it by another address is to wait for it.
+const BLOCK: usize = 32;
 
 /// The patcher: a table of sites, the ops tables they go through, and the
 /// platform.
@@ -70,7 +58,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// # Errors
     /// Every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, 'a, P, TABLES>, Error> {
-        self.validate(goal.into(), |_| Ok(()))?;
+        self.check(goal.into())?;
         Ok(Plan { patcher: self, goal })
     }
 
@@ -82,7 +70,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// Every variant of [`Error`]. Text is then as it was before; see
     /// [`Error::ReadBack`] for the one exception.
     pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
-        self.write(Goal::Patched, cpu)
+        self.keep();
+        self.write(Aim::Kept, cpu)
     }
 
     /// Gives every site its indirect call or jump back.
@@ -90,7 +79,13 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn revert(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
-        self.write(Goal::Indirect, cpu)
+        self.write(Aim::Indirect, cpu)
+    }
+
+    /// The first pass alone.
+    pub(crate) fn check(&self, aim: Aim) -> Result<(), Error> {
+        let result = self.validate(aim, &mut Classes::new(), None);
+        result.map(drop).map_err(|fault| self.explain(fault, aim))
     }
 
     /// First pass: every record, every site, every replacement, and what `admit`
@@ -98,46 +93,63 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     pub(crate) fn validate(
         &self,
         aim: Aim,
-        admit: impl Fn(&Outcome) -> Result<(), Error>,
-    ) -> Result<usize, Error> {
-        let mut changed = 0;
+        classes: &mut Classes,
+        mut admit: Option<&mut Act<'_>>,
+    ) -> Result<usize, Fault> {
         if !self.sites.size().is_multiple_of(Record::SIZE) {
-            return Err(Error::TruncatedTable { bytes: self.sites.size(), record: Record::SIZE });
+            return Err(Fault { index: 0, why: Why::Truncated });
         }
+        let mut changed = 0;
         let mut highest_end = 0;
-        for (index, record) in self.sites.records().iter().enumerate() {
-            let place = self.place(index, record)?;
+        self.walk(aim, classes, self.all(), &mut |spot| {
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
-            if place.address < highest_end {
-                self.no_overlap(index, &place)?;
+            if spot.address < highest_end && self.overlapping(spot.index, spot.record).is_some() {
+                return Err(Why::Overlap);
             }
-            highest_end = highest_end.max(place.address + usize::from(place.capacity));
-            let outcome = self.outcome(&place, aim)?;
-            if outcome.old != outcome.new {
-                admit(&outcome)?;
-                changed += 1;
+            highest_end = highest_end.max(spot.address + usize::from(spot.class.capacity));
+            if spot.done {
+                return Ok(());
             }
-        }
+            changed += 1;
+            let known = self.holds(spot, &spot.class.indirect)
+                || self.holds(spot, &spot.class.applied)
+                || self.held(spot).is_some();
+            match &mut admit {
+                _ if !known => Err(Why::OldBytes),
+                Some(admit) => admit(spot),
+                None => Ok(()),
+            }
+        })?;
         Ok(changed)
     }
 
-    /// Second pass: write and read back, then serialize, once.
-    fn write(&mut self, goal: Goal, cpu: &OneCpu<'_>) -> Result<Report, Error> {
-        self.validate(goal.into(), |_| Ok(()))?;
-        self.write_validated(goal.into(), cpu)
-    }
-
-    /// The second pass alone.
-    pub(crate) fn write_validated(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
-        self.platform.unlock();
-        let result = self.check_aliases().and_then(|()| self.write_all(aim));
-        self.platform.lock();
-        self.platform.serialize();
+    /// Both passes.
+    pub(crate) fn write(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
+        let mut classes = Classes::new();
+        let mut counts = Counts::default();
+        let mut result = self.validate(aim, &mut classes, None).map(drop);
+        let mut error = None;
         if result.is_ok() {
-            self.note(aim);
+            self.platform.unlock();
+            let mut written = 0;
+            result = self.write_all(aim, &mut classes, &mut counts, &mut written);
+            if let Err(fault) = result {
+                // The platform broke its contract. Put back what can be.
+                error = Some(self.explain(fault, aim));
+                self.put_back(aim, &mut classes, written);
+            }
+            self.platform.lock();
+            self.platform.serialize();
         }
-        result
+        match (result, error) {
+            (Ok(()), _) => {
+                self.note(aim);
+                Ok(counts.report())
+            }
+            (Err(_), Some(error)) => Err(error),
+            (Err(fault), None) => Err(self.explain(fault, aim)),
+        }
     }
 
     /// Keeps what the slots hold, for [`Aim::Kept`].
@@ -150,286 +162,128 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// Notes what all sites have now.
     pub(crate) fn note(&self, aim: Aim) {
         for table in self.tables {
-            match aim {
-                Aim::Kept => table.note_kept(),
-                Aim::Slots | Aim::Indirect => table.note(aim == Aim::Slots),
-            }
+            table.note(aim != Aim::Indirect);
         }
     }
 
-    pub(super) fn tables(&self) -> &[&'a Table] {
+    pub(super) const fn sites(&self) -> Sites<'a> {
+        self.sites
+    }
+
+    pub(super) const fn tables(&self) -> &[&'a Table] {
         &self.tables
     }
 
-    pub(crate) fn platform(&self) -> &P {
+    pub(crate) const fn platform(&self) -> &P {
         &self.platform
     }
 
-    /// The sites, each after its record was checked.
-    #[inline(always)] // As `place`.
-    pub(crate) fn places(&self) -> impl Iterator<Item = Result<Place<'a>, Error>> {
-        self.sites.records().iter().enumerate().map(|(index, record)| self.place(index, record))
+    /// All records of the table, for [`walk`](Self::walk).
+    pub(crate) const fn all(&self) -> Range<usize> {
+        0..self.sites.records().len()
     }
 
-    /// Every alias shows what its site holds. Not a part of `validate`: before
-    /// `unlock` the platform promises nothing of its aliases.
-    pub(crate) fn check_aliases(&self) -> Result<(), Error> {
-        for place in self.places() {
-            let place = place?;
-            let alias = self.platform.alias(place.address);
-            if alias.addr() != place.address
-                && self.read(alias, place.capacity) != self.read_site(&place)
-            {
-                return Err(Error::Alias {
-                    site: place.address,
-                    alias: alias.addr(),
-                    op: place.op.name(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn write_all(&self, aim: Aim) -> Result<Report, Error> {
-        let mut report = Report::default();
-        for (index, record) in self.sites.records().iter().enumerate() {
-            let place = self.place(index, record)?;
-            let outcome = self.outcome(&place, aim)?;
-            report.add(&outcome);
-            if outcome.old == outcome.new {
-                continue;
-            }
-            if let Err(error) = self.write_one(&place, &outcome.new) {
-                // The platform broke its contract. Put back what can be.
-                let _ = self.write_one(&place, &outcome.old);
-                self.put_back(index);
-                return Err(error);
-            }
-        }
-        Ok(report)
-    }
-
-    /// Undoes the first `count` sites of a failed pass.
-    fn put_back(&self, count: usize) {
-        for (index, record) in self.sites.records().iter().take(count).enumerate() {
-            let Ok(place) = self.place(index, record) else { continue };
-            let before = match place.table.applied(place.index) {
-                Some(target) => self.composed(&place, target),
-                None => self.indirect(&place),
-            };
-            if let Ok(before) = before {
-                let _ = self.write_one(&place, &before);
-            }
-        }
-    }
-
-    fn write_one(&self, place: &Place<'_>, bytes: &InsnBuffer) -> Result<(), Error> {
-        self.write_part(place, bytes, 0..usize::from(place.capacity))
-    }
-
-    /// Writes these bytes of the site, one store each, and reads them back.
-    pub(crate) fn write_part(
+    /// Second pass: writes and reads back, block by block. `written` is the number of
+    /// sites that may have been written.
+    fn write_all(
         &self,
-        place: &Place<'_>,
-        bytes: &InsnBuffer,
-        part: Range<usize>,
-    ) -> Result<(), Error> {
-        let alias = self.platform.alias(place.address);
-        let wanted = bytes.bytes().get(part.clone()).unwrap_or_default();
-        for (at, &byte) in part.clone().zip(wanted) {
-            // SAFETY: the site is inside text (`place`), `bytes` has a byte at
-            // `at` and is as long as the site, and the platform answers for the
-            // alias.
-            unsafe { alias.add(at).write_volatile(byte) };
-        }
-        if self.has(place, bytes, part) {
-            return Ok(());
-        }
-        let (site, op) = (place.address, place.op.name());
-        Err(Error::ReadBack { site, op, wrote: *bytes, found: self.read_site(place) })
-    }
-
-    /// Whether this part of the site holds these bytes.
-    pub(crate) fn has(&self, place: &Place<'_>, bytes: &InsnBuffer, part: Range<usize>) -> bool {
-        let site: *const u8 = core::ptr::with_exposed_provenance(place.address);
-        let wanted = bytes.bytes().get(part.clone()).unwrap_or_default();
-        part.zip(wanted).all(|(at, byte)| {
-            // SAFETY: the site is inside text (`place`), which the platform says
-            // is readable, and `bytes` is as long as the site.
-            unsafe { site.add(at).read_volatile() == *byte }
-        })
-    }
-
-    /// What the record says, checked against the tables and the text range.
-    #[inline(always)] // Else its result, 100 bytes, is copied twice for each site.
-    fn place(&self, index: usize, record: &Record) -> Result<Place<'a>, Error> {
-        let capacity = record.capacity();
-        if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
-            return Err(Error::BadRecord { index, field: "capacity", value: capacity });
-        }
-        let kind =
-            record.kind().map_err(|value| Error::BadRecord { index, field: "kind", value })?;
-        let address = record.site();
-        let text = self.platform.text();
-        let inside = address >= text.start
-            && address.checked_add(usize::from(capacity)).is_some_and(|end| end <= text.end);
-        if !inside {
-            return Err(Error::OutsideText {
-                index,
-                site: address,
-                start: text.start,
-                end: text.end,
-            });
-        }
-        let slot = record.slot();
-        self.tables
-            .iter()
-            .find_map(|table| Some((*table, table.index_of_slot(slot)?)))
-            .filter(|&(_, op)| op == usize::from(record.op()))
-            .and_then(|(table, op)| {
-                let index = op;
-                let op = table.ops().get(index)?;
-                Some(Place { address, slot, table, index, op, kind, capacity })
-            })
-            .ok_or(Error::UnknownOp { index, site: address, slot, op: record.op() })
-    }
-
-    /// A record out of order: compares it with every earlier one.
-    fn no_overlap(&self, index: usize, place: &Place<'_>) -> Result<(), Error> {
-        let end = place.address + usize::from(place.capacity);
-        for earlier in self.sites.records().iter().take(index) {
-            let other = earlier.site();
-            if place.address < other + usize::from(earlier.capacity()) && other < end {
-                return Err(Error::Overlap {
-                    index,
-                    site: place.address,
-                    op: place.op.name(),
-                    other,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the site, checks what it holds, and composes what it gets.
-    pub(crate) fn outcome(&self, place: &Place<'_>, aim: Aim) -> Result<Outcome, Error> {
-        let old = self.read_site(place);
-        let indirect = self.indirect(place)?;
-        let (replacement, new) = match self.target(place, aim) {
-            None => (None, indirect),
-            Some(target) => (Some(place.replacement(target)), self.composed(place, target)?),
-        };
-        // Known forms only: what the assembler put there, what was patched in
-        // last, what the same crate puts in ahead of boot (native), and what is to
-        // be there anyway. Anything else is somebody else's.
-        let holds = |target: &usize| self.composed(place, *target).is_ok_and(|bytes| bytes == old);
-        let held = if old == indirect {
-            None
-        } else if let Some(target) = place.table.applied(place.index).filter(holds) {
-            Some(place.replacement(target))
-        } else if old == new {
-            replacement
-        } else if let Some(target) = Some(place.op.native().address()).filter(holds) {
-            Some(place.replacement(target))
-        } else {
-            return Err(Error::OldBytes {
-                site: place.address,
-                op: place.op.name(),
-                expected: indirect,
-                found: old,
-            });
-        };
-        Ok(Outcome {
-            address: place.address,
-            op: place.op,
-            kind: place.kind,
-            replacement,
-            held,
-            old,
-            new,
-        })
-    }
-
-    /// What the site's op does by this aim; `None` leaves it to the slot.
-    fn target(&self, place: &Place<'_>, aim: Aim) -> Option<usize> {
-        match aim {
-            Aim::Indirect => None,
-            Aim::Slots => Some(place.table.get(place.index).map_or(0, Target::address)),
-            Aim::Kept => Some(place.table.kept(place.index).unwrap_or(0)),
-        }
-    }
-
-    /// What the site gets by this aim, whatever it holds.
-    pub(crate) fn new_bytes(&self, place: &Place<'_>, aim: Aim) -> Result<InsnBuffer, Error> {
-        match self.target(place, aim) {
-            None => self.indirect(place),
-            Some(target) => self.composed(place, target),
-        }
-    }
-
-    /// The replacement of that.
-    pub(crate) fn new_replacement(
-        &self,
-        place: &Place<'_>,
         aim: Aim,
-    ) -> Option<Replacement<'static>> {
-        self.target(place, aim).map(|target| place.replacement(target))
-    }
-
-    /// What the site held before its first byte became `first`: the known form
-    /// whose tail it still has.
-    pub(crate) fn old_bytes(&self, place: &Place<'_>) -> Option<InsnBuffer> {
-        let tail = self.read_site(place);
-        let tail = tail.bytes().get(1..);
-        let forms = [
-            place.table.applied(place.index).and_then(|target| self.composed(place, target).ok()),
-            self.indirect(place).ok(),
-            self.composed(place, place.op.native().address()).ok(),
-        ];
-        forms.into_iter().flatten().find(|form| form.bytes().get(1..) == tail)
-    }
-
-    /// The site with the replacement for a slot that holds `target`.
-    fn composed(&self, place: &Place<'_>, target: usize) -> Result<InsnBuffer, Error> {
-        InsnBuffer::compose(
-            Width::NATIVE,
-            self.platform.nops(),
-            place.address as u64,
-            place.capacity,
-            &place.replacement(target),
-        )
-        .map_err(|why| Error::Compose { site: place.address, op: place.op.name(), why })
-    }
-
-    /// The site as the assembler left it.
-    fn indirect(&self, place: &Place<'_>) -> Result<InsnBuffer, Error> {
-        InsnBuffer::indirect(
-            Width::NATIVE,
-            place.kind,
-            place.address as u64,
-            place.capacity,
-            place.slot as u64,
-        )
-        .map_err(|why| Error::Compose { site: place.address, op: place.op.name(), why })
-    }
-
-    fn read_site(&self, place: &Place<'_>) -> InsnBuffer {
-        self.read(core::ptr::with_exposed_provenance(place.address), place.capacity)
-    }
-
-    /// Reads a site, at its own address or at its alias.
-    fn read(&self, from: *const u8, capacity: u8) -> InsnBuffer {
-        let mut bytes = [0; InsnBuffer::MAX];
-        let mut len = 0;
-        for (at, byte) in bytes.iter_mut().enumerate().take(usize::from(capacity)) {
-            // SAFETY: the callers pass the address or the alias of a site that
-            // `place` found inside text, and its capacity; the platform answers
-            // for both being readable. Volatile: the compiler knows nothing of
-            // who writes here.
-            *byte = unsafe { from.add(at).read_volatile() };
-            len = at + 1;
+        classes: &mut Classes,
+        counts: &mut Counts,
+        written: &mut usize,
+    ) -> Result<(), Fault> {
+        let all = self.all();
+        for start in all.clone().step_by(BLOCK) {
+            let block = start..all.end.min(start + BLOCK);
+            self.walk(aim, classes, block.clone(), &mut |spot| {
+                counts.add(spot.class.count, !spot.done);
+                if !spot.done {
+                    self.write_site(spot)?;
+                }
+                *written = spot.index + 1;
+                Ok(())
+            })?;
+            self.walk(aim, classes, block, &mut |spot| {
+                if spot.done { Ok(()) } else { Err(Why::ReadBack) }
+            })?;
         }
-        // At most MAX bytes, so there is always a buffer.
-        bytes.get(..len).and_then(InsnBuffer::copy_of).unwrap_or_else(InsnBuffer::nothing)
+        Ok(())
+    }
+
+    /// Writes a site, each byte once.
+    #[inline(always)]
+    fn write_site(&self, spot: &Spot<'_>) -> Result<(), Why> {
+        let alias = self.alias(spot)?;
+        // SAFETY: the site is inside text (`walk`), and the platform answers for
+        // the alias.
+        unsafe { memory::write_six(alias, spot.new) };
+        let capacity = usize::from(spot.class.capacity);
+        if capacity > InsnBuffer::MIN {
+            let bytes = self.bytes(spot, &spot.class.new);
+            // SAFETY: as above.
+            unsafe { memory::write_part(alias, &bytes, InsnBuffer::MIN..capacity) };
+        }
+        Ok(())
+    }
+
+    /// Undoes the first `count` sites of a failed pass: they get what their op was
+    /// patched for last, or their indirect call or jump.
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, aim: Aim, classes: &mut Classes, count: usize) {
+        // There can be no fault: the records were all checked.
+        let _ = self.walk(aim, classes, 0..count, &mut |spot| {
+            let before = self.bytes(spot, &spot.class.applied);
+            if before != self.bytes(spot, &spot.class.new) {
+                // Whatever the site shows: it is the alias that was written.
+                self.store(spot, &before, 0..before.bytes().len());
+            }
+            Ok(())
+        });
+    }
+
+    /// Stores these bytes of the site, each by one store.
+    pub(crate) fn store(&self, spot: &Spot<'_>, bytes: &InsnBuffer, part: Range<usize>) {
+        let alias = self.platform.alias(spot.address);
+        // SAFETY: the site is inside text (`walk`), the part is one of the site,
+        // and the platform answers for the alias.
+        unsafe { memory::write_part(alias, bytes, part) };
+    }
+
+    /// Where the site is written; it shows the same bytes.
+    #[inline(always)]
+    pub(crate) fn alias(&self, spot: &Spot<'_>) -> Result<*mut u8, Why> {
+        let (alias, capacity) = (self.platform.alias(spot.address), spot.class.capacity);
+        // SAFETY: the site is inside text (`walk`), its capacity is 6 to 32, and
+        // the platform answers for the alias.
+        let same = alias.addr() == spot.address
+            || unsafe { memory::read_head(alias, capacity) } == spot.present
+                && (!spot.class.is_long()
+                    || unsafe { memory::read(alias, capacity) } == self.present(spot));
+        if same { Ok(alias) } else { Err(Why::Alias) }
+    }
+
+    /// What a site holds; nothing, if it is not inside text.
+    pub(crate) fn read(&self, site: usize, capacity: u8) -> InsnBuffer {
+        if !inside(&self.platform.text(), site, capacity) {
+            return InsnBuffer::nothing();
+        }
+        // SAFETY: inside text, which the platform says is readable.
+        unsafe { memory::read(core::ptr::with_exposed_provenance(site), capacity) }
+    }
+
+    /// The site of an earlier record than that at `index` that shares bytes with it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn overlapping(&self, index: usize, record: &Record) -> Option<usize> {
+        let (site, capacity) = (record.site(), usize::from(record.capacity()));
+        let shares = |earlier: &&Record| {
+            let other = earlier.site();
+            let apart = site >= other + usize::from(earlier.capacity()) || other >= site + capacity;
+            // Linkers that fold functions of the same code into one (`--icf=all`)
+            // can leave the records of each. They say the same.
+            !apart && !earlier.repeats(record)
+        };
+        self.sites.records().iter().take(index).find(shares).map(Record::site)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::patcher::Patcher;
 use super::platform::Platform;
-use super::report::{Goal, Outcome, Report};
+use super::report::{Count, Counts, Goal, Outcome, Report};
 use crate::ops::Op;
 
 /// A checked plan: everything would work, nothing is written.
@@ -18,7 +18,7 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
         // Every one of these was checked; one that fails now was changed by
         // somebody since, and `apply` will say so.
         let patcher = self.patcher;
-        patcher.places().filter_map(|place| patcher.outcome(&place.ok()?, self.goal.into()).ok())
+        patcher.all().filter_map(|index| patcher.outcome_of(index, self.goal.into()))
     }
 
     /// The counts over all sites.
@@ -38,10 +38,10 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
     }
 
     fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
-        let mut report = Report::default();
+        let mut counts = Counts::default();
         for outcome in self.outcomes().filter(wanted) {
-            report.add(&outcome);
+            counts.add(Count::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
         }
-        report
+        counts.report()
     }
 }

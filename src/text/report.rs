@@ -79,22 +79,62 @@ pub struct Report {
     pub indirect: usize,
 }
 
-impl Report {
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
-        self.count(outcome.replacement, outcome.old != outcome.new);
+/// The counts of a [`Report`] that each site is in one of, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    Patchlets,
+    Calls,
+    Jumps,
+    Nops,
+    Identities,
+    Traps,
+    Indirect,
+}
+
+impl Count {
+    const ALL: usize = 7;
+
+    /// That of a site with this replacement.
+    pub(crate) const fn of(replacement: Option<&Replacement<'_>>) -> Self {
+        match replacement {
+            Some(Replacement::Patchlet(_)) => Self::Patchlets,
+            Some(Replacement::Call(_)) => Self::Calls,
+            Some(Replacement::Jump(_)) => Self::Jumps,
+            Some(Replacement::Nops) => Self::Nops,
+            Some(Replacement::Identity(_)) => Self::Identities,
+            Some(Replacement::Trap(_)) => Self::Traps,
+            None => Self::Indirect,
+        }
+    }
+}
+
+/// A [`Report`] in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    sites: [usize; Count::ALL],
+    changed: usize,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, count: Count, changed: bool) {
+        if let Some(sites) = self.sites.get_mut(count as usize) {
+            *sites += 1;
+        }
+        self.changed += usize::from(changed);
     }
 
-    pub(crate) fn count(&mut self, replacement: Option<Replacement<'_>>, changed: bool) {
-        self.sites += 1;
-        self.changed += usize::from(changed);
-        *match replacement {
-            Some(Replacement::Patchlet(_)) => &mut self.patchlets,
-            Some(Replacement::Call(_)) => &mut self.calls,
-            Some(Replacement::Jump(_)) => &mut self.jumps,
-            Some(Replacement::Nops) => &mut self.nops,
-            Some(Replacement::Identity(_)) => &mut self.identities,
-            Some(Replacement::Trap(_)) => &mut self.traps,
-            None => &mut self.indirect,
-        } += 1;
+    pub(crate) fn report(&self) -> Report {
+        let [patchlets, calls, jumps, nops, identities, traps, indirect] = self.sites;
+        Report {
+            sites: self.sites.iter().sum(),
+            changed: self.changed,
+            patchlets,
+            calls,
+            jumps,
+            nops,
+            identities,
+            traps,
+            indirect,
+        }
     }
 }

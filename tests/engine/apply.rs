@@ -7,10 +7,10 @@
 use patchlet::choose::Replacement;
 use patchlet::ops::Target;
 use patchlet::text::{Outcome, Report};
-use patchlet::{ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Width};
+use patchlet::{ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Sites, Width};
 use proptest::prelude::*;
 
-use crate::image::{Image, SLOT, Site, TEXT, target};
+use crate::image::{Image, SLOT, Site, TEXT, call, jump, target};
 use crate::model::{self, Facts, What};
 use crate::platforms::{Recorder, one_cpu};
 
@@ -348,4 +348,42 @@ fn a_table_without_a_site_is_fine() {
     let mut patcher = image.patcher(image.writable());
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)), Ok(Report::default()));
     assert_eq!(patcher.plan(Goal::Indirect).unwrap().outcomes().count(), 0);
+}
+
+/// A kernel's patcher and that of a module share the ops table. One of them is the
+/// first to follow a slot, and the other finds what the op was patched for before.
+#[test]
+fn two_patchers_of_one_table() {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    for site in [call(0x200, 0), jump(0x210, 1), call(0x300, 0), jump(0x310, 1)] {
+        image.site(site);
+    }
+    let [kernel, module] = [0, 2].map(|first| {
+        let records = &image.sites().records()[first..first + 2];
+        // SAFETY: a part of the table, which stays as it is.
+        unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) }
+    });
+    let apply = |sites| {
+        let mut patcher = Patcher::new(sites, [image.table], image.second_mapping());
+        one_cpu(|cpu| patcher.apply(cpu)).unwrap();
+    };
+    let unpatched = image.bytes();
+    apply(kernel);
+    apply(module);
+    for function in [0x7000, 0x7100, 0x7200] {
+        let before = image.bytes();
+        image.set(0, target(image.arena.address(function)));
+        image.set(1, target(image.arena.address(function + 0x80)));
+        apply(kernel);
+        assert!(image.bytes()[0x300..0x316] == before[0x300..0x316]);
+        apply(module);
+        for at in [0x200, 0x210, 0x300, 0x310] {
+            assert_ne!(image.at(at, 6), before[at..at + 6]);
+        }
+    }
+    for sites in [kernel, module] {
+        let mut patcher = Patcher::new(sites, [image.table], image.second_mapping());
+        one_cpu(|cpu| patcher.revert(cpu)).unwrap();
+    }
+    assert!(image.bytes()[..0x2000] == unpatched[..0x2000]);
 }

@@ -71,7 +71,10 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
         one_at_a_time: f64::INFINITY,
         keys: f64::INFINITY,
     };
+    // Each of them begins with the indirect calls, and after the same stores.
     let turn = |least: &mut f64, f: &mut dyn FnMut()| {
+        // SAFETY: nobody executes this text; here and below.
+        unsafe { text::bare(&text) };
         if cold {
             text.evict();
         }
@@ -82,13 +85,10 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
     while rounds < 3 || start.elapsed() < BUDGET {
         rounds += 1;
         turn(&mut least.apply, &mut || apply(&mut patcher));
-        // SAFETY: nobody executes this text; here and below. Puts the indirect calls
-        // back, too.
         turn(&mut least.bare, &mut || unsafe { text::bare(&text) });
         turn(&mut least.accesses, &mut || unsafe { text::accesses(&text) });
         if text.count <= ONE_AT_A_TIME && rounds <= 10 {
             turn(&mut least.one_at_a_time, &mut || unsafe { text::one_at_a_time(&text) });
-            unsafe { text::bare(&text) };
         }
         if rounds <= 10
             && let Some(elapsed) = keys::toggle(power, per_ns)
@@ -115,7 +115,7 @@ fn table(per_ns: f64) -> Vec<(u32, Least)> {
     );
     println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut rows = Vec::new();
-    for power in 2..=max {
+    for power in number("BENCH_MIN").unwrap_or(2)..=max {
         let least = measure(power, per_ns, cold);
         let Least { apply, bare, accesses, one_at_a_time, keys } = least;
         let or_dash =

@@ -1,0 +1,234 @@
+//! The way through the table of sites: each record checked, each site with the
+//! bytes it holds and the bytes it gets.
+//!
+//! Unsafe code here reads a site, which was just found to lie in the text range that
+//! the platform named.
+#![allow(unsafe_code)]
+
+use core::ops::Range;
+
+use super::class::{Class, Classes, Form, Maker};
+use super::fault::{Fault, Why};
+use super::memory;
+use super::patcher::Patcher;
+use super::platform::Platform;
+use super::report::{Aim, Count, Outcome};
+use crate::insn::InsnBuffer;
+use crate::ops::{Op, Table};
+use crate::site::Record;
+
+/// So many sites ahead, text is asked for. Enough for memory to answer, and few
+/// enough to be still in the first cache.
+const AHEAD: usize = 16;
+
+/// One site, after its record was checked.
+#[derive(Debug)]
+pub(crate) struct Spot<'c> {
+    /// Position of its record in the table.
+    pub(crate) index: usize,
+    pub(crate) record: &'c Record,
+    pub(crate) address: usize,
+    pub(crate) class: &'c Class,
+    /// The first word of what it holds, and of what it gets.
+    pub(crate) present: u64,
+    pub(crate) new: u64,
+    /// It holds what it gets, all of it.
+    pub(crate) done: bool,
+}
+
+/// What is done with each site. Called through a pointer, so that there is one way
+/// through the table, not one for each thing that is done on it.
+pub(crate) type Act<'f> = dyn FnMut(&Spot<'_>) -> Result<(), Why> + 'f;
+
+impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
+    /// Calls `act` with each site of this range of records, in order.
+    #[inline(never)]
+    pub(crate) fn walk(
+        &self,
+        aim: Aim,
+        classes: &mut Classes,
+        range: Range<usize>,
+        act: &mut Act<'_>,
+    ) -> Result<(), Fault> {
+        let records = self.sites().records();
+        let text = self.platform().text();
+        for index in range {
+            let fault = |why| Fault { index, why };
+            let Some(record) = records.get(index) else { break };
+            if let Some(record) = records.get(index + AHEAD) {
+                memory::prefetch(record.site());
+            }
+            let entry = classes.entry(record);
+            if !entry.as_ref().is_some_and(|class| class.is_of(record)) {
+                *entry = None;
+                self.class(record, aim, entry).map_err(fault)?;
+            }
+            let Some(class) = entry else { break };
+            let (address, capacity) = (record.site(), class.capacity);
+            if !inside(&text, address, capacity) {
+                return Err(fault(Why::Outside));
+            }
+            let new = class.new.head_at(address).ok_or(fault(Why::Compose))?;
+            let site = core::ptr::with_exposed_provenance(address);
+            // SAFETY: the site is inside text, which the platform says is readable,
+            // and its capacity is 6 to 32.
+            let present = unsafe { memory::read_head(site, capacity) };
+            let mut spot = Spot { index, record, address, class, present, new, done: false };
+            spot.done = present == new && self.holds(&spot, &class.new);
+            act(&spot).map_err(fault)?;
+        }
+        Ok(())
+    }
+
+    /// What the record says, checked against the tables, and what all sites of its
+    /// class get.
+    #[cold]
+    #[inline(never)]
+    fn class(&self, record: &Record, aim: Aim, entry: &mut Option<Class>) -> Result<(), Why> {
+        let capacity = record.capacity();
+        if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
+            return Err(Why::Capacity);
+        }
+        if record.kind().is_err() {
+            return Err(Why::Kind);
+        }
+        if !inside(&self.platform().text(), record.site(), capacity) {
+            return Err(Why::Outside);
+        }
+        let (maker, target, applied) = self.maker(record, aim).ok_or(Why::UnknownOp)?;
+        let indirect = maker.form(None).ok_or(Why::Compose)?;
+        *entry = Some(Class {
+            op: maker.op,
+            slot: maker.slot,
+            shape: record.shape(),
+            kind: maker.kind,
+            capacity,
+            count: Count::of(maker.replacement(target).as_ref()),
+            new: maker.form(target).ok_or(Why::Compose)?,
+            indirect,
+            applied: maker.form(applied).unwrap_or(indirect),
+        });
+        Ok(())
+    }
+
+    /// What this record's site is made of; what its op does by this aim; and what it
+    /// did when it was last applied. `None` if the record's op is not its slot's.
+    pub(super) fn maker(
+        &self,
+        record: &Record,
+        aim: Aim,
+    ) -> Option<(Maker, Option<usize>, Option<usize>)> {
+        let (slot, number) = (record.slot(), usize::from(record.op()));
+        let (table, op) = self.op(slot, number)?;
+        let target = match aim {
+            Aim::Indirect => None,
+            Aim::Slots => Some(table.get(number)?.address()),
+            Aim::Kept => Some(table.kept(number)?),
+        };
+        let maker = Maker {
+            op,
+            slot,
+            kind: record.kind().ok()?,
+            capacity: record.capacity(),
+            nops: self.platform().nops(),
+            address: record.site(),
+        };
+        Some((maker, target, table.applied(number)))
+    }
+
+    /// The op of this slot, if it has this index.
+    fn op(&self, slot: usize, index: usize) -> Option<(&'a Table, &'static Op)> {
+        let find = |table: &&&'a Table| table.index_of_slot(slot) == Some(index);
+        let table = self.tables().iter().find(find)?;
+        Some((table, table.ops().get(index)?))
+    }
+
+    fn maker_of(&self, spot: &Spot<'_>) -> Maker {
+        let &Spot { address, class: &Class { op, slot, kind, capacity, .. }, .. } = spot;
+        Maker { op, slot, kind, capacity, nops: self.platform().nops(), address }
+    }
+
+    /// Whether the site holds these bytes.
+    #[inline(always)]
+    pub(crate) fn holds(&self, spot: &Spot<'_>, form: &Form) -> bool {
+        form.head_at(spot.address) == Some(spot.present)
+            && (!spot.class.is_long() || self.present(spot) == self.bytes(spot, form))
+    }
+
+    /// All bytes that the site holds.
+    pub(crate) fn present(&self, spot: &Spot<'_>) -> InsnBuffer {
+        self.read(spot.address, spot.class.capacity)
+    }
+
+    /// All bytes of the site in this form; none, if it cannot have it.
+    #[inline(never)]
+    pub(crate) fn bytes(&self, spot: &Spot<'_>, form: &Form) -> InsnBuffer {
+        self.made(spot, spot.class.target(form)).unwrap_or(InsnBuffer::nothing())
+    }
+
+    /// The functions that a site can stand for; `None` is the indirect call or jump.
+    ///
+    /// Known ones only: what the assembler put there, what was patched in last or is
+    /// to be there anyway, what the same crate puts in ahead of boot (native), and
+    /// what the op was patched for before that, for sites that another patcher
+    /// answers for. Any other bytes are somebody else's.
+    pub(crate) fn known(&self, spot: &Spot<'_>) -> [Option<usize>; 5] {
+        let class = spot.class;
+        let number = usize::from(class.shape as u16);
+        let before = self.op(class.slot, number).and_then(|(table, _)| table.before(number));
+        [
+            class.target(&class.applied),
+            None,
+            Some(class.op.native().address()),
+            before,
+            class.target(&class.new),
+        ]
+    }
+
+    /// The site standing for this one; `None` if it cannot.
+    pub(crate) fn made(&self, spot: &Spot<'_>, target: Option<usize>) -> Option<InsnBuffer> {
+        self.maker_of(spot).bytes(target).ok().map(|(bytes, _)| bytes)
+    }
+
+    /// Which of them a site stands for; `None` if it is none of them.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn held(&self, spot: &Spot<'_>) -> Option<Option<usize>> {
+        let present = self.present(spot);
+        let holds = |target: &_| self.made(spot, *target) == Some(present);
+        self.known(spot).into_iter().find(holds)
+    }
+
+    /// What the site is made of and made into; `None` if it holds nothing known.
+    pub(crate) fn outcome(&self, spot: &Spot<'_>) -> Option<Outcome> {
+        let &Spot { address, class, .. } = spot;
+        let maker = self.maker_of(spot);
+        Some(Outcome {
+            address,
+            op: class.op,
+            kind: class.kind,
+            replacement: maker.replacement(class.target(&class.new)),
+            held: maker.replacement(self.held(spot)?),
+            old: self.present(spot),
+            new: self.bytes(spot, &class.new),
+        })
+    }
+
+    /// What happens to one site by this aim; `None` if there is no such record, or
+    /// something is wrong with it.
+    pub(super) fn outcome_of(&self, index: usize, aim: Aim) -> Option<Outcome> {
+        let mut outcome = None;
+        let _ = self.walk(aim, &mut Classes::new(), index..index + 1, &mut |spot| {
+            outcome = self.outcome(spot);
+            Ok(())
+        });
+        outcome
+    }
+}
+
+/// Whether a site is inside text.
+#[inline(always)]
+pub(super) fn inside(text: &Range<usize>, address: usize, capacity: u8) -> bool {
+    address >= text.start
+        && address.checked_add(usize::from(capacity)).is_some_and(|end| end <= text.end)
+}
