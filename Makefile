@@ -27,6 +27,8 @@ SHOW_PROCESS := @. tests/steps.sh; cd tests/process; show
 # Expanded by the shell, after tests/steps.sh has set them: -Zbuild-std where it must be.
 CORE := "$${build_core[@]}"
 STD := "$${build_std[@]}"
+# Programs that their tests build by rustc; these manifests are for the lints.
+PROGRAM := --locked --target-dir target --manifest-path
 # tests/support/kernel.rs builds here, too.
 KERNEL := --locked --release --target-dir ../../target/kernel/fat $(CORE)
 # All it measures at once, for clippy: to link it, tests/size knows how.
@@ -49,7 +51,7 @@ setup: ## install what is missing: compilers, QEMU, Rust targets
 	@tests/setup.sh
 
 ##@ To check it
-test: setup test-64 test-32 process size-limit ## all tests that CI runs
+test: setup test-64 test-32 process matrix-short size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -63,6 +65,12 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	$(IN_KERNEL) 'clippy, test kernel, 32-bit' cargo clippy $(KERNEL) $(32) $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 64-bit' cargo clippy --locked --all-targets $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(32) $(STD) $(DENY)
+	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins $(DENY)
+	$(STEP) 'clippy, matrix, 32-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins \
+	    $(32) $(CORE) $(DENY)
+	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --lib --bins $(DENY)
+	$(STEP) 'clippy, rivals, hex' env RUSTFLAGS='--cfg construction="hex"' \
+	    cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --bin program $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
 
@@ -107,6 +115,10 @@ process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, release' cargo test --locked --release
 	$(IN_PROCESS) 'test process, 32-bit, debug' cargo test --locked $(32) $(STD)
 	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(32) $(STD)
+
+# The example as test-64 built it.
+matrix-short: setup ## every value of the matrix, and LTO by linker
+	$(STEP) 'matrix, every value, LTO × linker' cargo run --locked --all-features --example matrix -- --short
 
 kernel: setup ## build the test kernels
 	$(IN_KERNEL) 'test kernel, 64-bit' cargo build $(KERNEL) $(64)

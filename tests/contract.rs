@@ -10,12 +10,13 @@ mod support {
     pub mod table;
 }
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 use patchlet::Width;
 use patchlet::contract::{self, BadContract, Contract};
+use patchlet::inspect::{Exit, Terminal, run};
 use patchlet::ops::Abi;
 use support::elf;
 
@@ -234,6 +235,81 @@ fn the_width_counts() {
         "patchlet `clobbers_ecx` breaks its contract: \
          `mov $5,%ecx` writes ECX, which is neither output nor clobbered"
     );
+}
+
+/// A program with the native set and one more source, linked by GNU ld. It
+/// has one site and an empty table.
+fn link(source: &str, width: Width) -> PathBuf {
+    let (bits, size) = match width {
+        Width::Bits64 => (64, 8 * 13),
+        Width::Bits32 => (32, 4 * 11),
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("contract-{bits}"));
+    fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
+    let text = format!(
+        "#include \"patchlet.h\"\n.globl _start\n_start: PATCHLET_CALL save_fl\n\
+         .data\n.globl patchlet_pv_ops\n.type patchlet_pv_ops, @object\n\
+         .size patchlet_pv_ops, {size}\npatchlet_pv_ops: .skip {size}\n"
+    );
+    fs::write(folder.join("start.S"), text).expect("a file below CARGO_TARGET_TMPDIR");
+    let status = Command::new("gcc")
+        .args([&format!("-m{bits}"), "-nostdlib", "-static", "-no-pie", "-fuse-ld=bfd", "-I"])
+        .arg(root.join("asm"))
+        .arg(root.join(source))
+        .arg(root.join(format!("asm/patch_{bits}.S")))
+        .args(["start.S", "-o", "program"])
+        .current_dir(&folder)
+        .status()
+        .expect("gcc starts");
+    assert!(status.success(), "gcc {source}");
+    folder.join("program")
+}
+
+/// `patchlet verify PROGRAM --contracts SOURCE`: what it prints, and how it ends.
+fn verify(program: &Path, source: &str) -> (Exit, String) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let words = ["patchlet", "verify", "--contracts"].map(Into::into);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = run(
+        words.into_iter().chain([source.into_os_string(), program.into()]),
+        &mut Terminal { out: &mut out, err: &mut err, colour: false, width: None, progress: false },
+    );
+    out.extend(err);
+    (exit, String::from_utf8(out).expect("UTF-8"))
+}
+
+/// The tool proves the contracts of a linked kernel, of which it needs nothing but
+/// the file and the source.
+#[test]
+fn the_tool_names_a_patchlet_that_clobbers_rcx() {
+    for (width, register) in [(Width::Bits64, "RCX"), (Width::Bits32, "ECX")] {
+        let program = link("tests/fixtures/clobbers_rcx.S", width);
+        let (exit, said) = verify(&program, "tests/fixtures/clobbers_rcx.S");
+        assert_eq!(exit, Exit::Finding, "{said}");
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{said}");
+        assert!(lines[0].starts_with("contract: patchlet `twice` at 0x"), "{said}");
+        let clobbered = format!("writes {register}, which is neither output nor clobbered;");
+        assert!(lines[0].contains(&clobbered), "{said}");
+
+        let native = if width == Width::Bits64 { "asm/patch_64.S" } else { "asm/patch_32.S" };
+        let (exit, said) = verify(&program, native);
+        assert_eq!(exit, Exit::Holds, "{said}");
+        // One that is in the source and not in the file.
+        let (exit, said) = verify(&program, "tests/process/asm/own.S");
+        assert_eq!(exit, Exit::Finding, "{said}");
+        assert!(said.contains("of the contracts: is not in the file"), "{said}");
+        // Sources that cannot be what is meant: the wrong file, a contract left out.
+        let (exit, said) = verify(&program, "asm/patchlet.h");
+        assert_eq!(exit, Exit::Failed, "{said}");
+        assert!(said.ends_with("asm/patchlet.h: there is no patchlet in it\n"), "{said}");
+        let bare = program.with_file_name("bare.S");
+        fs::write(&bare, "PATCHLET(twice)\n").expect("a file below CARGO_TARGET_TMPDIR");
+        let (exit, said) = verify(&program, bare.to_str().expect("UTF-8"));
+        assert_eq!(exit, Exit::Failed, "{said}");
+        assert!(said.contains("the contract of patchlet `twice` is missing"), "{said}");
+    }
 }
 
 /// Comments that are no contracts, and what is said of them.

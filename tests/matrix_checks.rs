@@ -13,6 +13,8 @@ mod support {
 #[allow(dead_code, reason = "the rest is for the runner")]
 #[path = "matrix/binary.rs"]
 mod binary;
+#[path = "matrix/built_core.rs"]
+mod built_core;
 #[path = "matrix/checks.rs"]
 mod checks;
 #[path = "matrix/command.rs"]
@@ -114,7 +116,8 @@ fn a_plan_is_the_same_every_time() {
 #[test]
 fn a_configuration_can_be_written_and_read() {
     for config in pairs::full(1, FULL).configs {
-        assert_eq!(Config::parse(&config.to_string()), Ok(config));
+        assert_eq!(Config::parse(&config.to_string()).as_ref(), Ok(&config));
+        assert_eq!(Config::parse(&config.short()).as_ref(), Ok(&config));
     }
     assert_eq!(
         Config::parse("lto=thick"),
@@ -242,6 +245,25 @@ fn every_fault_is_seen() {
     let mut other = config.clone();
     other.set("gc", "start-stop");
     assert_eq!(check(&binary, &other), Err("3 sites of dead functions are left".to_owned()));
+}
+
+/// mold's --icf folds two functions and leaves the records of both: the same twice is
+/// right there, and nowhere else; and a second one that differs never is.
+#[test]
+fn a_record_that_is_there_twice_is_right_where_mold_folds() {
+    let (mut binary, config) = program("twice", "width=64,gc=off");
+    let mut folds = config.clone();
+    folds.set("linker", "mold");
+    folds.set("icf", "all");
+    let nine = binary.sites.iter().position(|site| site.capacity == 9).expect("a site");
+    binary.sites.push(binary.sites[nine]);
+    let shared = |said: Result<checks::Summary, String>| {
+        said.is_err_and(|said| said.contains("begins inside the site before it"))
+    };
+    assert_eq!(check(&binary, &folds).map(|summary| summary.twice), Ok(1));
+    assert!(shared(check(&binary, &config)));
+    binary.sites[nine].capacity = 6;
+    assert!(shared(check(&binary, &folds)));
 }
 
 /// The records of a place are counted, so one that is lost has a name.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make run` and `make test` need, and leaves alone what is there.
 #
-#   setup.sh        C compilers, QEMU, Rust for the host and for both kernels
+#   setup.sh        C compilers, linkers, QEMU, Rust for the host and for both kernels
 #   setup.sh lint   rustfmt and clippy as well
 #
 # Tools come from apt, Rust's targets from rustup. Where rustup is absent or cannot add
@@ -37,8 +37,16 @@ missing_tools() {
     # Debian's gcc only recommends the C library's headers and start files.
     links -m64 || printf '%s\n' gcc libc6-dev
     links -m32 || echo gcc-multilib
-    has clang || echo clang
+    # Linkers of the matrix, beside GNU ld and Rust's own.
+    has ld.lld || echo lld
+    has mold || echo mold
     { has qemu-system-x86_64 && has qemu-system-i386; } || echo qemu-system-x86
+}
+
+# With it the other linkers read what `clang -flto` makes. In Debian it is named after clang.
+missing_plugin() {
+    [ -e "$(clang -print-resource-dir)/../../LLVMgold.so" ] ||
+        clang -dumpversion | sed 's/\([0-9]*\).*/llvm-\1-linker-tools/'
 }
 
 # The core library of a target, as rustup installs it.
@@ -153,12 +161,14 @@ END
 [ "$(uname -m)" = x86_64 ] ||
     die "this machine is $(uname -m): the tests run patched code on the host, which must be x86_64"
 
-mapfile -t packages < <(missing_tools)
-if [ ${#packages[@]} -gt 0 ]; then
-    apt_install "${packages[@]}"
-    mapfile -t packages < <(missing_tools)
-    [ ${#packages[@]} = 0 ] || die "still missing after its installation: ${packages[*]}"
-fi
+for tools in missing_tools missing_plugin; do
+    mapfile -t packages < <("$tools")
+    if [ ${#packages[@]} -gt 0 ]; then
+        apt_install "${packages[@]}"
+        mapfile -t packages < <("$tools")
+        [ ${#packages[@]} = 0 ] || die "still missing after its installation: ${packages[*]}"
+    fi
+done
 
 mapfile -t missing < <(missing_targets)
 if [ ${#missing[@]} -gt 0 ] && has rustup && [ ! -e "$toolchain/env" ]; then

@@ -60,33 +60,45 @@ pub enum Why {
     NotPrivileged,
 }
 
+impl Violation {
+    /// What it does, without the patchlet's name.
+    pub(crate) fn sentence(&self) -> String {
+        match &*self.instruction {
+            "" => format!("breaks its contract: {}", self.why),
+            instruction => format!("breaks its contract: `{instruction}` {}", self.why),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "patchlet `{}` breaks its contract: ", self.patchlet)?;
-        if !self.instruction.is_empty() {
-            write!(f, "`{}` ", self.instruction)?;
-        }
-        match &self.why {
-            Why::NoInstruction => f.write_str("the bytes are no whole instructions"),
-            Why::Reads(register) => write!(f, "reads {register:?}, which is no input"),
-            Why::Writes(register) => {
+        write!(f, "patchlet `{}` {}", self.patchlet, self.sentence())
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoInstruction => f.write_str("the bytes are no whole instructions"),
+            Self::Reads(register) => write!(f, "reads {register:?}, which is no input"),
+            Self::Writes(register) => {
                 write!(f, "writes {register:?}, which is neither output nor clobbered")
             }
-            Why::NoOutput(register) => write!(f, "nothing writes the output {register:?}"),
-            Why::Leaves => f.write_str("leaves, but execution must go on behind the patchlet"),
-            Why::DoesNotLeave => f.write_str("it must leave by itself, and does not"),
-            Why::ChangesFlags => f.write_str("changes flags that must stay"),
-            Why::NoFlags => f.write_str("the flags do not change as they must"),
-            Why::UsesMemory => f.write_str("uses memory that the contract does not name"),
-            Why::NoMemory => f.write_str("the access to memory that it names is not there"),
-            Why::Stack(bytes) => write!(f, "uses {bytes} bytes of stack, more than it says"),
-            Why::LessStack(bytes) => write!(f, "uses only {bytes} bytes of stack"),
-            Why::Unbalanced(bytes) => {
+            Self::NoOutput(register) => write!(f, "nothing writes the output {register:?}"),
+            Self::Leaves => f.write_str("leaves, but execution must go on behind the patchlet"),
+            Self::DoesNotLeave => f.write_str("it must leave by itself, and does not"),
+            Self::ChangesFlags => f.write_str("changes flags that must stay"),
+            Self::NoFlags => f.write_str("the flags do not change as they must"),
+            Self::UsesMemory => f.write_str("uses memory that the contract does not name"),
+            Self::NoMemory => f.write_str("the access to memory that it names is not there"),
+            Self::Stack(bytes) => write!(f, "uses {bytes} bytes of stack, more than it says"),
+            Self::LessStack(bytes) => write!(f, "uses only {bytes} bytes of stack"),
+            Self::Unbalanced(bytes) => {
                 write!(f, "the stack pointer is {bytes} bytes off at the end")
             }
-            Why::TakesFromCaller => f.write_str("takes what the caller has on the stack"),
-            Why::Privileged => f.write_str("needs a privilege that it does not say"),
-            Why::NotPrivileged => f.write_str("it says CPL 0, but nothing needs that"),
+            Self::TakesFromCaller => f.write_str("takes what the caller has on the stack"),
+            Self::Privileged => f.write_str("needs a privilege that it does not say"),
+            Self::NotPrivileged => f.write_str("it says CPL 0, but nothing needs that"),
         }
     }
 }

@@ -11,8 +11,18 @@
 //! The comment is data: [`parse`] reads it, and says which word it does not know.
 //! [`check`] decodes the bytes and compares the registers, flags, memory and stack
 //! that the instructions use (iced-x86's instruction information; a decoder that
-//! has nothing to do with the assembler) with what the contract says. A kernel's
-//! own patchlets, in a test of that kernel:
+//! has nothing to do with the assembler) with what the contract says.
+//!
+//! A kernel proves those of its own patchlets after the linker, by the tool, once
+//! for each source:
+//!
+//! ```text
+//! patchlet verify kernel --contracts asm/own.S
+//! ```
+//!
+//! or in a test of its own, which reads the kernel's file (the same as the tool:
+//! [`Reference::contracts`](crate::inspect::Reference::contracts)) or, where the test
+//! itself is linked with them, its memory:
 //!
 //! ```no_run
 //! # patchlet::patchlets! { mod own { invlpg, rdtsc } }
@@ -41,7 +51,6 @@
 //!
 //! Where both widths share a source, `RDI (32-bit: EAX)` and `RAX (EAX)` name the
 //! register of each, and `8 (32-bit: 4) bytes below RSP` the number.
-
 //!
 //! # What is not proven
 //!

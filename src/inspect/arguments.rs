@@ -54,7 +54,8 @@ branch into its middle; every indirect call or jump through an ops table has a r
 Examples:
   patchlet verify kernel
   patchlet verify kernel --require invlpg,rdtsc    the kernel's own patchlets must be there too
-  patchlet verify kernel --against own.o           compare with an object, not with the native set")]
+  patchlet verify kernel --against own.o           compare with an object, not with the native set
+  patchlet verify kernel --contracts own.S         do they only what the comments above them say?")]
     Verify(Verify),
     /// Show what patching would do, site by site, without doing it
     #[command(after_help = "\
@@ -133,6 +134,9 @@ pub(super) struct Verify {
     /// Patchlets that must be there beside the reference, with commas between
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub require: Vec<String>,
+    /// Prove that patchlets keep the contracts in this .S file; can be given several times
+    #[arg(long, value_name = "SOURCE")]
+    pub contracts: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -23,6 +23,8 @@ pub enum Code {
     PatchletLabel,
     /// Two patchlets share bytes.
     PatchletOverlap,
+    /// A patchlet does what its contract does not say, or not what it says.
+    Contract,
     /// The index is not whole, or disagrees with the labels.
     Index,
     /// Patchlets, index or records are in a section that is writable or
@@ -62,12 +64,13 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order they are printed.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::PatchletMissing,
         Self::PatchletBytes,
         Self::PatchletNative,
         Self::PatchletLabel,
         Self::PatchletOverlap,
+        Self::Contract,
         Self::Index,
         Self::SectionFlags,
         Self::SectionSegment,
@@ -95,6 +98,7 @@ impl Code {
             Self::PatchletNative => "patchlet-native",
             Self::PatchletLabel => "patchlet-label",
             Self::PatchletOverlap => "patchlet-overlap",
+            Self::Contract => "contract",
             Self::Index => "index",
             Self::SectionFlags => "section-flags",
             Self::SectionSegment => "section-segment",

@@ -10,6 +10,7 @@ use super::image::Section;
 use super::model::Model;
 use super::native_set::native_set;
 use super::patchlets::Patchlet;
+use crate::contract::Contract;
 
 /// What to compare with.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Reference<'r> {
     pub patchlets: Vec<(&'r str, &'r [u8])>,
     /// Patchlets of any bytes that must be there too.
     pub required: Vec<&'r str>,
+    /// Contracts that patchlets of these names must keep.
+    pub contracts: Vec<Contract>,
     /// Where the patchlets come from, for messages.
     pub origin: &'r str,
 }
@@ -29,6 +32,7 @@ impl<'r> Reference<'r> {
         Self {
             patchlets: native_set(model.image.width()).to_vec(),
             required: vec![],
+            contracts: vec![],
             origin: "the native set",
         }
     }
@@ -39,6 +43,7 @@ impl<'r> Reference<'r> {
         Self {
             patchlets: patchlets.iter().map(|found| (found.name, found.bytes)).collect(),
             required: vec![],
+            contracts: vec![],
             origin: "the object",
         }
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::command::run;
 use super::factors::Config;
-use super::tools::Tools;
+use super::tools::{TARGETS, Tools};
 
 /// Where the program is linked to with the place `high`.
 pub const HIGH: &str = "0xffffffff80100000";
@@ -15,11 +15,8 @@ pub const HIGH: &str = "0xffffffff80100000";
 const LOW: &str = "0x400000";
 
 /// The triple rustc builds for.
-pub fn target(config: &Config) -> &'static str {
-    match config.get("width") {
-        "64" => "x86_64-unknown-none",
-        _ => "i686-unknown-linux-gnu",
-    }
+fn target(config: &Config) -> &'static str {
+    TARGETS[usize::from(!config.is("width", "64"))]
 }
 
 /// Builds in `folder`, which exists; the program comes back. `log` gets every
@@ -33,9 +30,10 @@ pub fn build(
     folder: &Path,
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
-    let builder = Builder { tools, config, folder };
     let root = &tools.root;
     let program = root.join("tests/matrix/program");
+    let part = CPart { source: program.join("part.c"), flags: &[] };
+    let builder = Builder { tools, config, folder, part };
     let width = config.get("width");
 
     let assembly = root.join(format!("asm/patch_{width}.S"));
@@ -63,8 +61,15 @@ pub fn build(
     Ok(binary)
 }
 
-/// Builds a program of one source file and `start.S`, with this `--cfg`, the same
-/// way otherwise.
+/// The C part of a program, where the configuration has one.
+#[derive(Clone, Debug)]
+pub struct CPart {
+    pub source: PathBuf,
+    pub flags: &'static [&'static str],
+}
+
+/// Builds a program of one source file, `start.S` and this C part, with this
+/// `--cfg`, the same way otherwise.
 ///
 /// # Errors
 /// The command that failed and what it said.
@@ -73,10 +78,10 @@ pub fn build_single(
     tools: &Tools,
     config: &Config,
     folder: &Path,
-    (source, cfg): (&Path, &str),
+    (source, cfg, part): (&Path, &str, &CPart),
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
-    let builder = Builder { tools, config, folder };
+    let builder = Builder { tools, config, folder, part: part.clone() };
     let start = tools.root.join("tests/matrix/program/start.S");
     let start = builder.assemble(&start, "start.o", log)?;
     let binary = folder.join("main");
@@ -91,6 +96,7 @@ struct Builder<'a> {
     tools: &'a Tools,
     config: &'a Config,
     folder: &'a Path,
+    part: CPart,
 }
 
 impl Builder<'_> {
@@ -140,6 +146,7 @@ impl Builder<'_> {
         let mut command = Command::new("rustc");
         command.args(["--edition", "2024", "--crate-name", name, "--crate-type", kind]);
         command.args(["--target", target(config), "-C", "panic=abort"]);
+        command.args(self.tools.core(target(config)));
         command.args(["-C", "debuginfo=line-tables-only"]);
         let mut codegen = |option: &str| {
             command.arg("-C").arg(option);
@@ -238,8 +245,8 @@ impl Builder<'_> {
         if lto {
             command.arg("-flto");
         }
-        let source = self.tools.root.join("tests/matrix/program/part.c");
-        run(command.arg("-c").arg(source).arg("-o").arg(&object), log)?;
+        command.args(self.part.flags).arg("-c").arg(&self.part.source);
+        run(command.arg("-o").arg(&object), log)?;
         Ok(object)
     }
 

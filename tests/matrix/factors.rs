@@ -179,6 +179,16 @@ impl Config {
         Ok(config)
     }
 
+    /// What is not the plainest about it, as [`parse`](Self::parse) reads it.
+    #[allow(dead_code, reason = "for tests/rivals")]
+    pub fn short(&self) -> String {
+        let words = FACTORS.iter().zip(&self.0).filter(|(_, value)| **value != 0);
+        let words: Vec<_> = words
+            .map(|(factor, value)| format!("{}={}", factor.name, factor.values[*value]))
+            .collect();
+        if words.is_empty() { "width=64".to_owned() } else { words.join(",") }
+    }
+
     /// Why it cannot be built.
     pub fn impossible(&self) -> Option<&'static str> {
         let partial: Vec<_> = self.0.iter().copied().map(Some).collect();

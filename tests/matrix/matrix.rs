@@ -19,6 +19,7 @@ mod support {
 }
 
 mod binary;
+mod built_core;
 mod checks;
 mod command;
 mod construct;

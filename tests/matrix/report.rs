@@ -52,17 +52,17 @@ pub fn failure(config: &Config, reason: &str) {
 
 /// The table at the end: for each value of each factor, builds and failures, how
 /// many programs still had a site in a function that nobody calls, and how many had
-/// records twice, which the patcher refuses.
+/// records twice.
 pub fn table(results: &Results) -> String {
     let mut text = String::new();
     let mut line = |cells: [&str; 7]| {
         let [factor, value, built, ran, failed, dead, twice] = cells;
         let _ = writeln!(
             text,
-            "{factor:<17} {value:<11} {built:>6} {ran:>6} {failed:>7} {dead:>11} {twice:>8}"
+            "{factor:<17} {value:<11} {built:>6} {ran:>6} {failed:>7} {dead:>11} {twice:>14}"
         );
     };
-    line(["factor", "value", "built", "ran", "failed", "dead sites", "refused"]);
+    line(["factor", "value", "built", "ran", "failed", "dead sites", "records twice"]);
     for (index, factor) in FACTORS.iter().enumerate() {
         for (value, name) in factor.values.iter().enumerate() {
             let own: Vec<_> = results

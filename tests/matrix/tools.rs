@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::built_core;
+
+/// What rustc builds for, 64-bit and 32-bit.
+pub const TARGETS: [&str; 2] = ["x86_64-unknown-none", "i686-unknown-linux-gnu"];
+
 /// What the builds need to know.
 #[derive(Clone, Debug)]
 pub struct Tools {
@@ -13,21 +18,25 @@ pub struct Tools {
     pub gcc_wrapper: String,
     /// LLVM's linker plugin, of clang's version.
     pub llvm_plugin: String,
+    /// For rustc, for each target: where the core library is, if it had to be built.
+    core: Vec<(&'static str, Vec<String>)>,
     /// Names and versions, for the record.
     pub versions: Vec<(String, String)>,
 }
 
 impl Tools {
+    /// Arguments of rustc that name the core library for this target.
+    pub fn core(&self, target: &str) -> &[String] {
+        let own = self.core.iter().find(|(name, _)| *name == target);
+        own.map_or(&[], |(_, arguments)| arguments)
+    }
+
     /// Asks each tool.
     ///
     /// # Errors
     /// The first that does not answer.
     pub fn find() -> Result<Self, String> {
-        let rust_lld = Path::new(ask("rustc", &["--print", "sysroot"])?.trim())
-            .join("lib/rustlib")
-            .join(host()?)
-            .join("bin/rust-lld");
-        let rust_lld = rust_lld.display().to_string();
+        let rust_lld = rust_lld()?;
         let mut versions = Vec::new();
         for (name, program, arguments) in [
             ("rustc", "rustc", &["--version"][..]),
@@ -43,8 +52,14 @@ impl Tools {
         }
         let resources = ask("clang", &["-print-resource-dir"])?;
         let llvm_plugin = Path::new(resources.trim()).join("../../LLVMgold.so");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).to_owned();
+        let core = TARGETS
+            .into_iter()
+            .map(|target| Ok((target, built_core::arguments(&root, target)?)))
+            .collect::<Result<_, String>>()?;
         Ok(Self {
-            root: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
+            root,
+            core,
             gcc_plugin: ask("gcc", &["-print-file-name=liblto_plugin.so"])?.trim().to_owned(),
             gcc_wrapper: ask("gcc", &["-print-prog-name=lto-wrapper"])?.trim().to_owned(),
             llvm_plugin: llvm_plugin.display().to_string(),
@@ -53,10 +68,15 @@ impl Tools {
     }
 }
 
-fn host() -> Result<String, String> {
+/// Where rustup puts it; tests/setup.sh puts Debian's on PATH.
+fn rust_lld() -> Result<String, String> {
     let text = ask("rustc", &["-vV"])?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.ok_or("rustc does not say what its host is")?.to_owned())
+    let own = Path::new(ask("rustc", &["--print", "sysroot"])?.trim())
+        .join("lib/rustlib")
+        .join(host.ok_or("rustc does not say what its host is")?)
+        .join("bin/rust-lld");
+    Ok(if own.exists() { own.display().to_string() } else { "rust-lld".to_owned() })
 }
 
 /// Standard output of a program.

@@ -1,4 +1,4 @@
-//! The other constructions in C: `c/patch.c` and `c/main.c` under gcc and clang,
+//! The other constructions in C alone: `c/patch.c` and `c/main.c` under gcc and clang,
 //! with and without LTO, at every optimization level, with every linker.
 
 use std::process::Command;
@@ -56,6 +56,7 @@ fn case(
     Case {
         row,
         name: format!("{compiler} {bits} {} -fuse-ld={linker}", flags.join(" ")),
+        size: flags.len(),
         build: Box::new(move |tools, folder, log| {
             let program = folder.join("c-main");
             // Each as a file of its own, as in a kernel; one folder per worker.

@@ -1,39 +1,99 @@
-//! The other constructions in Rust: `rust/program.rs` in every configuration of
-//! the crate's own matrix.
+//! The other constructions in every configuration of the crate's own matrix:
+//! `rust/program.rs` with them in Rust, and with `c/patch.c` for its C part.
 
-use super::construct::build_single;
+use super::construct::{CPart, build_single};
 use super::factors::{Config, FULL};
 use super::pairs;
 use super::support::table::Width;
+use super::tools::Tools;
 use super::verdict::{Case, Verdict, examine};
 
-/// Names of the constructions, as in `rust/program.rs`, and in words.
-const CONSTRUCTIONS: [(&str, &str); 3] = [
-    ("asm", "Rust, `global_asm!`, global labels"),
-    ("asm_local", "Rust, `global_asm!`, no `.globl`"),
-    ("hex", "Rust, hex table"),
-];
+/// One of them.
+#[derive(Debug)]
+pub struct Construction {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The same in words.
+    words: &'static str,
+    /// As `rust/program.rs` knows it.
+    cfg: &'static str,
+    /// Flags for the C part, if it is the C part that has it.
+    flags: Option<&'static [&'static str]>,
+}
 
 /// All of them.
+pub const CONSTRUCTIONS: [Construction; 6] = [
+    Construction {
+        name: "asm",
+        words: "Rust, `global_asm!`, global labels",
+        cfg: "construction=\"asm\"",
+        flags: None,
+    },
+    Construction {
+        name: "asm_local",
+        words: "Rust, `global_asm!`, no `.globl`",
+        cfg: "construction=\"asm_local\"",
+        flags: None,
+    },
+    Construction {
+        name: "hex",
+        words: "Rust, hex table",
+        cfg: "construction=\"hex\"",
+        flags: None,
+    },
+    Construction {
+        name: "c_asm",
+        words: "top-level `asm`, global labels",
+        cfg: "construction=\"c\"",
+        flags: Some(&["-DASM"]),
+    },
+    Construction {
+        name: "c_asm_local",
+        words: "top-level `asm`, no `.globl`",
+        cfg: "construction=\"c\"",
+        flags: Some(&["-DASM", "-DLOCAL"]),
+    },
+    Construction {
+        name: "c_hex",
+        words: "hex table",
+        cfg: "construction=\"c\"",
+        flags: Some(&["-DHEX"]),
+    },
+];
+
+/// Each in each configuration; one in C where there is a C part.
 pub fn cases() -> Vec<Case> {
     let configs: Vec<Config> =
         [0, 1].into_iter().flat_map(|width| pairs::full(width, FULL).configs).collect();
-    let of = |(name, _): (&'static str, _)| {
-        configs.iter().map(move |config| case(name, config.clone())).collect::<Vec<_>>()
+    let of = |construction: &'static Construction| {
+        let has_it = |config: &&Config| construction.flags.is_none() || !config.is("c", "none");
+        configs
+            .iter()
+            .filter(has_it)
+            .map(|config| case(construction, config.clone()))
+            .collect::<Vec<_>>()
     };
-    CONSTRUCTIONS.into_iter().flat_map(of).collect()
+    CONSTRUCTIONS.iter().flat_map(of).collect()
 }
 
 /// One of them.
-pub fn case(construction: &str, config: Config) -> Case {
-    let words = CONSTRUCTIONS.iter().find(|(name, _)| *name == construction);
-    let cfg = format!("construction=\"{construction}\"");
+pub fn case(construction: &'static Construction, config: Config) -> Case {
+    let row = match construction.flags {
+        None => construction.words.to_owned(),
+        Some(_) => {
+            let compiler = config.get("c").replace("-lto", " -flto");
+            format!("C in Rust, {compiler}, {}", construction.words)
+        }
+    };
     Case {
-        row: words.map_or(construction, |(_, words)| words).to_owned(),
-        name: config.to_string(),
+        row,
+        name: format!("{} {}", construction.name, config.short()),
+        size: config.0.iter().filter(|value| **value != 0).count(),
         build: Box::new(move |tools, folder, log| {
+            let part = part(tools, construction);
             let source = tools.root.join("tests/rivals/rust/program.rs");
-            let program = match build_single(tools, &config, folder, (&source, &cfg), log) {
+            let what = (&*source, construction.cfg, &part);
+            let program = match build_single(tools, &config, folder, what, log) {
                 Ok(program) => program,
                 Err(reason) => return Verdict::NotBuilt(reason),
             };
@@ -41,5 +101,13 @@ pub fn case(construction: &str, config: Config) -> Case {
             let run = !config.is("place", "high");
             examine(&program, width, run, |name, hex| format!("native {name} 0 {hex}"))
         }),
+    }
+}
+
+/// The C part: of the matrix, or the one with the construction.
+fn part(tools: &Tools, construction: &Construction) -> CPart {
+    match construction.flags {
+        None => CPart { source: tools.root.join("tests/matrix/program/part.c"), flags: &[] },
+        Some(flags) => CPart { source: tools.root.join("tests/rivals/c/patch.c"), flags },
     }
 }

@@ -1,11 +1,14 @@
 //! The other two constructions of the mail, top-level inline assembly and hex
-//! tables, in Rust under the same matrix as the crate, and in C under every
-//! compiler, LTO, optimization level and linker.
+//! tables, in Rust and in C under the same matrix as the crate, and in C alone under
+//! every compiler, LTO, optimization level and linker.
 //!
 //! ```text
-//! cargo run --example rivals             all of it: a table, and target/rivals.json
+//! cargo run --example rivals             all of it: a table, and rivals.json
 //! cargo run --example rivals -- --only asm width=64,lto=thin
-//!                                        one program in Rust: asm, asm_local or hex
+//!                                        one program: asm, asm_local, hex, c_asm,
+//!                                        c_asm_local or c_hex in a configuration
+//! cargo run --example rivals -- --only gcc -m64 -DHEX -O2 -fuse-ld=bfd
+//!                                        one in C alone, as rivals.json names it
 //! ```
 //!
 //! The smallest cases that break are tests, one each, in `tests/rivals.rs`.
@@ -15,6 +18,8 @@ mod support {
     pub mod table;
 }
 
+#[path = "../matrix/built_core.rs"]
+mod built_core;
 #[path = "../matrix/command.rs"]
 mod command;
 #[allow(dead_code, reason = "for the matrix of the crate")]
@@ -50,7 +55,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words[..] {
         [] => everything(),
-        ["--only", construction, config] => only(construction, config),
+        ["--only", ref name @ ..] => only(name),
         _ => Err("usage: rivals [--only CONSTRUCTION CONFIGURATION]".to_owned()),
     };
     match result {
@@ -72,8 +77,19 @@ fn target_folder(name: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-fn only(construction: &str, config: &str) -> Result<(), String> {
-    let case = in_rust::case(construction, Config::parse(config)?);
+/// One program, with its commands.
+fn only(name: &[&str]) -> Result<(), String> {
+    let construction = name.split_first().and_then(|(first, rest)| {
+        Some((in_rust::CONSTRUCTIONS.iter().find(|known| known.name == *first)?, rest))
+    });
+    let case = match construction {
+        Some((construction, [config])) => in_rust::case(construction, Config::parse(config)?),
+        _ => {
+            let name = name.join(" ");
+            let mut known = in_c::cases().into_iter();
+            known.find(|case| case.name == name).ok_or(format!("there is no program `{name}`"))?
+        }
+    };
     let mut log = Vec::new();
     let verdict = (case.build)(&Tools::find()?, &target_folder("only")?, &mut log);
     for line in log {
@@ -97,15 +113,16 @@ fn everything() -> Result<(), String> {
                 rows.len() - 1
             }
         };
-        rows[row].1.add(verdict);
+        rows[row].1.add(case, verdict);
     }
     println!("{}", verdict::HEAD);
     for (name, counts) in &rows {
         println!("{}", counts.row(name));
     }
     for (name, counts) in &rows {
-        for (reason, (count, example)) in &counts.failures {
-            println!("\n{name}: {count} × {reason}\n    {example}");
+        for (what, weak) in &counts.weak {
+            println!("\n{name}: {} × {what}", weak.count);
+            println!("    cargo run --example rivals -- --only {}", weak.smallest);
         }
     }
     let file = target_folder("")?.join("rivals.json");

@@ -19,6 +19,8 @@ pub struct Case {
     pub row: String,
     /// What it is, for the result file and to repeat it.
     pub name: String,
+    /// How many things about it are not as plain as can be.
+    pub size: usize,
     pub build: Build,
 }
 
@@ -47,6 +49,29 @@ impl Verdict {
     /// Whether it does what it should when it runs; the minimum.
     pub fn is_good(&self) -> bool {
         matches!(self, Verdict::Built(findings) if findings.inside != Some(false))
+    }
+
+    /// What is not as it should be, in words; of what tools say, without names.
+    fn weak(&self) -> Vec<String> {
+        let findings = match self {
+            Verdict::NotBuilt(reason) => {
+                let undefined = reason.contains("undefined ");
+                let kind = if undefined { "undefined symbols" } else { reason };
+                return vec![format!("not built: {kind}")];
+            }
+            Verdict::Built(findings) => findings,
+        };
+        let mut weak = Vec::new();
+        let mut add = |is: bool, what: &str| {
+            if is {
+                weak.push(what.to_owned());
+            }
+        };
+        add(findings.inside == Some(false), "wrong when run");
+        add(!findings.in_one_piece && findings.somewhere, "in pieces, or not in source order");
+        add(!findings.somewhere, "bytes nowhere in the binary");
+        add(findings.named == Some(false), "not named, though it has symbols");
+        weak
     }
 
     pub fn json(&self, case: &Case) -> String {
@@ -174,25 +199,36 @@ pub struct Counts {
     somewhere: usize,
     with_symbols: usize,
     named: usize,
-    /// Reasons without their numbers, how often, and one as it was said.
-    pub failures: BTreeMap<String, (usize, String)>,
+    /// What is not as it should be: how often, and where.
+    pub weak: BTreeMap<String, Weak>,
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Default)]
+pub struct Weak {
+    pub count: usize,
+    /// The smallest program with it, and its size.
+    pub smallest: String,
+    size: usize,
 }
 
 /// The head of the table.
 pub const HEAD: &str = "\
-| construction | built | right when run | whole and in order in the binary | bytes anywhere in the binary | named by symbols, unless stripped |
+| construction | built | right when run | in one piece, in source order | bytes anywhere in the binary | named by symbols, unless stripped |
 |---|---|---|---|---|---|";
 
 impl Counts {
-    pub fn add(&mut self, verdict: &Verdict) {
+    pub fn add(&mut self, case: &Case, verdict: &Verdict) {
         self.all += 1;
-        match verdict {
-            Verdict::NotBuilt(reason) => {
-                let kind: String =
-                    reason.chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
-                let entry = self.failures.entry(kind).or_insert((0, reason.clone()));
-                entry.0 += 1;
+        for what in verdict.weak() {
+            let weak = self.weak.entry(what).or_default();
+            weak.count += 1;
+            if weak.count == 1 || case.size < weak.size {
+                (weak.smallest, weak.size) = (case.name.clone(), case.size);
             }
+        }
+        match verdict {
+            Verdict::NotBuilt(_) => {}
             Verdict::Built(findings) => {
                 self.built += 1;
                 self.run += usize::from(findings.inside.is_some());

@@ -1,12 +1,14 @@
 //! `patchlet verify`
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::output::{count, print_findings, print_json};
 use super::{Exit, Stop, Terminal, in_file};
+use crate::contract;
 use crate::inspect::archive::{is_archive, members};
 use crate::inspect::arguments::Verify;
 use crate::inspect::columns::Paint;
@@ -75,6 +77,16 @@ pub(super) fn verify(arguments: &Verify, terminal: &mut Terminal<'_>) -> Result<
     };
     reference.required =
         arguments.require.iter().map(|name| &**name).filter(|name| !name.is_empty()).collect();
+    for path in &arguments.contracts {
+        let source = fs::read_to_string(path)
+            .map_err(|error| in_file(path)(Error::new(error.to_string())))?;
+        let contracts = contract::parse(&source, model.image().width())
+            .map_err(|error| in_file(path)(Error::new(error.to_string())))?;
+        if contracts.is_empty() {
+            return Err(in_file(path)(Error::new("there is no patchlet in it")));
+        }
+        reference.contracts.extend(contracts);
+    }
     let findings = verify_slowly(&model, &reference, terminal);
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
     if arguments.json {

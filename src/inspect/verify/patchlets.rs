@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::contract;
 use crate::inspect::disassemble::bytes_in_hex;
 use crate::inspect::finding::{Code, Findings};
 use crate::inspect::model::Model;
@@ -13,6 +14,7 @@ const RELINK: &str = "link the objects of one build, and let nothing rewrite the
 
 pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
     complete(model, reference, findings);
+    contracts(model, reference, findings);
     for patchlet in &model.patchlets {
         native_function(model, patchlet, findings);
         not_relocated(model, patchlet, findings);
@@ -59,6 +61,25 @@ fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Finding
     for &name in &reference.required {
         if found(name).is_none() {
             missing(name, "--require", findings);
+        }
+    }
+}
+
+fn contracts(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    for contract in &reference.contracts {
+        let Some(patchlet) = model.patchlets.iter().find(|found| found.name == contract.name)
+        else {
+            missing(&contract.name, "the contracts", findings);
+            continue;
+        };
+        if let Err(violation) = contract::check(contract, patchlet.bytes, model.image.width()) {
+            findings.add(
+                Code::Contract,
+                Some(patchlet.address),
+                place(patchlet),
+                violation.sentence(),
+                "correct the instructions, or the comment above PATCHLET that says what they do",
+            );
         }
     }
 }

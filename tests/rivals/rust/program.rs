@@ -2,7 +2,8 @@
 //! copies each sequence into a buffer, as a patch function would, and prints it.
 //!
 //! `--cfg construction="…"`: `asm`, global_asm! with global labels in a section of
-//! its own; `asm_local`, the same without `.globl`; `hex`, a static table.
+//! its own; `asm_local`, the same without `.globl`; `hex`, a static table; `c`,
+//! none of its own: `../c/patch.c` is in the link, and has its sequences in C.
 #![no_std]
 #![no_main]
 
@@ -16,7 +17,7 @@ use core::panic::PanicInfo;
 
 use out::Out;
 
-#[cfg(not(construction = "hex"))]
+#[cfg(not(any(construction = "hex", construction = "c")))]
 macro_rules! native {
     ($($group:ident { $($name:ident = $code:literal, $hex:expr;)* })*) => {
         // One module for each group of ops, as a kernel has it; the compiler may
@@ -99,6 +100,26 @@ macro_rules! native {
     };
 }
 
+#[cfg(construction = "c")]
+macro_rules! native {
+    ($($group:ident { $($name:ident = $code:literal, $hex:expr;)* })*) => {
+        unsafe extern "C" {
+            /// Copies the sequence of this number, of the same order as here.
+            fn native_patch(op: u32, buffer: *mut u8) -> u32;
+        }
+
+        fn print(out: &mut Out) {
+            let mut buffer = [0; 8];
+            for (op, name) in (0..).zip([$($(stringify!($name),)*)*]) {
+                // SAFETY: it writes eight bytes at most.
+                let len = unsafe { native_patch(op, buffer.as_mut_ptr()) };
+                out.word("native").word(name).number(0);
+                out.bytes(&buffer[..(len as usize).min(8)]).line();
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 native! {
     irq {
@@ -136,18 +157,18 @@ native! {
     }
 }
 
-#[cfg(with_c)]
+#[cfg(all(with_c, not(construction = "c")))]
 unsafe extern "C" {
     safe fn matrix_c_part(value: usize) -> usize;
 }
 
 // The C part of the matrix is in the link, too; it refers to these.
-#[cfg(with_c)]
+#[cfg(all(with_c, not(construction = "c")))]
 #[unsafe(no_mangle)]
 extern "C" fn matrix_from_c(value: usize) -> usize {
     value
 }
-#[cfg(with_c)]
+#[cfg(all(with_c, not(construction = "c")))]
 #[unsafe(no_mangle)]
 extern "C" fn matrix_asm_call(value: usize) -> usize {
     value
@@ -157,7 +178,7 @@ extern "C" fn matrix_asm_call(value: usize) -> usize {
 extern "C" fn matrix_main(_start: usize) -> ! {
     let mut out = Out::new();
     print(&mut out);
-    #[cfg(with_c)]
+    #[cfg(all(with_c, not(construction = "c")))]
     core::hint::black_box(matrix_c_part(1));
     out.word("end").line();
     out.flush();
