@@ -130,30 +130,21 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
 
     /// Both passes.
     pub(crate) fn write(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
-        let mut classes = Classes::new();
-        let mut counts = Counts::default();
-        let mut result = self.validate(aim, &mut classes, None).map(drop);
-        let mut error = None;
-        if result.is_ok() {
-            self.platform.unlock();
-            let mut written = 0;
-            result = self.write_all(aim, &mut classes, &mut counts, &mut written);
-            if let Err(fault) = result {
-                // The platform broke its contract. Put back what can be.
-                error = Some(self.explain(fault, aim));
-                self.put_back(aim, &mut classes, written);
-            }
-            self.platform.lock();
-            self.platform.serialize();
-        }
-        match (result, error) {
-            (Ok(()), _) => {
-                self.note(aim);
-                Ok(counts.report())
-            }
-            (Err(_), Some(error)) => Err(error),
-            (Err(fault), None) => Err(self.explain(fault, aim)),
-        }
+        let classes = &mut Classes::new();
+        self.validate(aim, classes, None).map_err(|fault| self.explain(fault, aim))?;
+        self.platform.unlock();
+        let (mut counts, mut written) = (Counts::default(), 0);
+        let result = self.write_all(aim, classes, &mut counts, &mut written).map_err(|fault| {
+            // The platform broke its contract. Put back what can be.
+            let error = self.explain(fault, aim);
+            self.put_back(aim, classes, written);
+            error
+        });
+        self.platform.lock();
+        self.platform.serialize();
+        result?;
+        self.note(aim);
+        Ok(counts.report())
     }
 
     /// Keeps what the slots hold, for [`Aim::Kept`].
