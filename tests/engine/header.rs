@@ -1,11 +1,11 @@
 //! The op indices of asm/patchlet.h are those of the built-in table, for both
 //! widths: the half for the width of this test against `pv::Id` itself, both
-//! halves against the order of the ops in src/ops.rs.
+//! halves against the order of the ops in src/ops/builtin.rs.
 
 use patchlet::{Width, pv};
 
 const HEADER: &str = include_str!("../../asm/patchlet.h");
-const OPS: &str = include_str!("../../src/ops.rs");
+const OPS: &str = include_str!("../../src/ops/builtin.rs");
 
 /// `PATCHLET_OP_<name>` and its value, as the preprocessor leaves them for a
 /// width. Knows the conditions on `__x86_64__` and passes by all others.

@@ -1,0 +1,99 @@
+//! An op: its name, its ABI class, and what it does natively.
+
+use core::fmt;
+
+use super::target::Target;
+use crate::choose::Choice;
+use crate::patchlet::{Patchlet, native};
+
+/// Which registers the functions in an op's slot may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Abi {
+    /// Only the result register (RAX; 32-bit: EAX, and EDX for a 64-bit result)
+    /// and the flags. Argument in RDI (32-bit: EAX, and EDX for its high half).
+    CalleeSave,
+    /// What C may change. Arguments in RDI, RSI, RDX (32-bit: EAX, EDX, ECX),
+    /// result in RAX (32-bit: EAX and EDX).
+    C,
+    /// Its own; used from assembly only.
+    Assembly,
+}
+
+/// One thing a kernel does that a hypervisor may want to replace.
+#[derive(Debug)]
+pub struct Op {
+    group: &'static str,
+    name: &'static str,
+    abi: Abi,
+    native: Target,
+    patchlet: Option<&'static Patchlet>,
+}
+
+impl Op {
+    /// Of its parts; `native` is the default of its slot and `patchlet` the same
+    /// instructions as a template. For [`ops!`](crate::ops!), and for tests that
+    /// make tables of their own.
+    #[must_use]
+    pub const fn new(
+        group: &'static str,
+        name: &'static str,
+        abi: Abi,
+        native: Target,
+        patchlet: Option<&'static Patchlet>,
+    ) -> Self {
+        Self { group, name, abi, native, patchlet }
+    }
+
+    /// The group it stands in, `irq`.
+    #[must_use]
+    pub const fn group(&self) -> &'static str {
+        self.group
+    }
+
+    /// Its name in the group, `irq_disable`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its ABI class.
+    #[must_use]
+    pub const fn abi(&self) -> Abi {
+        self.abi
+    }
+
+    /// Its native function.
+    #[must_use]
+    pub const fn native(&self) -> Target {
+        self.native
+    }
+
+    /// Its patchlet, if its native function has one.
+    #[must_use]
+    pub const fn patchlet(&self) -> Option<&'static Patchlet> {
+        self.patchlet
+    }
+
+    /// The facts its replacement is chosen by.
+    #[must_use]
+    pub fn choice(&self) -> Choice<'static> {
+        Choice {
+            native: self.native.address() as u64,
+            patchlet: self.patchlet.map_or(&[], Patchlet::bytes),
+            nop: Target::NOP.address() as u64,
+            ident: Target::IDENT.address() as u64,
+            #[cfg(target_arch = "x86_64")]
+            ident_patchlet: native::ident_64.bytes(),
+            #[cfg(target_arch = "x86")]
+            ident_patchlet: &[],
+            trap: native::ud2.bytes(),
+        }
+    }
+}
+
+/// `irq.irq_disable`
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.group, self.name)
+    }
+}
