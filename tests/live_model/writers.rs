@@ -100,6 +100,27 @@ fn a_second_writer_is_answered_by_an_error() {
     }
 }
 
+/// What a linker leaves that folds functions of the same code.
+#[test]
+fn a_record_that_is_there_twice_is_switched_once() {
+    let all = sites(3);
+    let mut image = image(&all);
+    image.record(image.raw(all[1]));
+    let before = image.bytes();
+    let live = Live::new(image.sites(), [image.table]);
+    let synced = Count::default();
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), &synced) };
+    assert_eq!(int3.apply().unwrap().sites, 4);
+    for site in &all {
+        assert_ne!(image.at(site.at, 6), before[site.at..site.at + 6]);
+        assert_ne!(image.at(site.at, 1), [INT3]);
+    }
+    assert_eq!(int3.revert().unwrap().indirect, 4);
+    assert!(image.bytes()[..0x2000] == before[..0x2000]);
+    assert_eq!(synced.0.take(), 6);
+}
+
 /// Never to be called.
 struct Stopped;
 
