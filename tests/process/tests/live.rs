@@ -10,38 +10,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use patchlet_process::live::broken::Broken;
-use patchlet_process::live::readers::{Shared, read};
-use patchlet_process::live::sync::Membarrier;
-use patchlet_process::live::writer::Writer;
-use patchlet_process::live::{State, TABLE, live, signal, sites};
-use patchlet_process::remap;
-
-/// Readers: one on the other core, and one that is often suspended, inside of a
-/// site or a function that a site called.
-const READERS: usize = 2;
-
-/// Runs readers beside `work`, which gets the writer. Once in a process.
-fn beside_readers(patience: usize, work: impl FnOnce(&mut Writer<'_>, &Shared)) -> &'static Shared {
-    let text = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
-    let platform = unsafe { remap::second_mapping(text) }.expect("second mapping");
-    let live = live(sites(), &TABLE);
-    signal::install(live);
-    let sync = Membarrier::register();
-    let shared: &Shared = Box::leak(Box::new(Shared::new(State::Indirect)));
-    // SAFETY: the readers below are the only threads with sites.
-    let mut writer = unsafe { Writer::new(live, platform, sync, shared, patience) };
-    let readers: Vec<_> = (0..READERS).map(|_| std::thread::spawn(|| read(shared))).collect();
-    while shared.executed.load(SeqCst) < READERS * sites().records().len() {
-        std::thread::yield_now();
-    }
-    work(&mut writer, shared);
-    shared.stop.store(true, SeqCst);
-    for reader in readers {
-        reader.join().expect("a reader saw a register change");
-    }
-    shared
-}
+use patchlet_process::live::switching::{READERS, beside_readers};
+use patchlet_process::live::{signal, sites};
 
 #[test]
 fn readers_see_old_or_new_and_nothing_else() {
@@ -113,20 +83,20 @@ enum End {
 
 fn child_with(broken: Broken, time: Duration) -> End {
     use std::os::unix::process::ExitStatusExt;
-    let mut child = Command::new(std::env::current_exe().expect("Linux knows"))
-        .args(["--exact", "child_with_a_broken_writer", "--ignored"])
-        .env("PATCHLET_BROKEN", format!("{broken:?}"))
-        .env("PATCHLET_BROKEN_MS", time.as_millis().to_string())
+    let mut child = Command::new(env!("CARGO_BIN_EXE_broken"))
+        .args([format!("{broken:?}"), time.as_millis().to_string()])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
-        .expect("the test's own binary");
+        .expect("a program of this package");
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a child") {
             return match (status.code(), status.signal()) {
                 (Some(0), _) => End::Clean,
-                (Some(_), _) => End::Wrong,
+                // Counted, or a panic of a reader.
+                (Some(1 | 101), _) => End::Wrong,
+                (Some(status), _) => panic!("{broken:?}: status {status}"),
                 (None, signal) => End::Signal(signal.unwrap_or(0)),
             };
         }
@@ -156,21 +126,4 @@ fn broken_writers_are_caught() {
         println!("{broken:?}: {end:?}");
         assert!(expected.is_none_or(|clean| clean == (end == End::Clean)), "{broken:?}: {end:?}");
     }
-}
-
-#[test]
-#[ignore = "a child of broken_writers_are_caught"]
-fn child_with_a_broken_writer() {
-    let Ok(name) = std::env::var("PATCHLET_BROKEN") else { return };
-    let all = Broken::ALL.into_iter();
-    let broken = all.into_iter().find(|broken| format!("{broken:?}") == name).expect("its name");
-    let time = std::env::var("PATCHLET_BROKEN_MS").expect("set").parse().expect("a number");
-    let start = Instant::now();
-    let shared = beside_readers(1, |writer, shared| {
-        while start.elapsed() < Duration::from_millis(time) && shared.wrong.load(SeqCst) == 0 {
-            // SAFETY: this process is here to die of it.
-            unsafe { writer.switch_broken(broken) }.expect("switch");
-        }
-    });
-    assert_eq!(shared.wrong.load(SeqCst), 0);
 }

@@ -4,6 +4,7 @@
 pub mod broken;
 pub mod readers;
 pub mod signal;
+pub mod switching;
 pub mod sync;
 pub mod writer;
 

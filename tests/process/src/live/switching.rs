@@ -1,0 +1,44 @@
+//! Readers beside a writer: what the test of switching does, with a right writer and
+//! with broken ones.
+#![allow(unsafe_code)]
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::readers::{Shared, read};
+use super::sync::Membarrier;
+use super::writer::Writer;
+use super::{State, TABLE, live, signal, sites};
+use crate::remap;
+
+/// Readers: one on the other core, and one that is often suspended, inside of a
+/// site or a function that a site called.
+pub const READERS: usize = 2;
+
+/// Runs readers beside `work`, which gets the writer. Once in a process.
+///
+/// # Panics
+/// If a reader saw a register change, or the system refuses something.
+pub fn beside_readers(
+    patience: usize,
+    work: impl FnOnce(&mut Writer<'_>, &Shared),
+) -> &'static Shared {
+    let text = remap::text_with_sites().expect("there are sites");
+    // SAFETY: whole pages, and only here.
+    let platform = unsafe { remap::second_mapping(text) }.expect("second mapping");
+    let live = live(sites(), &TABLE);
+    signal::install(live);
+    let sync = Membarrier::register();
+    let shared: &Shared = Box::leak(Box::new(Shared::new(State::Indirect)));
+    // SAFETY: the readers below are the only threads with sites.
+    let mut writer = unsafe { Writer::new(live, platform, sync, shared, patience) };
+    let readers: Vec<_> = (0..READERS).map(|_| std::thread::spawn(|| read(shared))).collect();
+    while shared.executed.load(SeqCst) < READERS * sites().records().len() {
+        std::thread::yield_now();
+    }
+    work(&mut writer, shared);
+    shared.stop.store(true, SeqCst);
+    for reader in readers {
+        reader.join().expect("a reader saw a register change");
+    }
+    shared
+}
