@@ -91,6 +91,13 @@ soak: kernel ## live switches: 10,000 in each kernel, a million in a process of 
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(32) $(STD) -- --nocapture
 
+miri: setup ## what of the core needs no assembly, by Miri
+	$(SHOW) env MIRIFLAGS=-Zmiri-permissive-provenance \
+	    cargo +nightly miri test --locked --test pure --target-dir target/miri
+
+mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
+	$(SHOW) cargo mutants -j 1
+
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
 	$(SHOW_PROCESS) cargo bench --locked $(32) $(STD)
@@ -108,7 +115,7 @@ test-64: setup ## tests of the crate, which build and boot the kernels
 # Those that run the crate's own code. The others read or build the files of both widths anyway.
 test-32: setup ## the crate's code as a 32-bit program
 	$(STEP) 'tests, 32-bit' env $(STATIC) cargo test --locked --no-fail-fast $(32) $(STD) \
-	    --lib --test patchlets --test engine --test live_model
+	    --lib --test patchlets --test pure --test engine --test live_model
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked
