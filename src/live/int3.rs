@@ -11,7 +11,9 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot, Why};
+use crate::text::{
+    Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
+};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
@@ -231,7 +233,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         mut act: impl FnMut(&Spot<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut refused = None;
-        let walked = self.patcher.walk(aim, classes, self.patcher.all(), &mut |spot| {
+        let walked = self.patcher.walk(aim, View::Site, classes, self.patcher.all(), &mut |spot| {
             act(spot).map_err(|error| {
                 refused = Some(error);
                 Why::Refused

@@ -80,7 +80,7 @@ pub(crate) unsafe fn write_part(to: *mut u8, bytes: &InsnBuffer, part: Range<usi
 /// Asks for the bytes at this address before they are needed. Does nothing where
 /// the CPU might not know the instruction.
 #[inline(always)]
-pub(crate) fn prefetch(address: usize) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which faults at no address and changes nothing (Intel SDM
     // vol. 2B, "PREFETCHh"). By `asm!`, because a kernel's target has no SSE, which

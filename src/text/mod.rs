@@ -20,4 +20,4 @@ pub use report::{Goal, Outcome, Report};
 pub(crate) use class::Classes;
 pub(crate) use fault::Why;
 pub(crate) use report::{Aim, Counts};
-pub(crate) use walk::Spot;
+pub(crate) use walk::{Spot, View};

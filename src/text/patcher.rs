@@ -7,14 +7,14 @@
 
 use core::ops::Range;
 
-use super::class::{Classes, Form};
+use super::class::Classes;
 use super::fault::{Fault, Why};
 use super::memory;
 use super::one_cpu::OneCpu;
 use super::plan::Plan;
 use super::platform::Platform;
 use super::report::{Aim, Counts, Goal, Report};
-use super::walk::{Act, Spot, inside};
+use super::walk::{Act, Spot, View, inside};
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::ops::Table;
@@ -105,7 +105,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         }
         let mut changed = 0;
         let mut highest_end = 0;
-        self.walk(aim, classes, self.all(), &mut |spot| {
+        self.walk(aim, View::Site, classes, self.all(), &mut |spot| {
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
             if spot.address < highest_end && self.overlapping(spot.index, spot.record).is_some() {
@@ -116,11 +116,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 return Ok(());
             }
             changed += 1;
-            let holds = |form: &Form| form.head_at(spot.address) == Some(spot.present);
-            let usual = holds(&spot.class.indirect) || holds(&spot.class.applied);
-            let known = usual && !spot.class.is_long() || self.held(spot).is_some();
             match &mut admit {
-                _ if !known => Err(Why::OldBytes),
+                _ if !spot.is_usual() && self.held(spot).is_none() => Err(Why::OldBytes),
                 Some(admit) => admit(spot),
                 None => Ok(()),
             }
@@ -190,7 +187,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let all = self.all();
         for start in all.clone().step_by(BLOCK) {
             let block = start..all.end.min(start + BLOCK);
-            self.walk(aim, classes, block.clone(), &mut |spot| {
+            self.walk(aim, View::Alias, classes, block.clone(), &mut |spot| {
                 counts.add(spot.class.count, !spot.done);
                 if !spot.done {
                     self.write_site(spot)?;
@@ -198,17 +195,19 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 *written = spot.index + 1;
                 Ok(())
             })?;
-            self.walk(aim, classes, block, &mut |spot| {
+            self.walk(aim, View::Site, classes, block, &mut |spot| {
                 if spot.done { Ok(()) } else { Err(Why::ReadBack) }
             })?;
         }
         Ok(())
     }
 
-    /// Writes a site, each byte once.
+    /// Writes a site, each byte once. Its alias must show what the site holds: what
+    /// the first pass found nothing wrong with, or the very same.
     #[inline(always)]
     fn write_site(&self, spot: &Spot<'_>) -> Result<(), Why> {
-        let alias = self.alias(spot)?;
+        let alias =
+            if spot.is_usual() { self.platform.alias(spot.address) } else { self.alias(spot)? };
         // SAFETY: the site is inside text (`walk`), and the platform answers for
         // the alias.
         unsafe { memory::write_six(alias, spot.new) };
@@ -227,7 +226,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     #[inline(never)]
     fn put_back(&self, aim: Aim, classes: &mut Classes, count: usize) {
         // There can be no fault: the records were all checked.
-        let _ = self.walk(aim, classes, 0..count, &mut |spot| {
+        let _ = self.walk(aim, View::Site, classes, 0..count, &mut |spot| {
             let before = self.bytes(spot, &spot.class.applied);
             if before != self.bytes(spot, &spot.class.new) {
                 // Whatever the site shows: it is the alias that was written.
@@ -246,16 +245,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     }
 
     /// Where the site is written; it shows the same bytes.
-    #[inline(always)]
+    #[cold]
+    #[inline(never)]
     pub(crate) fn alias(&self, spot: &Spot<'_>) -> Result<*mut u8, Why> {
-        let (alias, capacity) = (self.platform.alias(spot.address), spot.class.capacity);
+        let alias = self.platform.alias(spot.address);
         // SAFETY: the site is inside text (`walk`), its capacity is 6 to 32, and
         // the platform answers for the alias.
-        let same = alias.addr() == spot.address
-            || unsafe { memory::read_head(alias, capacity) } == spot.present
-                && (!spot.class.is_long()
-                    || unsafe { memory::read(alias, capacity) } == self.present(spot));
-        if same { Ok(alias) } else { Err(Why::Alias) }
+        let shown = unsafe { memory::read(alias, spot.class.capacity) };
+        if shown == self.present(spot) { Ok(alias) } else { Err(Why::Alias) }
     }
 
     /// What a site holds; nothing, if it is not inside text.

@@ -29,11 +29,33 @@ pub(crate) struct Spot<'c> {
     pub(crate) record: &'c Record,
     pub(crate) address: usize,
     pub(crate) class: &'c Class,
-    /// The first word of what it holds, and of what it gets.
+    /// The first word of what it holds, in this view, and of what it gets.
     pub(crate) present: u64,
     pub(crate) new: u64,
     /// It holds what it gets, all of it.
     pub(crate) done: bool,
+}
+
+impl Spot<'_> {
+    /// Whether it holds what sites of its class have at first, or what they were
+    /// patched for last; of long sites that is not known.
+    #[inline(always)]
+    pub(super) fn is_usual(&self) -> bool {
+        let holds = |form: &Form| form.head_at(self.address) == Some(self.present);
+        let Class { indirect, applied, .. } = self.class;
+        (holds(indirect) || holds(applied)) && !self.class.is_long()
+    }
+}
+
+/// Where a site is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// At its own address.
+    Site,
+    /// At its alias; between `unlock` and `lock` only. Where it is written right
+    /// after: to read a line at one address and to write it at another is to wait for
+    /// the first cache twice.
+    Alias,
 }
 
 /// What is done with each site. Called through a pointer, so that there is one way
@@ -46,17 +68,22 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     pub(crate) fn walk(
         &self,
         aim: Aim,
+        view: View,
         classes: &mut Classes,
         range: Range<usize>,
         act: &mut Act<'_>,
     ) -> Result<(), Fault> {
         let records = self.sites().records();
         let text = self.platform().text();
+        let at = |address: usize| match view {
+            View::Site => core::ptr::with_exposed_provenance(address),
+            View::Alias => self.platform().alias(address).cast_const(),
+        };
         for index in range {
             let fault = |why| Fault { index, why };
             let Some(record) = records.get(index) else { break };
             if let Some(record) = records.get(index + AHEAD) {
-                memory::prefetch(record.site());
+                memory::prefetch(at(record.site()));
             }
             let entry = classes.entry(record);
             if !entry.as_ref().is_some_and(|class| class.is_of(record)) {
@@ -69,10 +96,10 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 return Err(fault(Why::Outside));
             }
             let new = class.new.head_at(address).ok_or(fault(Why::Compose))?;
-            let site = core::ptr::with_exposed_provenance(address);
             // SAFETY: the site is inside text, which the platform says is readable,
-            // and its capacity is 6 to 32.
-            let present = unsafe { memory::read_head(site, capacity) };
+            // and so is its alias by the contract of `View::Alias`; its capacity is
+            // 6 to 32.
+            let present = unsafe { memory::read_head(at(address), capacity) };
             let done = present == new;
             let mut spot = Spot { index, record, address, class, present, new, done };
             if done && class.is_long() {
@@ -228,7 +255,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// something is wrong with it.
     pub(super) fn outcome_of(&self, index: usize, aim: Aim) -> Option<Outcome> {
         let mut outcome = None;
-        let _ = self.walk(aim, &mut Classes::new(), index..index + 1, &mut |spot| {
+        let _ = self.walk(aim, View::Site, &mut Classes::new(), index..index + 1, &mut |spot| {
             outcome = self.outcome(spot);
             Ok(())
         });
