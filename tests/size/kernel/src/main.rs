@@ -24,6 +24,9 @@ unsafe extern "C" {
 #[cfg(target_arch = "x86")]
 core::arch::global_asm!(
     ".globl memcpy, memmove, memset, memcmp, bcmp",
+    ".irp name, memcpy, memmove, memset, memcmp, bcmp",
+    ".type \\name, @function",
+    ".endr",
     "memcpy: memmove: memset: memcmp: bcmp: ret"
 );
 
