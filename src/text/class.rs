@@ -155,7 +155,7 @@ impl Classes {
     const COUNT: usize = 16;
 
     pub(crate) const fn new() -> Self {
-        Self([None; Self::COUNT])
+        Self([const { None }; Self::COUNT])
     }
 
     /// The place of this record's class; whose class is there, is to be seen.
