@@ -71,16 +71,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// The folder of everything this makes.
-fn target_folder(name: &str) -> Result<PathBuf, String> {
-    let own = env::current_exe().map_err(|error| error.to_string())?;
-    // <target>/<profile>/examples/matrix
-    let target = own.ancestors().nth(3).ok_or("no target folder")?;
-    let folder = target.join("matrix").join(name);
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
 fn list(plans: [Plan; 2]) {
     for plan in plans {
         for config in plan.configs {
@@ -93,7 +83,7 @@ fn list(plans: [Plan; 2]) {
 fn only(text: &str) -> Result<bool, String> {
     let config = Config::parse(text)?;
     let tools = Tools::find()?;
-    let folder = target_folder("only")?;
+    let folder = tools::target_folder("matrix", "only")?;
     let mut log = Vec::new();
     let result = examine(&tools, &config, &folder, &mut log);
     for line in log {
@@ -191,7 +181,7 @@ fn matrix(plans: [Plan; 2], file: &str, try_impossible: bool) -> Result<bool, St
     }
     results.seconds = begin.elapsed().as_secs_f64();
 
-    let json = target_folder("")?.join(file);
+    let json = tools::target_folder("matrix", "")?.join(file);
     fs::write(&json, report::json(&results))
         .map_err(|error| format!("{}: {error}", json.display()))?;
     Ok(summarize(&results, &json))
@@ -242,7 +232,7 @@ fn examine_all(tools: &Tools, configs: &[Config]) -> Result<Vec<Outcome>, String
     let next = Mutex::new(0..configs.len());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let folders: Vec<PathBuf> = (0..workers)
-        .map(|worker| target_folder(&format!("worker-{worker}")))
+        .map(|worker| tools::target_folder("matrix", &format!("worker-{worker}")))
         .collect::<Result<_, _>>()?;
     thread::scope(|scope| {
         for folder in &folders {
@@ -321,7 +311,7 @@ fn attempt(
     (config, combination, rule): (Config, String, &'static Rule),
 ) -> Result<Impossible, String> {
     let said = if rule.shown_by_build {
-        let folder = target_folder("impossible")?;
+        let folder = tools::target_folder("matrix", "impossible")?;
         Some(examine(tools, &config, &folder, &mut Vec::new()).err().unwrap_or_default())
     } else {
         None

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use super::built_core;
 
@@ -92,4 +93,14 @@ pub fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
         return Err(format!("{program} {}: {}", arguments.join(" "), output.status));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The folder of what this program makes, under that name.
+pub fn target_folder(program: &str, name: &str) -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    // <target>/<profile>/examples/<program>
+    let target = own.ancestors().nth(3).ok_or("no target folder")?;
+    let folder = target.join(program).join(name);
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
 }

@@ -67,16 +67,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// The folder of everything this makes.
-fn target_folder(name: &str) -> Result<PathBuf, String> {
-    let own = env::current_exe().map_err(|error| error.to_string())?;
-    // <target>/<profile>/examples/rivals
-    let target = own.ancestors().nth(3).ok_or("no target folder")?;
-    let folder = target.join("rivals").join(name);
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
 /// One program, with its commands.
 fn only(name: &[&str]) -> Result<(), String> {
     let construction = name.split_first().and_then(|(first, rest)| {
@@ -91,7 +81,7 @@ fn only(name: &[&str]) -> Result<(), String> {
         }
     };
     let mut log = Vec::new();
-    let verdict = (case.build)(&Tools::find()?, &target_folder("only")?, &mut log);
+    let verdict = (case.build)(&Tools::find()?, &tools::target_folder("rivals", "only")?, &mut log);
     for line in log {
         println!("{line}");
     }
@@ -125,7 +115,7 @@ fn everything() -> Result<(), String> {
             println!("    cargo run --example rivals -- --only {}", weak.smallest);
         }
     }
-    let file = target_folder("")?.join("rivals.json");
+    let file = tools::target_folder("rivals", "")?.join("rivals.json");
     let lines: Vec<String> =
         cases.iter().zip(&verdicts).map(|(case, verdict)| verdict.json(case)).collect();
     fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))
@@ -139,7 +129,7 @@ fn run_all(tools: &Tools, cases: &[Case]) -> Result<Vec<Verdict>, String> {
     let next = Mutex::new(0..cases.len());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let folders: Vec<PathBuf> = (0..workers)
-        .map(|worker| target_folder(&format!("worker-{worker}")))
+        .map(|worker| tools::target_folder("rivals", &format!("worker-{worker}")))
         .collect::<Result<_, _>>()?;
     thread::scope(|scope| {
         for folder in &folders {
