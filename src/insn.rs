@@ -286,13 +286,10 @@ fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8] {
     family.get(longest.saturating_sub(1)).copied().unwrap_or(LONG[0])
 }
 
-/// The length of the first instruction of a site that is nothing but NOPs.
+/// The length of the first instruction of a site that is nothing but NOPs. Sites have
+/// 6 bytes at the least, so it is none of the two that make up the missing 5-byte form.
 pub(crate) fn first_nop(width: Width, nops: Nops, capacity: u8) -> usize {
-    match next_nop(width, nops, usize::from(capacity)) {
-        // The "5-byte form" of this family: it begins with a NOP of 1.
-        nop if nop == LEA[4] => LEA[0].len(),
-        nop => nop.len(),
-    }
+    next_nop(width, nops, usize::from(capacity)).len()
 }
 
 /// The rel32 of a 5-byte `call` or `jmp` at `address`.
