@@ -103,9 +103,10 @@ pub enum Error {
         /// Why.
         why: ComposeError,
     },
-    /// The writable alias of a site shows other bytes than the site itself: it
-    /// is not an alias. Found before the site is written; the sites written before
-    /// it were put back, as for [`ReadBack`](Self::ReadBack).
+    /// The writable alias of a site shows bytes that are neither what such a site can
+    /// hold nor what it does hold: it is not an alias. Found before the site is
+    /// written; the sites written before it were put back, as for
+    /// [`ReadBack`](Self::ReadBack).
     Alias {
         /// Address of the site.
         site: usize,

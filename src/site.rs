@@ -3,7 +3,7 @@
 //!
 //! Unsafe code here makes a slice of what lies between the two bounds that the
 //! linker gives to the section `patchlet_sites`. The layout of a record is
-//! asserted below; whether its values make sense is for `text.rs` to check,
+//! asserted below; whether its values make sense is for `src/text/walk.rs` to check,
 //! record by record.
 #![allow(unsafe_code)]
 
@@ -145,7 +145,8 @@ impl<'a> Sites<'a> {
     }
 
     /// The record of the site whose first byte is at this address. Quick if the
-    /// linker sorted the records by their sites, as linkers do; right in any case.
+    /// linker sorted the records by their sites, as linkers do; right in any case. For
+    /// an address that is none it looks at every record.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
         let sorted = self.records.binary_search_by_key(&address, Record::site);

@@ -57,8 +57,9 @@
 //! So there is a rule, [`admit`], and [`Int3::new`] keeps it: from the first such
 //! place on, the new bytes are the old ones, and the place is one that can be seen
 //! in the new bytes, for a thread may stay there through several switches.
-//! Otherwise there is an error before the first write. The crate does not know where the instructions of a patchlet
-//! end, and takes a patchlet for one that may be left after its first byte.
+//! Otherwise there is an error before the first write. The crate does not know
+//! where the instructions of a patchlet end, and takes a patchlet for one that may be
+//! left after its first byte.
 //!
 //! | from | may become |
 //! |---|---|

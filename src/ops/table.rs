@@ -126,13 +126,13 @@ impl Table {
         (address != NEVER).then_some(address)
     }
 
-    /// What they were patched for before that, by another patcher.
+    /// What they were patched for before that.
     pub(crate) fn before(&self, index: usize) -> Option<usize> {
         let address = self.applied.get(index)?.before.load(Ordering::Relaxed);
         (address != NEVER).then_some(address)
     }
 
-    /// Keeps what the slots hold, for a batch that takes time.
+    /// Keeps what the slots hold, for as long as the sites are written.
     #[inline(never)]
     pub(crate) fn keep(&self) {
         for (applied, slot) in self.applied.iter().zip(self.slots) {

@@ -9,8 +9,9 @@ use crate::insn::{self, InsnBuffer, Nops, Width};
 use crate::ops::Op;
 use crate::site::{Kind, Record};
 
-/// The first word of what a site can hold, with a hole for a displacement or without
-/// one. What is behind it has none, and few sites are so long.
+/// The first eight bytes of what a site can hold, as one number, with a hole for a
+/// displacement or without one. Bytes behind the first eight never are a part of one,
+/// and few sites are so long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
     /// Zero in the hole.
@@ -146,8 +147,7 @@ impl Maker {
     }
 }
 
-/// The classes met last, one for each remainder of the slot's number: in most kernels
-/// a few ops have nearly all of the sites. The jumps are eight places further.
+/// The classes met last: in most kernels a few ops have nearly all of the sites.
 #[derive(Debug)]
 pub(crate) struct Classes([Option<Class>; Self::COUNT]);
 
@@ -162,7 +162,10 @@ impl Classes {
     #[inline(always)]
     pub(crate) fn entry(&mut self, record: &Record) -> &mut Option<Class> {
         let slot = record.slot() / size_of::<usize>();
+        // Sixteen slots side by side have places of their own, those of another table
+        // others; jumps, and sites of other capacities, are some places further.
+        let further = usize::from(record.capacity()) + (record.shape() >> 24 << 3) as usize;
         // A remainder by a power of two: there is no check of the index.
-        &mut self.0[(slot + (record.shape() >> 21) as usize) % Self::COUNT]
+        &mut self.0[((slot ^ slot >> 4) + further) % Self::COUNT]
     }
 }

@@ -16,7 +16,8 @@ struct Unaligned<T>(T);
 /// What is read and written at once: 4 bytes, and the 2 behind them.
 const LOW: usize = 4;
 
-/// Reads the first word of a site of `capacity` bytes.
+/// Reads the first eight bytes of a site of `capacity` bytes, as one number; zeros
+/// where it has fewer.
 ///
 /// # Safety
 /// - `capacity` is 6 to 32, and so many bytes at `from` are readable.

@@ -28,7 +28,8 @@ const BLOCK: usize = 32;
 /// platform.
 ///
 /// Sites of one ops table can be in several patchers, those of a kernel and of its
-/// modules for example: run each of them before the slots are set again.
+/// modules for example: run each of them the same way, to apply or to revert, before
+/// any is run for something else.
 ///
 /// ```no_run
 /// use patchlet::{OneCpu, Patcher, SecondMapping, Sites, pv};
@@ -59,7 +60,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// [`revert`](Self::revert) would do now.
     ///
     /// # Errors
-    /// Every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`].
+    /// Those of [`apply`](Self::apply) but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, 'a, P, TABLES>, Error> {
         self.check(goal.into())?;
         Ok(Plan { patcher: self, goal })
@@ -72,7 +73,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     ///
     /// # Errors
     /// Every variant of [`Error`] but those of [`live`](crate::live). Text is then as
-    /// it was before; see [`Error::ReadBack`] for the one exception.
+    /// it was before, and not written at all; except for the errors of a platform that
+    /// broke its contract, [`Error::Alias`] and [`Error::ReadBack`], which see.
     pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
         self.keep();
         self.write(Aim::Kept, cpu)
@@ -264,18 +266,19 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         unsafe { memory::read(core::ptr::with_exposed_provenance(site), capacity) }
     }
 
-    /// The site of an earlier record than that at `index` that shares bytes with it.
+    /// The site of the nearest earlier record that shares bytes with that at `index`.
+    /// None, if it says the same: it was itself compared with those before it.
     #[cold]
     #[inline(never)]
     pub(super) fn overlapping(&self, index: usize, record: &Record) -> Option<usize> {
         let (site, capacity) = (record.site(), usize::from(record.capacity()));
         let shares = |earlier: &&Record| {
             let other = earlier.site();
-            let apart = site >= other + usize::from(earlier.capacity()) || other >= site + capacity;
-            // Linkers that fold functions of the same code into one (`--icf=all`)
-            // can leave the records of each. They say the same.
-            !apart && !earlier.repeats(record)
+            site < other + usize::from(earlier.capacity()) && other < site + capacity
         };
-        self.sites.records().iter().take(index).find(shares).map(Record::site)
+        let nearest = self.sites.records().get(..index)?.iter().rev().find(shares)?;
+        // Linkers that fold functions of the same code into one (`--icf=all`) can
+        // leave the records of each. They say the same.
+        (!nearest.repeats(record)).then(|| nearest.site())
     }
 }

@@ -17,7 +17,7 @@ use crate::insn::Nops;
 /// - every address in [`text`](Self::text) is readable;
 /// - between [`unlock`](Self::unlock) and [`lock`](Self::lock), the bytes from
 ///   [`alias`](Self::alias)`(address)` on are the same memory as those from
-///   `address` on and may be written, for as many as the site there has;
+///   `address` on and may be read and written, for as many as the site there has;
 /// - after [`serialize`](Self::serialize) this CPU executes what was written;
 /// - none of its functions uses a patch site.
 pub unsafe trait Platform {
@@ -70,7 +70,7 @@ impl SecondMapping {
     /// # Safety
     /// - all of `text` is readable;
     /// - for every address in it, `address + offset` is the same memory,
-    ///   writable.
+    ///   readable and writable.
     #[must_use]
     pub const unsafe fn new(text: Range<usize>, offset: usize) -> Self {
         Self { text, offset }

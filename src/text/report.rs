@@ -14,8 +14,8 @@ pub enum Goal {
     Indirect,
 }
 
-/// What the sites are to follow: a [`Goal`], and for a batch that is written
-/// while other CPUs run, what its slots held when it began.
+/// What the sites are to follow: a [`Goal`], and while they are written, what the
+/// slots held when that began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
     /// The slots.
@@ -60,7 +60,7 @@ pub struct Report {
     /// All of them. One whose record is there twice, because a linker folded
     /// functions of the same code, counts twice.
     pub sites: usize,
-    /// Those whose bytes change.
+    /// Those whose bytes change. One whose record is there twice can count twice.
     pub changed: usize,
     /// Those with their op's patchlet.
     pub patchlets: usize,

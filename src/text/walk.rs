@@ -21,7 +21,7 @@ use crate::site::Record;
 /// enough to be still in the first cache.
 const AHEAD: usize = 16;
 
-/// One site, after its record was checked.
+/// One site, after its record was checked: where it is, what it is and what it holds.
 #[derive(Debug)]
 pub(crate) struct Spot<'c> {
     /// Position of its record in the table.
@@ -29,7 +29,7 @@ pub(crate) struct Spot<'c> {
     pub(crate) record: &'c Record,
     pub(crate) address: usize,
     pub(crate) class: &'c Class,
-    /// The first word of what it holds, in this view, and of what it gets.
+    /// The first eight bytes of what it holds, in this view, and of what it gets.
     pub(crate) present: u64,
     pub(crate) new: u64,
     /// It holds what it gets, all of it.
@@ -52,7 +52,7 @@ impl Spot<'_> {
 pub(crate) enum View {
     /// At its own address.
     Site,
-    /// At its alias; between `unlock` and `lock` only. Where it is written right
+    /// At its alias; between `unlock` and `lock` only. For sites that are written right
     /// after: to read a line at one address and to write it at another is to wait for
     /// the first cache twice.
     Alias,
@@ -79,10 +79,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             View::Site => core::ptr::with_exposed_provenance(address),
             View::Alias => self.platform().alias(address).cast_const(),
         };
+        // To be read back, a block is in the cache already, and the next one is about
+        // to be read at its aliases.
+        let ahead =
+            if view == View::Alias { records } else { records.get(..range.end).unwrap_or(records) };
         for index in range {
             let fault = |why| Fault { index, why };
             let Some(record) = records.get(index) else { break };
-            if let Some(record) = records.get(index + AHEAD) {
+            if let Some(record) = ahead.get(index + AHEAD) {
                 memory::prefetch(at(record.site()));
             }
             let entry = classes.entry(record);
@@ -97,8 +101,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             let new = class.new.head_at(address).ok_or(fault(Why::Compose))?;
             // SAFETY: the site is inside text, which the platform says is readable,
-            // and so is its alias by the contract of `View::Alias`; its capacity is
-            // 6 to 32.
+            // and its alias as well, between `unlock` and `lock` (`View::Alias`); its
+            // capacity is 6 to 32.
             let present = unsafe { memory::read_head(at(address), capacity) };
             let done = present == new;
             let mut spot = Spot { index, record, address, class, present, new, done };

@@ -233,8 +233,8 @@ pub unsafe fn bare(text: &Text) {
 }
 
 /// What the checks ask of the memory, and nothing else: the loads and stores of
-/// `apply` in its order, without one decision. Reads each site; reads it again and by
-/// its alias; reads it, writes it, and reads it back.
+/// `apply` in its order, without one decision and without prefetching. Reads each site;
+/// reads and writes its alias, and reads it back.
 ///
 /// # Safety
 /// - nobody executes this text.
@@ -249,18 +249,12 @@ pub unsafe fn accesses(text: &Text) {
         // SAFETY: a site, or its alias; below, too.
         black_box(unsafe { at(record.site()).read_volatile().0 });
     }
-    for record in records {
-        // SAFETY: see above.
-        unsafe {
-            black_box(at(record.site()).read_volatile().0);
-            black_box(alias(record.site()).read_volatile().0);
-        }
-    }
     // In blocks: the CPU waits for a store before it reads the bytes elsewhere.
     for block in records.chunks(32) {
         for record in block {
+            let alias = alias(record.site());
             // SAFETY: see above.
-            unsafe { alias(record.site()).write_volatile(at(record.site()).read_volatile()) };
+            unsafe { alias.write_volatile(alias.read_volatile()) };
         }
         for record in block {
             // SAFETY: see above.
