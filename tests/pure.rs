@@ -2,10 +2,14 @@
 //! host, and under Miri (`make miri`), which knows neither `asm!` nor the labels.
 #![allow(unsafe_code)]
 
+#[path = "support/frame.rs"]
+mod frame;
+
 use std::mem::size_of_val;
 
+use frame::Frame;
 use patchlet::choose::Replacement;
-use patchlet::live::{Handled, INT3, Live, TrapFrame};
+use patchlet::live::{Handled, INT3, Live};
 use patchlet::ops::{Abi, Applied, FromRegister, Op, Slot, Table, Target};
 use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Sites, Width};
 
@@ -82,37 +86,15 @@ fn every_site_is_found_and_nothing_else_in_any_order() {
     }
 }
 
-/// The frame of a #BP at this address.
-#[derive(Debug, PartialEq)]
-struct Frame {
-    ip: usize,
-    pushed: Vec<usize>,
-}
-
-// SAFETY: nothing returns from this trap.
-unsafe impl TrapFrame for Frame {
-    fn ip(&self) -> usize {
-        self.ip
-    }
-
-    fn set_ip(&mut self, ip: usize) {
-        self.ip = ip;
-    }
-
-    fn push(&mut self, value: usize) {
-        self.pushed.push(value);
-    }
-}
-
 #[test]
 fn without_a_batch_an_int3_is_somebody_elses_and_a_finished_site_is_executed() {
     let mut program = Program::new([3, 10, 20]);
     program.text[10] = INT3;
     let live = Live::new(program.sites(36), []);
     let trap = |offset| {
-        let mut frame = Frame { ip: program.address(offset) + 1, pushed: Vec::new() };
+        let mut frame = Frame { ip: program.address(offset) + 1, stack: Vec::new() };
         let handled = live.handle(&mut frame);
-        assert!(frame.pushed.is_empty());
+        assert!(frame.stack.is_empty());
         (handled, frame.ip - program.address(offset))
     };
     // A debugger's INT3 in a site; a site that has its instruction; no site at all.

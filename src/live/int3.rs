@@ -25,8 +25,8 @@ const fn starts_with_int3(spot: &Spot<'_>) -> bool {
 /// A platform whose aliases can be written at any time and on any CPU.
 ///
 /// # Safety
-/// - the aliases are writable at all times, not only between `unlock` and `lock`,
-///   which are not called;
+/// - the aliases are readable and writable at all times, not only between `unlock`
+///   and `lock`, which are not called;
 /// - a write to an alias leaves the site executable, on all CPUs (W^X by a second
 ///   mapping, not by changing the rights of the first).
 pub unsafe trait LivePlatform: Platform {}

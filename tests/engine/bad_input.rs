@@ -352,8 +352,8 @@ fn a_replacement_of_long_ago() {
     accepted(&image);
     let long_ago = image.at(0x300, 6);
     // What came before what is there now is another patcher's, see below.
-    for now in [Target::NOP, Target::NULL] {
-        image.set(0, now);
+    for held in [Target::NOP, Target::NULL] {
+        image.set(0, held);
         accepted(&image);
     }
     image.arena.write(0x300, &long_ago);

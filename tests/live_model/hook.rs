@@ -10,29 +10,8 @@ use patchlet::live::{Handled, INT3, Int3, Live, Step, Synchronize, TrapFrame};
 use patchlet::ops::Target;
 use patchlet::{Kind, native};
 
+use crate::frame::Frame;
 use crate::image::{Image, Site, call, jump, target};
-
-/// A CPU that trapped.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Frame {
-    ip: usize,
-    stack: Vec<usize>,
-}
-
-// SAFETY: nobody returns from it; that it is behind an INT3 is what is tested.
-unsafe impl TrapFrame for Frame {
-    fn ip(&self) -> usize {
-        self.ip
-    }
-
-    fn set_ip(&mut self, ip: usize) {
-        self.ip = ip;
-    }
-
-    fn push(&mut self, value: usize) {
-        self.stack.push(value);
-    }
-}
 
 /// What the hook answers at this address.
 fn trap(live: &Live<'_, 1>, address: usize) -> Option<Frame> {

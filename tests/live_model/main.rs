@@ -18,6 +18,8 @@
 #[allow(dead_code)]
 mod arena;
 mod explorer;
+#[path = "../support/frame.rs"]
+mod frame;
 mod hook;
 #[path = "../engine/image.rs"]
 #[allow(dead_code)]
