@@ -13,3 +13,5 @@ pub use define::FromRegister;
 pub use op::{Abi, Op};
 pub use table::{Applied, Slot, Table};
 pub use target::Target;
+
+pub(crate) use table::{INDIRECT, Row};
