@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Classes, Fault, Patcher, Platform, Report, SecondMapping, Spot, View};
+use crate::text::{Aim, Classes, Fault, Patcher, Platform, Report, SecondMapping, Spot, View, Why};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
@@ -201,11 +201,12 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         let changed = self.patcher.validate(classes);
         let changed = changed.map_err(|fault| self.patcher.explain(fault, aim))?;
         self.each(classes, |index, spot| {
-            if spot.is_done() {
+            if self.is_done(spot) {
                 return Ok(());
             }
-            let alias = self.patcher.compare_alias(spot);
-            alias.map_err(|why| self.patcher.explain(Fault { index, why }, aim))?;
+            if self.patcher.present(spot, View::Alias) != self.patcher.present(spot, View::Site) {
+                return Err(self.patcher.explain(Fault { index, why: Why::Alias }, aim));
+            }
             self.admit(spot)
         })?;
         Ok(changed)
@@ -240,8 +241,9 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn write_int3(&self, classes: &mut Classes) -> Result<Report, Error> {
         let mut report = Report::default();
         self.each(classes, |_, spot| {
-            report.add(spot.class.count, !spot.is_done());
-            if spot.is_done() { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
+            let is_done = self.is_done(spot);
+            report.add(spot.class.count, !is_done);
+            if is_done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
         })?;
         Ok(report)
     }
@@ -256,7 +258,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
             if !self.has_int3(spot) {
                 return Ok(());
             }
-            let new = spot.made(spot.class.target);
+            let new = spot.made(spot.class.maker.target);
             self.write_part(spot, &new, part(new.bytes().len()))
         })
     }
@@ -269,11 +271,11 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         part: Range<usize>,
     ) -> Result<(), Error> {
         self.patcher.store(spot, bytes, part.clone());
-        let found = self.patcher.present(spot);
+        let found = self.patcher.present(spot, View::Site);
         if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
             return Ok(());
         }
-        let (site, op) = (spot.address, spot.class.row.op.name());
+        let (site, op) = (spot.address, spot.class.maker.row.op.name());
         Err(Error::ReadBack { site, op, wrote: *bytes, found })
     }
 
@@ -291,15 +293,22 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         clean && walked.is_ok()
     }
 
+    /// Whether it holds what it gets, all of it.
+    fn is_done(&self, spot: &Spot<'_>) -> bool {
+        spot.is_done()
+            || spot.class.maker.is_long()
+                && self.patcher.present(spot, View::Site) == spot.made(spot.class.maker.target)
+    }
+
     fn has_int3(&self, spot: &Spot<'_>) -> bool {
-        self.patcher.present(spot).bytes().first() == Some(&INT3)
+        self.patcher.present(spot, View::Site).bytes().first() == Some(&INT3)
     }
 
     /// What the site held before its first byte was written: the known form whose
     /// tail it still has.
     fn old(&self, spot: &Spot<'_>) -> Option<InsnBuffer> {
-        let present = self.patcher.present(spot);
-        let known = self.patcher.known(spot);
+        let present = self.patcher.present(spot, View::Site);
+        let known = spot.class.maker.known();
         let mut forms = known.into_iter().map(|target| spot.made(target));
         forms.find(|form| form.bytes().get(1..) == present.bytes().get(1..))
     }

@@ -11,44 +11,83 @@ use crate::site::{Kind, Record};
 /// What is the same for all sites of a class.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Class {
-    pub(crate) row: Row,
+    pub(crate) maker: Maker,
     /// [`Record::shape`] of each of its records.
     pub(crate) shape: u32,
-    pub(crate) kind: Kind,
-    pub(crate) capacity: u8,
-    pub(crate) nops: Nops,
-    /// The function that its sites get the replacement for, or [`INDIRECT`].
-    pub(crate) target: usize,
-    /// Where they are counted.
+    /// Where its sites are counted.
     pub(crate) count: Count,
-    /// What they get.
-    pub(crate) new: Form,
-    /// What they held before they were ever patched, and what they were patched for
-    /// last.
-    pub(crate) usual: [Form; 2],
+    /// What they get; what they held before they were ever patched; what they were
+    /// patched for last.
+    pub(crate) forms: [Form; 3],
 }
 
 impl Class {
+    pub(crate) const fn new(maker: Maker, shape: u32) -> Self {
+        Self { maker, shape, count: Count::Indirect, forms: [Form::NONE; 3] }
+    }
+
+    /// Composes the forms, for the site at `address`. False if what it gets, or its
+    /// indirect call or jump, cannot be composed.
+    #[inline(always)]
+    pub(crate) fn compose(&mut self, address: usize) -> bool {
+        let maker = &self.maker;
+        let targets = [maker.target, INDIRECT, maker.row.applied()];
+        for (form, target) in self.forms.iter_mut().zip(targets) {
+            *form = maker.form(target, address);
+        }
+        self.count = Count::of(maker.code(maker.target).replacement().as_ref());
+        let [new, indirect, applied] = &mut self.forms;
+        if applied.is_none() {
+            // Sites of another patcher were, which have more room.
+            *applied = *indirect;
+        }
+        !new.is_none() && !indirect.is_none()
+    }
+
     /// Whether this record's site is of this class.
     #[inline(always)]
     pub(crate) fn is_of(&self, record: &Record) -> bool {
-        self.shape == record.shape() && self.row.slot() == record.slot()
+        self.shape == record.shape() && self.maker.row.slot() == record.slot()
     }
+}
 
-    /// Whether sites have more bytes than their first six.
+/// What the bytes of a site are made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maker {
+    pub(crate) row: Row,
+    /// The function that the site gets the replacement for, or [`INDIRECT`].
+    pub(crate) target: usize,
+    pub(crate) kind: Kind,
+    pub(crate) capacity: u8,
+    pub(crate) nops: Nops,
+}
+
+impl Maker {
+    /// Whether the site has more bytes than its first six.
     #[inline(always)]
     pub(crate) const fn is_long(&self) -> bool {
         self.capacity as usize > InsnBuffer::MIN
     }
 
-    /// What its sites hold after they were patched for a slot that held `target`;
-    /// before they were, for [`INDIRECT`].
+    /// What the site holds after it was patched for a slot that held `target`; before it
+    /// was, for [`INDIRECT`].
     #[inline(never)]
     pub(crate) fn code(&self, target: usize) -> Code<'static> {
         if target == INDIRECT {
             return Code::Indirect(self.kind, self.row.slot() as u64);
         }
         Code::Replaced(self.row.op.choice().replacement(target as u64, self.kind))
+    }
+
+    /// What the site can stand for.
+    ///
+    /// Known ones only: what is to be there anyway or was patched in last, what the
+    /// assembler put there, what the same crate puts in ahead of boot (native), and
+    /// what the op was patched for before that, for sites that another patcher
+    /// answers for. Any other bytes are somebody else's.
+    pub(crate) fn known(&self) -> [usize; 5] {
+        let Self { row, target, .. } = *self;
+        [target, row.applied(), INDIRECT, row.op.native().address(), row.before()]
     }
 
     /// Puts the bytes of that into `buffer`, as [`InsnBuffer::set`] does.
@@ -74,7 +113,7 @@ impl Class {
 
     /// The form of that, composed for the site at `address`.
     #[inline(never)]
-    pub(crate) fn form(&self, target: usize, address: usize) -> Form {
+    fn form(&self, target: usize, address: usize) -> Form {
         let mut bytes = InsnBuffer::nothing();
         let Ok(end) = self.compose(target, address, &mut bytes) else { return Form::NONE };
         let to = if target == INDIRECT { self.row.slot() } else { target };
@@ -82,37 +121,35 @@ impl Class {
     }
 }
 
-/// The first six bytes of what a site can hold, with a hole for a displacement or
-/// without one.
+/// The first six bytes of what a site can hold, as a number, with a hole for a
+/// displacement or without one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
+    /// Zeros in the hole.
+    head: u64,
     /// What the displacement leads to, less the length of its instruction.
     base: usize,
-    /// As a number, with zeros in the hole: the first four bytes, and two.
-    low: u32,
-    high: u16,
-    /// How many bits of them are in front of the hole.
-    shift: u8,
     /// All ones if there is one, and 0 if there is none.
-    mask: i8,
+    mask: i32,
+    /// How many bits are in front of it.
+    shift: u8,
 }
 
 impl Form {
-    /// Not one.
-    pub(crate) const NONE: Self = Self { base: 0, low: 0, high: 0, shift: u8::MAX, mask: 0 };
+    /// Not one: six bytes are never this much.
+    const NONE: Self = Self { head: u64::MAX, base: 0, mask: 0, shift: 0 };
 
     /// `end` is that of the instruction whose last four bytes are the displacement.
-    fn new(mut head: u64, to: usize, end: u8) -> Self {
-        let (mut base, mut shift, mut mask) = (0, 0, 0);
-        if let Some(start) = end.checked_sub(4) {
-            (base, shift, mask) = (to.wrapping_sub(end.into()), 8 * start, -1);
-            head &= !(u64::from(u32::MAX) << shift);
-        }
-        Self { base, low: head as u32, high: (head >> 32) as u16, shift, mask }
+    fn new(head: u64, to: usize, end: u8) -> Self {
+        let none = Self { head, ..Self::NONE };
+        let Some(start) = end.checked_sub(4) else { return none };
+        let shift = 8 * start;
+        let head = head & !(u64::from(u32::MAX) << shift);
+        Self { head, base: to.wrapping_sub(end.into()), mask: -1, shift }
     }
 
-    pub(crate) const fn is_none(&self) -> bool {
-        self.shift == Self::NONE.shift
+    const fn is_none(&self) -> bool {
+        self.head == Self::NONE.head
     }
 
     /// The first six bytes of the site at this address, as a number; `None` if the
@@ -122,12 +159,11 @@ impl Form {
     /// CPU can predict.
     #[inline(always)]
     pub(crate) fn head_at(&self, address: usize) -> Option<u64> {
-        let distance = self.base.wrapping_sub(address).cast_signed() & isize::from(self.mask);
+        let distance = self.base.wrapping_sub(address).cast_signed() & self.mask as isize;
         let displacement = distance as i32;
-        let head = u64::from(self.low) | u64::from(self.high) << 32;
+        let head = self.head | u64::from(displacement.cast_unsigned()) << self.shift;
         // In 32-bit code everything is in reach modulo 2³².
-        (displacement as isize == distance)
-            .then_some(head | u64::from(displacement.cast_unsigned()) << self.shift)
+        (displacement as isize == distance).then_some(head)
     }
 }
 

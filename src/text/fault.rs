@@ -48,9 +48,9 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             return Error::TruncatedTable { bytes: self.sites().size(), record: Record::SIZE };
         };
         let (site, slot) = (record.site(), record.slot());
-        let mut class = None;
-        let wrong = self.classify(record, aim, &mut class);
-        let Some(class) = class else {
+        let mut maker = None;
+        let wrong = self.maker(record, aim, &mut maker);
+        let Some(maker) = maker else {
             let (field, value) = match wrong {
                 Err(Why::Outside) => {
                     let text = self.platform().text();
@@ -62,16 +62,16 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             };
             return Error::BadRecord { index, field, value };
         };
-        let op = class.row.op.name();
+        let op = maker.row.op.name();
         let mut wrote = InsnBuffer::nothing();
-        for target in [INDIRECT, class.target] {
-            if let Err(why) = class.compose(target, site, &mut wrote) {
+        for target in [INDIRECT, maker.target] {
+            if let Err(why) = maker.compose(target, site, &mut wrote) {
                 return Error::Compose { site, op, why };
             }
         }
-        // SAFETY: the site is inside text (`classify`), and its capacity is 6 to 32.
+        // SAFETY: the site is inside text (`maker`), and its capacity is 6 to 32.
         let found =
-            || unsafe { memory::read(core::ptr::with_exposed_provenance(site), class.capacity) };
+            || unsafe { memory::read(core::ptr::with_exposed_provenance(site), maker.capacity) };
         match why {
             Why::Overlap => {
                 let other = self.overlapping(index).unwrap_or(site);
@@ -80,7 +80,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             Why::Alias => Error::Alias { site, alias: self.platform().alias(site).addr(), op },
             Why::ReadBack => Error::ReadBack { site, op, wrote, found: found() },
             _ => {
-                let expected = class.made(INDIRECT, site);
+                let expected = maker.made(INDIRECT, site);
                 Error::OldBytes { site, op, expected, found: found() }
             }
         }

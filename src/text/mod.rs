@@ -18,6 +18,6 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize
 pub use report::{Goal, Outcome, Report};
 
 pub(crate) use class::Classes;
-pub(crate) use fault::Fault;
+pub(crate) use fault::{Fault, Why};
 pub(crate) use report::Aim;
 pub(crate) use spot::{Spot, View};

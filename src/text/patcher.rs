@@ -106,16 +106,21 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut highest_end = 0;
         for index in self.all() {
             let fault = |why| Fault { index, why };
-            let spot = self.spot(index, View::Site, classes).map_err(fault)?;
+            let mut spot = self.spot(index, View::Site, classes).map_err(fault)?;
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
             if spot.address < highest_end && self.overlapping(index).is_some() {
                 return Err(fault(Why::Overlap));
             }
-            highest_end = highest_end.max(spot.address + usize::from(spot.class.capacity));
-            changed += usize::from(!spot.is_done());
-            if spot.holds == Holds::Other && self.held(&spot).is_none() {
-                return Err(fault(Why::OldBytes));
+            let end = spot.address + usize::from(spot.class.maker.capacity);
+            highest_end = highest_end.max(end);
+            if spot.holds == Holds::Other {
+                spot.holds = self.look(&spot, View::Site);
+            }
+            match spot.holds {
+                Holds::New => {}
+                Holds::Known => changed += 1,
+                Holds::Other => return Err(fault(Why::OldBytes)),
             }
         }
         Ok(changed)
@@ -186,24 +191,27 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut wrote = [(core::ptr::null(), 0, false); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
-            let spot = self.spot(index, View::Alias, classes).map_err(fault)?;
-            // Its alias must show what the site holds: what the first pass found nothing
-            // wrong with, or the very same.
+            let mut spot = self.spot(index, View::Alias, classes).map_err(fault)?;
             if spot.holds == Holds::Other {
-                self.compare_alias(&spot).map_err(fault)?;
+                spot.holds = self.look(&spot, View::Alias);
             }
-            report.add(spot.class.count, !spot.is_done());
-            if !spot.is_done() {
-                self.write_site(&spot);
+            match spot.holds {
+                Holds::New => report.add(spot.class.count, false),
+                Holds::Known => {
+                    report.add(spot.class.count, true);
+                    self.write_site(&spot);
+                }
+                // The first pass found something known.
+                Holds::Other => return Err(fault(Why::Alias)),
             }
             let place = index % BLOCK;
             let site = core::ptr::with_exposed_provenance(spot.address);
-            wrote[place] = (site, spot.new, spot.class.is_long());
+            wrote[place] = (site, spot.new, spot.class.maker.is_long());
             if place + 1 < BLOCK && index + 1 < end {
                 continue;
             }
             for (index, &(site, new, is_long)) in (index - place..=index).zip(&wrote) {
-                let is_done = |spot: Spot<'_>| spot.is_done();
+                let is_done = |spot: Spot<'_>| self.look(&spot, View::Site) == Holds::New;
                 // SAFETY: the site is inside text (`spot`), which is readable.
                 if unsafe { memory::read_six(site) } != new
                     || is_long && !self.spot(index, View::Site, classes).is_ok_and(is_done)
@@ -222,8 +230,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         // SAFETY: the site is inside text (`spot`), and the platform answers for
         // the alias.
         unsafe { memory::write_six(alias, spot.new) };
-        if spot.class.is_long() {
-            let new = spot.made(spot.class.target);
+        if spot.class.maker.is_long() {
+            let new = spot.made(spot.class.maker.target);
             self.store(spot, &new, InsnBuffer::MIN..InsnBuffer::MAX);
         }
     }
@@ -236,7 +244,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         for index in 0..count {
             // There is one: the records were all checked.
             let Ok(spot) = self.spot(index, View::Site, classes) else { continue };
-            let mut before = spot.made(spot.class.row.applied());
+            let mut before = spot.made(spot.class.maker.row.applied());
             if before.bytes().is_empty() {
                 // What other sites of the op were patched for does not go into this one.
                 before = spot.made(INDIRECT);
@@ -253,17 +261,6 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         // SAFETY: the site is inside text (`spot`), the part is one of the site,
         // and the platform answers for the alias.
         unsafe { memory::write_part(alias, bytes, part) };
-    }
-
-    /// Whether the place where the site is written shows the same bytes.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn compare_alias(&self, spot: &Spot<'_>) -> Result<(), Why> {
-        let alias = self.platform.alias(spot.address);
-        // SAFETY: the site is inside text (`spot`), its capacity is 6 to 32, and
-        // the platform answers for the alias.
-        let shown = unsafe { memory::read(alias, spot.class.capacity) };
-        if shown == self.present(spot) { Ok(()) } else { Err(Why::Alias) }
     }
 
     /// The site of the nearest earlier record that shares bytes with that at `index`.

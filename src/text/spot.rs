@@ -7,12 +7,12 @@
 
 use core::ops::Range;
 
-use super::class::{Class, Classes, Form};
+use super::class::{Class, Classes, Maker};
 use super::fault::Why;
 use super::memory;
 use super::patcher::Patcher;
 use super::platform::Platform;
-use super::report::{Aim, Count, Outcome};
+use super::report::{Aim, Outcome};
 use crate::insn::InsnBuffer;
 use crate::ops::INDIRECT;
 use crate::site::Record;
@@ -40,18 +40,19 @@ impl Spot<'_> {
     /// All its bytes standing for this function or for [`INDIRECT`]; none, if it
     /// cannot.
     pub(crate) fn made(&self, target: usize) -> InsnBuffer {
-        self.class.made(target, self.address)
+        self.class.maker.made(target, self.address)
     }
 }
 
 /// What a site holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holds {
-    /// What it gets, all of it.
+    /// What it gets.
     New,
-    /// What its class has at first, or was patched for last.
-    Usual,
-    /// Something else; or it is long, and it is not known yet.
+    /// Something else that is known.
+    Known,
+    /// It is to be seen, by [`Patcher::look`]: it is long, or it holds neither what it
+    /// gets nor what is usual in its class.
     Other,
 }
 
@@ -75,14 +76,10 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         view: View,
         classes: &'c mut Classes,
     ) -> Result<Spot<'c>, Why> {
-        let at = |address: usize| match view {
-            View::Site => core::ptr::with_exposed_provenance(address),
-            View::Alias => self.platform().alias(address).cast_const(),
-        };
         let records = self.sites().records();
         let Some(record) = records.get(index) else { return Err(Why::Truncated) };
         if let Some(record) = records.get(index + AHEAD) {
-            memory::prefetch(at(record.site()));
+            memory::prefetch(self.at(record.site(), view));
         }
         let (aim, entry) = classes.entry(record);
         if !entry.as_ref().is_some_and(|class| class.is_of(record)) {
@@ -90,59 +87,58 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         }
         let Some(class) = entry else { return Err(Why::Truncated) };
         let address = record.site();
-        if !inside(&self.platform().text(), address, class.capacity) {
+        if !inside(&self.platform().text(), address, class.maker.capacity) {
             return Err(Why::Outside);
         }
         // SAFETY: the site is inside text, which the platform says is readable,
         // and its alias as well, between `unlock` and `lock` (`View::Alias`); it
         // has 6 bytes at the least.
-        let present = unsafe { memory::read_six(at(address)) };
-        let Some(new) = class.new.head_at(address) else { return Err(Why::Compose) };
-        let holds = if class.is_long() {
-            // SAFETY: as above, and its capacity is 32 at the most.
-            let shown = unsafe { memory::read(at(address), class.capacity) };
-            if shown == class.made(class.target, address) { Holds::New } else { Holds::Other }
+        let present = unsafe { memory::read_six(self.at(address, view)) };
+        let [new, usual @ ..] = &class.forms;
+        let Some(new) = new.head_at(address) else { return Err(Why::Compose) };
+        let holds = if class.maker.is_long() {
+            Holds::Other
         } else if present == new {
             Holds::New
-        } else if class.usual.iter().any(|form| form.head_at(address) == Some(present)) {
-            Holds::Usual
+        } else if usual.iter().any(|form| form.head_at(address) == Some(present)) {
+            Holds::Known
         } else {
             Holds::Other
         };
         Ok(Spot { address, class, new, holds })
     }
 
-    /// The class of the record's site, in its place.
+    #[inline(always)]
+    fn at(&self, address: usize, view: View) -> *const u8 {
+        match view {
+            View::Site => core::ptr::with_exposed_provenance(address),
+            View::Alias => self.platform().alias(address).cast_const(),
+        }
+    }
+
+    /// Puts the class of the record's site into its place.
     #[cold]
     #[inline(never)]
     fn class(&self, record: &Record, aim: Aim, entry: &mut Option<Class>) -> Result<(), Why> {
-        self.classify(record, aim, entry)?;
-        let Some(class) = entry else { return Err(Why::UnknownOp) };
-        let address = record.site();
-        class.count = Count::of(class.code(class.target).replacement().as_ref());
-        class.new = class.form(class.target, address);
-        class.usual = [INDIRECT, class.row.applied()].map(|target| class.form(target, address));
-        let [indirect, applied] = &mut class.usual;
-        if applied.is_none() {
-            // Another patcher's sites were, which have more room.
-            *applied = *indirect;
+        *entry = None;
+        let mut maker = None;
+        self.maker(record, aim, &mut maker)?;
+        let Some(maker) = maker else { return Err(Why::UnknownOp) };
+        if entry.insert(Class::new(maker, record.shape())).compose(record.site()) {
+            return Ok(());
         }
-        if indirect.is_none() || class.new.is_none() {
-            *entry = None;
-            return Err(Why::Compose);
-        }
-        Ok(())
+        *entry = None;
+        Err(Why::Compose)
     }
 
-    /// The class of the record's site, but for the forms.
+    /// What the record's site is made of, checked against the tables.
     #[inline(never)]
-    pub(super) fn classify(
+    pub(super) fn maker(
         &self,
         record: &Record,
         aim: Aim,
-        entry: &mut Option<Class>,
+        maker: &mut Option<Maker>,
     ) -> Result<(), Why> {
-        *entry = None;
         let capacity = record.capacity();
         if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
             return Err(Why::Capacity);
@@ -160,58 +156,49 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             Aim::Slots => row.held(),
             Aim::Kept => row.kept(),
         };
-        *entry = Some(Class {
-            row,
-            shape: record.shape(),
-            kind,
-            capacity,
-            nops: self.platform().nops(),
-            target,
-            count: Count::Indirect,
-            new: Form::NONE,
-            usual: [Form::NONE; 2],
-        });
+        *maker = Some(Maker { row, target, kind, capacity, nops: self.platform().nops() });
         Ok(())
     }
 
-    /// All bytes that the site holds.
-    pub(crate) fn present(&self, spot: &Spot<'_>) -> InsnBuffer {
-        let here = core::ptr::with_exposed_provenance(spot.address);
-        // SAFETY: the site is inside text (`spot`), and its capacity is 6 to 32.
-        unsafe { memory::read(here, spot.class.capacity) }
-    }
-
-    /// What a site can stand for.
-    ///
-    /// Known ones only: what was patched in last or is to be there anyway, what the
-    /// assembler put there, what the same crate puts in ahead of boot (native), and
-    /// what the op was patched for before that, for sites that another patcher
-    /// answers for. Any other bytes are somebody else's.
-    pub(crate) fn known(&self, spot: &Spot<'_>) -> [usize; 5] {
-        let &Class { row, target, .. } = spot.class;
-        [row.applied(), INDIRECT, row.op.native().address(), row.before(), target]
-    }
-
-    /// Which of them a site stands for; `None` if it is none of them.
+    /// What the site holds, in this view, if its first six bytes did not tell.
     #[cold]
     #[inline(never)]
-    pub(crate) fn held(&self, spot: &Spot<'_>) -> Option<usize> {
-        let present = self.present(spot);
-        self.known(spot).into_iter().find(|target| spot.made(*target) == present)
+    pub(super) fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
+        match self.held(spot, view) {
+            Some(target) if target == spot.class.maker.target => Holds::New,
+            Some(_) => Holds::Known,
+            None => Holds::Other,
+        }
+    }
+
+    /// The function that a site stands for, or [`INDIRECT`]; `None` if it holds nothing
+    /// known.
+    #[inline(always)]
+    pub(crate) fn held(&self, spot: &Spot<'_>, view: View) -> Option<usize> {
+        let present = self.present(spot, view);
+        spot.class.maker.known().into_iter().find(|target| spot.made(*target) == present)
+    }
+
+    /// All bytes that the site holds.
+    #[inline(never)]
+    pub(crate) fn present(&self, spot: &Spot<'_>, view: View) -> InsnBuffer {
+        let here = self.at(spot.address, view);
+        // SAFETY: the site is inside text (`spot`), the platform answers for its alias,
+        // and its capacity is 6 to 32.
+        unsafe { memory::read(here, spot.class.maker.capacity) }
     }
 
     /// What the site is made of and made into; `None` if it holds nothing known.
     pub(crate) fn outcome(&self, spot: &Spot<'_>) -> Option<Outcome> {
-        let (class, address) = (spot.class, spot.address);
-        let held = class.code(self.held(spot)?).replacement();
+        let maker = &spot.class.maker;
         Some(Outcome {
-            address,
-            op: class.row.op,
-            kind: class.kind,
-            replacement: class.code(class.target).replacement(),
-            held,
-            old: self.present(spot),
-            new: spot.made(class.target),
+            address: spot.address,
+            op: maker.row.op,
+            kind: maker.kind,
+            replacement: maker.code(maker.target).replacement(),
+            held: maker.code(self.held(spot, View::Site)?).replacement(),
+            old: self.present(spot, View::Site),
+            new: spot.made(maker.target),
         })
     }
 
