@@ -56,6 +56,16 @@ impl Applied {
             next: AtomicUsize::new(INDIRECT),
         }
     }
+
+    #[inline(never)] // Or it is there once for each op of a table.
+    fn note(&self, patched: bool) {
+        let was = self.now.load(Ordering::Relaxed);
+        let is = if patched { self.next.load(Ordering::Relaxed) } else { INDIRECT };
+        if was != is {
+            self.before.store(was, Ordering::Relaxed);
+            self.now.store(is, Ordering::Relaxed);
+        }
+    }
 }
 
 /// An ops table: one slot per op.
@@ -140,12 +150,7 @@ impl Table {
     #[inline(never)]
     pub(crate) fn note(&self, patched: bool) {
         for applied in self.applied {
-            let was = applied.now.load(Ordering::Relaxed);
-            let is = if patched { applied.next.load(Ordering::Relaxed) } else { INDIRECT };
-            if was != is {
-                applied.before.store(was, Ordering::Relaxed);
-                applied.now.store(is, Ordering::Relaxed);
-            }
+            applied.note(patched);
         }
     }
 }

@@ -186,9 +186,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// may have been written.
     fn write_all(&self, classes: &mut Classes, report: &mut Report) -> Result<(), Fault> {
         let end = self.all().end;
-        // Where each site of the block is, the first six bytes it got, and whether it is
-        // long.
-        let mut wrote = [(core::ptr::null(), 0, false); BLOCK];
+        // Where each site of the block is, the first six bytes it got, and its capacity.
+        let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
             let mut spot = self.spot(index, View::Alias, classes).map_err(fault)?;
@@ -206,21 +205,30 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             let place = index % BLOCK;
             let site = core::ptr::with_exposed_provenance(spot.address);
-            wrote[place] = (site, spot.new, spot.class.maker.is_long());
+            wrote[place] = (site, spot.new, usize::from(spot.class.maker.capacity));
             if place + 1 < BLOCK && index + 1 < end {
                 continue;
             }
-            for (index, &(site, new, is_long)) in (index - place..=index).zip(&wrote) {
-                let is_done = |spot: Spot<'_>| self.look(&spot, View::Site) == Holds::New;
+            let block = index - place;
+            for (at, &(site, new, capacity)) in wrote.iter().enumerate().take(place + 1) {
+                let index = block + at;
                 // SAFETY: the site is inside text (`spot`), which is readable.
-                if unsafe { memory::read_six(site) } != new
-                    || is_long && !self.spot(index, View::Site, classes).is_ok_and(is_done)
-                {
+                let six = unsafe { memory::read_six(site) };
+                let is_long = capacity > InsnBuffer::MIN;
+                if six != new || is_long && !self.shows_new(index, classes) {
                     return Err(Fault { index, why: Why::ReadBack });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a long site holds all that it gets.
+    #[cold]
+    #[inline(never)]
+    fn shows_new(&self, index: usize, classes: &mut Classes) -> bool {
+        let spot = self.spot(index, View::Site, classes);
+        spot.is_ok_and(|spot| self.look(&spot, View::Site) == Holds::New)
     }
 
     /// Writes a site, each byte once.
