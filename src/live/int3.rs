@@ -232,7 +232,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         for index in self.patcher.all() {
             match self.patcher.spot(index, View::Site, classes) {
                 Ok(spot) => act(index, &spot)?,
-                Err(why) => return Err(self.patcher.explain(Fault { index, why }, aim)),
+                Err(fault) => return Err(self.patcher.explain(fault, aim)),
             }
         }
         Ok(())

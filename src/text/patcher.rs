@@ -106,7 +106,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut highest_end = 0;
         for index in self.all() {
             let fault = |why| Fault { index, why };
-            let mut spot = self.spot(index, View::Site, classes).map_err(fault)?;
+            let spot = self.spot(index, View::Site, classes)?;
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
             if spot.address < highest_end && self.overlapping(index).is_some() {
@@ -114,10 +114,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             let end = spot.address + usize::from(spot.class.maker.capacity);
             highest_end = highest_end.max(end);
-            if spot.holds == Holds::Other {
-                spot.holds = self.look(&spot, View::Site);
-            }
-            match spot.holds {
+            match self.holds(&spot, View::Site) {
                 Holds::New => {}
                 Holds::Known => changed += 1,
                 Holds::Other => return Err(fault(Why::OldBytes)),
@@ -190,11 +187,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
-            let mut spot = self.spot(index, View::Alias, classes).map_err(fault)?;
-            if spot.holds == Holds::Other {
-                spot.holds = self.look(&spot, View::Alias);
-            }
-            match spot.holds {
+            let spot = self.spot(index, View::Alias, classes)?;
+            match self.holds(&spot, View::Alias) {
                 Holds::New => report.add(spot.class.count, false),
                 Holds::Known => {
                     report.add(spot.class.count, true);
@@ -228,7 +222,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     #[inline(never)]
     fn shows_new(&self, index: usize, classes: &mut Classes) -> bool {
         let spot = self.spot(index, View::Site, classes);
-        spot.is_ok_and(|spot| self.look(&spot, View::Site) == Holds::New)
+        spot.is_ok_and(|spot| self.holds(&spot, View::Site) == Holds::New)
     }
 
     /// Writes a site, each byte once.
@@ -257,8 +251,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                 // What other sites of the op were patched for does not go into this one.
                 before = spot.made(INDIRECT);
             }
-            // Whatever the site shows: it is the alias that was written, or had these
-            // bytes already.
+            // Whatever the site shows: its alias was written, or showed what it was to
+            // get.
             self.store(&spot, &before, 0..InsnBuffer::MAX);
         }
     }

@@ -2,13 +2,13 @@
 //! it gets.
 //!
 //! Unsafe code here reads a site, which was just found to lie in the text range that
-//! the platform named.
+//! the platform named, or its alias.
 #![allow(unsafe_code)]
 
 use core::ops::Range;
 
-use super::class::{Class, Classes, Maker};
-use super::fault::Why;
+use super::class::{Class, Classes, Form, Maker};
+use super::fault::{Fault, Why};
 use super::memory;
 use super::patcher::Patcher;
 use super::platform::Platform;
@@ -51,7 +51,7 @@ pub(crate) enum Holds {
     New,
     /// Something else that is known.
     Known,
-    /// It is to be seen, by [`Patcher::look`]: it is long, or it holds neither what it
+    /// It is to be seen, by [`Patcher::holds`]: it is long, or it holds neither what it
     /// gets nor what is usual in its class.
     Other,
 }
@@ -69,8 +69,32 @@ pub(crate) enum View {
 
 impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// The site of the record at `index`.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn spot<'c>(
+        &self,
+        index: usize,
+        view: View,
+        classes: &'c mut Classes,
+    ) -> Result<Spot<'c>, Fault> {
+        let mut why = Why::Truncated;
+        self.spot_or(index, view, classes, &mut why).ok_or(Fault { index, why })
+    }
+
+    /// That, or what is wrong. An `Option`, which is a null pointer or else a spot: of a
+    /// `Result`, callers read parts that were not written as such, and the CPU waits.
+    #[inline(never)]
+    fn spot_or<'c>(
+        &self,
+        index: usize,
+        view: View,
+        classes: &'c mut Classes,
+        why: &mut Why,
+    ) -> Option<Spot<'c>> {
+        self.find(index, view, classes).map_err(|fault| *why = fault).ok()
+    }
+
+    #[inline(always)]
+    fn find<'c>(
         &self,
         index: usize,
         view: View,
@@ -94,13 +118,14 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         // and its alias as well, between `unlock` and `lock` (`View::Alias`); it
         // has 6 bytes at the least.
         let present = unsafe { memory::read_six(self.at(address, view)) };
-        let [new, usual @ ..] = &class.forms;
+        let [new, indirect, applied] = &class.forms;
         let Some(new) = new.head_at(address) else { return Err(Why::Compose) };
+        let holds = |form: &Form| form.head_at(address) == Some(present);
         let holds = if class.maker.is_long() {
             Holds::Other
         } else if present == new {
             Holds::New
-        } else if usual.iter().any(|form| form.head_at(address) == Some(present)) {
+        } else if holds(indirect) || holds(applied) {
             Holds::Known
         } else {
             Holds::Other
@@ -160,10 +185,16 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         Ok(())
     }
 
-    /// What the site holds, in this view, if its first six bytes did not tell.
+    /// What the site holds, in this view.
+    #[inline(always)]
+    pub(super) fn holds(&self, spot: &Spot<'_>, view: View) -> Holds {
+        if spot.holds == Holds::Other { self.look(spot, view) } else { spot.holds }
+    }
+
+    /// That, if its first six bytes did not tell.
     #[cold]
     #[inline(never)]
-    pub(super) fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
+    fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
         match self.held(spot, view) {
             Some(target) if target == spot.class.maker.target => Holds::New,
             Some(_) => Holds::Known,
