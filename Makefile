@@ -34,6 +34,10 @@ KERNEL := --locked --release --target-dir ../../target/kernel/fat $(CORE)
 # All it measures at once, for clippy: to link it, tests/size knows how.
 SIZE := --locked --release --target-dir ../../../target/size --all-features $(CORE)
 DENY := -- --deny warnings
+# The oldest Rust, its first release. RUSTC_BOOTSTRAP would let it do what is not stable.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
+OLDEST := env -u RUSTC_BOOTSTRAP rustup run $(MSRV) cargo
+OLDEST_KERNEL := --locked --release --target-dir ../../target/msrv
 # In a 32-bit program a site names its slot by an absolute address.
 STATIC := RUSTFLAGS='-C relocation-model=static' RUSTDOCFLAGS='-C relocation-model=static'
 
@@ -76,6 +80,17 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 
 doc: setup ## the documentation, warnings as errors
 	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
+
+# Not in `make test`, which does without rustup where it must. The kernels are the core and
+# the feature `build`, as the code that they become: what asm! says is looked at only there.
+msrv: setup-msrv ## the oldest Rust, of Cargo.toml: all features; both test kernels, which boot
+	$(STEP) 'Rust $(MSRV), all features' $(OLDEST) check --locked --all-features --target-dir target/msrv
+	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 64-bit' $(OLDEST) build $(OLDEST_KERNEL) $(64)
+	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 32-bit' $(OLDEST) build $(OLDEST_KERNEL) $(32)
+	$(STEP) 'Rust $(MSRV), boot, 64-bit' tests/kernel/run.sh \
+	    target/msrv/x86_64-unknown-none/release/patchlet-test-kernel
+	$(STEP) 'Rust $(MSRV), boot, 32-bit' tests/kernel/run.sh \
+	    target/msrv/i686-unknown-linux-gnu/release/patchlet-test-kernel
 
 matrix: setup ## the crate's patchlets under every compiler, linker and option
 	$(SHOW) cargo run --quiet --release --locked --example matrix
@@ -153,5 +168,8 @@ clean: ## remove all that was built
 
 setup-lint:
 	@tests/setup.sh lint
+
+setup-msrv:
+	@tests/setup.sh rust $(MSRV)
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))

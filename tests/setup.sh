@@ -3,6 +3,8 @@
 #
 #   setup.sh        C compilers, linkers, QEMU, Rust for the host and for both kernels
 #   setup.sh lint   rustfmt and clippy as well
+#   setup.sh rust VERSION
+#                   this Rust as well, with the targets of the kernels; by rustup only
 #
 # Tools come from apt, Rust's targets from rustup. Where rustup is absent or cannot add
 # them, Debian's Rust and its source are used: they build the core library along with
@@ -49,17 +51,18 @@ missing_plugin() {
         clang -dumpversion | sed 's/\([0-9]*\).*/llvm-\1-linker-tools/'
 }
 
-# The core library of a target, as rustup installs it.
+# The core library of a target, as rustup installs it. Of another rustc: its command behind it.
 has_core() {
-    local library
-    library=$(rustc --print target-libdir --target "$1" 2>/dev/null) &&
+    local target=$1 library
+    shift
+    library=$("${@:-rustc}" --print target-libdir --target "$target" 2>/dev/null) &&
         compgen -G "$library/libcore-*.rlib" >/dev/null
 }
 
 missing_targets() {
     local target
     for target in "${targets[@]}"; do
-        has_core "$target" || echo "$target"
+        has_core "$target" "$@" || echo "$target"
     done
 }
 
@@ -114,6 +117,20 @@ apt_install() {
         die 'apt-get failed, see above. As root, please run' \
             "    apt-get install --no-install-recommends $*"
     }
+}
+
+# A Rust beside the default one.
+install_rust() {
+    local version=$1 lack rustc
+    local options=(--profile minimal --no-self-update "${targets[@]/#/--target=}")
+    rustc=(rustup run "$version" rustc)
+    lack="Rust $version for ${targets[*]} comes from rustup only"
+    has rustup || die "$lack. Please install rustup, then start again"
+    [ "$(missing_targets "${rustc[@]}")" ] || return 0
+    say "rustup toolchain install $version"
+    quietly timeout 300 rustup toolchain install "$version" "${options[@]}" || cat "$scratch/log" >&2
+    [ ! "$(missing_targets "${rustc[@]}")" ] || die "$lack, and it could not install it. By hand:" \
+        "    rustup toolchain install $version ${options[*]}"
 }
 
 # --- Debian's Rust ---
@@ -200,4 +217,8 @@ if [ "${1-}" = lint ]; then
         mapfile -t lints < <(missing_lints)
         [ ${#lints[@]} = 0 ] || die "please install ${lints[*]} for $(rustc --version)"
     fi
+fi
+
+if [ "${1-}" = rust ]; then
+    install_rust "${2:?which version of Rust?}"
 fi

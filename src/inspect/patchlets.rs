@@ -140,11 +140,12 @@ fn merge_index<'d>(
     let mut at = 0;
     while at < section.size {
         let address = section.address + at;
+        let mut bad = |what, fix| {
+            let place = format!("record of {INDEX} at {address:#x}");
+            findings.add(Code::Index, Some(address), place, what, fix);
+        };
         let Some((patchlet, size)) = index_record(image, section.data, section.address, at) else {
-            findings.add(
-                Code::Index,
-                Some(address),
-                format!("record of {INDEX} at {address:#x}"),
+            bad(
                 "is not whole, or its name, length or addresses are impossible".into(),
                 "take the section in as patchlet.ld does, and let nothing write to it",
             );
@@ -152,11 +153,9 @@ fn merge_index<'d>(
         };
         at += size;
         let known = found.entry(patchlet.name).or_insert_with(|| patchlet.clone());
+        let native = patchlet.native.unwrap_or(0);
         if (known.address, known.bytes.len()) != (patchlet.address, patchlet.bytes.len()) {
-            findings.add(
-                Code::Index,
-                Some(address),
-                format!("record of {INDEX} at {address:#x}"),
+            bad(
                 format!(
                     "says that `{}` has {} bytes at {:#x}, where there are {} at {:#x}",
                     patchlet.name,
@@ -167,17 +166,11 @@ fn merge_index<'d>(
                 ),
                 "link each patchlet once, and link the objects of one build",
             );
-        } else if *known.native.get_or_insert(patchlet.native.unwrap_or(0))
-            != patchlet.native.unwrap_or(0)
-        {
-            findings.add(
-                Code::Index,
-                Some(address),
-                format!("record of {INDEX} at {address:#x}"),
+        } else if *known.native.get_or_insert(native) != native {
+            bad(
                 format!(
-                    "says that the native function of `{}` is at {:#x}, and its symbol {:#x}",
+                    "says that the native function of `{}` is at {native:#x}, and its symbol {:#x}",
                     patchlet.name,
-                    patchlet.native.unwrap_or(0),
                     known.native.unwrap_or(0)
                 ),
                 "link the objects of one build",

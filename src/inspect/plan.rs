@@ -7,6 +7,7 @@ use super::records::Record;
 use super::symbols::readable;
 use crate::choose::Replacement;
 use crate::insn::InsnBuffer;
+use crate::site::Kind;
 
 /// What the slots would hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +69,7 @@ pub fn plan<'m>(model: &'m Model<'_>, platform: &Platform) -> Result<Vec<Outcome
     let targets = targets(model, platform)?;
     let mut outcomes = Vec::new();
     for record in model.records() {
-        let (op, before) = known(model, record)?;
-        let kind = record.kind().ok_or_else(|| bad(model, record, "its kind is not possible"))?;
+        let (op, kind, before) = known(model, record)?;
         let target = targets.iter().find(|(slot, _)| *slot == record.slot);
         let target = target.map_or(op.native.unwrap_or(0), |(_, target)| *target);
         let replacement = model.choice(op).replacement(target, kind);
@@ -88,8 +88,7 @@ pub fn plan<'m>(model: &'m Model<'_>, platform: &Platform) -> Result<Vec<Outcome
 pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<Outcome<'m>>, Error> {
     let mut outcomes = Vec::new();
     for record in model.records() {
-        let (op, before) = known(model, record)?;
-        let kind = record.kind().ok_or_else(|| bad(model, record, "its kind is not possible"))?;
+        let (op, kind, before) = known(model, record)?;
         let after =
             model.indirect(record, kind).map_err(|error| bad(model, record, &error.to_string()))?;
         outcomes.push(Outcome { record, op, gets: "indirect", before, after });
@@ -113,8 +112,8 @@ fn bad(model: &Model<'_>, record: &Record, why: &str) -> Error {
     Error::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
 }
 
-/// The op and the bytes of a site that holds what the crate puts there.
-fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, InsnBuffer), Error> {
+/// The op, the kind and the bytes of a site that holds what the crate puts there.
+fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, Kind, InsnBuffer), Error> {
     let in_text = model.image.section_at(record.site).filter(|section| section.is_executable());
     let (Some(op), Some(before), Some(_)) = (model.op(record), model.present(record), in_text)
     else {
@@ -126,7 +125,8 @@ fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, InsnBuffe
         );
         return Err(bad(model, record, &why));
     }
-    Ok((op, before))
+    let kind = record.kind().ok_or_else(|| bad(model, record, "its kind is not possible"))?;
+    Ok((op, kind, before))
 }
 
 /// Slot → what it holds, for the slots that do not hold their native function.

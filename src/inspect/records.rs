@@ -91,14 +91,14 @@ pub(super) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<Records
         }
         return Ok(Records::default());
     };
-    let place = format!("table of records at {start:#x}");
+    let mut bad = |what, fix| {
+        let place = format!("table of records at {start:#x}");
+        findings.add(Code::RecordTable, Some(start), place, what, fix);
+    };
     if let Some((section_start, section_end)) = section
         && (start, end) != (section_start, section_end)
     {
-        findings.add(
-            Code::RecordTable,
-            Some(start),
-            place.clone(),
+        bad(
             format!(
                 "the symbols say {start:#x}..{end:#x}, the section {SECTION} is {section_start:#x}..{section_end:#x}"
             ),
@@ -108,20 +108,14 @@ pub(super) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<Records
     let len = end.saturating_sub(start);
     let bytes = if len == 0 { Some(Default::default()) } else { image.bytes_at(start, len) };
     let Some(bytes) = bytes.filter(|_| end >= start) else {
-        findings.add(
-            Code::RecordTable,
-            Some(start),
-            place,
+        bad(
             format!("it ends at {end:#x}, and that is not all in one section of the file"),
             "take the section in as patchlet.ld does",
         );
         return Ok(Records::default());
     };
     if len % SIZE != 0 {
-        findings.add(
-            Code::RecordTable,
-            Some(start),
-            place,
+        bad(
             format!("it has {len} bytes, which is no multiple of a record's {SIZE}"),
             "let nothing but the pieces of patchlet_sites into the section",
         );

@@ -52,7 +52,10 @@ pub fn serialize() {
     use core::arch::x86::__cpuid;
     #[cfg(target_arch = "x86_64")]
     use core::arch::x86_64::__cpuid;
-    core::hint::black_box(__cpuid(0));
+    // SAFETY: every CPU since the Pentium has CPUID.
+    #[allow(unused_unsafe, reason = "newer libraries call it safe")]
+    let identification = unsafe { __cpuid(0) };
+    core::hint::black_box(identification);
 }
 
 /// Text that is mapped a second time, writable and not executable: a direct map

@@ -4,7 +4,6 @@
 //! every byte of the arena, the plan, the outcomes, the report and the report by
 //! op are those of the model, or the error is and no byte changed.
 
-use patchlet::choose::Replacement;
 use patchlet::ops::Target;
 use patchlet::text::{Outcome, Report};
 use patchlet::{ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Sites, Width};
@@ -92,20 +91,11 @@ impl<'i> Model<'i> {
             nop: Target::NOP.address() as u64,
             ident: Target::IDENT.address() as u64,
         };
-        let what = model::choose(&facts, slot, site.kind);
-        let (trap, identity) = (model::hex(model::TRAP), model::hex(model::IDENTITY));
-        let replacement = match what {
-            What::Trap => Replacement::Trap(&trap),
-            What::Nops => Replacement::Nops,
-            What::Identity => Replacement::Identity(&identity),
-            What::Patchlet => Replacement::Patchlet(facts.patchlet.unwrap()),
-            What::Call => Replacement::Call(slot),
-            What::Jump => Replacement::Jump(slot),
-        };
+        let replacement = model::choose(&facts, slot, site.kind);
         let address = self.image.arena.address(site.at) as u64;
         let bytes = model::compose(Width::NATIVE, self.nops, address, site.capacity, &replacement);
         // Capacities are 6 at least, so only one thing can be wrong.
-        bytes.map(|bytes| (what, bytes)).map_err(|errors| errors[0])
+        bytes.map(|bytes| (model::what(&replacement), bytes)).map_err(|errors| errors[0])
     }
 
     fn outcomes(&self, goal: Goal) -> Result<Vec<Expected>, Error> {

@@ -4,7 +4,7 @@
 use patchlet::choose::{Choice, Replacement};
 use patchlet::{Kind, Width};
 
-use crate::model::{self, Facts, What};
+use crate::model::{self, Facts};
 
 /// Small numbers coincide often; 0 is null.
 const ADDRESSES: &[u64] = if cfg!(miri) { &[0, 1] } else { &[0, 1, 2, 3, 4, u64::MAX] };
@@ -30,24 +30,15 @@ fn the_rules_hold_in_their_order() {
 }
 
 fn check(facts: &Facts<'_>, slot: u64, kind: Kind) {
-    let identity = model::hex(model::IDENTITY);
-    let trap = model::hex(model::TRAP);
     let choice = Choice {
         native: facts.native,
         patchlet: facts.patchlet.unwrap_or_default(),
         nop: facts.nop,
         ident: facts.ident,
-        ident_patchlet: if facts.width == Width::Bits64 { &identity } else { &[] },
-        trap: &trap,
+        ident_patchlet: if facts.width == Width::Bits64 { model::IDENTITY } else { &[] },
+        trap: model::TRAP,
     };
-    let expected = match model::choose(facts, slot, kind) {
-        What::Trap => Replacement::Trap(&trap),
-        What::Nops => Replacement::Nops,
-        What::Identity => Replacement::Identity(&identity),
-        What::Patchlet => Replacement::Patchlet(facts.patchlet.unwrap()),
-        What::Call => Replacement::Call(slot),
-        What::Jump => Replacement::Jump(slot),
-    };
+    let expected = model::choose(facts, slot, kind);
     assert_eq!(choice.replacement(slot, kind), expected, "{facts:?}, slot {slot:#x}, {kind:?}");
 }
 
@@ -73,9 +64,9 @@ fn the_facts_of_the_built_in_ops_are_the_tables() {
         assert_eq!(choice.native, op.native().address() as u64, "{op}");
         assert_eq!(choice.nop, Target::NOP.address() as u64);
         assert_eq!(choice.ident, Target::IDENT.address() as u64);
-        assert_eq!(choice.trap, model::hex(model::TRAP));
-        let identity = if width == Width::Bits64 { model::IDENTITY } else { "" };
-        assert_eq!(choice.ident_patchlet, model::hex(identity));
+        assert_eq!(choice.trap, model::TRAP);
+        let identity = if width == Width::Bits64 { model::IDENTITY } else { &[] };
+        assert_eq!(choice.ident_patchlet, identity);
         // By default an op is its patchlet; `ident` is the identity function itself.
         let by_default = choice.replacement(choice.native, Kind::Call);
         match (op.name(), width) {

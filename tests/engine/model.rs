@@ -1,11 +1,12 @@
-//! The model: SPEC.md §4 and §5 once more, in the most naive way. Bytes are in
-//! hex as the manuals print them, arithmetic is done in 128 bits, and the fewest
-//! NOPs are found by trying.
+//! The model: SPEC.md §4 and §5 once more, in the most naive way. NOPs are in hex
+//! as the manuals print them, arithmetic is done in 128 bits, and the fewest NOPs
+//! are found by trying.
 
 use patchlet::choose::Replacement;
 use patchlet::{ComposeError, Kind, Nops, Width};
 
 /// A replacement, without the bytes.
+#[cfg(not(miri))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     Trap,
@@ -27,23 +28,28 @@ pub struct Facts<'a> {
 }
 
 /// The five rules.
-pub fn choose(facts: &Facts<'_>, slot: u64, kind: Kind) -> What {
+pub fn choose<'a>(facts: &Facts<'a>, slot: u64, kind: Kind) -> Replacement<'a> {
     if slot == 0 {
-        return What::Trap;
+        return Replacement::Trap(TRAP);
     }
     if slot == facts.nop {
-        return What::Nops;
+        return Replacement::Nops;
     }
     if slot == facts.ident {
-        return if facts.width == Width::Bits64 { What::Identity } else { What::Nops };
+        return match facts.width {
+            Width::Bits64 => Replacement::Identity(IDENTITY),
+            Width::Bits32 => Replacement::Nops,
+        };
     }
-    if slot == facts.native && facts.patchlet.is_some() {
-        return What::Patchlet;
+    if let Some(patchlet) = facts.patchlet
+        && slot == facts.native
+    {
+        return Replacement::Patchlet(patchlet);
     }
-    if kind == Kind::Call { What::Call } else { What::Jump }
+    if kind == Kind::Call { Replacement::Call(slot) } else { Replacement::Jump(slot) }
 }
 
-/// The kind of replacement, for comparing with the model's.
+/// The kind of a replacement, for reports.
 #[cfg(not(miri))]
 pub fn what(replacement: &Replacement<'_>) -> What {
     match replacement {
@@ -60,8 +66,8 @@ pub fn hex(digits: &str) -> Vec<u8> {
     digits.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
-pub const TRAP: &str = "0f 0b";
-pub const IDENTITY: &str = "48 89 f8";
+pub const TRAP: &[u8] = &[0x0f, 0x0b];
+pub const IDENTITY: &[u8] = &[0x48, 0x89, 0xf8];
 
 const LONG: [&str; 9] = [
     "90",

@@ -26,16 +26,15 @@ mod construct;
 mod factors;
 mod inside;
 mod pairs;
-mod progress;
 mod report;
 mod tools;
+mod workers;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::Instant;
-use std::{env, fs, panic, thread};
+use std::{env, fs, panic};
 
 use binary::Binary;
 use checks::Summary;
@@ -171,7 +170,8 @@ fn matrix(plans: [Plan; 2], file: &str, try_impossible: bool) -> Result<bool, St
     let covered: BTreeSet<Pair> = configs.iter().flat_map(pairs_of).collect();
     results.pairs_covered = covered.len();
     results.pairs_impossible = plans.iter().flat_map(impossible_pairs).collect();
-    results.outcomes = examine_all(&tools, &configs)?;
+    let job = |config: &Config, folder: &Path| outcome(&tools, config, folder);
+    results.outcomes = workers::run_all("matrix", &configs, job, |one| one.result.is_err())?;
     if try_impossible {
         results.impossible = RULES
             .iter()
@@ -226,46 +226,19 @@ fn summarize(results: &Results, json: &Path) -> bool {
     well && failed == 0
 }
 
-/// Builds and examines all of them, on all CPUs.
-fn examine_all(tools: &Tools, configs: &[Config]) -> Result<Vec<Outcome>, String> {
-    let outcomes = Mutex::new(Vec::new());
-    let next = Mutex::new(0..configs.len());
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let folders: Vec<PathBuf> = (0..workers)
-        .map(|worker| tools::target_folder("matrix", &format!("worker-{worker}")))
-        .collect::<Result<_, _>>()?;
-    thread::scope(|scope| {
-        for folder in &folders {
-            scope.spawn(|| {
-                loop {
-                    let index = next.lock().ok().and_then(|mut next| next.next());
-                    let Some(config) = index.and_then(|index| configs.get(index)) else { break };
-                    let begin = Instant::now();
-                    let result = examine(tools, config, folder, &mut Vec::new());
-                    if let Err(reason) = &result {
-                        report::failure(config, reason);
-                    }
-                    let outcome = Outcome {
-                        config: config.clone(),
-                        seconds: begin.elapsed().as_secs_f64(),
-                        ran: result.is_ok() && inside::runs(config),
-                        result,
-                    };
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.push(outcome);
-                        let failed = outcomes.iter().filter(|one: &&Outcome| one.result.is_err());
-                        progress::show(outcomes.len(), configs.len(), failed.count());
-                    }
-                }
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().map_err(|_| "a worker panicked")?;
-    outcomes.sort_by_key(|outcome| configs.iter().position(|config| *config == outcome.config));
-    if outcomes.len() != configs.len() {
-        return Err(format!("{} of {} were examined", outcomes.len(), configs.len()));
+/// What comes of one configuration, told at once if it fails.
+fn outcome(tools: &Tools, config: &Config, folder: &Path) -> Outcome {
+    let begin = Instant::now();
+    let result = examine(tools, config, folder, &mut Vec::new());
+    if let Err(reason) = &result {
+        report::failure(config, reason);
     }
-    Ok(outcomes)
+    Outcome {
+        config: config.clone(),
+        seconds: begin.elapsed().as_secs_f64(),
+        ran: result.is_ok() && inside::runs(config),
+        result,
+    }
 }
 
 /// Pairs that nobody can build, but those of a value that a width has no use for.

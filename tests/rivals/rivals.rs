@@ -31,24 +31,23 @@ mod factors;
 #[allow(dead_code, reason = "for the matrix of the crate")]
 #[path = "../matrix/pairs.rs"]
 mod pairs;
-#[path = "../matrix/progress.rs"]
-mod progress;
 #[allow(dead_code, reason = "for the matrix of the crate")]
 #[path = "../matrix/tools.rs"]
 mod tools;
+#[path = "../matrix/workers.rs"]
+mod workers;
 
 mod in_c;
 mod in_rust;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use factors::Config;
 use tools::Tools;
-use verdict::{Case, Counts, Verdict};
+use verdict::{Case, Counts};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -93,7 +92,8 @@ fn everything() -> Result<(), String> {
     let tools = Tools::find()?;
     let mut cases = in_rust::cases();
     cases.extend(in_c::cases());
-    let verdicts = run_all(&tools, &cases)?;
+    let job = |case: &Case, folder: &Path| (case.build)(&tools, folder, &mut Vec::new());
+    let verdicts = workers::run_all("rivals", &cases, job, |verdict| !verdict.is_good())?;
     let mut rows: Vec<(String, Counts)> = Vec::new();
     for (case, verdict) in cases.iter().zip(&verdicts) {
         let row = match rows.iter().position(|(name, _)| *name == case.row) {
@@ -122,35 +122,4 @@ fn everything() -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", file.display()))?;
     println!("\n{} programs; {}", verdicts.len(), file.display());
     Ok(())
-}
-
-fn run_all(tools: &Tools, cases: &[Case]) -> Result<Vec<Verdict>, String> {
-    let verdicts = Mutex::new(vec![None; cases.len()]);
-    let next = Mutex::new(0..cases.len());
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let folders: Vec<PathBuf> = (0..workers)
-        .map(|worker| tools::target_folder("rivals", &format!("worker-{worker}")))
-        .collect::<Result<_, _>>()?;
-    thread::scope(|scope| {
-        for folder in &folders {
-            scope.spawn(|| {
-                loop {
-                    let index = next.lock().ok().and_then(|mut next| next.next());
-                    let Some((index, case)) = index.and_then(|at| Some((at, cases.get(at)?)))
-                    else {
-                        break;
-                    };
-                    let verdict = (case.build)(tools, folder, &mut Vec::new());
-                    if let Ok(mut verdicts) = verdicts.lock() {
-                        verdicts[index] = Some(verdict);
-                        let done = verdicts.iter().flatten();
-                        let wrong = done.clone().filter(|verdict| !verdict.is_good()).count();
-                        progress::show(done.count(), cases.len(), wrong);
-                    }
-                }
-            });
-        }
-    });
-    let verdicts = verdicts.into_inner().map_err(|_| "a worker panicked")?;
-    verdicts.into_iter().collect::<Option<_>>().ok_or_else(|| "a case was left out".to_owned())
 }

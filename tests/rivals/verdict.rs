@@ -94,37 +94,14 @@ impl Verdict {
     }
 }
 
-/// The sequences of the programs in `rust/` and `c/`, in their order.
+/// The sequences of the programs in `rust/` and `c/`, in their order: the native
+/// set without what they leave out, `swapgs` last.
 pub fn sequences(width: Width) -> Vec<(&'static str, Vec<u8>)> {
-    let names: &[&str] = match width {
-        Width::Bits64 => &[
-            "irq_disable",
-            "irq_enable",
-            "save_fl",
-            "restore_fl",
-            "read_cr2",
-            "read_cr3",
-            "write_cr3",
-            "usergs_sysret64",
-            "swapgs",
-        ],
-        Width::Bits32 => &[
-            "irq_disable",
-            "irq_enable",
-            "save_fl",
-            "restore_fl",
-            "read_cr2",
-            "read_cr3",
-            "write_cr3",
-            "iret",
-        ],
-    };
-    let native = native(width);
-    let bytes = |name: &str| {
-        let row = native.iter().find(|row| row.name == name);
-        row.map_or_else(Vec::new, |row| row.bytes.clone())
-    };
-    names.iter().map(|name| (*name, bytes(name))).collect()
+    let left_out = ["wbinvd", "ident_64", "queued_spin_unlock", "vcpu_is_preempted", "ud2"];
+    let mut rows = native(width);
+    rows.retain(|row| !left_out.contains(&row.name));
+    rows.sort_by_key(|row| row.name == "swapgs");
+    rows.into_iter().map(|row| (row.name, row.bytes)).collect()
 }
 
 /// Looks at a program, and runs it if it can run; `prints` makes a line for a

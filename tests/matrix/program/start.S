@@ -61,70 +61,7 @@ _start:
 /* The memory functions, which the crate of compiler built-ins has for targets
  * without an operating system only; and the names that core, built to unwind,
  * refers to. */
-.macro FUNCTION name
-	.section .text.\name, "ax", @progbits
-	.globl	\name
-	.type	\name, @function
-\name:
-.endm
-
-FUNCTION memcpy
-	pushl	%esi
-	pushl	%edi
-	movl	12(%esp), %edi
-	movl	16(%esp), %esi
-	movl	20(%esp), %ecx
-	movl	%edi, %eax
-	rep movsb
-	popl	%edi
-	popl	%esi
-	ret
-
-FUNCTION memmove
-	pushl	%esi
-	pushl	%edi
-	movl	12(%esp), %edi
-	movl	16(%esp), %esi
-	movl	20(%esp), %ecx
-	movl	%edi, %eax
-	cmpl	%esi, %edi
-	jbe	1f
-	leal	-1(%edi,%ecx), %edi
-	leal	-1(%esi,%ecx), %esi
-	std
-1:	rep movsb
-	cld
-	popl	%edi
-	popl	%esi
-	ret
-
-FUNCTION memset
-	pushl	%edi
-	movl	8(%esp), %edi
-	movl	12(%esp), %eax
-	movl	16(%esp), %ecx
-	rep stosb
-	movl	8(%esp), %eax
-	popl	%edi
-	ret
-
-	.globl	bcmp
-FUNCTION memcmp
-bcmp:
-	pushl	%esi
-	pushl	%edi
-	movl	12(%esp), %esi
-	movl	16(%esp), %edi
-	movl	20(%esp), %ecx
-	xorl	%eax, %eax
-	cmpl	%eax, %ecx
-	repe cmpsb
-	je	1f
-	sbbl	%eax, %eax
-	orl	$1, %eax
-1:	popl	%edi
-	popl	%esi
-	ret
+#include "../../kernel/asm/mem_32.S"
 
 FUNCTION rust_eh_personality
 	ud2
