@@ -192,7 +192,8 @@ macro_rules! __slot_operand {
 /// op whose arguments do not fit the signatures that `ops!` knows.
 ///
 /// # Safety
-/// - `slots` is the static of an ops table and `index` an index into it;
+/// - `slots` is the path of the `SLOTS` of an ops table (not of its `TABLE`), and
+///   `index` the op's `Id` as a `usize`;
 /// - the operands tell the compiler everything that the op's ABI allows any of
 ///   its replacements to read and change, now and later.
 #[macro_export]
