@@ -98,7 +98,8 @@ impl Record {
     }
 }
 
-/// A table of records: that of the linked binary, or one a test made.
+/// A table of records: that of the linked binary, or another, of a loaded module or
+/// of a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Sites<'a> {
     records: &'a [Record],

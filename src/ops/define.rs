@@ -101,7 +101,7 @@ macro_rules! ops {
 
                 const COUNT: usize = [$($($(#[cfg($($cfg)*)])? super::Id::$name,)*)*].len();
 
-                /// The slots, for [`site_asm!`]($crate::site_asm). Unpatched sites, in
+                /// The slots, for `patchlet::site_asm!`. Unpatched sites, in
                 /// `.S` files too, call through them.
                 #[allow(unsafe_code)]
                 #[unsafe(export_name = $symbol)]
