@@ -70,23 +70,12 @@ const LEA: [&[u8]; 7] = [
     &[0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00],
 ];
 
-/// What a site is padded with at build time, behind its indirect call.
-const BUILD_TIME_NOP: u8 = 0x90;
-/// Two of them.
-const NOP_WORD: u64 = 0x9090;
-
 /// The bytes of one site: 1 to 32, all of its capacity.
-#[derive(Clone, Copy, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InsnBuffer {
+    /// Zeros behind the last one.
     bytes: [u8; Self::MAX],
     len: u8,
-}
-
-impl PartialEq for InsnBuffer {
-    #[inline(never)] // Small where there are many.
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes() == other.bytes()
-    }
 }
 
 impl InsnBuffer {
@@ -115,24 +104,11 @@ impl InsnBuffer {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
-    /// The first eight bytes as a word, the first of them in its lowest place; zeros
-    /// where there are fewer.
-    pub(crate) fn head(&self) -> u64 {
-        let mut head = [0; 8];
-        for (to, from) in head.iter_mut().zip(self.bytes()) {
-            *to = *from;
-        }
-        u64::from_le_bytes(head)
-    }
-
-    /// Of a [`head`](Self::head) that is all of it: `len` is 8 at most.
-    pub(crate) fn short(head: u64, len: u8) -> Self {
-        let mut buffer = Self::nothing();
-        if let Some(bytes) = buffer.bytes.first_chunk_mut() {
-            *bytes = head.to_le_bytes();
-        }
-        buffer.len = len;
-        buffer
+    /// The first six bytes, which every site has, as a number, the first of them in its
+    /// lowest place.
+    pub(crate) const fn head(&self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.bytes;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     /// One byte.
@@ -143,9 +119,18 @@ impl InsnBuffer {
         buffer
     }
 
+    /// So many bytes, [`MAX`](Self::MAX) at most.
+    pub(crate) fn from_fn(len: u8, byte: impl Fn(usize) -> u8) -> Self {
+        let mut buffer = Self { len, ..Self::nothing() };
+        for (at, to) in buffer.bytes.iter_mut().enumerate().take(len.into()) {
+            *to = byte(at);
+        }
+        buffer
+    }
+
     /// Appends; false, and unchanged, if there is no room.
     #[inline(never)]
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
+    fn push(&mut self, bytes: &[u8]) -> bool {
         let at = usize::from(self.len);
         let Some(room) = self.bytes.get_mut(at..at + bytes.len()) else {
             return false;
@@ -173,54 +158,12 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
-        let mut buffer = Self::nothing();
-        buffer.set(width, nops, address, capacity, replacement)?;
-        Ok(buffer)
-    }
-
-    /// Makes it that, in place.
-    pub(crate) fn set(
-        &mut self,
-        width: Width,
-        nops: Nops,
-        address: u64,
-        capacity: u8,
-        replacement: &Replacement<'_>,
-    ) -> Result<(), ComposeError> {
         if capacity == 0 || usize::from(capacity) > Self::MAX {
             return Err(ComposeError::Capacity { capacity });
         }
-        self.len = 0;
-        let encoded;
-        let bytes: &[u8] = match *replacement {
-            Replacement::Patchlet(bytes)
-            | Replacement::Identity(bytes)
-            | Replacement::Trap(bytes) => bytes,
-            Replacement::Nops => &[],
-            Replacement::Call(target) | Replacement::Jump(target) => {
-                let relative =
-                    rel32(width, address, target).ok_or(ComposeError::OutOfReach { target })?;
-                let opcode = if matches!(replacement, Replacement::Call(_)) { 0xe8 } else { 0xe9 };
-                encoded = (u64::from(relative) << 8 | opcode).to_le_bytes();
-                encoded.get(..5).unwrap_or_default()
-            }
-        };
-        if bytes.len() > usize::from(capacity) || !self.push(bytes) {
-            return Err(ComposeError::TooLong { len: bytes.len(), capacity });
-        }
-        self.fill(width, nops, capacity);
-        Ok(())
-    }
-
-    /// Fills up to `capacity` with the fewest NOPs, longest first.
-    #[inline(never)]
-    fn fill(&mut self, width: Width, nops: Nops, capacity: u8) {
-        while self.len < capacity {
-            let nop = next_nop(width, nops, usize::from(capacity - self.len));
-            if !self.push(nop) {
-                return;
-            }
-        }
+        let mut buffer = Self::nothing();
+        buffer.set(width, nops, address, capacity, &Code::Replaced(*replacement))?;
+        Ok(buffer)
     }
 
     /// What the assembler put into an unpatched site: the indirect call or jump
@@ -236,39 +179,89 @@ impl InsnBuffer {
         capacity: u8,
         slot: u64,
     ) -> Result<Self, ComposeError> {
-        let mut buffer = Self::nothing();
-        buffer.set_indirect(width, kind, address, capacity, slot)?;
-        Ok(buffer)
-    }
-
-    /// Makes it that, in place.
-    pub(crate) fn set_indirect(
-        &mut self,
-        width: Width,
-        kind: Kind,
-        address: u64,
-        capacity: u8,
-        slot: u64,
-    ) -> Result<(), ComposeError> {
         if !(Self::MIN..=Self::MAX).contains(&usize::from(capacity)) {
             return Err(ComposeError::Capacity { capacity });
         }
-        let operand = match width {
-            Width::Bits64 => relative(width, address, Self::MIN as u64, slot),
-            Width::Bits32 => u32::try_from(slot).ok(),
-        }
-        .ok_or(ComposeError::OutOfReach { target: slot })?;
-        let opcode = match kind {
-            Kind::Call => 0x15ff,
-            Kind::Jump => 0x25ff,
+        let mut buffer = Self::nothing();
+        buffer.set(width, Nops::Long, address, capacity, &Code::Indirect(kind, slot))?;
+        Ok(buffer)
+    }
+
+    /// Composes this in place, into nothing. `capacity` is 1 to 32. Returns where the
+    /// instruction with a displacement ends, and 0 if there is none.
+    pub(crate) fn set(
+        &mut self,
+        width: Width,
+        nops: Nops,
+        address: u64,
+        capacity: u8,
+        code: &Code<'_>,
+    ) -> Result<u8, ComposeError> {
+        // A branch, or bytes as they are.
+        let (opcode, end, target, bytes): (u64, u8, u64, &[u8]) = match *code {
+            Code::Indirect(Kind::Call, slot) => (0x15ff, 6, slot, &[]),
+            Code::Indirect(Kind::Jump, slot) => (0x25ff, 6, slot, &[]),
+            Code::Replaced(Replacement::Call(target)) => (0xe8, 5, target, &[]),
+            Code::Replaced(Replacement::Jump(target)) => (0xe9, 5, target, &[]),
+            Code::Replaced(Replacement::Nops) => (0, 0, 0, &[]),
+            Code::Replaced(
+                Replacement::Patchlet(bytes)
+                | Replacement::Identity(bytes)
+                | Replacement::Trap(bytes),
+            ) => (0, 0, 0, bytes),
         };
-        *self = Self { bytes: [BUILD_TIME_NOP; Self::MAX], len: capacity };
-        // The two bytes behind it are padding again.
-        let first = u64::from(operand) << 16 | opcode | NOP_WORD << 48;
-        if let Some(head) = self.bytes.first_chunk_mut() {
-            *head = first.to_le_bytes();
+        // In 32-bit code a slot has an absolute address.
+        let absolute = width == Width::Bits32 && end == 6;
+        let branch: [u8; 8];
+        let mut bytes = bytes;
+
+        if let Some(start) = end.checked_sub(4) {
+            let operand = if absolute {
+                u32::try_from(target).ok()
+            } else {
+                relative(width, address, end.into(), target)
+            };
+            let Some(operand) = operand else { return Err(ComposeError::OutOfReach { target }) };
+            branch = (u64::from(operand) << (8 * start) | opcode).to_le_bytes();
+            bytes = branch.get(..end.into()).unwrap_or_default();
         }
-        Ok(())
+        if bytes.len() > usize::from(capacity) || !self.push(bytes) {
+            return Err(ComposeError::TooLong { len: bytes.len(), capacity });
+        }
+        let longest = if matches!(code, Code::Indirect(..)) { 1 } else { usize::MAX };
+        self.fill(width, nops, capacity, longest);
+        Ok(if absolute { 0 } else { end })
+    }
+
+    /// Fills up to `capacity` with the fewest NOPs that are no longer than `longest`,
+    /// longest first.
+    #[inline(never)]
+    fn fill(&mut self, width: Width, nops: Nops, capacity: u8, longest: usize) {
+        while self.len < capacity {
+            let missing = usize::from(capacity - self.len);
+            if !self.push(next_nop(width, nops, missing.min(longest))) {
+                return;
+            }
+        }
+    }
+}
+
+/// What a site can hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Code<'a> {
+    /// What the assembler put there: the indirect call or jump through this slot, and
+    /// single-byte NOPs.
+    Indirect(Kind, u64),
+    /// What it was patched to.
+    Replaced(Replacement<'a>),
+}
+
+impl<'a> Code<'a> {
+    pub(crate) const fn replacement(self) -> Option<Replacement<'a>> {
+        match self {
+            Self::Indirect(..) => None,
+            Self::Replaced(replacement) => Some(replacement),
+        }
     }
 }
 
@@ -293,21 +286,10 @@ pub(crate) fn first_nop(width: Width, nops: Nops, capacity: u8) -> usize {
     next_nop(width, nops, usize::from(capacity)).len()
 }
 
-/// The rel32 of a 5-byte `call` or `jmp` at `address`.
-fn rel32(width: Width, address: u64, target: u64) -> Option<u32> {
-    relative(width, address, 5, target)
-}
-
-/// From the end of an instruction of `len` bytes at `address` to `target`, wrapping.
-#[inline(always)]
-pub(crate) const fn distance(address: u64, len: u64, target: u64) -> u64 {
-    target.wrapping_sub(address.wrapping_add(len))
-}
-
-/// That distance as a displacement: wrapping first, then the range check.
-#[inline(always)]
-pub(crate) fn relative(width: Width, address: u64, len: u64, target: u64) -> Option<u32> {
-    let distance = distance(address, len, target);
+/// From the end of an instruction of `len` bytes at `address` to `target`: wrapping
+/// first, then the range check.
+fn relative(width: Width, address: u64, len: u64, target: u64) -> Option<u32> {
+    let distance = target.wrapping_sub(address.wrapping_add(len));
     match width {
         // Everything is in reach modulo 2³², if it is an address at all.
         Width::Bits32 if target > u64::from(u32::MAX) => None,

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crate::error::Error;
 use crate::live::INT3;
-use crate::ops::{Table, Target};
+use crate::ops::{Row, Table, Target};
 use crate::patchlet::native;
 use crate::site::{Kind, Record, Sites};
 use crate::text::Aim;
@@ -134,8 +134,8 @@ impl<'a, const TABLES: usize> Live<'a, TABLES> {
             // Pairs with `publish`: INT3 in the text is seen after the batch.
             let batch = self.batch.load(Ordering::SeqCst);
             let target = match batch & MODE {
-                KEPT => self.lookup(record, Table::kept),
-                INDIRECT => self.lookup(record, |table, op| Some(table.get(op)?.address())),
+                KEPT => self.row(record).map(Row::kept),
+                INDIRECT => self.row(record).map(Row::held),
                 _ => {
                     // SAFETY: the CPU has just fetched this byte of text, by the
                     // contract of `TrapFrame`; the platforms have text readable.
@@ -160,8 +160,9 @@ impl<'a, const TABLES: usize> Live<'a, TABLES> {
         }
     }
 
-    fn lookup(&self, record: &Record, what: fn(&Table, usize) -> Option<usize>) -> Option<usize> {
-        self.tables.iter().find_map(|table| what(table, table.index_of_slot(record.slot())?))
+    fn row(&self, record: &Record) -> Option<Row> {
+        let number = usize::from(record.op());
+        self.tables.iter().find_map(|table| table.row(number, record.slot()))
     }
 
     /// Begins to write.

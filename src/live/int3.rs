@@ -11,16 +11,10 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{
-    Aim, Classes, Counts, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
-};
+use crate::text::{Aim, Classes, Fault, Patcher, Platform, Report, SecondMapping, Spot, View, Why};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
-
-const fn starts_with_int3(spot: &Spot<'_>) -> bool {
-    spot.present as u8 == INT3
-}
 
 /// A platform whose aliases can be written at any time and on any CPU.
 ///
@@ -168,18 +162,18 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
         let writer = self.live.begin()?;
         self.patcher.keep();
-        let classes = &mut Classes::new();
-        let changed = self.validate(aim, classes)?;
+        let classes = &mut Classes::new(aim);
+        let changed = self.validate(classes)?;
         if changed > 0 {
             // 1.
             writer.publish(aim);
             self.sync.between_steps(Step::Published);
         }
         // 2.
-        let report = match self.write_int3(aim, classes) {
+        let report = match self.write_int3(classes) {
             Ok(report) => report,
             Err(error) => {
-                if self.put_back(aim, classes) {
+                if self.put_back(classes) {
                     self.synchronize(Step::FirstWritten, Step::FirstSynced);
                     writer.retire(|| self.sync.relax());
                 }
@@ -189,10 +183,10 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         if changed > 0 {
             self.synchronize(Step::Int3Written, Step::Int3Synced);
             // 3.
-            self.write_part_of_each(aim, classes, |capacity| 1..capacity)?;
+            self.write_part_of_each(classes, |capacity| 1..capacity)?;
             self.synchronize(Step::TailsWritten, Step::TailsSynced);
             // 4.
-            self.write_part_of_each(aim, classes, |_| 0..1)?;
+            self.write_part_of_each(classes, |_| 0..1)?;
             self.synchronize(Step::FirstWritten, Step::FirstSynced);
         }
         self.patcher.note(aim);
@@ -203,21 +197,24 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
 
     /// All that boot patching checks, and whether each site may be switched and can
     /// be written. Returns how many change.
-    fn validate(&self, aim: Aim, classes: &mut Classes) -> Result<usize, Error> {
-        let mut refused = None;
-        let admit = &mut |spot: &Spot<'_>| {
-            self.patcher.alias(spot)?;
-            self.admit(spot).map_err(|error| {
-                refused = Some(error);
-                Why::Refused
-            })
-        };
-        let changed = self.patcher.validate(aim, classes, Some(admit));
-        changed.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
+    fn validate(&self, classes: &mut Classes) -> Result<usize, Error> {
+        let aim = classes.aim();
+        let changed = self.patcher.validate(classes);
+        let changed = changed.map_err(|fault| self.patcher.explain(fault, aim))?;
+        self.each(classes, |index, spot| {
+            if self.is_done(spot) {
+                return Ok(());
+            }
+            if self.patcher.present(spot, View::Alias) != self.patcher.present(spot, View::Site) {
+                return Err(self.patcher.explain(Fault { index, why: Why::Alias }, aim));
+            }
+            self.admit(spot)
+        })?;
+        Ok(changed)
     }
 
     fn admit(&self, spot: &Spot<'_>) -> Result<(), Error> {
-        // Where it holds nothing known, `validate` does not ask.
+        // It holds what is known: that was checked first.
         let Some(outcome) = self.patcher.outcome(spot) else { return Ok(()) };
         if self.inside {
             rule::admit(&outcome, self.patcher.platform().nops())
@@ -229,47 +226,41 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     /// Calls `act` with each site.
     fn each(
         &self,
-        aim: Aim,
         classes: &mut Classes,
-        mut act: impl FnMut(&Spot<'_>) -> Result<(), Error>,
+        mut act: impl FnMut(usize, &Spot<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut refused = None;
-        let walked = self.patcher.walk(aim, View::Site, classes, self.patcher.all(), &mut |spot| {
-            act(spot).map_err(|error| {
-                refused = Some(error);
-                Why::Refused
-            })
-        });
-        walked.map_err(|fault| refused.unwrap_or_else(|| self.patcher.explain(fault, aim)))
+        let aim = classes.aim();
+        for index in self.patcher.all() {
+            match self.patcher.spot(index, View::Site, classes) {
+                Ok(spot) => act(index, &spot)?,
+                Err(why) => return Err(self.patcher.explain(Fault { index, why }, aim)),
+            }
+        }
+        Ok(())
     }
 
-    fn write_int3(&self, aim: Aim, classes: &mut Classes) -> Result<Report, Error> {
-        let mut counts = Counts::default();
-        self.each(aim, classes, |spot| {
-            counts.add(spot.class.count, !spot.done);
-            if spot.done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
+    fn write_int3(&self, classes: &mut Classes) -> Result<Report, Error> {
+        let mut report = Report::default();
+        self.each(classes, |_, spot| {
+            let is_done = self.is_done(spot);
+            report.add(spot.class.count, !is_done);
+            if is_done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
         })?;
-        Ok(counts.report())
+        Ok(report)
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.
     fn write_part_of_each(
         &self,
-        aim: Aim,
         classes: &mut Classes,
         part: fn(usize) -> Range<usize>,
     ) -> Result<(), Error> {
-        self.each(aim, classes, |spot| {
-            if !starts_with_int3(spot) {
+        self.each(classes, |_, spot| {
+            if !self.has_int3(spot) {
                 return Ok(());
             }
-            let capacity = spot.class.capacity;
-            let new = if spot.class.is_long() {
-                self.patcher.bytes(spot, &spot.class.new)
-            } else {
-                InsnBuffer::short(spot.new, capacity)
-            };
-            self.write_part(spot, &new, part(usize::from(capacity)))
+            let new = spot.made(spot.class.maker.target);
+            self.write_part(spot, &new, part(new.bytes().len()))
         })
     }
 
@@ -281,20 +272,20 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         part: Range<usize>,
     ) -> Result<(), Error> {
         self.patcher.store(spot, bytes, part.clone());
-        let found = self.patcher.present(spot);
+        let found = self.patcher.present(spot, View::Site);
         if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
             return Ok(());
         }
-        let (site, op) = (spot.address, spot.class.op.name());
+        let (site, op) = (spot.address, spot.class.maker.row.op.name());
         Err(Error::ReadBack { site, op, wrote: *bytes, found })
     }
 
     /// Out of step 2: puts the first bytes back; the tails are still the old ones.
     /// True if no INT3 is left.
-    fn put_back(&self, aim: Aim, classes: &mut Classes) -> bool {
+    fn put_back(&self, classes: &mut Classes) -> bool {
         let mut clean = true;
-        let walked = self.each(aim, classes, |spot| {
-            if starts_with_int3(spot) {
+        let walked = self.each(classes, |_, spot| {
+            if self.has_int3(spot) {
                 let old = self.old(spot);
                 clean &= old.is_some_and(|old| self.write_part(spot, &old, 0..1).is_ok());
             }
@@ -303,12 +294,23 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         clean && walked.is_ok()
     }
 
+    /// Whether it holds what it gets, all of it.
+    fn is_done(&self, spot: &Spot<'_>) -> bool {
+        spot.is_done()
+            || spot.class.maker.is_long()
+                && self.patcher.present(spot, View::Site) == spot.made(spot.class.maker.target)
+    }
+
+    fn has_int3(&self, spot: &Spot<'_>) -> bool {
+        self.patcher.present(spot, View::Site).bytes().first() == Some(&INT3)
+    }
+
     /// What the site held before its first byte was written: the known form whose
     /// tail it still has.
     fn old(&self, spot: &Spot<'_>) -> Option<InsnBuffer> {
-        let present = self.patcher.present(spot);
-        let known = self.patcher.known(spot);
-        let mut forms = known.into_iter().filter_map(|target| self.patcher.made(spot, target));
+        let present = self.patcher.present(spot, View::Site);
+        let known = spot.class.maker.known();
+        let mut forms = known.into_iter().map(|target| spot.made(target));
         forms.find(|form| form.bytes().get(1..) == present.bytes().get(1..))
     }
 

@@ -13,6 +13,8 @@ pub use op::{Abi, Op};
 pub use table::Table;
 pub use target::Target;
 
+pub(crate) use table::{INDIRECT, Row};
+
 /// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it
 /// changes with the macro.
 #[doc(hidden)]

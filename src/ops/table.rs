@@ -42,17 +42,28 @@ pub struct Applied {
     next: AtomicUsize,
 }
 
-/// No function is at address 1.
-const NEVER: usize = 1;
+/// Stands for the indirect call or jump, where otherwise the address of a function
+/// stands: no function is at address 1.
+pub(crate) const INDIRECT: usize = 1;
 
 impl Applied {
     /// Not patched: the sites hold their indirect calls and jumps.
     #[must_use]
     pub const fn never() -> Self {
         Self {
-            now: AtomicUsize::new(NEVER),
-            before: AtomicUsize::new(NEVER),
-            next: AtomicUsize::new(NEVER),
+            now: AtomicUsize::new(INDIRECT),
+            before: AtomicUsize::new(INDIRECT),
+            next: AtomicUsize::new(INDIRECT),
+        }
+    }
+
+    #[inline(never)] // Or it is there once for each op of a table.
+    fn note(&self, patched: bool) {
+        let was = self.now.load(Ordering::Relaxed);
+        let is = if patched { self.next.load(Ordering::Relaxed) } else { INDIRECT };
+        if was != is {
+            self.before.store(was, Ordering::Relaxed);
+            self.now.store(is, Ordering::Relaxed);
         }
     }
 }
@@ -121,16 +132,11 @@ impl Table {
         (offset % size_of::<Slot>() == 0 && index < self.slots.len()).then_some(index)
     }
 
-    /// What the sites of this op were last patched for; `None` if they were not.
-    pub(crate) fn applied(&self, index: usize) -> Option<usize> {
-        let address = self.applied.get(index)?.now.load(Ordering::Relaxed);
-        (address != NEVER).then_some(address)
-    }
-
-    /// What they were patched for before that.
-    pub(crate) fn before(&self, index: usize) -> Option<usize> {
-        let address = self.applied.get(index)?.before.load(Ordering::Relaxed);
-        (address != NEVER).then_some(address)
+    /// All there is of the op of this index, if its slot is at this address.
+    pub(crate) fn row(&self, index: usize, slot: usize) -> Option<Row> {
+        let (op, own) = (self.ops.get(index)?, self.slots.get(index)?);
+        let applied = self.applied.get(index)?;
+        (core::ptr::from_ref(own).addr() == slot).then_some(Row { op, slot: own, applied })
     }
 
     /// Keeps what the slots hold, for as long as the sites are written.
@@ -141,21 +147,46 @@ impl Table {
         }
     }
 
-    /// What the slot of this op held at the last [`keep`](Self::keep).
-    pub(crate) fn kept(&self, index: usize) -> Option<usize> {
-        Some(self.applied.get(index)?.next.load(Ordering::Relaxed))
-    }
-
     /// Notes that all sites are patched for what was kept, or reverted.
     #[inline(never)]
     pub(crate) fn note(&self, patched: bool) {
         for applied in self.applied {
-            let was = applied.now.load(Ordering::Relaxed);
-            let is = if patched { applied.next.load(Ordering::Relaxed) } else { NEVER };
-            if was != is {
-                applied.before.store(was, Ordering::Relaxed);
-                applied.now.store(is, Ordering::Relaxed);
-            }
+            applied.note(patched);
         }
+    }
+}
+
+/// One op of a table. Each of the functions below is its address, or [`INDIRECT`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) op: &'static Op,
+    slot: &'static Slot,
+    applied: &'static Applied,
+}
+
+impl Row {
+    /// Address of the slot.
+    pub(crate) fn slot(self) -> usize {
+        core::ptr::from_ref(self.slot).addr()
+    }
+
+    /// What the slot holds.
+    pub(crate) fn held(self) -> usize {
+        self.slot.get().address()
+    }
+
+    /// What the slot held at the last [`Table::keep`].
+    pub(crate) fn kept(self) -> usize {
+        self.applied.next.load(Ordering::Relaxed)
+    }
+
+    /// What the sites were last patched for.
+    pub(crate) fn applied(self) -> usize {
+        self.applied.now.load(Ordering::Relaxed)
+    }
+
+    /// What they were patched for before that.
+    pub(crate) fn before(self) -> usize {
+        self.applied.before.load(Ordering::Relaxed)
     }
 }

@@ -1,11 +1,17 @@
 //! Faults: what is wrong with a record or its site. On the way through the table
 //! that is one small value; the error, with all its values, is made of it once.
+//!
+//! Unsafe code here reads a site, which was just found to lie in the text range that
+//! the platform named.
+#![allow(unsafe_code)]
 
+use super::memory;
 use super::patcher::Patcher;
 use super::platform::Platform;
 use super::report::Aim;
 use crate::error::Error;
 use crate::insn::InsnBuffer;
+use crate::ops::INDIRECT;
 use crate::site::Record;
 
 /// What is wrong.
@@ -21,8 +27,6 @@ pub(crate) enum Why {
     Compose,
     Alias,
     ReadBack,
-    /// The act knows more.
-    Refused,
 }
 
 /// And of which record.
@@ -43,37 +47,42 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         else {
             return Error::TruncatedTable { bytes: self.sites().size(), record: Record::SIZE };
         };
-        match why {
-            Why::Capacity => {
-                return Error::BadRecord { index, field: "capacity", value: record.capacity() };
-            }
-            Why::Kind => {
-                let value = record.kind().err().unwrap_or_default();
-                return Error::BadRecord { index, field: "kind", value };
-            }
-            _ => {}
-        }
         let (site, slot) = (record.site(), record.slot());
-        if why == Why::Outside {
-            let text = self.platform().text();
-            return Error::OutsideText { index, site, start: text.start, end: text.end };
-        }
-        let Some((maker, target, _)) = self.maker(record, aim) else {
-            return Error::UnknownOp { index, site, slot, op: record.op() };
+        let mut maker = None;
+        let wrong = self.maker(record, aim, &mut maker);
+        let Some(maker) = maker else {
+            let (field, value) = match wrong {
+                Err(Why::Outside) => {
+                    let text = self.platform().text();
+                    return Error::OutsideText { index, site, start: text.start, end: text.end };
+                }
+                Err(Why::Capacity) => ("capacity", record.capacity()),
+                Err(Why::Kind) => ("kind", record.kind().err().unwrap_or_default()),
+                _ => return Error::UnknownOp { index, site, slot, op: record.op() },
+            };
+            return Error::BadRecord { index, field, value };
         };
-        let op = maker.op.name();
-        let found = self.read(site, record.capacity());
-        let (mut expected, mut wrote) = (InsnBuffer::nothing(), InsnBuffer::nothing());
-        let composed = maker.bytes(None, &mut expected).and(maker.bytes(target, &mut wrote));
-        match (why, composed) {
-            (Why::Overlap, _) => {
-                let other = self.overlapping(index, record).unwrap_or(site);
+        let op = maker.row.op.name();
+        let mut wrote = InsnBuffer::nothing();
+        for target in [INDIRECT, maker.target] {
+            if let Err(why) = maker.compose(target, site, &mut wrote) {
+                return Error::Compose { site, op, why };
+            }
+        }
+        // SAFETY: the site is inside text (`maker`), and its capacity is 6 to 32.
+        let found =
+            || unsafe { memory::read(core::ptr::with_exposed_provenance(site), maker.capacity) };
+        match why {
+            Why::Overlap => {
+                let other = self.overlapping(index).unwrap_or(site);
                 Error::Overlap { index, site, op, other }
             }
-            (Why::Alias, _) => Error::Alias { site, alias: self.platform().alias(site).addr(), op },
-            (Why::ReadBack, _) => Error::ReadBack { site, op, wrote, found },
-            (Why::Compose, Err(why)) => Error::Compose { site, op, why },
-            _ => Error::OldBytes { site, op, expected, found },
+            Why::Alias => Error::Alias { site, alias: self.platform().alias(site).addr(), op },
+            Why::ReadBack => Error::ReadBack { site, op, wrote, found: found() },
+            _ => {
+                let expected = maker.made(INDIRECT, site);
+                Error::OldBytes { site, op, expected, found: found() }
+            }
         }
     }
 }

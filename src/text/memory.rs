@@ -13,27 +13,31 @@ use crate::insn::InsnBuffer;
 #[repr(C, packed)]
 struct Unaligned<T>(T);
 
-/// What is read and written at once: 4 bytes, and the 2 behind them.
-const LOW: usize = 4;
-
-/// Reads the first eight bytes of a site of `capacity` bytes, as one number; zeros
-/// where it has fewer.
+/// Reads the first six bytes of a site, as one number.
 ///
 /// # Safety
-/// - `capacity` is 6 to 32, and so many bytes at `from` are readable.
+/// - 6 bytes at `from` are readable.
 #[inline(always)]
-pub(crate) unsafe fn read_head(from: *const u8, capacity: u8) -> u64 {
-    // SAFETY: 6 bytes are readable, by the contract.
+pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
+    // SAFETY: by the contract.
     let (low, high) = unsafe {
         let low = from.cast::<Unaligned<u32>>().read_volatile().0;
-        (low, from.add(LOW).cast::<Unaligned<u16>>().read_volatile().0)
+        (low, from.add(4).cast::<Unaligned<u16>>().read_volatile().0)
     };
-    let mut head = u64::from(low) | u64::from(high) << 32;
-    for at in InsnBuffer::MIN..usize::from(capacity).min(size_of::<u64>()) {
-        // SAFETY: `capacity` bytes are readable, by the contract.
-        head |= u64::from(unsafe { from.add(at).read_volatile() }) << (8 * at);
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Writes the first six bytes of a site, each byte once.
+///
+/// # Safety
+/// - 6 bytes at `to` may be written.
+#[inline(always)]
+pub(crate) unsafe fn write_six(to: *mut u8, six: u64) {
+    // SAFETY: by the contract.
+    unsafe {
+        to.cast::<Unaligned<u32>>().write_volatile(Unaligned(six as u32));
+        to.add(4).cast::<Unaligned<u16>>().write_volatile(Unaligned((six >> 32) as u16));
     }
-    head
 }
 
 /// Reads a site of `capacity` bytes.
@@ -43,25 +47,8 @@ pub(crate) unsafe fn read_head(from: *const u8, capacity: u8) -> u64 {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
-    let mut buffer = InsnBuffer::nothing();
-    for at in 0..usize::from(capacity) {
-        // SAFETY: `capacity` bytes are readable, by the contract.
-        buffer.push(&[unsafe { from.add(at).read_volatile() }]);
-    }
-    buffer
-}
-
-/// Writes the first 6 bytes of a site, each byte once.
-///
-/// # Safety
-/// - 6 bytes at `to` may be written.
-#[inline(always)]
-pub(crate) unsafe fn write_six(to: *mut u8, head: u64) {
-    // SAFETY: 6 bytes may be written, by the contract.
-    unsafe {
-        to.cast::<Unaligned<u32>>().write_volatile(Unaligned(head as u32));
-        to.add(LOW).cast::<Unaligned<u16>>().write_volatile(Unaligned((head >> 32) as u16));
-    }
+    // SAFETY: `capacity` bytes are readable, by the contract.
+    InsnBuffer::from_fn(capacity, |at| unsafe { from.add(at).read_volatile() })
 }
 
 /// Writes these bytes from the first of the part on, each by one store.
@@ -72,9 +59,11 @@ pub(crate) unsafe fn write_six(to: *mut u8, head: u64) {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn write_part(to: *mut u8, bytes: &InsnBuffer, part: Range<usize>) {
-    for (at, &byte) in part.clone().zip(bytes.bytes().get(part).unwrap_or_default()) {
-        // SAFETY: by the contract.
-        unsafe { to.add(at).write_volatile(byte) };
+    for at in part {
+        if let Some(&byte) = bytes.bytes().get(at) {
+            // SAFETY: by the contract.
+            unsafe { to.add(at).write_volatile(byte) };
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod patcher;
 mod plan;
 mod platform;
 mod report;
-mod walk;
+mod spot;
 
 pub use one_cpu::OneCpu;
 pub use patcher::Patcher;
@@ -18,6 +18,6 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize
 pub use report::{Goal, Outcome, Report};
 
 pub(crate) use class::Classes;
-pub(crate) use fault::Why;
-pub(crate) use report::{Aim, Counts};
-pub(crate) use walk::{Spot, View};
+pub(crate) use fault::{Fault, Why};
+pub(crate) use report::Aim;
+pub(crate) use spot::{Spot, View};

@@ -2,7 +2,7 @@
 //!
 //! Unsafe code here reads sites and writes through the platform's alias. What makes
 //! that sound is the contract of [`Platform`] and one check before each access: the
-//! whole site lies in the text range that the platform named ([`Patcher::walk`]).
+//! whole site lies in the text range that the platform named ([`Patcher::spot`]).
 #![allow(unsafe_code)]
 
 use core::ops::Range;
@@ -13,11 +13,11 @@ use super::memory;
 use super::one_cpu::OneCpu;
 use super::plan::Plan;
 use super::platform::Platform;
-use super::report::{Aim, Counts, Goal, Report};
-use super::walk::{Act, Spot, View, inside};
+use super::report::{Aim, Goal, Report};
+use super::spot::{Holds, Spot, View};
 use crate::error::Error;
 use crate::insn::InsnBuffer;
-use crate::ops::Table;
+use crate::ops::{INDIRECT, Table};
 use crate::site::{Record, Sites};
 
 /// So many sites are written before they are read back: what was just written is
@@ -90,60 +90,65 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
 
     /// The first pass alone.
     pub(crate) fn check(&self, aim: Aim) -> Result<(), Error> {
-        let result = self.validate(aim, &mut Classes::new(), None);
-        result.map(drop).map_err(|fault| self.explain(fault, aim))
+        match self.validate(&mut Classes::new(aim)) {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(self.explain(fault, aim)),
+        }
     }
 
-    /// First pass: every record, every site, every replacement, and what `admit`
-    /// has to say of the sites that change; no write. Returns how many do.
-    pub(crate) fn validate(
-        &self,
-        aim: Aim,
-        classes: &mut Classes,
-        mut admit: Option<&mut Act<'_>>,
-    ) -> Result<usize, Fault> {
+    /// First pass: every record, every site, every replacement; no write. Returns how
+    /// many sites change.
+    pub(crate) fn validate(&self, classes: &mut Classes) -> Result<usize, Fault> {
         if !self.sites.size().is_multiple_of(Record::SIZE) {
             return Err(Fault { index: 0, why: Why::Truncated });
         }
         let mut changed = 0;
         let mut highest_end = 0;
-        self.walk(aim, View::Site, classes, self.all(), &mut |spot| {
+        for index in self.all() {
+            let fault = |why| Fault { index, why };
+            let mut spot = self.spot(index, View::Site, classes).map_err(fault)?;
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
-            if spot.address < highest_end && self.overlapping(spot.index, spot.record).is_some() {
-                return Err(Why::Overlap);
+            if spot.address < highest_end && self.overlapping(index).is_some() {
+                return Err(fault(Why::Overlap));
             }
-            highest_end = highest_end.max(spot.address + usize::from(spot.class.capacity));
-            if spot.done {
-                return Ok(());
+            let end = spot.address + usize::from(spot.class.maker.capacity);
+            highest_end = highest_end.max(end);
+            if spot.holds == Holds::Other {
+                spot.holds = self.look(&spot, View::Site);
             }
-            changed += 1;
-            match &mut admit {
-                _ if !spot.is_usual() && self.held(spot).is_none() => Err(Why::OldBytes),
-                Some(admit) => admit(spot),
-                None => Ok(()),
+            match spot.holds {
+                Holds::New => {}
+                Holds::Known => changed += 1,
+                Holds::Other => return Err(fault(Why::OldBytes)),
             }
-        })?;
+        }
         Ok(changed)
     }
 
     /// Both passes.
     pub(crate) fn write(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
-        let classes = &mut Classes::new();
-        self.validate(aim, classes, None).map_err(|fault| self.explain(fault, aim))?;
+        let classes = &mut Classes::new(aim);
+        if let Err(fault) = self.validate(classes) {
+            return Err(self.explain(fault, aim));
+        }
         self.platform.unlock();
-        let (mut counts, mut written) = (Counts::default(), 0);
-        let result = self.write_all(aim, classes, &mut counts, &mut written).map_err(|fault| {
-            // The platform broke its contract. Put back what can be.
-            let error = self.explain(fault, aim);
-            self.put_back(aim, classes, written);
-            error
-        });
+        let mut report = Report::default();
+        let result = match self.write_all(classes, &mut report) {
+            Ok(()) => {
+                self.note(aim);
+                Ok(report)
+            }
+            Err(fault) => {
+                // The platform broke its contract. Put back what can be.
+                let error = self.explain(fault, aim);
+                self.put_back(classes, report.sites);
+                Err(error)
+            }
+        };
         self.platform.lock();
         self.platform.serialize();
-        result?;
-        self.note(aim);
-        Ok(counts.report())
+        result
     }
 
     /// Keeps what the slots hold, for [`Aim::Kept`].
@@ -172,111 +177,113 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         &self.platform
     }
 
-    /// All records of the table, for [`walk`](Self::walk).
+    /// All records of the table, for [`spot`](Self::spot).
     pub(crate) const fn all(&self) -> Range<usize> {
         0..self.sites.records().len()
     }
 
-    /// Second pass: writes and reads back, block by block. `written` is the number of
-    /// sites that may have been written.
-    fn write_all(
-        &self,
-        aim: Aim,
-        classes: &mut Classes,
-        counts: &mut Counts,
-        written: &mut usize,
-    ) -> Result<(), Fault> {
-        let all = self.all();
-        for start in all.clone().step_by(BLOCK) {
-            let block = start..all.end.min(start + BLOCK);
-            self.walk(aim, View::Alias, classes, block.clone(), &mut |spot| {
-                counts.add(spot.class.count, !spot.done);
-                if !spot.done {
-                    self.write_site(spot)?;
+    /// Second pass: writes and reads back, block by block. `report` has the sites that
+    /// may have been written.
+    fn write_all(&self, classes: &mut Classes, report: &mut Report) -> Result<(), Fault> {
+        let end = self.all().end;
+        // Where each site of the block is, the first six bytes it got, and its capacity.
+        let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
+        for index in 0..end {
+            let fault = |why| Fault { index, why };
+            let mut spot = self.spot(index, View::Alias, classes).map_err(fault)?;
+            if spot.holds == Holds::Other {
+                spot.holds = self.look(&spot, View::Alias);
+            }
+            match spot.holds {
+                Holds::New => report.add(spot.class.count, false),
+                Holds::Known => {
+                    report.add(spot.class.count, true);
+                    self.write_site(&spot);
                 }
-                *written = spot.index + 1;
-                Ok(())
-            })?;
-            self.walk(aim, View::Site, classes, block, &mut |spot| {
-                if spot.done { Ok(()) } else { Err(Why::ReadBack) }
-            })?;
+                // The first pass found something known.
+                Holds::Other => return Err(fault(Why::Alias)),
+            }
+            let place = index % BLOCK;
+            let site = core::ptr::with_exposed_provenance(spot.address);
+            wrote[place] = (site, spot.new, usize::from(spot.class.maker.capacity));
+            if place + 1 < BLOCK && index + 1 < end {
+                continue;
+            }
+            let block = index - place;
+            for (at, &(site, new, capacity)) in wrote.iter().enumerate().take(place + 1) {
+                let index = block + at;
+                // SAFETY: the site is inside text (`spot`), which is readable.
+                let six = unsafe { memory::read_six(site) };
+                let is_long = capacity > InsnBuffer::MIN;
+                if six != new || is_long && !self.shows_new(index, classes) {
+                    return Err(Fault { index, why: Why::ReadBack });
+                }
+            }
         }
         Ok(())
     }
 
-    /// Writes a site, each byte once. Its alias must show what the site holds: what
-    /// the first pass found nothing wrong with, or the very same.
+    /// Whether a long site holds all that it gets.
+    #[cold]
+    #[inline(never)]
+    fn shows_new(&self, index: usize, classes: &mut Classes) -> bool {
+        let spot = self.spot(index, View::Site, classes);
+        spot.is_ok_and(|spot| self.look(&spot, View::Site) == Holds::New)
+    }
+
+    /// Writes a site, each byte once.
     #[inline(always)]
-    fn write_site(&self, spot: &Spot<'_>) -> Result<(), Why> {
-        let alias =
-            if spot.is_usual() { self.platform.alias(spot.address) } else { self.alias(spot)? };
-        // SAFETY: the site is inside text (`walk`), and the platform answers for
+    fn write_site(&self, spot: &Spot<'_>) {
+        let alias = self.platform.alias(spot.address);
+        // SAFETY: the site is inside text (`spot`), and the platform answers for
         // the alias.
         unsafe { memory::write_six(alias, spot.new) };
-        let capacity = usize::from(spot.class.capacity);
-        if capacity > InsnBuffer::MIN {
-            let bytes = self.bytes(spot, &spot.class.new);
-            // SAFETY: as above.
-            unsafe { memory::write_part(alias, &bytes, InsnBuffer::MIN..capacity) };
+        if spot.class.maker.is_long() {
+            let new = spot.made(spot.class.maker.target);
+            self.store(spot, &new, InsnBuffer::MIN..InsnBuffer::MAX);
         }
-        Ok(())
     }
 
     /// Undoes the first `count` sites of a failed pass: they get what their op was
     /// patched for last, or their indirect call or jump.
     #[cold]
     #[inline(never)]
-    fn put_back(&self, aim: Aim, classes: &mut Classes, count: usize) {
-        // There can be no fault: the records were all checked.
-        let _ = self.walk(aim, View::Site, classes, 0..count, &mut |spot| {
-            let before = self.bytes(spot, &spot.class.applied);
-            if before != self.bytes(spot, &spot.class.new) {
-                // Whatever the site shows: it is the alias that was written.
-                self.store(spot, &before, 0..before.bytes().len());
+    fn put_back(&self, classes: &mut Classes, count: usize) {
+        for index in 0..count {
+            // There is one: the records were all checked.
+            let Ok(spot) = self.spot(index, View::Site, classes) else { continue };
+            let mut before = spot.made(spot.class.maker.row.applied());
+            if before.bytes().is_empty() {
+                // What other sites of the op were patched for does not go into this one.
+                before = spot.made(INDIRECT);
             }
-            Ok(())
-        });
+            // Whatever the site shows: it is the alias that was written, or had these
+            // bytes already.
+            self.store(&spot, &before, 0..InsnBuffer::MAX);
+        }
     }
 
     /// Stores these bytes of the site, each by one store.
     pub(crate) fn store(&self, spot: &Spot<'_>, bytes: &InsnBuffer, part: Range<usize>) {
         let alias = self.platform.alias(spot.address);
-        // SAFETY: the site is inside text (`walk`), the part is one of the site,
+        // SAFETY: the site is inside text (`spot`), the part is one of the site,
         // and the platform answers for the alias.
         unsafe { memory::write_part(alias, bytes, part) };
-    }
-
-    /// Where the site is written; it shows the same bytes.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn alias(&self, spot: &Spot<'_>) -> Result<*mut u8, Why> {
-        let alias = self.platform.alias(spot.address);
-        // SAFETY: the site is inside text (`walk`), its capacity is 6 to 32, and
-        // the platform answers for the alias.
-        let shown = unsafe { memory::read(alias, spot.class.capacity) };
-        if shown == self.present(spot) { Ok(alias) } else { Err(Why::Alias) }
-    }
-
-    /// What a site holds; nothing, if it is not inside text.
-    pub(crate) fn read(&self, site: usize, capacity: u8) -> InsnBuffer {
-        if !inside(&self.platform.text(), site, capacity) {
-            return InsnBuffer::nothing();
-        }
-        // SAFETY: inside text, which the platform says is readable.
-        unsafe { memory::read(core::ptr::with_exposed_provenance(site), capacity) }
     }
 
     /// The site of the nearest earlier record that shares bytes with that at `index`.
     /// None, if it says the same: it was itself compared with those before it.
     #[cold]
     #[inline(never)]
-    pub(super) fn overlapping(&self, index: usize, record: &Record) -> Option<usize> {
+    pub(super) fn overlapping(&self, index: usize) -> Option<usize> {
+        let (earlier, rest) = self.sites.records().split_at_checked(index)?;
+        let record = rest.first()?;
         let (site, capacity) = (record.site(), usize::from(record.capacity()));
         let shares = |earlier: &&Record| {
             let other = earlier.site();
             site < other + usize::from(earlier.capacity()) && other < site + capacity
         };
-        let nearest = self.sites.records().get(..index)?.iter().rev().find(shares)?;
+        let nearest = earlier.iter().rev().find(shares)?;
         // Linkers that fold functions of the same code into one (`--icf=all`) can
         // leave the records of each. They say the same.
         (!nearest.repeats(record)).then(|| nearest.site())

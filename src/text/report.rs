@@ -95,8 +95,6 @@ pub(crate) enum Count {
 }
 
 impl Count {
-    const ALL: usize = 7;
-
     /// That of a site with this replacement.
     pub(crate) const fn of(replacement: Option<&Replacement<'_>>) -> Self {
         match replacement {
@@ -111,33 +109,18 @@ impl Count {
     }
 }
 
-/// A [`Report`] in the making.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    sites: [usize; Count::ALL],
-    changed: usize,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, count: Count, changed: bool) {
-        if let Some(sites) = self.sites.get_mut(count as usize) {
-            *sites += 1;
-        }
-        self.changed += usize::from(changed);
-    }
-
-    pub(crate) fn report(&self) -> Report {
-        let [patchlets, calls, jumps, nops, identities, traps, indirect] = self.sites;
-        Report {
-            sites: self.sites.iter().sum(),
-            changed: self.changed,
-            patchlets,
-            calls,
-            jumps,
-            nops,
-            identities,
-            traps,
-            indirect,
-        }
+impl Report {
+    pub(crate) const fn add(&mut self, count: Count, changed: bool) {
+        self.sites += 1;
+        self.changed += changed as usize;
+        *match count {
+            Count::Patchlets => &mut self.patchlets,
+            Count::Calls => &mut self.calls,
+            Count::Jumps => &mut self.jumps,
+            Count::Nops => &mut self.nops,
+            Count::Identities => &mut self.identities,
+            Count::Traps => &mut self.traps,
+            Count::Indirect => &mut self.indirect,
+        } += 1;
     }
 }
