@@ -3,7 +3,7 @@
 //!
 //! Unsafe code here makes a slice of what lies between the two bounds that the
 //! linker gives to the section `patchlet_sites`. The layout of a record is
-//! asserted below; whether its values make sense is for `src/text/walk.rs` to check,
+//! asserted below; whether its values make sense is for `src/text/spot.rs` to check,
 //! record by record.
 #![allow(unsafe_code)]
 
