@@ -113,6 +113,9 @@ miri: setup ## what of the core needs no assembly, by Miri
 mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
 	$(SHOW) cargo mutants -j 1
 
+semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
+	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
+
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
 	$(SHOW_PROCESS) cargo bench --locked $(32) $(STD)

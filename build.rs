@@ -30,5 +30,5 @@ fn run() -> Result<(), assemble::Error> {
     // Read by kernels as DEP_PATCHLET_INCLUDE: patchlet.h and patchlet.ld.
     println!("cargo::metadata=include={}", asm.display());
     println!("cargo::rerun-if-changed={}", asm.join("patchlet.ld").display());
-    assemble::Assembly::new(source).include(&asm).compile("patchlet_asm").map(|_| ())
+    assemble::Assembly::new(source).include(&asm).compile("patchlet_asm")
 }

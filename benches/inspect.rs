@@ -38,8 +38,7 @@ fn main() {
 fn measure(arguments: &[&str]) -> (Duration, Exit) {
     let once = |_| {
         let (mut out, mut err) = (io::sink(), io::sink());
-        let (out, err): (&mut dyn io::Write, &mut dyn io::Write) = (&mut out, &mut err);
-        let mut terminal = Terminal { out, err, colour: false, width: None, progress: false };
+        let mut terminal = Terminal::new(&mut out, &mut err);
         let start = Instant::now();
         let arguments = ["patchlet"].iter().chain(arguments).map(|argument| (*argument).to_owned());
         let exit = run(arguments, &mut terminal);

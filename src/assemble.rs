@@ -32,11 +32,11 @@ use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags, elf};
 
 /// The section that holds every patchlet.
-pub const SECTION: &str = ".rodata.patchlets";
+const SECTION: &str = ".rodata.patchlets";
 
 /// The two kinds of target there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
+pub(crate) enum Width {
     /// i686 and the like: ELF32, EM_386.
     Bits32,
     /// x86_64 with 64-bit pointers: ELF64, EM_X86_64.
@@ -45,11 +45,11 @@ pub enum Width {
 
 /// The target cargo builds for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Its name, for messages.
-    pub name: String,
+    name: String,
     /// 32 or 64 bit.
-    pub width: Width,
+    pub(crate) width: Width,
 }
 
 impl Target {
@@ -58,7 +58,7 @@ impl Target {
     ///
     /// # Errors
     /// [`Error::Target`] for anything but 32- and 64-bit x86 with ELF objects.
-    pub fn from_cargo() -> Result<Self, Error> {
+    pub(crate) fn from_cargo() -> Result<Self, Error> {
         let var = |name| env::var(name).unwrap_or_default();
         Self::new(
             var("TARGET"),
@@ -83,13 +83,13 @@ impl Target {
 
 /// One patchlet as it stands in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
+struct Range {
     /// The name between `patchlet_` and `_start`.
-    pub name: String,
+    name: String,
     /// Offset of its first byte in the section.
-    pub start: u64,
+    start: u64,
     /// Offset behind its last byte.
-    pub end: u64,
+    end: u64,
 }
 
 /// Why there is no library. Each is one sentence with the place, the values and
@@ -202,7 +202,7 @@ impl Assembly {
     ///
     /// # Errors
     /// Every variant of [`Error`]; no library is left behind then.
-    pub fn compile(&self, library: &str) -> Result<Vec<Range>, Error> {
+    pub fn compile(&self, library: &str) -> Result<(), Error> {
         let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| Error::Io {
             path: "OUT_DIR".into(),
             reason: "not set, but only a build script can tell cargo what to link".into(),
@@ -222,7 +222,7 @@ impl Assembly {
             println!("cargo::rerun-if-changed={}", input.display());
         }
         let bytes = fs::read(&object).map_err(|error| io(&object, &error))?;
-        let ranges = check(&bytes, target.width)
+        check(&bytes, target.width)
             .map_err(|reason| Error::Object { source: self.source.clone(), reason })?;
         // Whole: nothing in an archive member refers to the patchlets by a name
         // that a linker must resolve before it looks at the member.
@@ -231,11 +231,10 @@ impl Assembly {
             .link_lib_modifier("+whole-archive")
             .try_compile(library)
             .map_err(|error| {
-            // It may have begun one.
-            let _ = fs::remove_file(&archive);
-            Error::Archiver { reason: one_line(&error.to_string()) }
-        })?;
-        Ok(ranges)
+                // It may have begun one.
+                let _ = fs::remove_file(&archive);
+                Error::Archiver { reason: one_line(&error.to_string()) }
+            })
     }
 
     /// Runs the compiler; returns every file it read.
@@ -363,11 +362,9 @@ fn parse_dependencies(rule: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Checks a relocatable object; the ranges come back in the order of the source.
-///
-/// # Errors
-/// One sentence that names the patchlet and the likely fix.
-pub fn check(object: &[u8], width: Width) -> Result<Vec<Range>, String> {
+/// Checks a relocatable object. An error is one sentence that names the patchlet
+/// and the likely fix.
+fn check(object: &[u8], width: Width) -> Result<(), String> {
     match width {
         Width::Bits32 => check_elf(ElfFile32::<object::Endianness>::parse(object), elf::EM_386),
         Width::Bits64 => check_elf(ElfFile64::<object::Endianness>::parse(object), elf::EM_X86_64),
@@ -377,7 +374,7 @@ pub fn check(object: &[u8], width: Width) -> Result<Vec<Range>, String> {
 fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     file: object::Result<ElfFile<'d, H>>,
     machine: elf::Machine,
-) -> Result<Vec<Range>, String> {
+) -> Result<(), String> {
     let bits = if machine == elf::EM_386 { 32 } else { 64 };
     let wrong = |found: &str| {
         format!(
@@ -428,8 +425,7 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
             &relocation,
         ));
     }
-    native(&file, &section, &ranges)?;
-    Ok(ranges)
+    native(&file, &section, &ranges)
 }
 
 /// The native function of each patchlet is the second copy of its lines, in

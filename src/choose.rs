@@ -20,7 +20,7 @@ pub enum Replacement<'a> {
     Trap(&'a [u8]),
 }
 
-/// What choosing needs to know of an op.
+/// What choosing needs to know of an op: what the rules ask for, and no more.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
     /// Address of the op's own native function.

@@ -35,6 +35,7 @@ impl Width {
 
 /// Which NOPs the CPU executes as one instruction each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Nops {
     /// NOPL, in every 64-bit CPU and 32-bit ones since the Pentium Pro: 1 to 9
     /// bytes (Intel SDM vol. 2B, "NOP").

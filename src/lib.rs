@@ -65,7 +65,8 @@
 //!
 //! # What the kernel must guarantee
 //!
-//! - Its link script has the line `INCLUDE patchlet.ld` (see the README).
+//! To patch at boot:
+//! - Its link script has the line `INCLUDE patchlet.ld` (see the [`guide`]).
 //! - What [`Platform`] asks of a mapping: readable text, and an alias that is the
 //!   same memory.
 //! - Functions in slots keep to the ABI class of their op ([`pv::install`]).
@@ -73,6 +74,8 @@
 //!   machine-check handler uses an op ([`OneCpu`]).
 //! - Code has no red zone where interrupts are taken on the same stack, as in every
 //!   x86 kernel: `x86_64-unknown-none` has none.
+//!
+//! Switching [`live`] asks for more; the [`guide`] has all of it in one list.
 //!
 //! # What it does not do
 //!
@@ -85,8 +88,13 @@
 //! - none: `no_std`, no allocation, no dependency at run time.
 //! - `build`: [`assemble`](https://docs.rs/patchlet/latest/patchlet/assemble/), for
 //!   build scripts of kernels with patchlets of their own.
-//! - `inspect`: the tool `patchlet` and its library, which read linked binaries.
+//! - `inspect`: the tool `patchlet` and its library,
+//!   [`inspect`](https://docs.rs/patchlet/latest/patchlet/inspect/) and
+//!   [`contract`](https://docs.rs/patchlet/latest/patchlet/contract/), which read linked
+//!   binaries.
 #![cfg_attr(not(any(feature = "build", feature = "inspect")), no_std)]
+// docs.rs: each item says for which feature or width it is.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "build")]
 pub mod assemble;

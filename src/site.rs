@@ -3,7 +3,7 @@
 //!
 //! Unsafe code here makes a slice of what lies between the two bounds that the
 //! linker gives to the section `patchlet_sites`. The layout of a record is
-//! asserted below; whether its values make sense is for `src/text/walk.rs` to check,
+//! asserted below; whether its values make sense is for `src/text/spot.rs` to check,
 //! record by record.
 #![allow(unsafe_code)]
 
@@ -98,7 +98,8 @@ impl Record {
     }
 }
 
-/// A table of records: that of the linked binary, or one a test made.
+/// A table of records: that of the linked binary, or another, of a loaded module or
+/// of a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Sites<'a> {
     records: &'a [Record],
@@ -192,7 +193,8 @@ macro_rules! __slot_operand {
 /// op whose arguments do not fit the signatures that `ops!` knows.
 ///
 /// # Safety
-/// - `slots` is the static of an ops table and `index` an index into it;
+/// - `slots` is the path of the `SLOTS` of an ops table (not of its `TABLE`), and
+///   `index` the op's `Id` as a `usize`;
 /// - the operands tell the compiler everything that the op's ABI allows any of
 ///   its replacements to read and change, now and later.
 #[macro_export]

@@ -17,7 +17,11 @@
 /// patchlet::slot_fn! {
 ///     /// Keeps a virtual interrupt flag instead of the real one.
 ///     pub const IRQ_DISABLE = callee_save fn() { IF.store(false, Ordering::Relaxed) };
+///     pub const IRQ_ENABLE = callee_save fn() { IF.store(true, Ordering::Relaxed) };
 ///     pub const SAVE_FL = callee_save fn() -> usize { usize::from(IF.load(Ordering::Relaxed)) << 9 };
+///     pub const RESTORE_FL = callee_save fn(flags: usize) {
+///         IF.store(flags >> 9 & 1 != 0, Ordering::Relaxed)
+///     };
 ///     pub const WRITE_CR3 = c fn(cr3: usize) { let _ask_the_hypervisor = cr3; };
 /// }
 ///
@@ -25,7 +29,9 @@
 /// unsafe {
 ///     pv::install(&[
 ///         (pv::Id::irq_disable, IRQ_DISABLE),
+///         (pv::Id::irq_enable, IRQ_ENABLE),
 ///         (pv::Id::save_fl, SAVE_FL),
+///         (pv::Id::restore_fl, RESTORE_FL),
 ///         (pv::Id::write_cr3, WRITE_CR3),
 ///     ])
 /// };

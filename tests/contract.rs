@@ -15,7 +15,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use patchlet::Width;
-use patchlet::contract::{self, BadContract, Contract};
+use patchlet::contract::{self, Contract};
 use patchlet::inspect::{Exit, Terminal, run};
 use patchlet::ops::Abi;
 use support::elf;
@@ -273,7 +273,7 @@ fn verify(program: &Path, source: &str) -> (Exit, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = run(
         words.into_iter().chain([source.into_os_string(), program.into()]),
-        &mut Terminal { out: &mut out, err: &mut err, colour: false, width: None, progress: false },
+        &mut Terminal::new(&mut out, &mut err),
     );
     out.extend(err);
     (exit, String::from_utf8(out).expect("UTF-8"))
@@ -340,10 +340,7 @@ const UNREADABLE: &[(&str, &str)] = &[
 fn an_unreadable_contract_is_an_error() {
     for (comment, reason) in UNREADABLE {
         let source = format!("{comment}\nPATCHLET(strange)\n");
-        let error = contract::parse(&source, Width::Bits64);
-        assert_eq!(
-            error,
-            Err(BadContract { name: "strange".to_owned(), reason: (*reason).to_owned() })
-        );
+        let error = contract::parse(&source, Width::Bits64).expect_err(comment);
+        assert_eq!((&*error.name, &*error.reason), ("strange", *reason));
     }
 }

@@ -60,13 +60,8 @@ fn most_memory(name: &str, bytes: &[u8]) -> usize {
         let before = NOW.load(Relaxed);
         PEAK.store(before, Relaxed);
         let (mut sink, mut err) = (io::sink(), Vec::new());
-        let mut terminal = Terminal {
-            out: &mut sink,
-            err: &mut err,
-            colour: true,
-            width: Some(80),
-            progress: true,
-        };
+        let mut terminal = Terminal::new(&mut sink, &mut err);
+        (terminal.colour, terminal.width, terminal.progress) = (true, Some(80), true);
         let exit = run(["patchlet"].iter().chain(arguments).copied(), &mut terminal);
         most = most.max(PEAK.load(Relaxed) - before);
         let err = String::from_utf8_lossy(&err);

@@ -10,7 +10,8 @@ use std::mem::size_of_val;
 use frame::Frame;
 use patchlet::choose::Replacement;
 use patchlet::live::{Handled, INT3, Live};
-use patchlet::ops::{Abi, Applied, FromRegister, Op, Slot, Table, Target};
+use patchlet::ops::__private::{Applied, FromRegister, Slot};
+use patchlet::ops::{Abi, Op, Table, Target};
 use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Sites, Width};
 
 /// A program of three sites: text, slots and records side by side, as a linker

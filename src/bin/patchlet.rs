@@ -9,20 +9,13 @@ use patchlet::inspect::{Terminal, run};
 
 fn main() -> ExitCode {
     let (stdout, stderr) = (io::stdout(), io::stderr());
+    let (mut out, mut err) = (BufWriter::new(stdout.lock()), stderr.lock());
+    let mut terminal = Terminal::new(&mut out, &mut err);
     // On a terminal only, and not with NO_COLOR and the like.
     let wanted = !matches!(AutoStream::choice(&stdout), ColorChoice::Never);
-    let colour = stdout.is_terminal() && wanted;
-    let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| usize::from(width.0));
-    let progress = stderr.is_terminal();
-    let exit = run(
-        std::env::args_os(),
-        &mut Terminal {
-            out: &mut BufWriter::new(stdout.lock()),
-            err: &mut stderr.lock(),
-            colour,
-            width,
-            progress,
-        },
-    );
-    ExitCode::from(exit.code())
+    terminal.colour = stdout.is_terminal() && wanted;
+    terminal.width =
+        terminal_size::terminal_size_of(&stdout).map(|(width, _)| usize::from(width.0));
+    terminal.progress = stderr.is_terminal();
+    ExitCode::from(run(std::env::args_os(), &mut terminal).code())
 }

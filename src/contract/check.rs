@@ -12,6 +12,7 @@ use crate::insn::Width;
 
 /// How a patchlet breaks its contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Violation {
     /// The patchlet.
     pub patchlet: String,

@@ -70,6 +70,7 @@ use crate::insn::Width;
 
 /// What the instructions of one patchlet may use and change.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Contract {
     /// The patchlet's name.
     pub name: String,
@@ -97,6 +98,7 @@ pub struct Contract {
 
 /// What becomes of the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flags {
     /// No instruction changes any.
     Unchanged,
@@ -112,6 +114,7 @@ pub enum Flags {
 
 /// One access to memory at the address in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Memory {
     /// Whether it writes; it reads otherwise.
     pub writes: bool,
@@ -123,6 +126,7 @@ pub struct Memory {
 
 /// Who may execute it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Privilege {
     /// Everybody, maybe under a condition that is not about CPL.
     Any,

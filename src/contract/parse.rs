@@ -10,6 +10,7 @@ use crate::insn::Width;
 
 /// Why a source's contracts cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BadContract {
     /// The patchlet.
     pub name: String,

@@ -14,6 +14,7 @@ use crate::insn::InsnBuffer;
 
 /// New bytes at an offset of the file.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Edit {
     /// Offset of the first.
     pub offset: u64,

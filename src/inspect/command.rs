@@ -43,6 +43,7 @@ impl Exit {
 
 /// Where the tool writes, and what may be written there.
 #[expect(missing_debug_implementations, reason = "writers have none")]
+#[non_exhaustive]
 pub struct Terminal<'t> {
     /// Results.
     pub out: &'t mut dyn Write,
@@ -55,6 +56,13 @@ pub struct Terminal<'t> {
     /// Whether to show progress on `err`, if something takes longer than a
     /// second.
     pub progress: bool,
+}
+
+impl<'t> Terminal<'t> {
+    /// What a pipe takes: no colour, lines of any length, no progress.
+    pub fn new(out: &'t mut dyn Write, err: &'t mut dyn Write) -> Self {
+        Self { out, err, colour: false, width: None, progress: false }
+    }
 }
 
 /// Why a command did not come to its end.

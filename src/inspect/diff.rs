@@ -11,6 +11,7 @@ use super::records::Record;
 
 /// One difference, one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// `+` only in the second file, `-` only in the first, `~` in both.
     pub sign: char,

@@ -64,7 +64,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order they are printed.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: &'static [Self] = &[
         Self::PatchletMissing,
         Self::PatchletBytes,
         Self::PatchletNative,
@@ -127,6 +127,7 @@ impl fmt::Display for Code {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// What kind of thing.
     pub code: Code,

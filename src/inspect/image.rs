@@ -6,6 +6,7 @@ use crate::insn::Width;
 
 /// What the linker has done to the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileKind {
     /// Nothing: an object. Addresses are offsets in their section.
     Object,
@@ -29,6 +30,7 @@ impl FileKind {
 
 /// One section that is loaded, or will be once the object is linked.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Section<'d> {
     /// Its name.
     pub name: &'d str,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -12,7 +13,7 @@ use super::error::Error;
 ///
 /// # Errors
 /// What the system said.
-pub fn map(path: &Path) -> Result<Mmap, Error> {
+pub fn map(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Error> {
     let failed = |error: std::io::Error| Error::new(format!("cannot read it: {error}"));
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;

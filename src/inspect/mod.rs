@@ -20,6 +20,15 @@
 //! on top, over any [`std::io::Write`]. What is chosen for a site and how it is
 //! composed is [`choose`](crate::choose) and [`insn`](crate::insn), the same code
 //! that patches at boot.
+//!
+//! # What is stable
+//!
+//! For as long as the crate's version says: the command line, the [`Exit`] status, the
+//! names of [`Code`], the fields of `--json`, and this library. There can always be
+//! more options, more codes, and more fields in JSON and in structs. The columns and
+//! sentences for people can change at any time. The tool reads kernels that were built
+//! with a crate of its own version; a record, or the index of patchlets, may look
+//! different in another one.
 
 mod apply;
 mod archive;
@@ -48,10 +57,9 @@ pub use apply::{Edit, edits, write, write_edited};
 pub use archive::{is_archive, members};
 pub use command::{Exit, Terminal, run};
 pub use diff::{Difference, diff};
-pub use disassemble::{bytes_in_hex, disassemble};
 pub use error::Error;
 pub use finding::{Code, Finding, Findings};
-pub use image::{FileKind, Image, Relocation, Section, Segment};
+pub use image::{FileKind, Image, Section};
 pub use map::map;
 pub use model::{Model, Op, State};
 pub use native_set::native_set;

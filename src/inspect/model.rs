@@ -25,6 +25,7 @@ const SOME_IDENT: u64 = 3;
 
 /// One op, as far as records go through its slot.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Op {
     /// Address of its slot.
     pub slot: u64,
@@ -41,6 +42,7 @@ pub struct Op {
 
 /// What a site holds at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// The indirect call or jump that the assembler put there.
     Indirect,

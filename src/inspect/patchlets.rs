@@ -18,6 +18,7 @@ pub(super) const LONGEST: u64 = 4096;
 
 /// One patchlet in a file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Patchlet<'d> {
     /// The name in its labels.
     pub name: &'d str,

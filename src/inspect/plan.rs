@@ -48,6 +48,7 @@ impl std::str::FromStr for Platform {
 
 /// What happens, or would happen, to one site.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outcome<'m> {
     /// The site.
     pub record: &'m Record,

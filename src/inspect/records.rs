@@ -15,6 +15,7 @@ const SIZE: u64 = Layout::SIZE as u64;
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// Its own address.
     pub address: u64,

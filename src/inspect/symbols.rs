@@ -13,6 +13,7 @@ const LONGEST_READABLE: usize = 256;
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SymbolKind {
     /// A function.
     Function,
@@ -24,6 +25,7 @@ pub enum SymbolKind {
 
 /// One symbol that is defined in a section.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Symbol {
     /// Address; in an object, offset in the section.
     pub address: u64,

@@ -11,6 +11,7 @@ use super::symbols::{Symbol, SymbolKind};
 
 /// One ops table.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Table<'d> {
     /// The name of its symbol; none if stripped.
     pub name: Option<Cow<'d, str>>,

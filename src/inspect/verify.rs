@@ -14,6 +14,7 @@ use crate::contract::Contract;
 
 /// What to compare with.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Reference<'r> {
     /// Each patchlet that must be there, and its bytes.
     pub patchlets: Vec<(&'r str, &'r [u8])>,

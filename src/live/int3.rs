@@ -57,6 +57,7 @@ pub unsafe trait Synchronize {
 
 /// What was done last, when [`Synchronize::between_steps`] is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Step {
     /// 1: the batch is published.
     Published,

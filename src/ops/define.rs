@@ -1,8 +1,8 @@
 //! The macro that defines a table: `ops!`.
 
 /// A result of an op, from the result register.
-#[doc(hidden)]
 pub trait FromRegister {
+    /// The result that is in it.
     fn from_register(register: usize) -> Self;
 }
 
@@ -57,7 +57,8 @@ impl FromRegister for u64 {
 /// - An op may be for one width only: `#[cfg(…)]` before its name, after the docs.
 ///
 /// The module holds the functions, `Id` (the ops by name), `TABLE` for the
-/// patcher, `install` and `reset` for the slots.
+/// patcher, `install` and `reset` for what is in the slots, and `SLOTS` for
+/// [`site_asm!`](crate::site_asm).
 #[macro_export]
 macro_rules! ops {
     (
@@ -83,6 +84,7 @@ macro_rules! ops {
             #[allow(non_camel_case_types)]
             #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
             #[repr(u16)]
+            #[non_exhaustive]
             pub enum Id {
                 $($(
                     $(#[cfg($($cfg)*)])?
@@ -99,12 +101,12 @@ macro_rules! ops {
 
                 const COUNT: usize = [$($($(#[cfg($($cfg)*)])? super::Id::$name,)*)*].len();
 
-                /// The slots. Unpatched sites, in `.S` files too, call through them.
-                #[doc(hidden)]
+                /// The slots, for `patchlet::site_asm!`. Unpatched sites, in
+                /// `.S` files too, call through them.
                 #[allow(unsafe_code)]
                 #[unsafe(export_name = $symbol)]
-                pub static SLOTS: [$crate::ops::Slot; COUNT] = [
-                    $($($(#[cfg($($cfg)*)])? $crate::ops::Slot::new($crate::__op_native!($how $what)),)*)*
+                pub static SLOTS: [$crate::ops::__private::Slot; COUNT] = [
+                    $($($(#[cfg($($cfg)*)])? $crate::ops::__private::Slot::new($crate::__op_native!($how $what)),)*)*
                 ];
 
                 /// The table, for the patcher.
@@ -118,8 +120,8 @@ macro_rules! ops {
                             $crate::__op_patchlet!($how $what),
                         ),)*)*
                     ];
-                    static APPLIED: [$crate::ops::Applied; COUNT] =
-                        [const { $crate::ops::Applied::never() }; COUNT];
+                    static APPLIED: [$crate::ops::__private::Applied; COUNT] =
+                        [const { $crate::ops::__private::Applied::never() }; COUNT];
                     $crate::ops::Table::new(&OPS, &SLOTS, &APPLIED)
                 };
             }
@@ -226,7 +228,7 @@ macro_rules! __op_asm {
     ($abi:ident, $name:ident, () -> $ret:ty) => {{
         let result: usize;
         $crate::__op_site!($abi, $name, lateout("rax") result,);
-        <$ret as $crate::ops::FromRegister>::from_register(result)
+        <$ret as $crate::ops::__private::FromRegister>::from_register(result)
     }};
     ($abi:ident, $name:ident, ($arg:ident : $ty:ty)) => {
         $crate::__op_site!($abi, $name, in("rdi") $arg,)
@@ -234,7 +236,7 @@ macro_rules! __op_asm {
     ($abi:ident, $name:ident, ($arg:ident : $ty:ty) -> $ret:ty) => {{
         let result: usize;
         $crate::__op_site!($abi, $name, in("rdi") $arg, lateout("rax") result,);
-        <$ret as $crate::ops::FromRegister>::from_register(result)
+        <$ret as $crate::ops::__private::FromRegister>::from_register(result)
     }};
 }
 
@@ -249,7 +251,7 @@ macro_rules! __op_asm {
     ($abi:ident, $name:ident, () -> $ret:ty) => {{
         let result: usize;
         $crate::__op_site!($abi, $name, lateout("eax") result,);
-        <$ret as $crate::ops::FromRegister>::from_register(result)
+        <$ret as $crate::ops::__private::FromRegister>::from_register(result)
     }};
     ($abi:ident, $name:ident, ($arg:ident : u64) -> u64) => {{
         let (low, high): (u32, u32);
@@ -266,7 +268,7 @@ macro_rules! __op_asm {
     ($abi:ident, $name:ident, ($arg:ident : $ty:ty) -> $ret:ty) => {{
         let result: usize;
         $crate::__op_site!($abi, $name, inlateout("eax") $arg => result,);
-        <$ret as $crate::ops::FromRegister>::from_register(result)
+        <$ret as $crate::ops::__private::FromRegister>::from_register(result)
     }};
 }
 

@@ -9,9 +9,16 @@ mod table;
 mod target;
 
 pub use builtin::pv;
-pub use define::FromRegister;
 pub use op::{Abi, Op};
-pub use table::{Applied, Slot, Table};
+pub use table::Table;
 pub use target::Target;
 
 pub(crate) use table::{INDIRECT, Row};
+
+/// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it
+/// changes with the macro.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::define::FromRegister;
+    pub use super::table::{Applied, Slot};
+}

@@ -8,6 +8,7 @@ use crate::patchlet::{Patchlet, native};
 
 /// Which registers the functions in an op's slot may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Abi {
     /// Only the result register (RAX; 32-bit: EAX, and EDX for a 64-bit result)
     /// and the flags. Argument in RDI (32-bit: EAX, and EDX for its high half).
@@ -31,8 +32,8 @@ pub struct Op {
 
 impl Op {
     /// Of its parts; `native` is the default of its slot and `patchlet` the same
-    /// instructions as a template. For [`ops!`](crate::ops!), and for tests that
-    /// make tables of their own.
+    /// instructions as data. For [`ops!`](crate::ops!) and the crate's tests.
+    #[doc(hidden)]
     #[must_use]
     pub const fn new(
         group: &'static str,

@@ -78,6 +78,7 @@ pub struct Table {
 
 impl Table {
     /// Of its parts, which have one element per op each.
+    #[doc(hidden)]
     #[must_use]
     pub const fn new(
         ops: &'static [Op],

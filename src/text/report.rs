@@ -37,6 +37,7 @@ impl From<Goal> for Aim {
 
 /// What happens, or would happen, to one site.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Address of its first byte.
     pub address: usize,
@@ -56,6 +57,7 @@ pub struct Outcome {
 
 /// Counts of sites, by what they have in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// All of them. One whose record is there twice, because a linker folded
     /// functions of the same code, counts twice.

@@ -238,23 +238,23 @@ fn write<P: Platform>(patcher: &mut Patcher<'_, P, 1>, model: &mut Model<'_>, go
         model.write(&outcomes);
         assert!(model.image.bytes() == model.bytes);
         // Again changes nothing.
-        let again = Report { changed: 0, ..report(outcomes.iter()) };
+        let mut again = report(outcomes.iter());
+        again.changed = 0;
         assert_eq!(run(), Ok(again));
     }
 }
 
-fn sum(a: Report, (_, b): (&patchlet::ops::Op, Report)) -> Report {
-    Report {
-        sites: a.sites + b.sites,
-        changed: a.changed + b.changed,
-        patchlets: a.patchlets + b.patchlets,
-        calls: a.calls + b.calls,
-        jumps: a.jumps + b.jumps,
-        nops: a.nops + b.nops,
-        identities: a.identities + b.identities,
-        traps: a.traps + b.traps,
-        indirect: a.indirect + b.indirect,
-    }
+fn sum(mut sum: Report, (_, of_op): (&patchlet::ops::Op, Report)) -> Report {
+    sum.sites += of_op.sites;
+    sum.changed += of_op.changed;
+    sum.patchlets += of_op.patchlets;
+    sum.calls += of_op.calls;
+    sum.jumps += of_op.jumps;
+    sum.nops += of_op.nops;
+    sum.identities += of_op.identities;
+    sum.traps += of_op.traps;
+    sum.indirect += of_op.indirect;
+    sum
 }
 
 fn held() -> impl Strategy<Value = Held> {

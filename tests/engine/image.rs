@@ -4,7 +4,8 @@
 
 use std::ops::Range;
 
-use patchlet::ops::{Abi, Applied, Op, Slot, Table, Target};
+use patchlet::ops::__private::{Applied, Slot};
+use patchlet::ops::{Abi, Op, Table, Target};
 use patchlet::site::Record;
 use patchlet::{Kind, Patchlet, Platform, SecondMapping, Sites, Width, Writable};
 

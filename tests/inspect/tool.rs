@@ -21,10 +21,9 @@ pub fn tool<A: AsRef<str>>(arguments: &[A]) -> Output {
 pub fn on_terminal<A: AsRef<str>>(arguments: &[A], colour: bool, width: Option<usize>) -> Output {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let arguments = arguments.iter().map(|argument| argument.as_ref().to_owned());
-    let exit = run(
-        ["patchlet".to_owned()].into_iter().chain(arguments),
-        &mut Terminal { out: &mut out, err: &mut err, colour, width, progress: false },
-    );
+    let mut terminal = Terminal::new(&mut out, &mut err);
+    (terminal.colour, terminal.width) = (colour, width);
+    let exit = run(["patchlet".to_owned()].into_iter().chain(arguments), &mut terminal);
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     Output { exit, out: text(out), err: text(err) }
 }

@@ -269,6 +269,19 @@ fn no_cpu_sees_a_mixture_when_nobody_is_inside() {
 }
 
 /// The events of the real protocol for a site whose first byte and tail change.
+/// It stands in the guide as well, for those who have not come to the module yet.
+#[test]
+fn the_guide_has_the_figure_of_the_documentation() {
+    fn figure<'t>(lines: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+        let first = |line: &&str| !line.trim_start().starts_with("1        2");
+        lines.skip_while(first).take_while(|line| *line != "```").collect()
+    }
+    let module = include_str!("../../src/live/mod.rs");
+    let documented = figure(module.lines().filter_map(|line| line.strip_prefix("//! ")));
+    assert_eq!(documented.len(), 4);
+    assert_eq!(figure(include_str!("../../docs/guide.md").lines()), documented);
+}
+
 #[test]
 fn the_recorded_protocol_is_the_one_documented() {
     let pair = Pair {

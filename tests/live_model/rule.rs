@@ -8,8 +8,10 @@ use patchlet::choose::Replacement;
 use patchlet::live::{INT3, admit};
 use patchlet::ops::{Abi, Op, Target};
 use patchlet::text::Outcome;
-use patchlet::{Error, InsnBuffer, Kind, Nops, Width};
+use patchlet::{Error, Goal, InsnBuffer, Kind, Nops, Width};
 use proptest::prelude::*;
+
+use crate::image::{Image, Site, TEXT};
 
 const ADDRESS: u64 = 0x1000_0000;
 
@@ -18,6 +20,16 @@ fn op(abi: Abi) -> &'static Op {
         [Abi::C, Abi::Assembly].map(|abi| Op::new("test", "op", abi, Target::NOP, None))
     });
     OPS.iter().find(|op| op.abi() == abi).unwrap()
+}
+
+/// An outcome to be overwritten: other crates cannot make one.
+fn any_outcome() -> Outcome {
+    static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| {
+        let mut image = Image::new(&[None]);
+        image.site(Site { at: TEXT.start, op: 0, kind: Kind::Call, capacity: 6 });
+        image.patcher(image.writable()).plan(Goal::Patched).unwrap().outcomes().next().unwrap()
+    });
+    *OUTCOME
 }
 
 /// Where a thread can be in these bytes beside the first.
@@ -99,15 +111,10 @@ proptest! {
             to => to,
         };
         let new = bytes(kind, to, capacity, nops);
-        let outcome = Outcome {
-            address: ADDRESS as usize,
-            op: op(Abi::C),
-            kind,
-            replacement: to,
-            held,
-            old,
-            new,
-        };
+        let mut outcome = any_outcome();
+        (outcome.address, outcome.op, outcome.kind) = (ADDRESS as usize, op(Abi::C), kind);
+        (outcome.held, outcome.replacement) = (held, to);
+        (outcome.old, outcome.new) = (old, new);
         // The new bytes from each on are the old ones, and the next time the rule is
         // asked it looks at them from there on, or from before.
         let (old_boundaries, new_boundaries) = (boundaries(old.bytes()), boundaries(new.bytes()));
@@ -127,7 +134,8 @@ proptest! {
 
         // Whatever the bytes: not where there may be no stack, and not if an INT3
         // could be the replacement's own.
-        let assembly = Outcome { op: op(Abi::Assembly), ..outcome };
+        let mut assembly = outcome;
+        assembly.op = op(Abi::Assembly);
         prop_assert_eq!(
             admit(&assembly, nops),
             Err(Error::NotEmulated { site: outcome.address, op: "op" })
@@ -135,7 +143,9 @@ proptest! {
         let mut breakpoint = outcome.new.bytes().to_vec();
         breakpoint[0] = INT3;
         let breakpoint = InsnBuffer::copy_of(&breakpoint).unwrap();
-        for outcome in [Outcome { new: breakpoint, ..outcome }, Outcome { old: breakpoint, ..outcome }] {
+        let (mut into, mut out_of) = (outcome, outcome);
+        (into.new, out_of.old) = (breakpoint, breakpoint);
+        for outcome in [into, out_of] {
             prop_assert_eq!(
                 admit(&outcome, nops),
                 Err(Error::Breakpoint { site: outcome.address, op: "op" })

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::ptr;
 
-use patchlet::ops::{Abi, Applied, Op, Slot, Table, Target};
+use patchlet::ops::__private::{Applied, Slot};
+use patchlet::ops::{Abi, Op, Table, Target};
 use patchlet::{InsnBuffer, Kind, Nops, Patcher, Patchlet, SecondMapping, Sites, Width};
 
 const PAGE: usize = 4096;

@@ -9,7 +9,8 @@ pub mod sync;
 pub mod writer;
 
 use patchlet::live::Live;
-use patchlet::ops::{Abi, Applied, Op, Slot, Table, Target};
+use patchlet::ops::__private::{Applied, Slot};
+use patchlet::ops::{Abi, Op, Table, Target};
 use patchlet::site::Record;
 use patchlet::{Patchlet, Sites};
 
