@@ -21,7 +21,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), assemble::Error> {
-    let asm = Path::new(env!("CARGO_MANIFEST_DIR")).join("asm");
+    // Of this run, not of the compilation: checkouts can share a target folder.
+    let folder = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let asm = Path::new(&folder).join("asm");
     let target = assemble::Target::from_cargo()?;
     let source = match target.width {
         assemble::Width::Bits64 => asm.join("patch_64.S"),
