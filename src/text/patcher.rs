@@ -22,7 +22,7 @@ use crate::site::{Record, Sites};
 
 /// So many sites are written before they are read back: what was just written is
 /// not in the cache yet, and to read it by another address is to wait for it.
-const BLOCK: usize = 32;
+const BLOCK: usize = 16;
 
 /// The patcher: a table of sites, the ops tables they go through, and the
 /// platform.

@@ -251,7 +251,7 @@ pub unsafe fn accesses(text: &Text) {
         black_box(unsafe { at(record.site()).read_volatile().0 });
     }
     // In blocks: the CPU waits for a store before it reads the bytes elsewhere.
-    for block in records.chunks(32) {
+    for block in records.chunks(16) {
         for record in block {
             let alias = alias(record.site());
             // SAFETY: see above.
