@@ -231,9 +231,10 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     ) -> Result<(), Error> {
         let aim = classes.aim();
         for index in self.patcher.all() {
-            match self.patcher.spot(index, View::Site, classes) {
-                Ok(spot) => act(index, &spot)?,
-                Err(fault) => return Err(self.patcher.explain(fault, aim)),
+            let mut why = Why::Truncated;
+            match self.patcher.spot(index, View::Site, classes, &mut why) {
+                Some(spot) => act(index, &spot)?,
+                None => return Err(self.patcher.explain(Fault { index, why }, aim)),
             }
         }
         Ok(())

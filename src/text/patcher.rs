@@ -102,11 +102,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         if !self.sites.size().is_multiple_of(Record::SIZE) {
             return Err(Fault { index: 0, why: Why::Truncated });
         }
+        let mut why = Why::Truncated;
         let mut changed = 0;
         let mut highest_end = 0;
         for index in self.all() {
             let fault = |why| Fault { index, why };
-            let spot = self.spot(index, View::Site, classes)?;
+            let Some(spot) = self.spot(index, View::Site, classes, &mut why) else {
+                return Err(fault(why));
+            };
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
             if spot.address < highest_end && self.overlapping(index).is_some() {
@@ -183,11 +186,14 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// may have been written.
     fn write_all(&self, classes: &mut Classes, report: &mut Report) -> Result<(), Fault> {
         let end = self.all().end;
+        let mut why = Why::Truncated;
         // Where each site of the block is, the first six bytes it got, and its capacity.
         let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
-            let spot = self.spot(index, View::Alias, classes)?;
+            let Some(spot) = self.spot(index, View::Alias, classes, &mut why) else {
+                return Err(fault(why));
+            };
             match self.holds(&spot, View::Alias) {
                 Holds::New => report.add(spot.class.count, false),
                 Holds::Known => {
@@ -221,8 +227,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     #[cold]
     #[inline(never)]
     fn shows_new(&self, index: usize, classes: &mut Classes) -> bool {
-        let spot = self.spot(index, View::Site, classes);
-        spot.is_ok_and(|spot| self.holds(&spot, View::Site) == Holds::New)
+        let spot = self.spot(index, View::Site, classes, &mut Why::Truncated);
+        spot.is_some_and(|spot| self.holds(&spot, View::Site) == Holds::New)
     }
 
     /// Writes a site, each byte once.
@@ -245,7 +251,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     fn put_back(&self, classes: &mut Classes, count: usize) {
         for index in 0..count {
             // There is one: the records were all checked.
-            let Ok(spot) = self.spot(index, View::Site, classes) else { continue };
+            let spot = self.spot(index, View::Site, classes, &mut Why::Truncated);
+            let Some(spot) = spot else { continue };
             let mut before = spot.made(spot.class.maker.row.applied());
             if before.bytes().is_empty() {
                 // What other sites of the op were patched for does not go into this one.

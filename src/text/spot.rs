@@ -8,7 +8,7 @@
 use core::ops::Range;
 
 use super::class::{Class, Classes, Form, Maker};
-use super::fault::{Fault, Why};
+use super::fault::Why;
 use super::memory;
 use super::patcher::Patcher;
 use super::platform::Platform;
@@ -68,22 +68,12 @@ pub(crate) enum View {
 }
 
 impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
-    /// The site of the record at `index`.
-    #[inline(always)]
-    pub(crate) fn spot<'c>(
-        &self,
-        index: usize,
-        view: View,
-        classes: &'c mut Classes,
-    ) -> Result<Spot<'c>, Fault> {
-        let mut why = Why::Truncated;
-        self.spot_or(index, view, classes, &mut why).ok_or(Fault { index, why })
-    }
-
-    /// That, or what is wrong. An `Option`, which is a null pointer or else a spot: of a
-    /// `Result`, callers read parts that were not written as such, and the CPU waits.
+    /// The site of the record at `index`; `None`, and why, if something is wrong with it.
+    ///
+    /// Not a `Result`: of one this large, callers copy more than was written, and the CPU
+    /// waits for that.
     #[inline(never)]
-    fn spot_or<'c>(
+    pub(crate) fn spot<'c>(
         &self,
         index: usize,
         view: View,
@@ -236,7 +226,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// What happens to one site by this aim; `None` if there is no such record, or
     /// something is wrong with it.
     pub(super) fn outcome_of(&self, index: usize, aim: Aim) -> Option<Outcome> {
-        self.outcome(&self.spot(index, View::Site, &mut Classes::new(aim)).ok()?)
+        self.outcome(&self.spot(index, View::Site, &mut Classes::new(aim), &mut Why::Truncated)?)
     }
 }
 
