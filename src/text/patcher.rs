@@ -107,9 +107,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut highest_end = 0;
         for index in self.all() {
             let fault = |why| Fault { index, why };
-            let Some(spot) = self.spot(index, View::Site, classes, &mut why) else {
-                return Err(fault(why));
-            };
+            let spot = self.spot(index, View::Site, classes, &mut why);
+            let Some(spot) = &spot else { return Err(fault(why)) };
             // Linkers sort the records by their sites, so this is the rule; and
             // where one does not, only those out of order cost more.
             if spot.address < highest_end && self.overlapping(index).is_some() {
@@ -117,7 +116,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             let end = spot.address + usize::from(spot.class.maker.capacity);
             highest_end = highest_end.max(end);
-            match self.holds(&spot, View::Site) {
+            match self.holds(spot, View::Site) {
                 Holds::New => {}
                 Holds::Known => changed += 1,
                 Holds::Other => return Err(fault(Why::OldBytes)),
@@ -191,14 +190,13 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
-            let Some(spot) = self.spot(index, View::Alias, classes, &mut why) else {
-                return Err(fault(why));
-            };
-            match self.holds(&spot, View::Alias) {
+            let spot = self.spot(index, View::Alias, classes, &mut why);
+            let Some(spot) = &spot else { return Err(fault(why)) };
+            match self.holds(spot, View::Alias) {
                 Holds::New => report.add(spot.class.count, false),
                 Holds::Known => {
                     report.add(spot.class.count, true);
-                    self.write_site(&spot);
+                    self.write_site(spot);
                 }
                 // The first pass found something known.
                 Holds::Other => return Err(fault(Why::Alias)),
@@ -252,7 +250,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         for index in 0..count {
             // There is one: the records were all checked.
             let spot = self.spot(index, View::Site, classes, &mut Why::Truncated);
-            let Some(spot) = spot else { continue };
+            let Some(spot) = &spot else { continue };
             let mut before = spot.made(spot.class.maker.row.applied());
             if before.bytes().is_empty() {
                 // What other sites of the op were patched for does not go into this one.
@@ -260,7 +258,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             // Whatever the site shows: its alias was written, or showed what it was to
             // get.
-            self.store(&spot, &before, 0..InsnBuffer::MAX);
+            self.store(spot, &before, 0..InsnBuffer::MAX);
         }
     }
 

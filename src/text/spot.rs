@@ -70,8 +70,8 @@ pub(crate) enum View {
 impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// The site of the record at `index`; `None`, and why, if something is wrong with it.
     ///
-    /// Not a `Result`: of one this large, callers copy more than was written, and the CPU
-    /// waits for that.
+    /// Not a `Result`, and looked at where it is: callers would copy more than was written
+    /// at once, and for that the CPU waits.
     #[inline(never)]
     pub(crate) fn spot<'c>(
         &self,
