@@ -11,7 +11,9 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
-use crate::text::{Aim, Classes, Fault, Patcher, Platform, Report, SecondMapping, Spot, View, Why};
+use crate::text::{
+    Aim, Classes, Counts, Fault, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
+};
 
 /// What each first byte is in between.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
@@ -241,13 +243,13 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     }
 
     fn write_int3(&self, classes: &mut Classes) -> Result<Report, Error> {
-        let mut report = Report::default();
+        let mut counts = Counts::default();
         self.each(classes, |_, spot| {
             let is_done = self.is_done(spot);
-            report.add(spot.class.count, !is_done);
+            counts.add(spot.class.count, !is_done);
             if is_done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
         })?;
-        Ok(report)
+        Ok(counts.report())
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.

@@ -19,5 +19,5 @@ pub use report::{Goal, Outcome, Report};
 
 pub(crate) use class::Classes;
 pub(crate) use fault::{Fault, Why};
-pub(crate) use report::Aim;
+pub(crate) use report::{Aim, Counts};
 pub(crate) use spot::{Spot, View};

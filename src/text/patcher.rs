@@ -13,7 +13,7 @@ use super::memory;
 use super::one_cpu::OneCpu;
 use super::plan::Plan;
 use super::platform::Platform;
-use super::report::{Aim, Goal, Report};
+use super::report::{Aim, Counts, Goal, Report};
 use super::spot::{Holds, Spot, View};
 use crate::error::Error;
 use crate::insn::InsnBuffer;
@@ -132,16 +132,16 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             return Err(self.explain(fault, aim));
         }
         self.platform.unlock();
-        let mut report = Report::default();
-        let result = match self.write_all(classes, &mut report) {
+        let mut counts = Counts::default();
+        let result = match self.write_all(classes, &mut counts) {
             Ok(()) => {
                 self.note(aim);
-                Ok(report)
+                Ok(counts.report())
             }
             Err(fault) => {
                 // The platform broke its contract. Put back what can be.
                 let error = self.explain(fault, aim);
-                self.put_back(classes, report.sites);
+                self.put_back(classes, counts.sites);
                 Err(error)
             }
         };
@@ -181,21 +181,23 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         0..self.sites.records().len()
     }
 
-    /// Second pass: writes and reads back, block by block. `report` has the sites that
+    /// Second pass: writes and reads back, block by block. `counts` has the sites that
     /// may have been written.
-    fn write_all(&self, classes: &mut Classes, report: &mut Report) -> Result<(), Fault> {
+    fn write_all(&self, classes: &mut Classes, counts: &mut Counts) -> Result<(), Fault> {
         let end = self.all().end;
         let mut why = Why::Truncated;
-        // Where each site of the block is, the first six bytes it got, and its capacity.
+        // Where each site of the block is, its capacity, and the first six bytes it got: in
+        // another order than a spot has them, or both are copied by one load, wider than
+        // what was stored.
         let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
             let fault = |why| Fault { index, why };
             let spot = self.spot(index, View::Alias, classes, &mut why);
             let Some(spot) = &spot else { return Err(fault(why)) };
             match self.holds(spot, View::Alias) {
-                Holds::New => report.add(spot.class.count, false),
+                Holds::New => counts.add(spot.class.count, false),
                 Holds::Known => {
-                    report.add(spot.class.count, true);
+                    counts.add(spot.class.count, true);
                     self.write_site(spot);
                 }
                 // The first pass found something known.
@@ -203,12 +205,12 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             }
             let place = index % BLOCK;
             let site = core::ptr::with_exposed_provenance(spot.address);
-            wrote[place] = (site, spot.new, usize::from(spot.class.maker.capacity));
+            wrote[place] = (site, usize::from(spot.class.maker.capacity), spot.new);
             if place + 1 < BLOCK && index + 1 < end {
                 continue;
             }
             let block = index - place;
-            for (at, &(site, new, capacity)) in wrote.iter().enumerate().take(place + 1) {
+            for (at, &(site, capacity, new)) in wrote.iter().enumerate().take(place + 1) {
                 let index = block + at;
                 // SAFETY: the site is inside text (`spot`), which is readable.
                 let six = unsafe { memory::read_six(site) };

@@ -2,7 +2,7 @@
 
 use super::patcher::Patcher;
 use super::platform::Platform;
-use super::report::{Count, Goal, Outcome, Report};
+use super::report::{Count, Counts, Goal, Outcome, Report};
 use crate::ops::Op;
 
 /// A checked plan: everything would work, nothing is written.
@@ -38,10 +38,10 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
     }
 
     fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
-        let mut report = Report::default();
+        let mut counts = Counts::default();
         for outcome in self.outcomes().filter(wanted) {
-            report.add(Count::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
+            counts.add(Count::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
         }
-        report
+        counts.report()
     }
 }

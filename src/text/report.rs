@@ -95,6 +95,8 @@ pub(crate) enum Count {
 }
 
 impl Count {
+    const ALL: usize = 7;
+
     /// That of a site with this replacement.
     pub(crate) const fn of(replacement: Option<&Replacement<'_>>) -> Self {
         match replacement {
@@ -109,18 +111,29 @@ impl Count {
     }
 }
 
-impl Report {
-    pub(crate) const fn add(&mut self, count: Count, changed: bool) {
+/// A [`Report`] in the making.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// All sites so far.
+    pub(crate) sites: usize,
+    changed: usize,
+    /// By [`Count`]. Not its fields: a branch for each would be one that no CPU can
+    /// predict.
+    by: [usize; Count::ALL],
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, count: Count, changed: bool) {
         self.sites += 1;
-        self.changed += changed as usize;
-        *match count {
-            Count::Patchlets => &mut self.patchlets,
-            Count::Calls => &mut self.calls,
-            Count::Jumps => &mut self.jumps,
-            Count::Nops => &mut self.nops,
-            Count::Identities => &mut self.identities,
-            Count::Traps => &mut self.traps,
-            Count::Indirect => &mut self.indirect,
-        } += 1;
+        self.changed += usize::from(changed);
+        if let Some(by) = self.by.get_mut(count as usize) {
+            *by += 1;
+        }
+    }
+
+    pub(crate) const fn report(&self) -> Report {
+        let Self { sites, changed, by } = *self;
+        let [patchlets, calls, jumps, nops, identities, traps, indirect] = by;
+        Report { sites, changed, patchlets, calls, jumps, nops, identities, traps, indirect }
     }
 }
