@@ -71,7 +71,7 @@ pub struct Live<'a, const TABLES: usize> {
     tables: [&'a Table; TABLES],
     /// A writer is at work. Asked for, never waited for.
     busy: AtomicBool,
-    /// [`NONE`], [`KEPT`] or [`INDIRECT`], and above these two bits the number of
+    /// [`NONE`], [`TO_KEPT`] or [`TO_INDIRECT`], and above these two bits the number of
     /// batches so far.
     batch: AtomicUsize,
     /// CPUs in the hook.
@@ -81,9 +81,9 @@ pub struct Live<'a, const TABLES: usize> {
 /// No batch.
 const NONE: usize = 0;
 /// A batch towards what the slots held when it began.
-const KEPT: usize = 1;
+const TO_KEPT: usize = 1;
 /// A batch towards indirect calls and jumps.
-const INDIRECT: usize = 2;
+const TO_INDIRECT: usize = 2;
 /// The bits of the three above.
 const MODE: usize = 3;
 
@@ -134,8 +134,8 @@ impl<'a, const TABLES: usize> Live<'a, TABLES> {
             // Pairs with `publish`: INT3 in the text is seen after the batch.
             let batch = self.batch.load(Ordering::SeqCst);
             let target = match batch & MODE {
-                KEPT => self.row(record).map(Row::kept),
-                INDIRECT => self.row(record).map(Row::held),
+                TO_KEPT => self.row(record).map(Row::kept),
+                TO_INDIRECT => self.row(record).map(Row::held),
                 _ => {
                     // SAFETY: the CPU has just fetched this byte of text, by the
                     // contract of `TrapFrame`; the platforms have text readable.
@@ -219,7 +219,7 @@ pub(super) struct Writer<'l, 'a, const TABLES: usize> {
 
 impl<const TABLES: usize> Writer<'_, '_, TABLES> {
     pub(super) fn publish(&self, aim: Aim) {
-        let mode = if aim == Aim::Indirect { INDIRECT } else { KEPT };
+        let mode = if aim == Aim::Indirect { TO_INDIRECT } else { TO_KEPT };
         let number = self.live.batch.load(Ordering::Relaxed) & !MODE;
         self.live.batch.store(number | mode, Ordering::SeqCst);
         // Pairs with the load in `handle`: no INT3 before this.

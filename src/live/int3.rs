@@ -1,7 +1,8 @@
 //! The INT3 protocol. The numbers are those of the list in [`live`](crate::live).
 //!
-//! Nothing unsafe is done here; the traits and constructors are unsafe because
-//! they take the kernel's word for what the protocol needs.
+//! Nothing unsafe is done here: text is written by [`Patcher`]. The traits and
+//! constructors are unsafe because they take the kernel's word for what the protocol
+//! needs.
 #![allow(unsafe_code)]
 
 use core::ops::Range;
@@ -12,7 +13,7 @@ use crate::insn::InsnBuffer;
 use crate::live::hook::Live;
 use crate::live::{INT3, rule};
 use crate::text::{
-    Aim, Classes, Counts, Fault, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
+    Aim, Classes, Counts, Fault, Holds, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
 };
 
 /// What each first byte is in between.
@@ -262,8 +263,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
             if !self.has_int3(spot) {
                 return Ok(());
             }
-            let new = spot.made(spot.class.maker.target);
-            self.write_part(spot, &new, part(new.bytes().len()))
+            self.write_part(spot, &spot.made_new(), part(spot.class.maker.capacity.into()))
         })
     }
 
@@ -297,11 +297,8 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         clean && walked.is_ok()
     }
 
-    /// Whether it holds what it gets, all of it.
     fn is_done(&self, spot: &Spot<'_>) -> bool {
-        spot.is_done()
-            || spot.class.maker.is_long()
-                && self.patcher.present(spot, View::Site) == spot.made(spot.class.maker.target)
+        self.patcher.holds(spot, View::Site) == Holds::New
     }
 
     fn has_int3(&self, spot: &Spot<'_>) -> bool {
@@ -312,8 +309,9 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     /// tail it still has.
     fn old(&self, spot: &Spot<'_>) -> Option<InsnBuffer> {
         let present = self.patcher.present(spot, View::Site);
-        let known = spot.class.maker.known();
-        let mut forms = known.into_iter().map(|target| spot.made(target));
+        // Tails can be the same, and the new one is the least likely.
+        let [new, known @ ..] = spot.class.maker.known();
+        let mut forms = known.into_iter().chain([new]).map(|target| spot.made(target));
         forms.find(|form| form.bytes().get(1..) == present.bytes().get(1..))
     }
 

@@ -1,6 +1,7 @@
 //! Classes of sites. Those with the same slot, capacity and kind get the same
-//! bytes, but for a displacement; so the bytes are composed once for the class, and
-//! for each site only the displacement is put in.
+//! bytes, but for a displacement; so the first six bytes are composed once for the
+//! class, and for each site only the displacement is put in. The few sites that have
+//! more bytes are composed one by one.
 
 use super::report::{Aim, Count};
 use crate::error::ComposeError;
@@ -79,7 +80,7 @@ impl Maker {
         Code::Replaced(self.row.op.choice().replacement(target as u64, self.kind))
     }
 
-    /// What the site can stand for.
+    /// What the site can stand for, first what it is to stand for.
     ///
     /// Known ones only: what is to be there anyway or was patched in last, what the
     /// assembler put there, what the same crate puts in ahead of boot (native), and
@@ -139,7 +140,8 @@ impl Form {
     /// Not one: six bytes are never this much.
     const NONE: Self = Self { head: u64::MAX, base: 0, mask: 0, shift: 0 };
 
-    /// `end` is that of the instruction whose last four bytes are the displacement.
+    /// `end` is that of the instruction whose last four bytes are the displacement, and 0
+    /// if there is none.
     fn new(head: u64, to: usize, end: u8) -> Self {
         let none = Self { head, ..Self::NONE };
         let Some(start) = end.checked_sub(4) else { return none };

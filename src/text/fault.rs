@@ -63,6 +63,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             return Error::BadRecord { index, field, value };
         };
         let op = maker.row.op.name();
+        // In the end, what it gets.
         let mut wrote = InsnBuffer::nothing();
         for target in [INDIRECT, maker.target] {
             if let Err(why) = maker.compose(target, site, &mut wrote) {

@@ -20,4 +20,4 @@ pub use report::{Goal, Outcome, Report};
 pub(crate) use class::Classes;
 pub(crate) use fault::{Fault, Why};
 pub(crate) use report::{Aim, Counts};
-pub(crate) use spot::{Spot, View};
+pub(crate) use spot::{Holds, Spot, View};

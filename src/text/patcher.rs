@@ -191,20 +191,22 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         // what was stored.
         let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
         for index in 0..end {
-            let fault = |why| Fault { index, why };
             let spot = self.spot(index, View::Alias, classes, &mut why);
-            let Some(spot) = &spot else { return Err(fault(why)) };
+            let Some(spot) = &spot else { return Err(Fault { index, why }) };
+            let site = core::ptr::with_exposed_provenance(spot.address);
             match self.holds(spot, View::Alias) {
-                Holds::New => counts.add(spot.class.count, false),
+                // SAFETY: the site is inside text (`spot`), which is readable; below, too.
+                Holds::New if unsafe { memory::read_six(site) } == spot.new => {
+                    counts.add(spot.class.count, false);
+                }
                 Holds::Known => {
                     counts.add(spot.class.count, true);
                     self.write_site(spot);
                 }
-                // The first pass found something known.
-                Holds::Other => return Err(fault(Why::Alias)),
+                // The first pass found something known, or what it gets.
+                Holds::New | Holds::Other => return Err(Fault { index, why: Why::Alias }),
             }
             let place = index % BLOCK;
-            let site = core::ptr::with_exposed_provenance(spot.address);
             wrote[place] = (site, usize::from(spot.class.maker.capacity), spot.new);
             if place + 1 < BLOCK && index + 1 < end {
                 continue;
@@ -212,7 +214,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             let block = index - place;
             for (at, &(site, capacity, new)) in wrote.iter().enumerate().take(place + 1) {
                 let index = block + at;
-                // SAFETY: the site is inside text (`spot`), which is readable.
+                // SAFETY: see above.
                 let six = unsafe { memory::read_six(site) };
                 let is_long = capacity > InsnBuffer::MIN;
                 if six != new || is_long && !self.shows_new(index, classes) {
@@ -239,7 +241,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
         // the alias.
         unsafe { memory::write_six(alias, spot.new) };
         if spot.class.maker.is_long() {
-            let new = spot.made(spot.class.maker.target);
+            let new = spot.made_new();
             self.store(spot, &new, InsnBuffer::MIN..InsnBuffer::MAX);
         }
     }

@@ -21,7 +21,8 @@ use crate::insn::Nops;
 /// - after [`serialize`](Self::serialize) this CPU executes what was written;
 /// - none of its functions uses a patch site.
 pub unsafe trait Platform {
-    /// Where sites may be: first address of text and the address behind it.
+    /// Where sites may be: first address of text and the address behind it. Asked for with
+    /// each site.
     fn text(&self) -> Range<usize>;
 
     /// Where the bytes at an address of text can be written.

@@ -82,7 +82,7 @@ pub struct Report {
     pub indirect: usize,
 }
 
-/// The counts of a [`Report`] that each site is in one of, in its order.
+/// The counts of a [`Report`] that each site is in one of, in the order of its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
     Patchlets,

@@ -33,14 +33,15 @@ pub(crate) struct Spot<'c> {
 }
 
 impl Spot<'_> {
-    pub(crate) fn is_done(&self) -> bool {
-        self.holds == Holds::New
-    }
-
     /// All its bytes standing for this function or for [`INDIRECT`]; none, if it
     /// cannot.
     pub(crate) fn made(&self, target: usize) -> InsnBuffer {
         self.class.maker.made(target, self.address)
+    }
+
+    /// All that it gets.
+    pub(crate) fn made_new(&self) -> InsnBuffer {
+        self.made(self.class.maker.target)
     }
 }
 
@@ -51,8 +52,8 @@ pub(crate) enum Holds {
     New,
     /// Something else that is known.
     Known,
-    /// It is to be seen, by [`Patcher::holds`]: it is long, or it holds neither what it
-    /// gets nor what is usual in its class.
+    /// In [`Spot::holds`]: it is to be seen, for it is long, or holds neither what it gets
+    /// nor what is usual in its class. From [`Patcher::holds`]: nothing known.
     Other,
 }
 
@@ -61,7 +62,8 @@ pub(crate) enum Holds {
 pub(crate) enum View {
     /// At its own address.
     Site,
-    /// At its alias; between `unlock` and `lock` only. For sites that are written right
+    /// At its alias; between `unlock` and `lock` only, but on a
+    /// [`LivePlatform`](crate::live::LivePlatform). For sites that are written right
     /// after: to read a line at one address and to write it at another is to wait for
     /// the first cache twice.
     Alias,
@@ -91,6 +93,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         classes: &'c mut Classes,
     ) -> Result<Spot<'c>, Why> {
         let records = self.sites().records();
+        // There is one, for everybody who asks.
         let Some(record) = records.get(index) else { return Err(Why::Truncated) };
         if let Some(record) = records.get(index + AHEAD) {
             memory::prefetch(self.at(record.site(), view));
@@ -105,17 +108,17 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             return Err(Why::Outside);
         }
         // SAFETY: the site is inside text, which the platform says is readable,
-        // and its alias as well, between `unlock` and `lock` (`View::Alias`); it
-        // has 6 bytes at the least.
+        // and its alias as well, when `View::Alias` may be asked for; it has 6 bytes at
+        // the least.
         let present = unsafe { memory::read_six(self.at(address, view)) };
         let [new, indirect, applied] = &class.forms;
         let Some(new) = new.head_at(address) else { return Err(Why::Compose) };
-        let holds = |form: &Form| form.head_at(address) == Some(present);
+        let shows = |form: &Form| form.head_at(address) == Some(present);
         let holds = if class.maker.is_long() {
             Holds::Other
         } else if present == new {
             Holds::New
-        } else if holds(indirect) || holds(applied) {
+        } else if shows(indirect) || shows(applied) {
             Holds::Known
         } else {
             Holds::Other
@@ -175,9 +178,10 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         Ok(())
     }
 
-    /// What the site holds, in this view.
+    /// What the site holds, in this view. [`Holds::Other`] for an alias, too, if it shows
+    /// neither what is usual in the class nor the very bytes of the site.
     #[inline(always)]
-    pub(super) fn holds(&self, spot: &Spot<'_>, view: View) -> Holds {
+    pub(crate) fn holds(&self, spot: &Spot<'_>, view: View) -> Holds {
         if spot.holds == Holds::Other { self.look(spot, view) } else { spot.holds }
     }
 
@@ -185,7 +189,10 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     #[cold]
     #[inline(never)]
     fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
-        match self.held(spot, view) {
+        if self.present(spot, view) != self.present(spot, View::Site) {
+            return Holds::Other;
+        }
+        match self.held(spot) {
             Some(target) if target == spot.class.maker.target => Holds::New,
             Some(_) => Holds::Known,
             None => Holds::Other,
@@ -195,8 +202,8 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// The function that a site stands for, or [`INDIRECT`]; `None` if it holds nothing
     /// known.
     #[inline(always)]
-    pub(crate) fn held(&self, spot: &Spot<'_>, view: View) -> Option<usize> {
-        let present = self.present(spot, view);
+    pub(crate) fn held(&self, spot: &Spot<'_>) -> Option<usize> {
+        let present = self.present(spot, View::Site);
         spot.class.maker.known().into_iter().find(|target| spot.made(*target) == present)
     }
 
@@ -217,9 +224,9 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             op: maker.row.op,
             kind: maker.kind,
             replacement: maker.code(maker.target).replacement(),
-            held: maker.code(self.held(spot, View::Site)?).replacement(),
+            held: maker.code(self.held(spot)?).replacement(),
             old: self.present(spot, View::Site),
-            new: spot.made(maker.target),
+            new: spot.made_new(),
         })
     }
 

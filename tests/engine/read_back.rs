@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use patchlet::ops::Target;
-use patchlet::{Error, InsnBuffer, Platform};
+use patchlet::{Error, InsnBuffer, Platform, SecondMapping};
 
 use crate::arena::Arena;
 use crate::image::{Image, Site, call, jump, target};
@@ -330,4 +330,42 @@ fn aliases_are_used_between_unlock_and_lock_only() {
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().changed, 4);
     assert_eq!(one_cpu(|cpu| patcher.revert(cpu)).unwrap().changed, 4);
     assert!(image.bytes() == before);
+}
+
+/// As if the direct map were shifted: the alias of a site is another site.
+struct Shifted(SecondMapping);
+
+// SAFETY: it does not keep to the contract; but every alias is writable memory.
+unsafe impl Platform for Shifted {
+    fn text(&self) -> Range<usize> {
+        self.0.text()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        self.0.alias(address + 0x100)
+    }
+}
+
+/// The other site, patched ahead of boot, is as it was: it was found before it was
+/// written, or it got back what it had.
+fn other_site_stays(slot: impl Fn(&Image) -> Target) {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x200, 0));
+    image.arena.write(0x300, &model::hex("fa 0f 1f 44 00 00"));
+    image.set(0, slot(&image));
+    let before = image.bytes();
+    let shifted = Shifted(image.second_mapping());
+    let error = one_cpu(|cpu| image.patcher(shifted).apply(cpu)).unwrap_err();
+    let now = image.bytes();
+    assert!(now == before, "{error}: the other site now holds {:x?}", &now[0x300..0x306]);
+}
+
+#[test]
+fn an_alias_that_shows_what_such_a_site_can_hold() {
+    other_site_stays(|_| Target::NULL);
+}
+
+#[test]
+fn an_alias_that_shows_what_the_site_is_to_get() {
+    other_site_stays(|image| image.table.ops()[0].native());
 }

@@ -8,6 +8,7 @@
 //! | explorer.rs | (the model of a CPU with a stale instruction stream) |
 //! | protocol.rs | every pair of replacements: no CPU sees a mixture; the rule refuses what would break; eleven broken protocols are found |
 //! | rule.rs | the rule as a property over random sites |
+//! | put_back.rs | what a batch leaves that failed: the old first bytes |
 //! | hook.rs | what #BP does in each step, late, and when it is somebody else's |
 //! | writers.rs | three synchronizations; errors, before the first write and after; a second writer |
 #![allow(unsafe_code)]
@@ -28,6 +29,7 @@ mod image;
 #[allow(dead_code)]
 mod model;
 mod protocol;
+mod put_back;
 mod recording;
 mod rule;
 mod writers;
