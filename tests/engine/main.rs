@@ -11,7 +11,7 @@
 //! | bad_input.rs | each error, its values and its text; no byte changed |
 //! | read_back.rs | platforms that break their contract; what was written is put back |
 //! | symptoms.rs | bugs others had, each by its name |
-//! | writes.rs | the very stores, traced: each byte once |
+//! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
 //! | header.rs | the op indices of patchlet.h |
 #![allow(unsafe_code)]
 

@@ -5,13 +5,20 @@
 //! The code being patched was used by the patcher, and half-written
 //! instructions were executed: so a site is composed elsewhere, and each of its
 //! bytes is stored once, with its final value.
+//!
+//! And the instruction that serializes: single steps find it, nothing else shows that
+//! it was executed.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use patchlet::ops::Target;
 
 use crate::image::{Image, Site, call, jump, target};
 use crate::platforms::one_cpu;
+
+/// Handlers are the whole process's: one test at a time has them.
+static HANDLERS: Mutex<()> = Mutex::new(());
 
 /// The pages that are watched.
 static START: AtomicUsize = AtomicUsize::new(0);
@@ -113,6 +120,7 @@ fn starts(site: &Site) -> impl Iterator<Item = usize> {
 
 #[test]
 fn the_patcher_composes_in_a_buffer_and_writes_once() {
+    let _alone = HANDLERS.lock();
     let mut image = Image::new(&[Some(&[0xfa]), None, Some(&[0x0f, 0x20, 0xd0])]);
     let sites = [
         call(0x200, 0),
@@ -157,4 +165,52 @@ fn the_patcher_composes_in_a_buffer_and_writes_once() {
             .collect();
         assert_eq!(stores, expected, "for {held:?}");
     }
+}
+
+/// Whether each instruction is to be looked at, and how many were CPUID.
+static STEPPING: AtomicBool = AtomicBool::new(false);
+static CPUIDS: AtomicUsize = AtomicUsize::new(0);
+
+#[cfg(target_arch = "x86_64")]
+const IP: i32 = libc::REG_RIP;
+#[cfg(target_arch = "x86")]
+const IP: i32 = libc::REG_EIP;
+
+/// In front of each instruction.
+extern "C" fn on_instruction(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel's, for the time of the handler.
+    let ip = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[IP as usize] };
+    // SAFETY: about to be executed; what is shorter has another instruction behind it.
+    let next = unsafe { std::ptr::with_exposed_provenance::<[u8; 2]>(ip as usize).read() };
+    CPUIDS.fetch_add(usize::from(next == [0x0f, 0xa2]), Ordering::Relaxed);
+    let flags = flags(context);
+    // SAFETY: points into the context.
+    unsafe { *flags = if STEPPING.load(Ordering::Relaxed) { *flags | TF } else { *flags & !TF } };
+}
+
+/// How often `f` executes CPUID.
+fn cpuids(f: impl FnOnce()) -> usize {
+    CPUIDS.store(0, Ordering::Relaxed);
+    let old = install(libc::SIGTRAP, on_instruction);
+    STEPPING.store(true, Ordering::Relaxed);
+    // SAFETY: the handler above takes it, and begins.
+    assert_eq!(unsafe { libc::raise(libc::SIGTRAP) }, 0);
+    f();
+    STEPPING.store(false, Ordering::Relaxed);
+    // SAFETY: what was there before; the step to this call was the last.
+    unsafe { libc::sigaction(libc::SIGTRAP, &old, std::ptr::null_mut()) };
+    CPUIDS.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_ready_made_platform_serializes_by_cpuid_once() {
+    let _alone = HANDLERS.lock();
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x200, 0));
+    image.site(call(0x300, 0));
+    let mut patcher = image.patcher(image.second_mapping());
+    let executed = cpuids(|| {
+        one_cpu(|cpu| patcher.apply(cpu)).unwrap();
+    });
+    assert_eq!(executed, 1);
 }

@@ -2,6 +2,7 @@
 //! at an INT3 that is somebody else's.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -274,6 +275,31 @@ fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
             assert!(trap(&live, address).is_some(), "somebody else's");
         }
     });
+}
+
+/// The hook looks for a batch, finds an INT3, and looks again: a whole batch can come
+/// and go meanwhile, and its number alone tells. No test stops a CPU there at will, so
+/// this is about the number.
+#[test]
+fn after_each_batch_there_is_another_number() {
+    let mut image = Image::new(&[None]);
+    image.site(call(0x200, 0));
+    let live = Live::new(image.sites(), [image.table]);
+    let number = || {
+        let shown = format!("{live:?}");
+        let (_, batch) = shown.split_once(" batch: ").unwrap();
+        batch.split_once(',').unwrap().0.to_owned()
+    };
+    // SAFETY: nobody executes an arena.
+    let mut int3 =
+        unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), Between(|_| ())) };
+    let mut numbers = BTreeSet::from([number()]);
+    for _ in 0..3 {
+        int3.apply().unwrap();
+        assert!(numbers.insert(number()), "{} again", number());
+        int3.revert().unwrap();
+        assert!(numbers.insert(number()), "{} again", number());
+    }
 }
 
 fn wait_for(flag: &AtomicBool) {

@@ -154,6 +154,23 @@ proptest! {
     }
 }
 
+/// A thread may be behind each byte of a patchlet but the last. Pairs that agree behind
+/// the second byte are rare above.
+#[test]
+fn a_patchlet_may_become_one_that_differs_in_the_first_byte_only() {
+    let (kind, nops, capacity) = (Kind::Call, Nops::Long, 6);
+    for (old, new) in PATCHLETS.iter().flat_map(|old| PATCHLETS.map(|new| (*old, new))) {
+        let [held, to] = [old, new].map(|bytes| Some(Replacement::Patchlet(bytes)));
+        let mut outcome = any_outcome();
+        (outcome.op, outcome.kind) = (op(Abi::C), kind);
+        (outcome.held, outcome.replacement) = (held, to);
+        outcome.old = bytes(kind, held, capacity, nops);
+        outcome.new = bytes(kind, to, capacity, nops);
+        let may = outcome.old.bytes()[1..] == outcome.new.bytes()[1..];
+        assert_eq!(admit(&outcome, nops).is_ok(), may, "{old:02x?} to {new:02x?}");
+    }
+}
+
 #[test]
 fn the_errors_say_what_to_do() {
     let (old, new) = (

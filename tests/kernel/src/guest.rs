@@ -1,7 +1,10 @@
 //! A made-up hypervisor's layer: a virtual interrupt flag, shadow registers, and
 //! a counter for every op.
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::{
+    arch::asm,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use patchlet::{ops::Target, pv};
 
@@ -60,10 +63,37 @@ fn count(calls: &AtomicUsize) {
     calls.fetch_add(1, Relaxed);
 }
 
+/// Changes every register that C may change, for `asm_changed_registers`: what a
+/// function leaves alone by chance, no thunk needs to save.
+fn change_registers() {
+    // SAFETY: says so.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!(
+            "xor esi, esi",
+            "xor edi, edi",
+            "xor r8, r8",
+            "xor r9, r9",
+            "xor r10, r10",
+            "xor r11, r11",
+            clobber_abi("C"),
+            options(nomem, nostack),
+        );
+        asm!(
+            "xor eax, eax",
+            "xor ecx, ecx",
+            "xor edx, edx",
+            clobber_abi("C"),
+            options(nomem, nostack),
+        );
+    }
+}
+
 patchlet::slot_fn! {
     const IRQ_DISABLE = callee_save fn() {
         count(&calls::irq_disable);
         FLAGS.store(0, Relaxed);
+        change_registers();
     };
     const IRQ_ENABLE = callee_save fn() {
         count(&calls::irq_enable);

@@ -11,8 +11,8 @@ use patchlet::{
 };
 
 use crate::{
-    assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println, sites, traps,
-    user,
+    assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println, self_test,
+    sites, traps, user,
 };
 
 /// FNV-1a of all of text, to compare with what a program outside finds.
@@ -62,6 +62,7 @@ fn apply(state: &str, mut patcher: KernelPatcher<impl Platform>) -> Report {
         report.indirect
     );
     assert_eq!(report.indirect, 0);
+    self_test::text_cannot_be_written();
     report
 }
 
@@ -87,6 +88,7 @@ pub fn run() {
     assert!(records >= 1000, "only {records} sites");
     let unpatched = text_hash();
     println!("text unpatched: {unpatched:#018x}");
+    one_cpu_has_interrupts_off();
     native();
     sites::run_natively();
 
@@ -127,6 +129,16 @@ pub fn run() {
     assert_eq!(text_hash(), natively);
     native();
     sites::run_natively();
+}
+
+/// For as long as the proof is there; then they are as they were.
+fn one_cpu_has_interrupts_off() {
+    let interrupts = || cpu::flags() & cpu::FLAGS_IF;
+    // SAFETY: ring 0, no NMI comes, and nothing is written.
+    let meanwhile = || unsafe { OneCpu::with_interrupts_off(|_| interrupts()) };
+    assert_eq!((meanwhile(), interrupts()), (0, 0));
+    let on = cpu::with_interrupts_on(|| (meanwhile(), interrupts()));
+    assert_eq!(on, (0, cpu::FLAGS_IF));
 }
 
 /// Every op does what the hardware does.

@@ -38,7 +38,7 @@ fn interrupts_are_off() {
     assert_eq!(cpu::flags() & cpu::FLAGS_IF, 0);
 }
 
-fn text_cannot_be_written() {
+pub fn text_cannot_be_written() {
     assert_write_faults(text_probe as *const () as usize);
 }
 
