@@ -41,7 +41,7 @@ const BOOT: &str = "boot";
 /// Bytes of text that it shall have at most.
 const GOAL: i64 = 4096;
 /// Levels, and the bytes that it has at most today: it must not grow unnoticed.
-const LEVELS: [(&str, i64); 2] = [("s", 5200), ("3", 6400)];
+const LEVELS: [(&str, i64); 2] = [("s", 5200), ("3", 6500)];
 
 /// Sites that the feature `sites` adds.
 const SITES: i64 = 100;
