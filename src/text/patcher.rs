@@ -203,7 +203,7 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
                     counts.add(spot.class.count, true);
                     self.write_site(spot);
                 }
-                // The first pass found something known, or what it gets.
+                // It shows what the site, by the first pass, does not hold.
                 Holds::New | Holds::Other => return Err(Fault { index, why: Why::Alias }),
             }
             let place = index % BLOCK;

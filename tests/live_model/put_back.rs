@@ -1,28 +1,42 @@
-//! What a failed batch leaves: the old first bytes, whatever the new ones are.
+//! What a batch leaves that failed while the first bytes were written: the old ones.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use patchlet::live::{Int3, Live, LivePlatform, Synchronize};
+use patchlet::live::{Int3, Live, LivePlatform};
 use patchlet::ops::Target;
 use patchlet::{Error, Platform, SecondMapping};
 
 use crate::image::{Image, Site, call, target};
+use crate::writers::{self, Count};
 
-/// One write that is lost, and then the platform is well again.
-struct Once(SecondMapping, Cell<usize>, RefCell<Box<[u8; 4096]>>);
+/// One write is lost, and then the platform is well again.
+struct Once {
+    well: SecondMapping,
+    /// Aliases asked for until then.
+    good: Cell<usize>,
+    trash: RefCell<Box<[u8; 4096]>>,
+}
 
-// SAFETY: it breaks its contract, harmlessly: the other page is ours.
+impl Once {
+    /// The alias of this number, from 1 on, is wrong.
+    fn new(image: &Image, lost: usize) -> Self {
+        let trash = RefCell::new(Box::new([0; 4096]));
+        Self { well: image.second_mapping(), good: Cell::new(lost), trash }
+    }
+}
+
+// SAFETY: it breaks its contract, harmlessly: the trash is memory of ours.
 unsafe impl Platform for Once {
     fn text(&self) -> Range<usize> {
-        self.0.text()
+        self.well.text()
     }
 
     fn alias(&self, address: usize) -> *mut u8 {
-        self.1.set(self.1.get().wrapping_sub(1));
-        match self.1.get() {
-            0 => self.2.borrow_mut().as_mut_ptr(),
-            _ => self.0.alias(address),
+        self.good.set(self.good.get().wrapping_sub(1));
+        match self.good.get() {
+            0 => self.trash.borrow_mut().as_mut_ptr(),
+            _ => self.well.alias(address),
         }
     }
 }
@@ -30,76 +44,53 @@ unsafe impl Platform for Once {
 // SAFETY: as above.
 unsafe impl LivePlatform for Once {}
 
-struct Nobody;
-
-// SAFETY: nobody executes an arena.
-unsafe impl Synchronize for Nobody {
-    fn sync_all(&self) {}
+#[test]
+fn int3s_are_taken_back_when_one_cannot_be_written() {
+    // 3 to validate, 3 INT3s.
+    for lost in 4..=6 {
+        let image = writers::image(&writers::sites(3));
+        let before = image.bytes();
+        let live = Live::new(image.sites(), [image.table]);
+        let synced = Count::default();
+        // SAFETY: nobody executes an arena.
+        let mut int3 = unsafe { Int3::new(&live, Once::new(&image, lost), &synced) };
+        assert!(matches!(int3.apply(), Err(Error::ReadBack { .. })));
+        assert!(image.bytes() == before);
+        assert_eq!(synced.0.take(), 1, "before the batch is retired");
+        assert_eq!(int3.apply().unwrap().changed, 3, "and again");
+    }
 }
 
 /// A patchlet of one byte and the NOPs of the whole site have the same tail, of 6 bytes
-/// and of 9; so the tail alone does not tell which of them was there.
-fn check(capacity: u8, from: Target, to: Target) {
-    let mut image = Image::new(&[Some(&[0xfa])]);
-    for at in [0x200, 0x300, 0x400] {
-        image.site(Site { capacity, ..call(at, 0) });
+/// and of 9: the tail alone does not tell which of them was there. Afterwards the sites
+/// are known, whatever they are to get next.
+#[test]
+fn of_two_with_the_same_tail_the_old_one() {
+    for capacity in [6, 9] {
+        for patchlet_to_nops in [true, false] {
+            let mut image = Image::new(&[Some(&[0xfa])]);
+            for at in [0x200, 0x300, 0x400] {
+                image.site(Site { capacity, ..call(at, 0) });
+            }
+            let native = image.table.ops()[0].native();
+            let (from, to) =
+                if patchlet_to_nops { (native, Target::NOP) } else { (Target::NOP, native) };
+            let live = Live::new(image.sites(), [image.table]);
+            let synced = Count::default();
+            image.set(0, from);
+            let well = image.second_mapping();
+            // SAFETY: nobody executes an arena.
+            let mut works = unsafe { Int3::with_nobody_inside(&live, well, &synced) };
+            works.apply().unwrap();
+            image.set(0, to);
+            let before = image.bytes();
+            let once = Once::new(&image, 6);
+            // SAFETY: nobody executes an arena.
+            let result = unsafe { Int3::with_nobody_inside(&live, once, &synced) }.apply();
+            assert!(matches!(result, Err(Error::ReadBack { .. })), "{result:?}");
+            assert!(image.bytes() == before, "{capacity}, {patchlet_to_nops}: not put back");
+            image.set(0, target(image.arena.address(0x7000)));
+            assert_eq!(works.apply().unwrap().changed, 3);
+        }
     }
-    let native = image.table.ops()[0].native();
-    let pick = |target: Target| if target == Target::IDENT { native } else { target };
-    let live = Live::new(image.sites(), [image.table]);
-    let platform = image.second_mapping();
-    image.set(0, pick(from));
-    // SAFETY: nobody executes an arena.
-    let mut works = unsafe { Int3::with_nobody_inside(&live, platform.clone(), Nobody) };
-    works.apply().unwrap();
-    let before = image.bytes();
-    image.set(0, pick(to));
-    // 3 to validate; the third INT3 is lost.
-    let once = Once(platform, Cell::new(6), RefCell::new(Box::new([0; 4096])));
-    // SAFETY: nobody executes an arena.
-    let mut fails = unsafe { Int3::with_nobody_inside(&live, once, Nobody) };
-    let result = fails.apply();
-    assert!(matches!(result, Err(Error::ReadBack { .. })), "{result:?}");
-    let left: Vec<_> = [0x200, 0x300, 0x400].map(|at| image.at(at, capacity.into())).into();
-    assert!(image.bytes()[..0x2000] == before[..0x2000], "not put back: {left:x?}");
-    // And nothing was lost.
-    image.set(0, target(image.arena.address(0x7000)));
-    assert_eq!(works.apply().unwrap().changed, 3);
-}
-
-/// What a kernel sees of it that gives up, and later installs something else.
-#[test]
-fn sites_are_still_known_after_a_failed_batch() {
-    let mut image = Image::new(&[Some(&[0xfa])]);
-    for at in [0x200, 0x300, 0x400] {
-        image.site(call(at, 0));
-    }
-    let live = Live::new(image.sites(), [image.table]);
-    let platform = image.second_mapping();
-    // SAFETY: nobody executes an arena.
-    let mut works = unsafe { Int3::with_nobody_inside(&live, platform.clone(), Nobody) };
-    works.apply().unwrap();
-    image.set(0, Target::NOP);
-    let once = Once(platform, Cell::new(6), RefCell::new(Box::new([0; 4096])));
-    // SAFETY: nobody executes an arena.
-    let result = unsafe { Int3::with_nobody_inside(&live, once, Nobody) }.apply();
-    assert!(matches!(result, Err(Error::ReadBack { .. })), "{result:?}");
-    image.set(0, target(image.arena.address(0x7000)));
-    works.apply().unwrap();
-}
-
-#[test]
-fn a_patchlet_that_was_to_become_nops() {
-    // IDENT stands for the op's own native function here.
-    check(6, Target::IDENT, Target::NOP);
-}
-
-#[test]
-fn nops_that_were_to_become_a_patchlet() {
-    check(6, Target::NOP, Target::IDENT);
-}
-
-#[test]
-fn nine_bytes() {
-    check(9, Target::IDENT, Target::NOP);
 }
