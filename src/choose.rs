@@ -20,6 +20,33 @@ pub enum Replacement<'a> {
     Trap(&'a [u8]),
 }
 
+/// What a site has, without the values: a [`Replacement`] or, after these, the indirect
+/// call or jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Patchlet,
+    Call,
+    Jump,
+    Nops,
+    Identity,
+    Trap,
+    Indirect,
+}
+
+impl What {
+    pub(crate) const fn of(replacement: Option<&Replacement<'_>>) -> Self {
+        match replacement {
+            Some(Replacement::Patchlet(_)) => Self::Patchlet,
+            Some(Replacement::Call(_)) => Self::Call,
+            Some(Replacement::Jump(_)) => Self::Jump,
+            Some(Replacement::Nops) => Self::Nops,
+            Some(Replacement::Identity(_)) => Self::Identity,
+            Some(Replacement::Trap(_)) => Self::Trap,
+            None => Self::Indirect,
+        }
+    }
+}
+
 /// What choosing needs to know of an op: what the rules ask for, and no more.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {

@@ -106,7 +106,8 @@ pub enum Error {
     /// The writable alias of a site shows bytes that are neither what such a site can
     /// hold nor what it does hold: it is not an alias. Found before the site is
     /// written; the sites written before it were put back, as for
-    /// [`ReadBack`](Self::ReadBack).
+    /// [`ReadBack`](Self::ReadBack), which is the error if one of them does not show what
+    /// it got.
     Alias {
         /// Address of the site.
         site: usize,

@@ -29,12 +29,9 @@ pub struct Record {
     site: i32,
     /// Address of the op's slot, relative to the address of this field.
     slot: i32,
-    /// Index of the op in its table.
-    op: u16,
-    /// Bytes the site has room for.
-    capacity: u8,
-    /// [`Kind`] as a number.
-    kind: u8,
+    /// Index of the op in its table (16 bits), bytes the site has room for (8) and [`Kind`]
+    /// as a number (8): one number, to compare records by.
+    shape: u32,
 }
 
 // The layout is written twice more: in `site_asm!` below and in patchlet.h.
@@ -42,8 +39,7 @@ pub struct Record {
 const _: () = {
     assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
     assert!(offset_of!(Record, site) == 0 && offset_of!(Record, slot) == 4);
-    assert!(offset_of!(Record, op) == 8);
-    assert!(offset_of!(Record, capacity) == 10 && offset_of!(Record, kind) == 11);
+    assert!(offset_of!(Record, shape) == 8 && cfg!(target_endian = "little"));
 };
 
 impl Record {
@@ -65,24 +61,19 @@ impl Record {
     /// Index of the op in its table, as written.
     #[must_use]
     pub const fn op(&self) -> u16 {
-        self.op
+        self.shape as u16
     }
 
     /// Capacity in bytes, as written.
     #[must_use]
     pub const fn capacity(&self) -> u8 {
-        self.capacity
+        (self.shape >> 16) as u8
     }
 
     /// Op, capacity and kind in one number, to compare records by.
     #[inline(always)]
     pub(crate) const fn shape(&self) -> u32 {
-        self.op as u32 | (self.capacity as u32) << 16 | (self.kind as u32) << 24
-    }
-
-    /// Whether it says the same of the same site.
-    pub(crate) fn repeats(&self, other: &Self) -> bool {
-        self.site() == other.site() && self.slot() == other.slot() && self.shape() == other.shape()
+        self.shape
     }
 
     /// Call or jump; the number itself if it is neither.
@@ -90,7 +81,7 @@ impl Record {
     /// # Errors
     /// The number that is no kind.
     pub const fn kind(&self) -> Result<Kind, u8> {
-        match self.kind {
+        match (self.shape >> 24) as u8 {
             0 => Ok(Kind::Call),
             1 => Ok(Kind::Jump),
             other => Err(other),
@@ -103,8 +94,8 @@ impl Record {
 #[derive(Clone, Copy, Debug)]
 pub struct Sites<'a> {
     records: &'a [Record],
-    /// Bytes behind the last whole record; not zero only if something is wrong.
-    rest: usize,
+    /// In bytes; more than the records have only if something is wrong.
+    size: usize,
 }
 
 impl<'a> Sites<'a> {
@@ -119,7 +110,7 @@ impl<'a> Sites<'a> {
         // The labels are zero-sized, so a pointer to one may not reach the bytes
         // behind it; the address may.
         let start = (&raw const __start_patchlet_sites).expose_provenance();
-        let len = (&raw const __stop_patchlet_sites).addr().saturating_sub(start);
+        let len = (&raw const __stop_patchlet_sites).addr().wrapping_sub(start);
         // SAFETY: the two symbols are the bounds of one output section (made by
         // the linker itself or by patchlet.ld), which is read-only and mapped
         // for as long as the program runs. Every piece of it is aligned to 4.
@@ -136,7 +127,7 @@ impl<'a> Sites<'a> {
         // SAFETY: aligned and readable by the contract above; a record is plain
         // integers, so any bytes are one.
         let records = unsafe { slice::from_raw_parts(start.cast(), len / Record::SIZE) };
-        Self { records, rest: len % Record::SIZE }
+        Self { records, size: len }
     }
 
     /// The whole records, in the order of the table.
@@ -157,11 +148,16 @@ impl<'a> Sites<'a> {
         }
     }
 
+    /// Whether the last record is whole.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.records.len() * Record::SIZE == self.size
+    }
+
     /// The size of the table, in bytes; a multiple of [`Record::SIZE`] if it is
     /// whole.
     #[must_use]
     pub const fn size(&self) -> usize {
-        self.records.len() * Record::SIZE + self.rest
+        self.size
     }
 }
 

@@ -10,10 +10,10 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::error::Error;
 use crate::insn::InsnBuffer;
-use crate::live::hook::Live;
+use crate::live::hook::{Live, Writer};
 use crate::live::{INT3, rule};
 use crate::text::{
-    Aim, Classes, Counts, Fault, Holds, Patcher, Platform, Report, SecondMapping, Spot, View, Why,
+    self, Aim, Classes, Holds, Patcher, Platform, Refused, Report, Run, SecondMapping, Spot, View,
 };
 
 /// What each first byte is in between.
@@ -163,107 +163,117 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     }
 
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
-        let writer = self.live.begin()?;
+        let writer = self.live.begin().ok_or(Error::Busy)?;
         self.patcher.keep();
-        let classes = &mut Classes::new(aim);
-        let changed = self.validate(classes)?;
-        if changed > 0 {
+        let mut run = Run::new(aim);
+        match self.write(&writer, aim, &mut run) {
+            Ok(()) => Ok(run.counts),
+            Err(_) => Err(run.error),
+        }
+    }
+
+    /// The steps.
+    fn write(
+        &self,
+        writer: &Writer<'_, 'a, TABLES>,
+        aim: Aim,
+        run: &mut Run,
+    ) -> Result<(), Refused> {
+        self.validate(run)?;
+        let changes = run.counts.changed > 0;
+        if changes {
             // 1.
             writer.publish(aim);
             self.sync.between_steps(Step::Published);
         }
         // 2.
-        let report = match self.write_int3(classes) {
-            Ok(report) => report,
-            Err(error) => {
-                if self.put_back(classes) {
-                    self.synchronize(Step::FirstWritten, Step::FirstSynced);
-                    writer.retire(|| self.sync.relax());
-                }
-                return Err(error);
+        if let Err(refused) = self.write_int3(run) {
+            if self.put_back(&mut run.classes) {
+                self.synchronize(Step::FirstWritten, Step::FirstSynced);
+                writer.retire(|| self.sync.relax());
             }
-        };
-        if changed > 0 {
+            return Err(refused);
+        }
+        if changes {
             self.synchronize(Step::Int3Written, Step::Int3Synced);
             // 3.
-            self.write_part_of_each(classes, |capacity| 1..capacity)?;
+            self.write_part_of_each(run, |capacity| 1..capacity)?;
             self.synchronize(Step::TailsWritten, Step::TailsSynced);
             // 4.
-            self.write_part_of_each(classes, |_| 0..1)?;
+            self.write_part_of_each(run, |_| 0..1)?;
             self.synchronize(Step::FirstWritten, Step::FirstSynced);
         }
         self.patcher.note(aim);
         // 5.
         writer.retire(|| self.sync.relax());
-        Ok(report)
+        Ok(())
     }
 
     /// All that boot patching checks, and whether each site may be switched and can
-    /// be written. Returns how many change.
-    fn validate(&self, classes: &mut Classes) -> Result<usize, Error> {
-        let aim = classes.aim();
-        let changed = self.patcher.validate(classes);
-        let changed = changed.map_err(|fault| self.patcher.explain(fault, aim))?;
-        self.each(classes, |index, spot| {
+    /// be written.
+    fn validate(&self, run: &mut Run) -> Result<(), Refused> {
+        self.patcher.validate(run)?;
+        self.each(&mut run.classes, &mut run.error, |spot, error| {
             if self.is_done(spot) {
                 return Ok(());
             }
             if self.patcher.present(spot, View::Alias) != self.patcher.present(spot, View::Site) {
-                return Err(self.patcher.explain(Fault { index, why: Why::Alias }, aim));
+                return Err(self.patcher.wrong(spot, text::Step::Write, error));
             }
-            self.admit(spot)
-        })?;
-        Ok(changed)
+            self.admit(spot, error)
+        })
     }
 
-    fn admit(&self, spot: &Spot<'_>) -> Result<(), Error> {
+    fn admit(&self, spot: &Spot<'_>, error: &mut Error) -> Result<(), Refused> {
         // It holds what is known: that was checked first.
         let Some(outcome) = self.patcher.outcome(spot) else { return Ok(()) };
-        if self.inside {
+        let admitted = if self.inside {
             rule::admit(&outcome, self.patcher.platform().nops())
         } else {
             rule::emulated(&outcome)
-        }
+        };
+        admitted.map_err(|why| {
+            *error = why;
+            Refused
+        })
     }
 
     /// Calls `act` with each site.
     fn each(
         &self,
         classes: &mut Classes,
-        mut act: impl FnMut(usize, &Spot<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let aim = classes.aim();
+        error: &mut Error,
+        mut act: impl FnMut(&Spot<'_>, &mut Error) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         for index in self.patcher.all() {
-            let mut why = Why::Truncated;
-            match self.patcher.spot(index, View::Site, classes, &mut why) {
-                Some(spot) => act(index, &spot)?,
-                None => return Err(self.patcher.explain(Fault { index, why }, aim)),
-            }
+            let spot = self.patcher.spot(index, classes, error);
+            act(spot.as_ref().ok_or(Refused)?, error)?;
         }
         Ok(())
     }
 
-    fn write_int3(&self, classes: &mut Classes) -> Result<Report, Error> {
-        let mut counts = Counts::default();
-        self.each(classes, |_, spot| {
-            let is_done = self.is_done(spot);
-            counts.add(spot.class.count, !is_done);
-            if is_done { Ok(()) } else { self.write_part(spot, &BREAKPOINT, 0..1) }
-        })?;
-        Ok(counts.report())
+    fn write_int3(&self, run: &mut Run) -> Result<(), Refused> {
+        self.each(&mut run.classes, &mut run.error, |spot, error| {
+            if self.is_done(spot) {
+                Ok(())
+            } else {
+                self.write_part(spot, &BREAKPOINT, 0..1, error)
+            }
+        })
     }
 
     /// Writes a part of each site of the batch: those that have an INT3.
     fn write_part_of_each(
         &self,
-        classes: &mut Classes,
+        run: &mut Run,
         part: fn(usize) -> Range<usize>,
-    ) -> Result<(), Error> {
-        self.each(classes, |_, spot| {
+    ) -> Result<(), Refused> {
+        self.each(&mut run.classes, &mut run.error, |spot, error| {
             if !self.has_int3(spot) {
                 return Ok(());
             }
-            self.write_part(spot, &spot.made_new(), part(spot.class.maker.capacity.into()))
+            let part = part(spot.class.maker.capacity.into());
+            self.write_part(spot, &spot.made_new(), part, error)
         })
     }
 
@@ -273,24 +283,26 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
         spot: &Spot<'_>,
         bytes: &InsnBuffer,
         part: Range<usize>,
-    ) -> Result<(), Error> {
+        error: &mut Error,
+    ) -> Result<(), Refused> {
         self.patcher.store(spot, bytes, part.clone());
         let found = self.patcher.present(spot, View::Site);
         if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
             return Ok(());
         }
         let (site, op) = (spot.address, spot.class.maker.row.op.name());
-        Err(Error::ReadBack { site, op, wrote: *bytes, found })
+        *error = Error::ReadBack { site, op, wrote: *bytes, found };
+        Err(Refused)
     }
 
     /// Out of step 2: puts the first bytes back; the tails are still the old ones.
     /// True if no INT3 is left.
     fn put_back(&self, classes: &mut Classes) -> bool {
         let mut clean = true;
-        let walked = self.each(classes, |_, spot| {
+        let walked = self.each(classes, &mut Error::Busy, |spot, error| {
             if self.has_int3(spot) {
                 let old = self.old(spot);
-                clean &= old.is_some_and(|old| self.write_part(spot, &old, 0..1).is_ok());
+                clean &= old.is_some_and(|old| self.write_part(spot, &old, 0..1, error).is_ok());
             }
             Ok(())
         });

@@ -1,89 +1,47 @@
-//! Faults: what is wrong with a record or its site. On the way through the table
-//! that is one small value; the error, with all its values, is made of it once.
-//!
-//! Unsafe code here reads a site, which was just found to lie in the text range that
-//! the platform named.
-#![allow(unsafe_code)]
+//! Faults: what is wrong with a record or its site, as an error with all its values.
 
-use super::memory;
+use super::class::Class;
+use super::pass::{Refused, Step};
 use super::patcher::Patcher;
 use super::platform::Platform;
-use super::report::Aim;
+use super::spot::{Spot, View};
 use crate::error::Error;
-use crate::insn::InsnBuffer;
 use crate::ops::INDIRECT;
 use crate::site::Record;
 
-/// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    Truncated,
-    Capacity,
-    Kind,
-    Outside,
-    UnknownOp,
-    Overlap,
-    OldBytes,
-    Compose,
-    Alias,
-    ReadBack,
-}
-
-/// And of which record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
-    /// Its position in the table.
-    pub(crate) index: usize,
-    pub(crate) why: Why,
+/// A site that cannot have what it is to get.
+#[cold]
+pub(super) fn unfit(class: &Class, site: usize, error: &mut Error) {
+    let maker = &class.maker;
+    let why = class.new.why_not(maker.capacity);
+    *error = Error::Compose { site, op: maker.row.op.name(), why };
 }
 
 impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
-    /// The error, as long as text is as it was when the fault was found.
+    #[cold]
+    pub(super) fn outside(&self, index: usize, record: &Record, error: &mut Error) {
+        let text = self.platform().text();
+        *error =
+            Error::OutsideText { index, site: record.site(), start: text.start, end: text.end };
+    }
+
+    /// A site that does not hold, or whose alias does not show, what it should in this step.
     #[cold]
     #[inline(never)]
-    pub(crate) fn explain(&self, fault: Fault, aim: Aim) -> Error {
-        let Fault { index, why } = fault;
-        let Some(record) = self.sites().records().get(index).filter(|_| why != Why::Truncated)
-        else {
-            return Error::TruncatedTable { bytes: self.sites().size(), record: Record::SIZE };
-        };
-        let (site, slot) = (record.site(), record.slot());
-        let mut maker = None;
-        let wrong = self.maker(record, aim, &mut maker);
-        let Some(maker) = maker else {
-            let (field, value) = match wrong {
-                Err(Why::Outside) => {
-                    let text = self.platform().text();
-                    return Error::OutsideText { index, site, start: text.start, end: text.end };
-                }
-                Err(Why::Capacity) => ("capacity", record.capacity()),
-                Err(Why::Kind) => ("kind", record.kind().err().unwrap_or_default()),
-                _ => return Error::UnknownOp { index, site, slot, op: record.op() },
-            };
-            return Error::BadRecord { index, field, value };
-        };
-        let op = maker.row.op.name();
-        // In the end, what it gets.
-        let mut wrote = InsnBuffer::nothing();
-        for target in [INDIRECT, maker.target] {
-            if let Err(why) = maker.compose(target, site, &mut wrote) {
-                return Error::Compose { site, op, why };
-            }
+    pub(crate) fn wrong(&self, spot: &Spot<'_>, step: Step, error: &mut Error) -> Refused {
+        let (site, op) = (spot.address, spot.class.maker.row.op.name());
+        if step == Step::Write {
+            *error = Error::Alias { site, alias: self.platform().alias(site).addr(), op };
+            return Refused;
         }
-        // SAFETY: the site is inside text (`maker`), and its capacity is 6 to 32.
-        let found =
-            || unsafe { memory::read(core::ptr::with_exposed_provenance(site), maker.capacity) };
-        match why {
-            Why::Overlap => {
-                let other = self.overlapping(index).unwrap_or(site);
-                Error::Overlap { index, site, op, other }
-            }
-            Why::Alias => Error::Alias { site, alias: self.platform().alias(site).addr(), op },
-            Why::ReadBack => Error::ReadBack { site, op, wrote, found: found() },
-            _ => {
-                let expected = maker.made(INDIRECT, site);
-                Error::OldBytes { site, op, expected, found: found() }
-            }
-        }
+        let is_written = step == Step::PutBack;
+        let expected = spot.made(if is_written { spot.class.maker.target } else { INDIRECT });
+        let found = self.present(spot, View::Site);
+        *error = if is_written {
+            Error::ReadBack { site, op, wrote: expected, found }
+        } else {
+            Error::OldBytes { site, op, expected, found }
+        };
+        Refused
     }
 }

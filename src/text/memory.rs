@@ -33,10 +33,17 @@ pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
 /// - 6 bytes at `to` may be written.
 #[inline(always)]
 pub(crate) unsafe fn write_six(to: *mut u8, six: u64) {
-    // SAFETY: by the contract.
+    // SAFETY: by the contract. By `asm!`, because the compiler takes a way over the stack
+    // for an unaligned volatile store.
     unsafe {
-        to.cast::<Unaligned<u32>>().write_volatile(Unaligned(six as u32));
-        to.add(4).cast::<Unaligned<u16>>().write_volatile(Unaligned((six >> 32) as u16));
+        core::arch::asm!(
+            "mov dword ptr [{to}], {low:e}",
+            "mov word ptr [{to} + 4], {high:x}",
+            to = in(reg) to,
+            low = in(reg) six as u32,
+            high = in(reg) (six >> 32) as u32,
+            options(nostack, preserves_flags)
+        );
     }
 }
 
@@ -47,8 +54,10 @@ pub(crate) unsafe fn write_six(to: *mut u8, six: u64) {
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
+    let mut bytes = InsnBuffer::nothing();
     // SAFETY: `capacity` bytes are readable, by the contract.
-    InsnBuffer::from_fn(capacity, |at| unsafe { from.add(at).read_volatile() })
+    bytes.fill_with(capacity, |at| unsafe { from.add(at).read_volatile() });
+    bytes
 }
 
 /// Writes these bytes from the first of the part on, each by one store.

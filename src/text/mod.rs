@@ -5,6 +5,7 @@ mod class;
 mod fault;
 mod memory;
 mod one_cpu;
+mod pass;
 mod patcher;
 mod plan;
 mod platform;
@@ -18,6 +19,6 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize
 pub use report::{Goal, Outcome, Report};
 
 pub(crate) use class::Classes;
-pub(crate) use fault::{Fault, Why};
-pub(crate) use report::{Aim, Counts};
+pub(crate) use pass::{Refused, Run, Step};
+pub(crate) use report::Aim;
 pub(crate) use spot::{Holds, Spot, View};

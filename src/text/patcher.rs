@@ -1,28 +1,15 @@
 //! The patcher: checks everything, then writes, then reads back.
-//!
-//! Unsafe code here reads sites and writes through the platform's alias. What makes
-//! that sound is the contract of [`Platform`] and one check before each access: the
-//! whole site lies in the text range that the platform named ([`Patcher::spot`]).
-#![allow(unsafe_code)]
 
 use core::ops::Range;
 
-use super::class::Classes;
-use super::fault::{Fault, Why};
-use super::memory;
 use super::one_cpu::OneCpu;
+use super::pass::{Refused, Run, Step};
 use super::plan::Plan;
 use super::platform::Platform;
-use super::report::{Aim, Counts, Goal, Report};
-use super::spot::{Holds, Spot, View};
+use super::report::{Aim, Goal, Report};
 use crate::error::Error;
-use crate::insn::InsnBuffer;
-use crate::ops::{INDIRECT, Table};
+use crate::ops::Table;
 use crate::site::{Record, Sites};
-
-/// So many sites are written before they are read back: what was just written is
-/// not in the cache yet, and to read it by another address is to wait for it.
-const BLOCK: usize = 16;
 
 /// The patcher: a table of sites, the ops tables they go through, and the
 /// platform.
@@ -67,9 +54,9 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     }
 
     /// Patches every site for what its slot holds now. Every record, site and
-    /// replacement is checked before the first byte is written, and every alias
-    /// before it is written to. Applying again changes nothing, unless slots were set
-    /// meanwhile.
+    /// replacement is checked before the first byte is written, and no alias is written to
+    /// that shows something else than a site there does. Applying again changes nothing,
+    /// unless slots were set meanwhile.
     ///
     /// # Errors
     /// Every variant of [`Error`] but those of [`live`](crate::live). Text is then as
@@ -90,64 +77,39 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
 
     /// The first pass alone.
     pub(crate) fn check(&self, aim: Aim) -> Result<(), Error> {
-        match self.validate(&mut Classes::new(aim)) {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(self.explain(fault, aim)),
-        }
+        let mut run = Run::new(aim);
+        self.validate(&mut run).map_err(|_| run.error)
     }
 
-    /// First pass: every record, every site, every replacement; no write. Returns how
-    /// many sites change.
-    pub(crate) fn validate(&self, classes: &mut Classes) -> Result<usize, Fault> {
-        if !self.sites.size().is_multiple_of(Record::SIZE) {
-            return Err(Fault { index: 0, why: Why::Truncated });
+    /// First pass: every record, every site, every replacement; no write. `run` has the
+    /// counts.
+    pub(crate) fn validate(&self, run: &mut Run) -> Result<(), Refused> {
+        if !self.sites.is_whole() {
+            run.error = Error::TruncatedTable { bytes: self.sites.size(), record: Record::SIZE };
+            return Err(Refused);
         }
-        let mut why = Why::Truncated;
-        let mut changed = 0;
-        let mut highest_end = 0;
-        for index in self.all() {
-            let fault = |why| Fault { index, why };
-            let spot = self.spot(index, View::Site, classes, &mut why);
-            let Some(spot) = &spot else { return Err(fault(why)) };
-            // Linkers sort the records by their sites, so this is the rule; and
-            // where one does not, only those out of order cost more.
-            if spot.address < highest_end && self.overlapping(index).is_some() {
-                return Err(fault(Why::Overlap));
-            }
-            let end = spot.address + usize::from(spot.class.maker.capacity);
-            highest_end = highest_end.max(end);
-            match self.holds(spot, View::Site) {
-                Holds::New => {}
-                Holds::Known => changed += 1,
-                Holds::Other => return Err(fault(Why::OldBytes)),
-            }
-        }
-        Ok(changed)
+        self.pass(Step::Check, self.all().end, run)
     }
 
     /// Both passes.
     pub(crate) fn write(&mut self, aim: Aim, _: &OneCpu<'_>) -> Result<Report, Error> {
-        let classes = &mut Classes::new(aim);
-        if let Err(fault) = self.validate(classes) {
-            return Err(self.explain(fault, aim));
+        let mut run = Run::new(aim);
+        let mut result = self.validate(&mut run);
+        if result.is_ok() {
+            self.platform.unlock();
+            result = self.pass(Step::Write, self.all().end, &mut run);
+            if result.is_err() {
+                // The platform broke its contract.
+                let _ = self.pass(Step::PutBack, run.written, &mut run);
+            }
+            self.platform.lock();
+            self.platform.serialize();
         }
-        self.platform.unlock();
-        let mut counts = Counts::default();
-        let result = match self.write_all(classes, &mut counts) {
-            Ok(()) => {
-                self.note(aim);
-                Ok(counts.report())
-            }
-            Err(fault) => {
-                // The platform broke its contract. Put back what can be.
-                let error = self.explain(fault, aim);
-                self.put_back(classes, counts.sites);
-                Err(error)
-            }
-        };
-        self.platform.lock();
-        self.platform.serialize();
-        result
+        if result.is_err() {
+            return Err(run.error);
+        }
+        self.note(aim);
+        Ok(run.counts)
     }
 
     /// Keeps what the slots hold, for [`Aim::Kept`].
@@ -179,116 +141,5 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
     /// All records of the table, for [`spot`](Self::spot).
     pub(crate) const fn all(&self) -> Range<usize> {
         0..self.sites.records().len()
-    }
-
-    /// Second pass: writes and reads back, block by block. `counts` has the sites that
-    /// may have been written.
-    fn write_all(&self, classes: &mut Classes, counts: &mut Counts) -> Result<(), Fault> {
-        let end = self.all().end;
-        let mut why = Why::Truncated;
-        // Where each site of the block is, its capacity, and the first six bytes it got: in
-        // another order than a spot has them, or both are copied by one load, wider than
-        // what was stored.
-        let mut wrote = [(core::ptr::null(), 0, 0); BLOCK];
-        for index in 0..end {
-            let spot = self.spot(index, View::Alias, classes, &mut why);
-            let Some(spot) = &spot else { return Err(Fault { index, why }) };
-            let site = core::ptr::with_exposed_provenance(spot.address);
-            match self.holds(spot, View::Alias) {
-                // SAFETY: the site is inside text (`spot`), which is readable; below, too.
-                Holds::New if unsafe { memory::read_six(site) } == spot.new => {
-                    counts.add(spot.class.count, false);
-                }
-                Holds::Known => {
-                    counts.add(spot.class.count, true);
-                    self.write_site(spot);
-                }
-                // It shows what the site, by the first pass, does not hold.
-                Holds::New | Holds::Other => return Err(Fault { index, why: Why::Alias }),
-            }
-            let place = index % BLOCK;
-            wrote[place] = (site, usize::from(spot.class.maker.capacity), spot.new);
-            if place + 1 < BLOCK && index + 1 < end {
-                continue;
-            }
-            let block = index - place;
-            for (at, &(site, capacity, new)) in wrote.iter().enumerate().take(place + 1) {
-                let index = block + at;
-                // SAFETY: see above.
-                let six = unsafe { memory::read_six(site) };
-                let is_long = capacity > InsnBuffer::MIN;
-                if six != new || is_long && !self.shows_new(index, classes) {
-                    return Err(Fault { index, why: Why::ReadBack });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a long site holds all that it gets.
-    #[cold]
-    #[inline(never)]
-    fn shows_new(&self, index: usize, classes: &mut Classes) -> bool {
-        let spot = self.spot(index, View::Site, classes, &mut Why::Truncated);
-        spot.is_some_and(|spot| self.holds(&spot, View::Site) == Holds::New)
-    }
-
-    /// Writes a site, each byte once.
-    #[inline(always)]
-    fn write_site(&self, spot: &Spot<'_>) {
-        let alias = self.platform.alias(spot.address);
-        // SAFETY: the site is inside text (`spot`), and the platform answers for
-        // the alias.
-        unsafe { memory::write_six(alias, spot.new) };
-        if spot.class.maker.is_long() {
-            let new = spot.made_new();
-            self.store(spot, &new, InsnBuffer::MIN..InsnBuffer::MAX);
-        }
-    }
-
-    /// Undoes the first `count` sites of a failed pass: they get what their op was
-    /// patched for last, or their indirect call or jump.
-    #[cold]
-    #[inline(never)]
-    fn put_back(&self, classes: &mut Classes, count: usize) {
-        for index in 0..count {
-            // There is one: the records were all checked.
-            let spot = self.spot(index, View::Site, classes, &mut Why::Truncated);
-            let Some(spot) = &spot else { continue };
-            let mut before = spot.made(spot.class.maker.row.applied());
-            if before.bytes().is_empty() {
-                // What other sites of the op were patched for does not go into this one.
-                before = spot.made(INDIRECT);
-            }
-            // Whatever the site shows: its alias was written, or showed what it was to
-            // get.
-            self.store(spot, &before, 0..InsnBuffer::MAX);
-        }
-    }
-
-    /// Stores these bytes of the site, each by one store.
-    pub(crate) fn store(&self, spot: &Spot<'_>, bytes: &InsnBuffer, part: Range<usize>) {
-        let alias = self.platform.alias(spot.address);
-        // SAFETY: the site is inside text (`spot`), the part is one of the site,
-        // and the platform answers for the alias.
-        unsafe { memory::write_part(alias, bytes, part) };
-    }
-
-    /// The site of the nearest earlier record that shares bytes with that at `index`.
-    /// None, if it says the same: it was itself compared with those before it.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn overlapping(&self, index: usize) -> Option<usize> {
-        let (earlier, rest) = self.sites.records().split_at_checked(index)?;
-        let record = rest.first()?;
-        let (site, capacity) = (record.site(), usize::from(record.capacity()));
-        let shares = |earlier: &&Record| {
-            let other = earlier.site();
-            site < other + usize::from(earlier.capacity()) && other < site + capacity
-        };
-        let nearest = earlier.iter().rev().find(shares)?;
-        // Linkers that fold functions of the same code into one (`--icf=all`) can
-        // leave the records of each. They say the same.
-        (!nearest.repeats(record)).then(|| nearest.site())
     }
 }

@@ -2,7 +2,8 @@
 
 use super::patcher::Patcher;
 use super::platform::Platform;
-use super::report::{Count, Counts, Goal, Outcome, Report};
+use super::report::{Goal, Outcome, Report};
+use crate::choose::What;
 use crate::ops::Op;
 
 /// A checked plan: everything would work, nothing is written.
@@ -38,10 +39,10 @@ impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
     }
 
     fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
-        let mut counts = Counts::default();
+        let mut counts = Report::default();
         for outcome in self.outcomes().filter(wanted) {
-            counts.add(Count::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
+            counts.add(What::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
         }
-        counts.report()
+        counts
     }
 }

@@ -55,8 +55,7 @@ pub fn serialize() {
     use core::arch::x86_64::__cpuid;
     // SAFETY: every CPU since the Pentium has CPUID.
     #[allow(unused_unsafe, reason = "newer libraries call it safe")]
-    let identification = unsafe { __cpuid(0) };
-    core::hint::black_box(identification);
+    let _ = unsafe { __cpuid(0) };
 }
 
 /// Text that is mapped a second time, writable and not executable: a direct map

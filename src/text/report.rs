@@ -1,6 +1,6 @@
 //! What patching is to make of the sites, and what it made of them.
 
-use crate::choose::Replacement;
+use crate::choose::{Replacement, What};
 use crate::insn::InsnBuffer;
 use crate::ops::Op;
 use crate::site::Kind;
@@ -82,58 +82,19 @@ pub struct Report {
     pub indirect: usize,
 }
 
-/// The counts of a [`Report`] that each site is in one of, in the order of its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Count {
-    Patchlets,
-    Calls,
-    Jumps,
-    Nops,
-    Identities,
-    Traps,
-    Indirect,
-}
-
-impl Count {
-    const ALL: usize = 7;
-
-    /// That of a site with this replacement.
-    pub(crate) const fn of(replacement: Option<&Replacement<'_>>) -> Self {
-        match replacement {
-            Some(Replacement::Patchlet(_)) => Self::Patchlets,
-            Some(Replacement::Call(_)) => Self::Calls,
-            Some(Replacement::Jump(_)) => Self::Jumps,
-            Some(Replacement::Nops) => Self::Nops,
-            Some(Replacement::Identity(_)) => Self::Identities,
-            Some(Replacement::Trap(_)) => Self::Traps,
-            None => Self::Indirect,
-        }
-    }
-}
-
-/// A [`Report`] in the making.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    /// All sites so far.
-    pub(crate) sites: usize,
-    changed: usize,
-    /// By [`Count`]. Not its fields: a branch for each would be one that no CPU can
-    /// predict.
-    by: [usize; Count::ALL],
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, count: Count, changed: bool) {
+impl Report {
+    /// One more site, which has this in the end.
+    pub(crate) fn add(&mut self, what: What, changed: bool) {
         self.sites += 1;
         self.changed += usize::from(changed);
-        if let Some(by) = self.by.get_mut(count as usize) {
-            *by += 1;
-        }
-    }
-
-    pub(crate) const fn report(&self) -> Report {
-        let Self { sites, changed, by } = *self;
-        let [patchlets, calls, jumps, nops, identities, traps, indirect] = by;
-        Report { sites, changed, patchlets, calls, jumps, nops, identities, traps, indirect }
+        *match what {
+            What::Patchlet => &mut self.patchlets,
+            What::Call => &mut self.calls,
+            What::Jump => &mut self.jumps,
+            What::Nops => &mut self.nops,
+            What::Identity => &mut self.identities,
+            What::Trap => &mut self.traps,
+            What::Indirect => &mut self.indirect,
+        } += 1;
     }
 }

@@ -1,5 +1,4 @@
-//! A site as it is found: its record checked, with the bytes it holds and the bytes
-//! it gets.
+//! A site whose record was checked, the bytes it gets and the bytes it holds.
 //!
 //! Unsafe code here reads a site, which was just found to lie in the text range that
 //! the platform named, or its alias.
@@ -7,13 +6,14 @@
 
 use core::ops::Range;
 
-use super::class::{Class, Classes, Form, Maker};
-use super::fault::Why;
+use super::class::{Class, Classes, Maker};
+use super::fault::unfit;
 use super::memory;
 use super::patcher::Patcher;
 use super::platform::Platform;
 use super::report::{Aim, Outcome};
-use crate::insn::InsnBuffer;
+use crate::error::Error;
+use crate::insn::{InsnBuffer, Width};
 use crate::ops::INDIRECT;
 use crate::site::Record;
 
@@ -21,18 +21,21 @@ use crate::site::Record;
 /// enough to be still in the first cache.
 const AHEAD: usize = 16;
 
-/// One site, after its record was checked: where it is, what it is and what it holds.
+/// One site, after its record was checked: where it is, and what it gets.
 #[derive(Debug)]
 pub(crate) struct Spot<'c> {
     pub(crate) address: usize,
     pub(crate) class: &'c Class,
     /// The first six bytes of what it gets, as a number.
-    pub(crate) new: u64,
-    /// What it holds, in this view.
-    pub(crate) holds: Holds,
+    pub(super) new: u64,
 }
 
 impl Spot<'_> {
+    /// The address behind it.
+    pub(super) fn end(&self) -> usize {
+        self.address + usize::from(self.class.maker.capacity)
+    }
+
     /// All its bytes standing for this function or for [`INDIRECT`]; none, if it
     /// cannot.
     pub(crate) fn made(&self, target: usize) -> InsnBuffer {
@@ -43,17 +46,31 @@ impl Spot<'_> {
     pub(crate) fn made_new(&self) -> InsnBuffer {
         self.made(self.class.maker.target)
     }
+
+    /// What it holds if it begins with these six bytes; `None` if they do not tell, for it
+    /// is long, or they are neither new nor what is usual in its class.
+    #[inline(always)]
+    fn told_by(&self, six: u64) -> Option<Holds> {
+        if self.class.maker.is_long() {
+            None
+        } else if six == self.new {
+            Some(Holds::New)
+        } else if self.class.old.head_at(Width::NATIVE, self.address as u64) == Some(six) {
+            Some(Holds::Known)
+        } else {
+            None
+        }
+    }
 }
 
 /// What a site holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Holds {
     /// What it gets.
     New,
     /// Something else that is known.
     Known,
-    /// In [`Spot::holds`]: it is to be seen, for it is long, or holds neither what it gets
-    /// nor what is usual in its class. From [`Patcher::holds`]: nothing known.
+    /// Nothing known.
     Other,
 }
 
@@ -70,141 +87,125 @@ pub(crate) enum View {
 }
 
 impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
-    /// The site of the record at `index`; `None`, and why, if something is wrong with it.
+    /// The site of the record at `index`; `None`, and an error, if something is wrong with
+    /// it.
     ///
-    /// Not a `Result`, and looked at where it is: callers would copy more than was written
-    /// at once, and for that the CPU waits.
+    /// Not inlined, or looked at elsewhere than where it was put: callers would copy more
+    /// than was written at once, and for that the CPU waits.
     #[inline(never)]
     pub(crate) fn spot<'c>(
         &self,
         index: usize,
-        view: View,
         classes: &'c mut Classes,
-        why: &mut Why,
+        error: &mut Error,
     ) -> Option<Spot<'c>> {
-        self.find(index, view, classes).map_err(|fault| *why = fault).ok()
-    }
-
-    #[inline(always)]
-    fn find<'c>(
-        &self,
-        index: usize,
-        view: View,
-        classes: &'c mut Classes,
-    ) -> Result<Spot<'c>, Why> {
-        let records = self.sites().records();
         // There is one, for everybody who asks.
-        let Some(record) = records.get(index) else { return Err(Why::Truncated) };
-        if let Some(record) = records.get(index + AHEAD) {
-            memory::prefetch(self.at(record.site(), view));
-        }
+        let record = self.sites().records().get(index)?;
         let (aim, entry) = classes.entry(record);
         if !entry.as_ref().is_some_and(|class| class.is_of(record)) {
-            self.class(record, aim, entry)?;
+            self.class(index, record, aim, entry, error);
         }
-        let Some(class) = entry else { return Err(Why::Truncated) };
+        let class = entry.as_ref()?;
         let address = record.site();
         if !inside(&self.platform().text(), address, class.maker.capacity) {
-            return Err(Why::Outside);
+            self.outside(index, record, error);
+            return None;
         }
-        // SAFETY: the site is inside text, which the platform says is readable,
-        // and its alias as well, when `View::Alias` may be asked for; it has 6 bytes at
-        // the least.
-        let present = unsafe { memory::read_six(self.at(address, view)) };
-        let [new, indirect, applied] = &class.forms;
-        let Some(new) = new.head_at(address) else { return Err(Why::Compose) };
-        let shows = |form: &Form| form.head_at(address) == Some(present);
-        let holds = if class.maker.is_long() {
-            Holds::Other
-        } else if present == new {
-            Holds::New
-        } else if shows(indirect) || shows(applied) {
-            Holds::Known
-        } else {
-            Holds::Other
+        let Some(new) = class.new.head_at(Width::NATIVE, address as u64) else {
+            unfit(class, address, error);
+            return None;
         };
-        Ok(Spot { address, class, new, holds })
+        Some(Spot { address, class, new })
     }
 
-    #[inline(always)]
-    fn at(&self, address: usize, view: View) -> *const u8 {
-        match view {
-            View::Site => core::ptr::with_exposed_provenance(address),
-            View::Alias => self.platform().alias(address).cast_const(),
-        }
-    }
-
-    /// Puts the class of the record's site into its place.
+    /// Puts the class of the record's site into its place, the record being checked
+    /// against the tables; or nothing, and an error, if something is wrong with it.
     #[cold]
-    #[inline(never)]
-    fn class(&self, record: &Record, aim: Aim, entry: &mut Option<Class>) -> Result<(), Why> {
-        *entry = None;
-        let mut maker = None;
-        self.maker(record, aim, &mut maker)?;
-        let Some(maker) = maker else { return Err(Why::UnknownOp) };
-        if entry.insert(Class::new(maker, record.shape())).compose(record.site()) {
-            return Ok(());
-        }
-        *entry = None;
-        Err(Why::Compose)
-    }
-
-    /// What the record's site is made of, checked against the tables.
-    #[inline(never)]
-    pub(super) fn maker(
+    fn class(
         &self,
+        index: usize,
         record: &Record,
         aim: Aim,
-        maker: &mut Option<Maker>,
-    ) -> Result<(), Why> {
+        entry: &mut Option<Class>,
+        error: &mut Error,
+    ) {
+        *entry = None;
+        let (site, slot, op) = (record.site(), record.slot(), record.op());
         let capacity = record.capacity();
-        if !(InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
-            return Err(Why::Capacity);
-        }
-        let Ok(kind) = record.kind() else { return Err(Why::Kind) };
-        if !inside(&self.platform().text(), record.site(), capacity) {
-            return Err(Why::Outside);
-        }
-        let (number, slot) = (usize::from(record.op()), record.slot());
-        let Some(row) = self.tables().iter().find_map(|table| table.row(number, slot)) else {
-            return Err(Why::UnknownOp);
+        let kind = if (InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(capacity)) {
+            record.kind().map_err(|value| ("kind", value))
+        } else {
+            Err(("capacity", capacity))
+        };
+        let kind = match kind {
+            Ok(kind) => kind,
+            Err((field, value)) => {
+                *error = Error::BadRecord { index, field, value };
+                return;
+            }
+        };
+        let Some(row) = self.tables().iter().find_map(|table| table.row(op.into(), slot)) else {
+            *error = Error::UnknownOp { index, site, slot, op };
+            return;
         };
         let target = match aim {
             Aim::Indirect => INDIRECT,
             Aim::Slots => row.held(),
             Aim::Kept => row.kept(),
         };
-        *maker = Some(Maker { row, target, kind, capacity, nops: self.platform().nops() });
-        Ok(())
+        let maker = Maker { row, target, kind, capacity, nops: self.platform().nops() };
+        entry.insert(Class::new(maker, record.shape())).compose(site);
     }
 
-    /// What the site holds, in this view. [`Holds::Other`] for an alias, too, if it shows
-    /// neither what is usual in the class nor the very bytes of the site.
+    /// Asks for the text of a site some places behind this index.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, index: usize, view: View) {
+        if let Some(record) = self.sites().records().get(index + AHEAD) {
+            memory::prefetch(self.at(record.site(), view));
+        }
+    }
+
+    /// What the site holds. Seen by way of the alias, [`Holds::Other`] if that shows
+    /// something else than the site.
+    ///
+    /// There is one alias that is believed: one which shows what sites of the class
+    /// usually hold, for there it would be to read the site in vain nearly always.
     #[inline(always)]
     pub(crate) fn holds(&self, spot: &Spot<'_>, view: View) -> Holds {
-        if spot.holds == Holds::Other { self.look(spot, view) } else { spot.holds }
+        let six = self.six(spot, view);
+        match spot.told_by(six) {
+            None => self.look(spot, view),
+            Some(Holds::New) if view == View::Alias && self.six(spot, View::Site) != six => {
+                Holds::Other
+            }
+            Some(holds) => holds,
+        }
     }
 
-    /// That, if its first six bytes did not tell.
+    /// That, by all bytes of the site.
     #[cold]
     #[inline(never)]
-    fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
-        if self.present(spot, view) != self.present(spot, View::Site) {
+    pub(super) fn look(&self, spot: &Spot<'_>, view: View) -> Holds {
+        let present = self.present(spot, View::Site);
+        if self.present(spot, view) != present {
             return Holds::Other;
         }
-        match self.held(spot) {
-            Some(target) if target == spot.class.maker.target => Holds::New,
-            Some(_) => Holds::Known,
-            None => Holds::Other,
+        let maker = &spot.class.maker;
+        for target in maker.known() {
+            if maker.made(target, spot.address) == present {
+                return if target == maker.target { Holds::New } else { Holds::Known };
+            }
         }
+        Holds::Other
     }
 
-    /// The function that a site stands for, or [`INDIRECT`]; `None` if it holds nothing
-    /// known.
+    /// The first six bytes of the site, as a number.
     #[inline(always)]
-    pub(crate) fn held(&self, spot: &Spot<'_>) -> Option<usize> {
-        let present = self.present(spot, View::Site);
-        spot.class.maker.known().into_iter().find(|target| spot.made(*target) == present)
+    fn six(&self, spot: &Spot<'_>, view: View) -> u64 {
+        // SAFETY: the site is inside text (`spot`), which the platform says is readable,
+        // and its alias as well, when `View::Alias` may be asked for; it has 6 bytes at
+        // the least.
+        unsafe { memory::read_six(self.at(spot.address, view)) }
     }
 
     /// All bytes that the site holds.
@@ -216,16 +217,26 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
         unsafe { memory::read(here, spot.class.maker.capacity) }
     }
 
+    #[inline(always)]
+    fn at(&self, address: usize, view: View) -> *const u8 {
+        match view {
+            View::Site => core::ptr::with_exposed_provenance(address),
+            View::Alias => self.platform().alias(address).cast_const(),
+        }
+    }
+
     /// What the site is made of and made into; `None` if it holds nothing known.
     pub(crate) fn outcome(&self, spot: &Spot<'_>) -> Option<Outcome> {
         let maker = &spot.class.maker;
+        let old = self.present(spot, View::Site);
+        let held = maker.known().into_iter().find(|target| spot.made(*target) == old)?;
         Some(Outcome {
             address: spot.address,
             op: maker.row.op,
             kind: maker.kind,
-            replacement: maker.code(maker.target).replacement(),
-            held: maker.code(self.held(spot)?).replacement(),
-            old: self.present(spot, View::Site),
+            replacement: maker.replacement(maker.target),
+            held: maker.replacement(held),
+            old,
             new: spot.made_new(),
         })
     }
@@ -233,13 +244,13 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// What happens to one site by this aim; `None` if there is no such record, or
     /// something is wrong with it.
     pub(super) fn outcome_of(&self, index: usize, aim: Aim) -> Option<Outcome> {
-        self.outcome(&self.spot(index, View::Site, &mut Classes::new(aim), &mut Why::Truncated)?)
+        self.outcome(&self.spot(index, &mut Classes::new(aim), &mut Error::Busy)?)
     }
 }
 
 /// Whether a site is inside text.
 #[inline(always)]
-pub(super) fn inside(text: &Range<usize>, address: usize, capacity: u8) -> bool {
-    address >= text.start
-        && address.checked_add(usize::from(capacity)).is_some_and(|end| end <= text.end)
+fn inside(text: &Range<usize>, address: usize, capacity: u8) -> bool {
+    let room = text.end.checked_sub(address);
+    address >= text.start && room.is_some_and(|room| room >= usize::from(capacity))
 }

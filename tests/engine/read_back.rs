@@ -202,7 +202,7 @@ fn an_alias_that_is_none() {
     // The copy differs in one byte of one site, the last one of it.
     for (at, op) in SITES.into_iter().zip(["op0", "op1", "op0", "op1"]) {
         let before = image.bytes();
-        let mut rom = Rom::new(&image, 0);
+        let mut rom = Rom::only(&image, at);
         rom.copy[at + if at == 0x400 { 8 } else { 5 }] ^= 1;
         let copy = (rom.copy.as_ptr(), rom.copy.clone());
         let alias = rom.alias(image.arena.address(at)).addr();
@@ -214,6 +214,27 @@ fn an_alias_that_is_none() {
             error.to_string(),
             format!("site {site:#x} ({op}): {alias:#x} is not a second mapping of it")
         );
+        assert!(image.bytes() == before);
+        // SAFETY: the patcher still owns the vector.
+        assert!(unsafe { std::slice::from_raw_parts(copy.0, copy.1.len()) } == copy.1);
+    }
+}
+
+/// Where it is not the only one, the error is of the first site that does not show what
+/// it got.
+#[test]
+fn an_alias_that_is_none_behind_one_that_only_looks_right() {
+    let image = image();
+    image.arena.protect_text();
+    for at in &SITES[1..] {
+        let before = image.bytes();
+        let mut rom = Rom::new(&image, 0);
+        rom.copy[at + 5] ^= 1;
+        let copy = (rom.copy.as_ptr(), rom.copy.clone());
+        let mut patcher = image.patcher(rom);
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        let first = image.arena.address(SITES[0]);
+        assert!(matches!(error, Error::ReadBack { site, .. } if site == first), "{error}");
         assert!(image.bytes() == before);
         // SAFETY: the patcher still owns the vector.
         assert!(unsafe { std::slice::from_raw_parts(copy.0, copy.1.len()) } == copy.1);

@@ -38,10 +38,10 @@ const VARIANTS: [(&str, &str, &[&str]); 6] = [
 
 /// The variant that is to be small.
 const BOOT: &str = "boot";
-/// Bytes of text that it shall have at most.
+/// Bytes of text that it shall have at most, where size is what the compiler is asked for.
 const GOAL: i64 = 4096;
-/// Levels, and the bytes that it has at most today: it must not grow unnoticed.
-const LEVELS: [(&str, i64); 2] = [("s", 5200), ("3", 6500)];
+/// Levels, and the bytes that it may have: it must not grow unnoticed.
+const LEVELS: [(&str, i64); 2] = [("s", GOAL), ("3", 5600)];
 
 /// Sites that the feature `sites` adds.
 const SITES: i64 = 100;
@@ -141,14 +141,14 @@ fn limit() -> Result<()> {
     for (level, limit) in LEVELS {
         for (target, width) in TARGETS {
             let text = (built(target, level, BOOT)? - built(target, level, "")?).text;
-            let what =
-                format!("{width}, opt-level {level}: boot patching has {text} bytes of text");
-            let verdict = if text <= GOAL { "within" } else { "over" };
-            println!("{what}, {verdict} the goal of {GOAL}");
+            let what = format!(
+                "{width}, opt-level {level}: boot patching has {text} bytes of text, {limit} at most"
+            );
+            println!("{what}");
             if text > limit {
-                grown.push(format!("{what}, where at most {limit} are expected"));
+                grown.push(what);
             }
         }
     }
-    if grown.is_empty() { Ok(()) } else { Err(grown.join("\n").into()) }
+    if grown.is_empty() { Ok(()) } else { Err(format!("too much: {}", grown.join("; ")).into()) }
 }
