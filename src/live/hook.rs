@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
+use crate::error::Error;
 use crate::live::INT3;
 use crate::ops::{Row, Table, Target};
 use crate::patchlet::native;
@@ -164,10 +165,12 @@ impl<'a, const TABLES: usize> Live<'a, TABLES> {
         self.tables.iter().find_map(|table| table.row(number, record.slot()))
     }
 
-    /// Begins to write; `None` if another writer is at it.
-    pub(super) fn begin(&self) -> Option<Writer<'_, 'a, TABLES>> {
-        let is_first = !self.busy.swap(true, Ordering::Acquire);
-        is_first.then_some(Writer { live: self })
+    /// Begins to write.
+    pub(super) fn begin(&self) -> Result<Writer<'_, 'a, TABLES>, Error> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(Error::Busy);
+        }
+        Ok(Writer { live: self })
     }
 }
 

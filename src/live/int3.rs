@@ -163,7 +163,7 @@ impl<'a, P: LivePlatform, S: Synchronize, const TABLES: usize> Int3<'a, P, S, TA
     }
 
     fn switch(&self, aim: Aim) -> Result<Report, Error> {
-        let writer = self.live.begin().ok_or(Error::Busy)?;
+        let writer = self.live.begin()?;
         self.patcher.keep();
         let mut run = Run::new(aim);
         match self.write(&writer, aim, &mut run) {

@@ -70,7 +70,7 @@ impl<'a, P: Platform, R: StopOthers, const TABLES: usize> Rendezvous<'a, P, R, T
     }
 
     fn switch(&mut self, aim: Aim) -> Result<Report, Error> {
-        let _writer = self.live.begin().ok_or(Error::Busy)?;
+        let _writer = self.live.begin()?;
         // 1.
         self.patcher.keep();
         self.patcher.check(aim)?;
