@@ -89,7 +89,8 @@ pub enum Error {
         site: usize,
         /// The op of the site.
         op: &'static str,
-        /// The indirect call or jump that an unpatched site holds.
+        /// The indirect call or jump that an unpatched site holds; no bytes if this one
+        /// does not reach its slot.
         expected: InsnBuffer,
         /// What it holds.
         found: InsnBuffer,
@@ -208,6 +209,11 @@ impl fmt::Display for Error {
             Self::Overlap { index, site, op, other } => {
                 write!(f, "record {index}: site {site:#x} ({op}) overlaps the site at {other:#x}")
             }
+            Self::OldBytes { site, op, expected, found } if expected.is_empty() => write!(
+                f,
+                "site {site:#x} ({op}) holds {found}, which is no replacement of that op, and does not reach \
+                 its slot: the record is wrong, or somebody else wrote there"
+            ),
             Self::OldBytes { site, op, expected, found } => write!(
                 f,
                 "site {site:#x} ({op}) holds {found}, where {expected} or a replacement of that op was expected: \

@@ -34,7 +34,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
             *error = Error::Alias { site, alias: self.platform().alias(site).addr(), op };
             return Refused;
         }
-        let is_written = step == Step::PutBack;
+        let is_written = step == Step::Blame;
         let expected = spot.made(if is_written { spot.class.maker.target } else { INDIRECT });
         let found = self.present(spot, View::Site);
         *error = if is_written {

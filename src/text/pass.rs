@@ -28,8 +28,10 @@ pub(crate) enum Step {
     Check,
     /// Writes and reads back, block by block.
     Write,
-    /// Undoes what was written, as far as can be, from the last site on. The error is of
-    /// the first that does not hold what it got, if there is one.
+    /// Finds the first site that does not hold what it got. On its own, before any site is
+    /// put back: the record of one can be there twice.
+    Blame,
+    /// Undoes what was written, as far as can be, from the last site on.
     PutBack,
 }
 
@@ -72,7 +74,11 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     pub(super) fn pass(&self, step: Step, end: usize, run: &mut Run) -> Result<(), Refused> {
         let Run { classes, counts, written, wrote, error } = run;
         let view = if step == Step::Write { View::Alias } else { View::Site };
-        let expected = if step == Step::PutBack { Holds::New } else { Holds::Known };
+        let expected = match step {
+            Step::Blame => Holds::New,
+            Step::Check | Step::Write => Holds::Known,
+            Step::PutBack => Holds::Other,
+        };
         let mut highest_end = 0;
         for index in 0..end {
             let index = if step == Step::PutBack { end - 1 - index } else { index };
@@ -91,10 +97,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
                 counts.add(spot.class.new.what, changes);
             }
             if holds > expected {
-                self.wrong(spot, step, error);
-                if step != Step::PutBack {
-                    return Err(Refused);
-                }
+                return Err(self.wrong(spot, step, error));
             }
             if step == Step::PutBack {
                 // Whatever it shows: its alias was written, or showed what it was to get.
@@ -116,7 +119,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
                 let site = core::ptr::with_exposed_provenance(site);
                 // SAFETY: the sites of this block are inside text (`spot`).
                 if unsafe { memory::read_six(site) } != new {
-                    // Putting back finds out which.
+                    // `Step::Blame` finds out which.
                     return Err(self.wrong(spot, step, error));
                 }
             }

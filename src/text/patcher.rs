@@ -100,7 +100,9 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
             result = self.pass(Step::Write, self.all().end, &mut run);
             if result.is_err() {
                 // The platform broke its contract.
-                let _ = self.pass(Step::PutBack, run.written, &mut run);
+                for step in [Step::Blame, Step::PutBack] {
+                    let _ = self.pass(step, run.written, &mut run);
+                }
             }
             self.platform.lock();
             self.platform.serialize();

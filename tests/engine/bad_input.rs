@@ -508,6 +508,17 @@ fn a_patchlet_too_long_for_its_site() {
     }
 }
 
+/// No linker makes such a site; a record can say so.
+#[test]
+fn a_site_that_does_not_reach_its_slot() {
+    let [expected, found] = [&[][..], &[0x90; 6]].map(|bytes| InsnBuffer::copy_of(bytes).unwrap());
+    assert_eq!(
+        Error::OldBytes { site: 0x1000, op: "op0", expected, found }.to_string(),
+        "site 0x1000 (op0) holds 90 90 90 90 90 90, which is no replacement of that op, and does \
+         not reach its slot: the record is wrong, or somebody else wrote there"
+    );
+}
+
 /// Targets are in reach on 32-bit, whatever they are.
 #[test]
 fn a_target_too_far() {

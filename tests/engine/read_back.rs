@@ -241,6 +241,32 @@ fn an_alias_that_is_none_behind_one_that_only_looks_right() {
     }
 }
 
+/// Where a linker folded functions, the record of a site is there twice. That it gets back
+/// what it had is not an error of it: that is of the site behind it.
+#[test]
+fn a_site_whose_record_is_there_twice_is_not_blamed() {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    for site in [call(0x200, 0), Site { capacity: 9, ..call(0x300, 0) }] {
+        image.site(site);
+        image.site(site);
+    }
+    image.site(jump(0x400, 1));
+    image.arena.protect_text();
+    let before = image.bytes();
+    let bad = image.arena.address(0x400);
+    for looks_right in [true, false] {
+        let mut rom = Rom::only(&image, 0x400);
+        rom.copy[0x400] ^= u8::from(!looks_right);
+        let error = one_cpu(|cpu| image.patcher(rom).apply(cpu)).unwrap_err();
+        match error {
+            Error::ReadBack { site, .. } if looks_right => assert_eq!(site, bad),
+            Error::Alias { site, .. } if !looks_right => assert_eq!(site, bad),
+            _ => panic!("{error}"),
+        }
+        assert!(image.bytes() == before);
+    }
+}
+
 /// Where site `number` of [`many`] is.
 const fn at(number: usize) -> usize {
     0x200 + 0x20 * number
