@@ -7,6 +7,7 @@
 //! record by record.
 #![allow(unsafe_code)]
 
+use core::fmt;
 use core::mem::{align_of, offset_of, size_of};
 use core::slice;
 
@@ -22,7 +23,6 @@ pub enum Kind {
 
 /// One record, as assembly writes it and as it stays: read-only, and without an
 /// absolute address, so that a static PIE takes it as well.
-#[derive(Debug)]
 #[repr(C)]
 pub struct Record {
     /// Address of the site, relative to the address of this field.
@@ -86,6 +86,18 @@ impl Record {
             1 => Ok(Kind::Jump),
             other => Err(other),
         }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("site", &format_args!("{:#x}", self.site()))
+            .field("slot", &format_args!("{:#x}", self.slot()))
+            .field("op", &self.op())
+            .field("capacity", &self.capacity())
+            .field("kind", &self.kind())
+            .finish()
     }
 }
 

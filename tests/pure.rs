@@ -63,6 +63,15 @@ fn a_record_says_what_was_written() {
         assert_eq!(usize::from(record.capacity()), 6 + index);
         assert_eq!(record.op(), 0x107);
         assert_eq!(record.kind(), [Ok(Kind::Call), Ok(Kind::Jump), Err(2)][index]);
+        let (site, slot) = (record.site(), record.slot());
+        let kind = ["Ok(Call)", "Ok(Jump)", "Err(2)"][index];
+        assert_eq!(
+            format!("{record:?}"),
+            format!(
+                "Record {{ site: {site:#x}, slot: {slot:#x}, op: 263, capacity: {}, kind: {kind} }}",
+                6 + index
+            )
+        );
     }
 }
 

@@ -118,11 +118,11 @@ impl Classes {
     /// seen.
     #[inline(always)]
     pub(super) fn entry(&mut self, record: &Record) -> (Aim, &mut Option<Class>) {
-        // Sixteen slots side by side have places of their own; sites of other capacities,
-        // and jumps, are some places further.
+        // Sixteen slots side by side have places of their own; their sites of other
+        // capacities are some places further.
         let slot = record.slot() / size_of::<usize>();
-        let further = (record.shape() >> 16).wrapping_add(record.shape() >> 21) as usize;
+        let place = slot.wrapping_add(record.capacity().into());
         // A remainder by a power of two: there is no check of the index.
-        (self.aim, &mut self.met[slot.wrapping_add(further) % Self::COUNT])
+        (self.aim, &mut self.met[place % Self::COUNT])
     }
 }

@@ -119,7 +119,7 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
                 let site = core::ptr::with_exposed_provenance(site);
                 // SAFETY: the sites of this block are inside text (`spot`).
                 if unsafe { memory::read_six(site) } != new {
-                    // `Step::Blame` finds out which.
+                    // `Blame` finds out which.
                     return Err(self.wrong(spot, step, error));
                 }
             }

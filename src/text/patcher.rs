@@ -55,8 +55,8 @@ impl<'a, P: Platform, const TABLES: usize> Patcher<'a, P, TABLES> {
 
     /// Patches every site for what its slot holds now. Every record, site and
     /// replacement is checked before the first byte is written, and no alias is written to
-    /// that shows something else than a site there does. Applying again changes nothing,
-    /// unless slots were set meanwhile.
+    /// that shows what such a site cannot hold. Applying again changes nothing, unless
+    /// slots were set meanwhile.
     ///
     /// # Errors
     /// Every variant of [`Error`] but those of [`live`](crate::live). Text is then as
