@@ -53,7 +53,8 @@ pub fn serialize() {
     use core::arch::x86::__cpuid;
     #[cfg(target_arch = "x86_64")]
     use core::arch::x86_64::__cpuid;
-    // SAFETY: every CPU since the Pentium has CPUID.
+    // What it answers is of no use; it stays all the same, as it is an `asm!` that is
+    // not `pure`. SAFETY: every CPU since the Pentium has CPUID.
     #[allow(unused_unsafe, reason = "newer libraries call it safe")]
     let _ = unsafe { __cpuid(0) };
 }
