@@ -63,8 +63,8 @@ pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
 /// Writes these bytes from the first of the part on, each by one store.
 ///
 /// # Safety
-/// - for each byte of the part there is a byte, counted from `to`, that may be
-///   written.
+/// - for each byte of the part that `bytes` has there is one, counted from `to`, that may
+///   be written.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn write_part(to: *mut u8, bytes: &InsnBuffer, part: Range<usize>) {

@@ -158,8 +158,8 @@ impl<P: Platform, const TABLES: usize> Patcher<'_, P, TABLES> {
     /// Stores these bytes of the site, each by one store.
     pub(crate) fn store(&self, spot: &Spot<'_>, bytes: &InsnBuffer, part: Range<usize>) {
         let alias = self.platform().alias(spot.address);
-        // SAFETY: the site is inside text (`spot`), the part is one of the site,
-        // and the platform answers for the alias.
+        // SAFETY: the site is inside text (`spot`), these are bytes of a site as long,
+        // or fewer, and the platform answers for the alias.
         unsafe { memory::write_part(alias, bytes, part) };
     }
 
