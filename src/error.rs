@@ -1,32 +1,8 @@
-//! The errors. Small, `Copy`, with the offending values; each prints as one
-//! sentence.
+//! The error of patching: small, `Copy`, with the offending values; each prints as one sentence.
 
 use core::fmt;
 
-use crate::insn::InsnBuffer;
-
-/// Why the bytes of a site could not be composed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ComposeError {
-    /// A capacity no site can have.
-    Capacity {
-        /// In bytes.
-        capacity: u8,
-    },
-    /// The replacement is longer than the site.
-    TooLong {
-        /// Length of the replacement, in bytes.
-        len: usize,
-        /// Capacity of the site, in bytes.
-        capacity: u8,
-    },
-    /// A rel32 does not reach the target.
-    OutOfReach {
-        /// Address of the target.
-        target: u64,
-    },
-}
+use crate::insn::{ComposeError, InsnBuffer};
 
 /// Why a table of sites was refused. Text is then as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +35,17 @@ pub enum Error {
         /// The address behind text.
         end: usize,
     },
-    /// A record names a slot that is no op's in the tables given, or another
-    /// op's than the record says.
-    UnknownOp {
+    /// A record names a subject that its front end does not know: a slot that is no op's in the
+    /// tables given, or another op's than the record says.
+    UnknownSubject {
         /// Position of the record in the table, from 0.
         index: usize,
         /// Address of the site.
         site: usize,
-        /// Address of the slot.
-        slot: usize,
-        /// The op's index according to the record.
-        op: u16,
+        /// Address of the subject: the slot.
+        subject: usize,
+        /// Number of the subject, according to the record: the index of the op.
+        number: u16,
     },
     /// A site shares bytes with another one.
     Overlap {
@@ -77,8 +53,8 @@ pub enum Error {
         index: usize,
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
         /// Address of the other site.
         other: usize,
     },
@@ -87,8 +63,8 @@ pub enum Error {
     OldBytes {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
         /// The indirect call or jump that an unpatched site holds; no bytes if this one
         /// does not reach its slot.
         expected: InsnBuffer,
@@ -99,8 +75,8 @@ pub enum Error {
     Compose {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
         /// Why.
         why: ComposeError,
     },
@@ -114,8 +90,8 @@ pub enum Error {
         site: usize,
         /// Address of its alias.
         alias: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
     },
     /// What was read back differs from what was written. The sites written
     /// before were put back, as far as the platform let them: to what their op was
@@ -124,8 +100,8 @@ pub enum Error {
     ReadBack {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
         /// What was written.
         wrote: InsnBuffer,
         /// What was read.
@@ -134,13 +110,12 @@ pub enum Error {
     /// Another writer is at work on these sites, or one had to leave its INT3s in
     /// text.
     Busy,
-    /// A thread can be inside the site, and would go on in the middle of other
-    /// bytes.
-    Inside {
+    /// A thread may be inside the site, and would go on in the middle of other bytes.
+    ThreadInside {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
         /// The first byte of the site at which a thread can be, from 0.
         boundary: usize,
         /// What the site holds.
@@ -153,38 +128,17 @@ pub enum Error {
     NotEmulated {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
     },
     /// A replacement that begins with INT3 cannot be told from the INT3 of the
     /// protocol.
     Breakpoint {
         /// Address of the site.
         site: usize,
-        /// The op of the site.
-        op: &'static str,
+        /// What the site belongs to: the name of its op.
+        name: &'static str,
     },
-}
-
-impl fmt::Display for ComposeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Capacity { capacity } => {
-                write!(
-                    f,
-                    "a capacity of {capacity} bytes is not possible (6 to {})",
-                    InsnBuffer::MAX
-                )
-            }
-            Self::TooLong { len, capacity } => write!(
-                f,
-                "the replacement has {len} bytes and the site only {capacity}: give the site a larger capacity"
-            ),
-            Self::OutOfReach { target } => {
-                write!(f, "a 32-bit displacement does not reach the target {target:#x}")
-            }
-        }
-    }
 }
 
 impl fmt::Display for Error {
@@ -201,48 +155,47 @@ impl fmt::Display for Error {
             Self::OutsideText { index, site, start, end } => {
                 write!(f, "record {index}: site {site:#x} is outside text ({start:#x}..{end:#x})")
             }
-            Self::UnknownOp { index, site, slot, op } => write!(
+            Self::UnknownSubject { index, site, subject, number } => write!(
                 f,
-                "record {index}: site {site:#x} goes through {slot:#x}, which is not the slot of op {op} \
-                 in any of the given ops tables"
+                "record {index}: site {site:#x} goes through {subject:#x}, which is not the slot of op \
+                 {number} in any of the given ops tables: give the site set every table that has sites"
             ),
-            Self::Overlap { index, site, op, other } => {
-                write!(f, "record {index}: site {site:#x} ({op}) overlaps the site at {other:#x}")
+            Self::Overlap { index, site, name, other } => {
+                write!(f, "record {index}: site {site:#x} ({name}) overlaps the site at {other:#x}")
             }
-            Self::OldBytes { site, op, expected, found } if expected.is_empty() => write!(
+            Self::OldBytes { site, name, expected, found } if expected.is_empty() => write!(
                 f,
-                "site {site:#x} ({op}) holds {found}, which is no replacement of that op, and does not reach \
+                "site {site:#x} ({name}) holds {found}, which is no replacement of that op, and does not reach \
                  its slot: the record is wrong, or somebody else wrote there"
             ),
-            Self::OldBytes { site, op, expected, found } => write!(
+            Self::OldBytes { site, name, expected, found } => write!(
                 f,
-                "site {site:#x} ({op}) holds {found}, where {expected} or a replacement of that op was expected: \
+                "site {site:#x} ({name}) holds {found}, where {expected} or a replacement of that op was expected: \
                  somebody else wrote there"
             ),
-            Self::Compose { site, op, why } => write!(f, "site {site:#x} ({op}): {why}"),
-            Self::Alias { site, alias, op } => {
-                write!(f, "site {site:#x} ({op}): {alias:#x} is not a second mapping of it")
+            Self::Compose { site, name, why } => write!(f, "site {site:#x} ({name}): {why}"),
+            Self::Alias { site, alias, name } => {
+                write!(f, "site {site:#x} ({name}): {alias:#x} is not a second mapping of it")
             }
-            Self::ReadBack { site, op, wrote, found } => {
-                write!(f, "site {site:#x} ({op}): wrote {wrote} and read back {found}")
+            Self::ReadBack { site, name, wrote, found } => {
+                write!(f, "site {site:#x} ({name}): wrote {wrote} and read back {found}")
             }
             Self::Busy => f.write_str("another writer is at work on these sites"),
-            Self::Inside { site, op, boundary, old, new } => write!(
+            Self::ThreadInside { site, name, boundary, old, new } => write!(
                 f,
-                "site {site:#x} ({op}): a thread may go on at byte {boundary} of {old}, which {new} has not: \
+                "site {site:#x} ({name}): a thread may go on at byte {boundary} of {old}, which {new} has not: \
                  use the rendezvous"
             ),
-            Self::NotEmulated { site, op } => write!(
+            Self::NotEmulated { site, name } => write!(
                 f,
-                "site {site:#x} ({op}) is of an op for assembly, where INT3 may find no stack: use the rendezvous"
+                "site {site:#x} ({name}) may stand where INT3 finds no stack, as ops for assembly do: use the rendezvous"
             ),
-            Self::Breakpoint { site, op } => write!(
+            Self::Breakpoint { site, name } => write!(
                 f,
-                "site {site:#x} ({op}) has a replacement that begins with INT3: use the rendezvous"
+                "site {site:#x} ({name}) has a replacement that begins with INT3: use the rendezvous"
             ),
         }
     }
 }
 
-impl core::error::Error for ComposeError {}
 impl core::error::Error for Error {}

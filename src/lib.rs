@@ -98,7 +98,6 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
-pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
 pub mod error;
@@ -112,12 +111,14 @@ pub mod site;
 mod slot_fn;
 pub mod text;
 
-pub use error::{ComposeError, Error};
-pub use insn::{InsnBuffer, Nops, Width};
+pub use error::Error;
+pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 pub use ops::pv;
 pub use patchlet::{Patchlet, native};
-pub use site::{Kind, Sites};
-pub use text::{Goal, OneCpu, Patcher, Platform, SecondMapping, Writable, WriteProtectOff};
+pub use site::Sites;
+pub use text::{
+    Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
+};
 
 /// The code in the README, compiled.
 #[cfg(doctest)]

@@ -3,23 +3,15 @@
 //!
 //! Unsafe code here makes a slice of what lies between the two bounds that the
 //! linker gives to the section `patchlet_sites`. The layout of a record is
-//! asserted below; whether its values make sense is for `src/text/spot.rs` to check,
-//! record by record.
+//! asserted below; whether its values make sense is checked record by record, in
+//! `src/text/checked_site.rs` and by the front end.
 #![allow(unsafe_code)]
 
 use core::fmt;
 use core::mem::{align_of, offset_of, size_of};
 use core::slice;
 
-/// Whether a site is a call or a jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// `call *slot`: comes back behind the site.
-    Call = 0,
-    /// `jmp *slot`: does not come back.
-    Jump = 1,
-}
+use crate::insn::Kind;
 
 /// One record, as assembly writes it and as it stays: read-only, and without an
 /// absolute address, so that a static PIE takes it as well.
@@ -27,10 +19,11 @@ pub enum Kind {
 pub struct Record {
     /// Address of the site, relative to the address of this field.
     site: i32,
-    /// Address of the op's slot, relative to the address of this field.
-    slot: i32,
-    /// Index of the op in its table (16 bits), bytes the site has room for (8) and [`Kind`]
-    /// as a number (8): one number, to compare records by.
+    /// Address of the subject, which is the slot of the op, relative to the address of this
+    /// field.
+    subject: i32,
+    /// Number of the subject, which is the index of the op in its table (16 bits), bytes the site
+    /// has room for (8) and [`Kind`] as a number (8): one number, to compare records by.
     shape: u32,
 }
 
@@ -38,7 +31,7 @@ pub struct Record {
 // A record without repr(C) once worked until the compiler reordered it.
 const _: () = {
     assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
-    assert!(offset_of!(Record, site) == 0 && offset_of!(Record, slot) == 4);
+    assert!(offset_of!(Record, site) == 0 && offset_of!(Record, subject) == 4);
     assert!(offset_of!(Record, shape) == 8 && cfg!(target_endian = "little"));
 };
 
@@ -46,37 +39,42 @@ impl Record {
     /// Size of a record, in bytes.
     pub const SIZE: usize = size_of::<Self>();
 
-    /// Address of the first byte of the site.
+    /// Returns the address of the first byte of the site.
     #[must_use]
     pub fn site(&self) -> usize {
         (&raw const self.site).addr().wrapping_add_signed(self.site as isize)
     }
 
-    /// Address of the slot the unpatched site goes through.
+    /// Returns the address of the subject: the slot that the unpatched site goes through.
     #[must_use]
-    pub fn slot(&self) -> usize {
-        (&raw const self.slot).addr().wrapping_add_signed(self.slot as isize)
+    pub fn subject(&self) -> usize {
+        (&raw const self.subject).addr().wrapping_add_signed(self.subject as isize)
     }
 
-    /// Index of the op in its table, as written.
+    /// Returns the number of the subject, as written: the index of the op in its table.
     #[must_use]
-    pub const fn op(&self) -> u16 {
+    pub const fn number(&self) -> u16 {
         self.shape as u16
     }
 
-    /// Capacity in bytes, as written.
+    /// Returns the capacity in bytes, as written.
     #[must_use]
     pub const fn capacity(&self) -> u8 {
         (self.shape >> 16) as u8
     }
 
-    /// Op, capacity and kind in one number, to compare records by.
+    /// Returns the address behind the site.
+    pub(crate) fn end(&self) -> usize {
+        self.site().wrapping_add(usize::from(self.capacity()))
+    }
+
+    /// Returns number, capacity and kind in one, to compare records by.
     #[inline(always)]
     pub(crate) const fn shape(&self) -> u32 {
         self.shape
     }
 
-    /// Call or jump; the number itself if it is neither.
+    /// Returns whether the site is a call or a jump.
     ///
     /// # Errors
     /// The number that is no kind.
@@ -93,8 +91,8 @@ impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
             .field("site", &format_args!("{:#x}", self.site()))
-            .field("slot", &format_args!("{:#x}", self.slot()))
-            .field("op", &self.op())
+            .field("subject", &format_args!("{:#x}", self.subject()))
+            .field("number", &self.number())
             .field("capacity", &self.capacity())
             .field("kind", &self.kind())
             .finish()

@@ -8,11 +8,11 @@ mod frame;
 use std::mem::size_of_val;
 
 use frame::Frame;
-use patchlet::choose::Replacement;
 use patchlet::live::{Handled, INT3, Live};
-use patchlet::ops::__private::{Applied, FromRegister, Slot};
-use patchlet::ops::{Abi, Op, Table, Target};
-use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Sites, Width};
+use patchlet::ops::__private::{FromRegister, Slot};
+use patchlet::ops::{Abi, Op, OpSource, Table, Target};
+use patchlet::text::Part;
+use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Replacement, SiteSet, Sites, Width};
 
 /// A program of three sites: text, slots and records side by side, as a linker
 /// lays them out, with room behind the last record.
@@ -59,16 +59,16 @@ fn a_record_says_what_was_written() {
     assert_eq!((sites.size(), sites.records().len()), (36, 3));
     for (index, (record, offset)) in sites.records().iter().zip([3, 10, 20]).enumerate() {
         assert_eq!(record.site(), program.address(offset));
-        assert_eq!(record.slot(), (&raw const program.slots[index % 2]).addr());
+        assert_eq!(record.subject(), (&raw const program.slots[index % 2]).addr());
         assert_eq!(usize::from(record.capacity()), 6 + index);
-        assert_eq!(record.op(), 0x107);
+        assert_eq!(record.number(), 0x107);
         assert_eq!(record.kind(), [Ok(Kind::Call), Ok(Kind::Jump), Err(2)][index]);
-        let (site, slot) = (record.site(), record.slot());
+        let (site, subject) = (record.site(), record.subject());
         let kind = ["Ok(Call)", "Ok(Jump)", "Err(2)"][index];
         assert_eq!(
             format!("{record:?}"),
             format!(
-                "Record {{ site: {site:#x}, slot: {slot:#x}, op: 263, capacity: {}, kind: {kind} }}",
+                "Record {{ site: {site:#x}, subject: {subject:#x}, number: 263, capacity: {}, kind: {kind} }}",
                 6 + index
             )
         );
@@ -100,7 +100,11 @@ fn every_site_is_found_and_nothing_else_in_any_order() {
 fn without_a_batch_an_int3_is_somebody_elses_and_a_finished_site_is_executed() {
     let mut program = Program::new([3, 10, 20]);
     program.text[10] = INT3;
-    let live = Live::new(program.sites(36), []);
+    let source = OpSource::new(&[], &[]);
+    let parts = [Part::new(program.sites(36), &source)];
+    let set = SiteSet::new(&parts);
+    let sets = [&set];
+    let live = Live::new(&sets);
     let trap = |offset| {
         let mut frame = Frame { ip: program.address(offset) + 1, stack: Vec::new() };
         let handled = live.handle(&mut frame);
@@ -121,11 +125,10 @@ static OPS: [Op; 2] = [
     Op::new("time", "now", Abi::CalleeSave, Target::function(native as *const ()), None),
 ];
 static SLOTS: [Slot; 2] = [const { Slot::new(Target::NULL) }; 2];
-static APPLIED: [Applied; 2] = [const { Applied::never() }; 2];
 
 #[test]
 fn a_table_keeps_what_was_put_into_its_slots() {
-    static TABLE: Table = Table::new(&OPS, &SLOTS, &APPLIED);
+    static TABLE: Table = Table::new(&OPS, &SLOTS);
     // Once each: Miri gives a function another address each time it is asked.
     let (native, other) = (OPS[0].native(), Target::function(other as *const ()));
     assert_eq!(TABLE.get(1), Some(Target::NULL));

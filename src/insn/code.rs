@@ -1,41 +1,81 @@
-//! What a site can hold, before it is known where it is and what room it has.
+//! The instructions of a replacement, before it is known where the site is and what room it has.
 
-use crate::choose::{Replacement, What};
-use crate::site::Kind;
+use super::buffer::InsnBuffer;
+use super::error::ComposeError;
+use super::nops::{Nops, Width};
+use super::replacement::{Kind, Replacement};
 
-/// What a site can hold, before its NOPs.
+/// The instructions of a [`Replacement`], with zeros where an operand goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Code<'a> {
-    pub(super) what: What,
-    /// Zeros where the operand of a branch goes.
-    pub(super) bytes: &'a [u8],
-    /// Where the branch ends, and with it the operand; 0 if this is none.
+pub(super) struct Code<'a> {
+    bytes: &'a [u8],
+    pub(super) operand: Option<Operand>,
+    /// The length in bytes of the longest NOP that the padding may use.
+    longest_nop: usize,
+}
+
+/// The four bytes by which a branch names where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operand {
+    /// Where the operand ends, and the instruction with it, counted from the site.
     pub(super) end: u8,
-    /// What the operand leads to.
+    /// The address that it names.
     pub(super) target: u64,
+    /// Whether `target` is a slot, which the CPU reads, and not the code to go to.
+    pub(super) is_slot: bool,
 }
 
 impl<'a> Code<'a> {
-    /// What the assembler put there: the indirect call or jump through this slot, and then
-    /// single-byte NOPs.
-    pub(crate) const fn indirect(kind: Kind, slot: u64) -> Self {
-        let bytes = match kind {
-            Kind::Call => &[0xff, 0x15, 0, 0, 0, 0],
-            Kind::Jump => &[0xff, 0x25, 0, 0, 0, 0],
-        };
-        Self { what: What::Indirect, bytes, end: 6, target: slot }
-    }
-
-    /// What it is patched to, and then the fewest NOPs.
-    pub(crate) const fn of(replacement: &Replacement<'a>) -> Self {
-        let (bytes, end, target): (&[u8], _, _) = match *replacement {
-            Replacement::Call(target) => (&[0xe8, 0, 0, 0, 0], 5, target),
-            Replacement::Jump(target) => (&[0xe9, 0, 0, 0, 0], 5, target),
-            Replacement::Nops => (&[], 0, 0),
+    /// Returns the instructions of this replacement.
+    pub(super) const fn of(replacement: &Replacement<'a>) -> Self {
+        match *replacement {
+            Replacement::Indirect(kind, slot) => {
+                let bytes: &[u8] = match kind {
+                    Kind::Call => &[0xff, 0x15, 0, 0, 0, 0],
+                    Kind::Jump => &[0xff, 0x25, 0, 0, 0, 0],
+                };
+                let operand = Some(Operand { end: 6, target: slot, is_slot: true });
+                // The assembler pads with single-byte NOPs.
+                Self { bytes, operand, longest_nop: 1 }
+            }
+            Replacement::Call(target) => Self::direct(&[0xe8, 0, 0, 0, 0], target),
+            Replacement::Jump(target) => Self::direct(&[0xe9, 0, 0, 0, 0], target),
+            Replacement::Nops => Self::fixed(&[]),
             Replacement::Patchlet(bytes)
             | Replacement::Identity(bytes)
-            | Replacement::Trap(bytes) => (bytes, 0, 0),
-        };
-        Self { what: What::of(Some(replacement)), bytes, end, target }
+            | Replacement::Trap(bytes) => Self::fixed(bytes),
+        }
+    }
+
+    const fn direct(bytes: &'a [u8], target: u64) -> Self {
+        let operand = Some(Operand { end: 5, target, is_slot: false });
+        Self { bytes, operand, longest_nop: usize::MAX }
+    }
+
+    const fn fixed(bytes: &'a [u8]) -> Self {
+        Self { bytes, operand: None, longest_nop: usize::MAX }
+    }
+
+    /// Returns the instructions, still with zeros for the operand, and the NOPs behind them.
+    ///
+    /// # Errors
+    /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
+    /// - [`ComposeError::TooLong`] if there is no room for the instructions.
+    pub(super) fn padded(
+        &self,
+        width: Width,
+        nops: Nops,
+        capacity: u8,
+    ) -> Result<InsnBuffer, ComposeError> {
+        if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
+            return Err(ComposeError::Capacity { capacity });
+        }
+        if self.bytes.len() > usize::from(capacity) {
+            return Err(ComposeError::TooLong { len: self.bytes.len(), capacity });
+        }
+        let mut buffer = InsnBuffer::nothing();
+        buffer.push(self.bytes);
+        buffer.pad(width, nops, capacity, self.longest_nop);
+        Ok(buffer)
     }
 }

@@ -1,15 +1,20 @@
-//! Instructions: the buffer where the new bytes of one site are composed before they
-//! are written, once. Copy, rel32, NOP fill, and the indirect call that stands in an
-//! unpatched site. Pure: works for both widths on any host.
+//! Instructions: what a site gets, as a value, and the buffer where its bytes are composed before
+//! they are written, once. Knows no op and no site: numbers in, bytes out, for both widths on any
+//! host.
 
 mod buffer;
 mod code;
+mod compose;
+mod error;
 mod form;
 mod nops;
+mod replacement;
 
 pub use buffer::InsnBuffer;
+pub use error::ComposeError;
 pub use nops::{Nops, Width};
+pub use replacement::{Kind, Replacement};
 
-pub(crate) use code::Code;
 pub(crate) use form::Form;
 pub(crate) use nops::first_nop;
+pub(crate) use replacement::ReplacementName;

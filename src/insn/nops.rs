@@ -1,7 +1,6 @@
 //! The width of code, and its NOPs.
 
-/// The width of the code, which decides how addresses wrap and how an indirect
-/// call names its slot.
+/// The width of code. It decides how addresses wrap and how an indirect call names its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
     /// 32-bit: addresses wrap at 2³²; `ff 15 abs32`.
@@ -11,11 +10,11 @@ pub enum Width {
 }
 
 impl Width {
-    /// That of the code this is compiled into.
+    /// The width of the code that this crate is compiled into.
     pub const NATIVE: Self =
         if cfg!(target_pointer_width = "64") { Self::Bits64 } else { Self::Bits32 };
 
-    /// The size of a slot, in bytes.
+    /// Returns the size of a slot, in bytes.
     #[must_use]
     pub const fn pointer_size(self) -> u64 {
         match self {
@@ -25,7 +24,7 @@ impl Width {
     }
 }
 
-/// Which NOPs the CPU executes as one instruction each.
+/// The family of NOPs that the CPU executes as one instruction each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Nops {
@@ -33,10 +32,23 @@ pub enum Nops {
     /// bytes (Intel SDM vol. 2B, "NOP").
     #[default]
     Long,
-    /// `lea` and `mov` of a register to itself, 1 to 7 bytes: 32-bit CPUs
-    /// without NOPL. In 64-bit code these would clear half of a register, so that
-    /// gets [`Nops::Long`] all the same.
+    /// `lea` and `mov` of a register to itself, 1 to 7 bytes, for 32-bit CPUs without NOPL. In
+    /// 64-bit code these would clear half of a register, so 64-bit code gets [`Nops::Long`]
+    /// whatever is asked for.
     Lea,
+}
+
+impl Nops {
+    /// Returns the NOPs that every CPU of the target has for which this crate is compiled. All
+    /// 64-bit CPUs have NOPL, and all 32-bit ones with SSE2; of others it is not known.
+    #[must_use]
+    pub const fn of_target() -> Self {
+        if cfg!(any(target_pointer_width = "64", target_feature = "sse2")) {
+            Self::Long
+        } else {
+            Self::Lea
+        }
+    }
 }
 
 /// Intel SDM vol. 2B, "NOP".
@@ -52,7 +64,7 @@ const LONG: [&[u8]; 9] = [
     &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
 ];
 
-/// There is no 5-byte form: it is a 1-byte and a 4-byte one.
+/// The family has no 5-byte NOP: five bytes are a 1-byte and a 4-byte one.
 const LEA: [&[u8]; 7] = [
     &[0x90],
     &[0x89, 0xf6],
@@ -63,23 +75,26 @@ const LEA: [&[u8]; 7] = [
     &[0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00],
 ];
 
-/// The first of the NOPs that fill this many bytes, 1 at least.
+/// Returns the first of the NOPs that fill `missing` bytes, which is 1 or more.
 pub(super) fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8] {
     let family: &[&[u8]] = match (width, nops) {
         (Width::Bits32, Nops::Lea) => &LEA,
-        // Every 64-bit CPU has these, and there the others are no NOPs.
+        // Every 64-bit CPU has NOPL, and in 64-bit code the `lea` family are no NOPs.
         (Width::Bits64, _) | (_, Nops::Long) => &LONG,
     };
     let longest = match (missing, family.len()) {
-        // 6 and 6: with 7 first, the missing 5-byte form makes it three.
+        // 6 and 6. Beginning with 7 would leave 5, which takes two more.
         (12, 7) => 6,
         (missing, longest) => missing.min(longest),
     };
     family.get(longest.saturating_sub(1)).copied().unwrap_or(LONG[0])
 }
 
-/// The length of the first instruction of a site that is nothing but NOPs. Sites have
-/// 6 bytes at the least, so it is none of the two that make up the missing 5-byte form.
+/// Returns the length of the first instruction of a site that is nothing but NOPs.
 pub(crate) fn first_nop(width: Width, nops: Nops, capacity: u8) -> usize {
-    next_nop(width, nops, usize::from(capacity)).len()
+    match next_nop(width, nops, usize::from(capacity)) {
+        // A whole instruction, also where it is the first of the two that make five bytes.
+        [0x90, ..] => 1,
+        nop => nop.len(),
+    }
 }

@@ -18,7 +18,7 @@
 //! `patchlets`, `records` and `tables` look into them; `model` joins all of it;
 //! `verify`, `plan`, `apply` and `diff` work on the model; `command` is the tool
 //! on top, over any [`std::io::Write`]. What is chosen for a site and how it is
-//! composed is [`choose`](crate::choose) and [`insn`](crate::insn), the same code
+//! composed is [`Choice`](crate::ops::Choice) and [`insn`](crate::insn), the same code
 //! that patches at boot.
 //!
 //! # What is stable

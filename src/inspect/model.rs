@@ -10,10 +10,8 @@ use super::native_set;
 use super::patchlets::{self, Patchlet};
 use super::records::{self, Record, Records};
 use super::tables::{Table, Tables};
-use crate::choose::{Choice, Replacement};
-use crate::error::ComposeError;
-use crate::insn::{InsnBuffer, Nops, Width};
-use crate::site::Kind;
+use crate::insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
+use crate::ops::Choice;
 
 /// No function is at this address: one that is not known.
 const NOWHERE: u64 = 1;
@@ -268,8 +266,7 @@ impl<'d> Model<'d> {
     /// # Errors
     /// If there can be no such site.
     pub fn indirect(&self, record: &Record, kind: Kind) -> Result<InsnBuffer, ComposeError> {
-        let (width, capacity) = (self.image.width(), record.capacity);
-        InsnBuffer::indirect(width, kind, record.site, capacity, record.slot)
+        self.composed(record, &Replacement::Indirect(kind, record.slot))
     }
 
     /// The site with this replacement, with the NOPs every CPU of its width has

@@ -5,9 +5,7 @@ use super::error::Error;
 use super::model::{Model, Op, State};
 use super::records::Record;
 use super::symbols::readable;
-use crate::choose::Replacement;
-use crate::insn::InsnBuffer;
-use crate::site::Kind;
+use crate::insn::{InsnBuffer, Kind, Replacement};
 
 /// What the slots would hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +98,7 @@ pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<Outcome<'m>>, Error> 
 /// As the tool prints it.
 const fn words(replacement: &Replacement<'_>) -> &'static str {
     match replacement {
+        Replacement::Indirect(..) => "indirect",
         Replacement::Patchlet(_) => "patchlet",
         Replacement::Call(_) => "call",
         Replacement::Jump(_) => "jump",

@@ -5,7 +5,8 @@
 use super::error::Error;
 use super::finding::{Code, Findings};
 use super::image::{FileKind, Image, little_endian, slice};
-use crate::site::{Kind, Record as Layout};
+use crate::insn::Kind;
+use crate::site::Record as Layout;
 
 /// The section of the records.
 pub(super) const SECTION: &str = "patchlet_sites";

@@ -88,7 +88,7 @@ mod rendezvous;
 mod rule;
 
 pub use hook::{Handled, Live, TrapFrame};
-pub use int3::{Int3, LivePlatform, Step, Synchronize};
+pub use int3::{BatchStep, Int3, LivePlatform, Synchronize};
 pub use rendezvous::{Rendezvous, StopOthers};
 pub use rule::admit;
 

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::live::hook::Live;
-use crate::text::{Aim, OneCpu, Patcher, Platform, Report};
+use crate::text::{self, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
 
 /// How a kernel makes its other CPUs wait.
 ///
@@ -32,54 +32,56 @@ pub unsafe trait StopOthers {
 /// 3. Write, read back, serialize this CPU.
 /// 4. The others serialize themselves and go on.
 #[derive(Debug)]
-pub struct Rendezvous<'a, P, R, const TABLES: usize> {
-    live: &'a Live<'a, TABLES>,
-    patcher: Patcher<'a, P, TABLES>,
+pub struct Rendezvous<'a, P, R> {
+    live: &'a Live<'a>,
+    platform: P,
     others: R,
 }
 
-impl<'a, P: Platform, R: StopOthers, const TABLES: usize> Rendezvous<'a, P, R, TABLES> {
-    /// Of the shared state, which keeps a second writer out, the platform, and the
-    /// way to stop the other CPUs.
+impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
+    /// Makes the writer of the shared state, which keeps a second writer out, the platform, and
+    /// the way to stop the other CPUs.
     ///
     /// # Safety
-    /// - nobody but users of this `live` writes to sites of these ops tables;
-    /// - [`apply`](Self::apply) and [`revert`](Self::revert) are called neither from
-    ///   an interrupt handler nor by a function that a site called.
-    pub unsafe fn new(live: &'a Live<'a, TABLES>, platform: P, others: R) -> Self {
-        let patcher = Patcher::new(live.sites(), live.tables(), platform);
-        Self { live, patcher, others }
+    /// - nobody but users of this `live` writes to sites of these sets;
+    /// - [`apply`](Self::apply) and [`revert`](Self::revert) are called neither from an interrupt
+    ///   handler nor by a function that a site called.
+    pub const unsafe fn new(live: &'a Live<'a>, platform: P, others: R) -> Self {
+        Self { live, platform, others }
     }
 
     /// Switches every site to what its slot holds now.
     ///
     /// # Errors
     /// - [`Error::Busy`] if a writer is at work on these sites;
-    /// - the others as for [`Patcher::apply`], and all but [`Error::Alias`] and
-    ///   [`Error::ReadBack`] before any CPU was stopped.
+    /// - the others as for [`Patcher::apply`](crate::Patcher::apply), and all but
+    ///   [`Error::Alias`] and [`Error::ReadBack`] before any CPU was stopped.
     pub fn apply(&mut self) -> Result<Report, Error> {
-        self.switch(Aim::Kept)
+        self.switch(Goal::Patched.batch())
     }
 
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply).
+    /// - As [`apply`](Self::apply).
     pub fn revert(&mut self) -> Result<Report, Error> {
-        self.switch(Aim::Indirect)
+        self.switch(Goal::Original.batch())
     }
 
-    fn switch(&mut self, aim: Aim) -> Result<Report, Error> {
+    fn switch(&mut self, follow: Follow) -> Result<Report, Error> {
         let _writer = self.live.begin()?;
+        let sets = self.live.sets();
+        for set in sets {
+            set.begin();
+        }
         // 1.
-        self.patcher.keep();
-        self.patcher.check(aim)?;
+        text::check(&Run { sets, platform: &self.platform, follow }, &mut ClassCache::new())?;
         // 2. to 4.
-        let patcher = &mut self.patcher;
+        let platform = &mut self.platform;
         self.others.stop_others(|| {
-            // SAFETY: by the contract of `StopOthers` no other CPU executes code
-            // with sites, and nothing with a site can interrupt this one.
-            unsafe { OneCpu::assume(|cpu| patcher.write(aim, cpu)) }
+            // SAFETY: by the contract of `StopOthers` no other CPU executes code with sites, and
+            // nothing with a site can interrupt this one.
+            unsafe { OneCpu::assume(|cpu| text::write_sets(sets, platform, follow, cpu)) }
         })
     }
 }

@@ -99,7 +99,8 @@ macro_rules! ops {
                 #[allow(unused_imports)]
                 use super::super::*;
 
-                const COUNT: usize = [$($($(#[cfg($($cfg)*)])? super::Id::$name,)*)*].len();
+                /// The number of ops in this table.
+                pub const COUNT: usize = [$($($(#[cfg($($cfg)*)])? super::Id::$name,)*)*].len();
 
                 /// The slots, for `patchlet::site_asm!`. Unpatched sites, in
                 /// `.S` files too, call through them.
@@ -120,12 +121,11 @@ macro_rules! ops {
                             $crate::__op_patchlet!($how $what),
                         ),)*)*
                     ];
-                    static APPLIED: [$crate::ops::__private::Applied; COUNT] =
-                        [const { $crate::ops::__private::Applied::never() }; COUNT];
-                    $crate::ops::Table::new(&OPS, &SLOTS, &APPLIED)
+                    $crate::ops::Table::new(&OPS, &SLOTS)
                 };
             }
-            pub use table::{SLOTS, TABLE};
+            #[allow(unused_imports)]
+            pub use table::{COUNT, SLOTS, TABLE};
 
             /// Puts functions into slots, all in one call: the hypervisor layer.
             /// Sites follow when the patcher is run.

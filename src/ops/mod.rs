@@ -3,22 +3,24 @@
 //! text.
 
 mod builtin;
+mod choose;
 mod define;
 mod op;
+mod source;
 mod table;
 mod target;
 
 pub use builtin::pv;
+pub use choose::Choice;
 pub use op::{Abi, Op};
+pub use source::{OpSource, OpState};
 pub use table::Table;
 pub use target::Target;
-
-pub(crate) use table::{INDIRECT, Row};
 
 /// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it
 /// changes with the macro.
 #[doc(hidden)]
 pub mod __private {
     pub use super::define::FromRegister;
-    pub use super::table::{Applied, Slot};
+    pub use super::table::Slot;
 }

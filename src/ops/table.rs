@@ -1,12 +1,13 @@
-//! The slots of a table, and what is noted of their sites.
+//! The slots of a table.
 //!
 //! Unsafe code here is the setting of a slot: what it holds is going to be called.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::op::Op;
 use super::target::Target;
+use crate::text::{Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
 #[derive(Debug)]
@@ -29,74 +30,30 @@ impl Slot {
     }
 }
 
-/// What the sites of one op were last patched for, and what they are being
-/// patched for.
-#[derive(Debug)]
-pub struct Applied {
-    now: AtomicUsize,
-    /// What that was before it became what it is now. Where a table has several
-    /// patchers (a kernel's and its modules'), one is the first to follow a slot.
-    before: AtomicUsize,
-    /// The slot as it was when the batch in progress began. Other CPUs may set
-    /// the slot while a batch is written; every site of it follows this.
-    next: AtomicUsize,
-}
-
-/// Stands for the indirect call or jump, where otherwise the address of a function
-/// stands: no function is at address 1.
-pub(crate) const INDIRECT: usize = 1;
-
-impl Applied {
-    /// Not patched: the sites hold their indirect calls and jumps.
-    #[must_use]
-    pub const fn never() -> Self {
-        Self {
-            now: AtomicUsize::new(INDIRECT),
-            before: AtomicUsize::new(INDIRECT),
-            next: AtomicUsize::new(INDIRECT),
-        }
-    }
-
-    #[inline(never)] // Or it is there once for each op of a table.
-    fn note(&self, patched: bool) {
-        let was = self.now.load(Ordering::Relaxed);
-        let is = if patched { self.next.load(Ordering::Relaxed) } else { INDIRECT };
-        if was != is {
-            self.before.store(was, Ordering::Relaxed);
-            self.now.store(is, Ordering::Relaxed);
-        }
-    }
-}
-
 /// An ops table: one slot per op.
 #[derive(Debug)]
 pub struct Table {
     ops: &'static [Op],
     slots: &'static [Slot],
-    applied: &'static [Applied],
 }
 
 impl Table {
-    /// Of its parts, which have one element per op each.
+    /// Makes a table of its parts, which have one element per op each.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(
-        ops: &'static [Op],
-        slots: &'static [Slot],
-        applied: &'static [Applied],
-    ) -> Self {
-        assert!(ops.len() == slots.len() && ops.len() == applied.len());
+    pub const fn new(ops: &'static [Op], slots: &'static [Slot]) -> Self {
+        assert!(ops.len() == slots.len());
         assert!(ops.len() <= u16::MAX as usize);
-        Self { ops, slots, applied }
+        Self { ops, slots }
     }
 
-    /// The ops, in the order of their indices.
+    /// Returns the ops, in the order of their indices.
     #[must_use]
     pub const fn ops(&self) -> &'static [Op] {
         self.ops
     }
 
-    /// What the slot of this op holds; `None` if there is no such op.
+    /// Returns what the slot of this op holds; `None` if there is no such op.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Target> {
         Some(self.slots.get(index)?.get())
@@ -124,7 +81,7 @@ impl Table {
         }
     }
 
-    /// The index of the op whose slot is at this address.
+    /// Returns the index of the op whose slot is at this address.
     #[must_use]
     pub fn index_of_slot(&self, address: usize) -> Option<usize> {
         let offset = address.checked_sub(self.slots.as_ptr().addr())?;
@@ -132,61 +89,19 @@ impl Table {
         (offset % size_of::<Slot>() == 0 && index < self.slots.len()).then_some(index)
     }
 
-    /// All there is of the op of this index, if its slot is at this address.
-    pub(crate) fn row(&self, index: usize, slot: usize) -> Option<Row> {
-        let (op, own) = (self.ops.get(index)?, self.slots.get(index)?);
-        let applied = self.applied.get(index)?;
-        (core::ptr::from_ref(own).addr() == slot).then_some(Row { op, slot: own, applied })
+    /// Returns the counts of each op, in the order of their indices, over the sites of a plan. Reads
+    /// all sites once for each op.
+    pub fn by_op<P: Platform>(
+        &'static self,
+        plan: &Plan<'_, P>,
+    ) -> impl Iterator<Item = (&'static Op, Report)> {
+        let slots = self.slots.iter().map(|slot| core::ptr::from_ref(slot).addr());
+        self.ops.iter().zip(slots.map(|slot| plan.report_of(slot)))
     }
 
-    /// Keeps what the slots hold, for as long as the sites are written.
-    #[inline(never)]
-    pub(crate) fn keep(&self) {
-        for (applied, slot) in self.applied.iter().zip(self.slots) {
-            applied.next.store(slot.get().address(), Ordering::Relaxed);
-        }
-    }
-
-    /// Notes that all sites are patched for what was kept, or reverted.
-    #[inline(never)]
-    pub(crate) fn note(&self, patched: bool) {
-        for applied in self.applied {
-            applied.note(patched);
-        }
-    }
-}
-
-/// One op of a table. Each of the functions below is its address, or [`INDIRECT`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
-    pub(crate) op: &'static Op,
-    slot: &'static Slot,
-    applied: &'static Applied,
-}
-
-impl Row {
-    /// Address of the slot.
-    pub(crate) fn slot(self) -> usize {
-        core::ptr::from_ref(self.slot).addr()
-    }
-
-    /// What the slot holds.
-    pub(crate) fn held(self) -> usize {
-        self.slot.get().address()
-    }
-
-    /// What the slot held at the last [`Table::keep`].
-    pub(crate) fn kept(self) -> usize {
-        self.applied.next.load(Ordering::Relaxed)
-    }
-
-    /// What the sites were last patched for.
-    pub(crate) fn applied(self) -> usize {
-        self.applied.now.load(Ordering::Relaxed)
-    }
-
-    /// What they were patched for before that.
-    pub(crate) fn before(self) -> usize {
-        self.applied.before.load(Ordering::Relaxed)
+    /// Returns the address of the slot of this op; `None` if there is no such op.
+    #[must_use]
+    pub fn slot_address(&self, index: usize) -> Option<usize> {
+        self.slots.get(index).map(|slot| core::ptr::from_ref(slot).addr())
     }
 }

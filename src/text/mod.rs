@@ -1,24 +1,46 @@
-//! Text: the only writes to it. The platform a kernel describes, planning,
-//! applying at boot, revert, and read-back.
+//! Text, and the only writes to it. The engine: it knows records, bytes and memory, and no op; what
+//! a record stands for it asks a front end ([`Source`]).
+//!
+//! | file | what |
+//! |---|---|
+//! | `source` | the seam: what a front end says of a record |
+//! | `site_set` | the sites of one linked object, and their front ends |
+//! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
+//! | `memory` | loads and stores |
+//! | `class`, `checked_site`, `contents` | what a site gets, where it is, what it holds |
+//! | `overlap`, `check` | the first pass, which writes nothing |
+//! | `write` | the second pass |
+//! | `plan`, `report`, `patcher` | what a kernel calls |
+//!
+//! Each file imports only those above it, and `report`.
 
+mod check;
+mod checked_site;
 mod class;
-mod fault;
+mod contents;
 mod memory;
 mod one_cpu;
-mod pass;
+mod overlap;
 mod patcher;
 mod plan;
 mod platform;
 mod report;
-mod spot;
+mod serialize;
+mod site_set;
+mod source;
+mod write;
 
 pub use one_cpu::OneCpu;
 pub use patcher::Patcher;
-pub use plan::Plan;
-pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff, serialize};
-pub use report::{Goal, Outcome, Report};
+pub use plan::{Outcome, Plan};
+pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff};
+pub use report::{Goal, Report};
+pub use serialize::Serializer;
+pub use site_set::{Part, SiteSet};
+pub use source::{Emulation, Follow, Recipe, RecordFault, Source};
 
-pub(crate) use class::Classes;
-pub(crate) use pass::{Refused, Run, Step};
-pub(crate) use report::Aim;
-pub(crate) use spot::{Holds, Spot, View};
+pub(crate) use check::check;
+pub(crate) use checked_site::{CheckedSite, Run};
+pub(crate) use class::ClassCache;
+pub(crate) use contents::{Contents, View};
+pub(crate) use patcher::write_sets;

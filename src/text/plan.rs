@@ -1,47 +1,92 @@
 //! A plan: what patching would do, site by site.
 
-use super::patcher::Patcher;
+use super::checked_site::{CheckedSite, Run};
+use super::class::ClassCache;
+use super::contents::View;
 use super::platform::Platform;
-use super::report::{Goal, Outcome, Report};
-use crate::choose::What;
-use crate::ops::Op;
+use super::report::Report;
+use crate::insn::{InsnBuffer, Replacement};
+
+/// What happens, or would happen, to one site.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Outcome<'a> {
+    /// Address of the first byte of the site.
+    pub address: usize,
+    /// Address of what the site belongs to: the slot of its op.
+    pub subject: usize,
+    /// The name of what the site belongs to: that of its op.
+    pub name: &'static str,
+    /// What the assembler wrote.
+    pub original: Replacement<'a>,
+    /// What the site gets.
+    pub new: Replacement<'a>,
+    /// What the site has before that.
+    pub old: Replacement<'a>,
+    /// The bytes of the site before.
+    pub old_bytes: InsnBuffer,
+    /// The bytes of the site after.
+    pub new_bytes: InsnBuffer,
+    /// Whether a CPU can trap at the site, so that the INT3 protocol may be used.
+    pub may_trap: bool,
+}
+
+impl<P: Platform> Run<'_, P> {
+    /// Returns what happens to a site; `None` if it holds nothing known.
+    pub(crate) fn outcome<'s>(&self, site: &CheckedSite<'s, '_>) -> Option<Outcome<'s>> {
+        let old_bytes = self.read(site, View::Site);
+        let (recipe, old) = self.held(site, &old_bytes)?;
+        Some(Outcome {
+            address: site.address,
+            subject: site.record.subject(),
+            name: recipe.name,
+            original: recipe.original,
+            new: recipe.new,
+            old,
+            old_bytes,
+            new_bytes: self.bytes(site, &recipe.new),
+            may_trap: recipe.may_trap,
+        })
+    }
+}
 
 /// A checked plan: everything would work, nothing is written.
 #[derive(Debug)]
-pub struct Plan<'p, 'a, P, const TABLES: usize> {
-    pub(super) patcher: &'p Patcher<'a, P, TABLES>,
-    pub(super) goal: Goal,
+pub struct Plan<'p, P> {
+    pub(super) run: Run<'p, P>,
 }
 
-impl<P: Platform, const TABLES: usize> Plan<'_, '_, P, TABLES> {
-    /// What happens to each site, in the order of the table.
-    pub fn outcomes(&self) -> impl Iterator<Item = Outcome> {
-        // Every one of these was checked; one that fails now was changed by
+impl<'p, P: Platform> Plan<'p, P> {
+    /// Returns what happens to each site, in the order of the tables.
+    pub fn outcomes(&self) -> impl Iterator<Item = Outcome<'p>> {
+        // Each site was checked when the plan was made. One that is wrong now was changed by
         // somebody since, and `apply` will say so.
-        let patcher = self.patcher;
-        patcher.all().filter_map(|index| patcher.outcome_of(index, self.goal.into()))
+        let run = self.run;
+        run.parts().flat_map(move |part| {
+            part.sites().records().iter().enumerate().filter_map(move |(index, record)| {
+                let mut cache = ClassCache::new();
+                run.outcome(&run.site(part, index, record, &mut cache).ok()?)
+            })
+        })
     }
 
-    /// The counts over all sites.
+    /// Returns the counts over all sites.
     #[must_use]
     pub fn report(&self) -> Report {
         self.report_where(|_| true)
     }
 
-    /// The counts of each op, in the order of the tables. Reads all sites once
-    /// for each op.
-    pub fn by_op(&self) -> impl Iterator<Item = (&'static Op, Report)> {
-        self.patcher
-            .tables()
-            .iter()
-            .flat_map(|table| table.ops())
-            .map(|op| (op, self.report_where(|outcome| core::ptr::eq(outcome.op, op))))
+    /// Returns the counts of the sites that belong to the subject at this address, which for an
+    /// op is its slot. Reads all sites.
+    #[must_use]
+    pub fn report_of(&self, subject: usize) -> Report {
+        self.report_where(|outcome| outcome.subject == subject)
     }
 
-    fn report_where(&self, wanted: impl Fn(&Outcome) -> bool) -> Report {
+    fn report_where(&self, wanted: impl Fn(&Outcome<'_>) -> bool) -> Report {
         let mut counts = Report::default();
         for outcome in self.outcomes().filter(wanted) {
-            counts.add(What::of(outcome.replacement.as_ref()), outcome.old != outcome.new);
+            counts.add(outcome.new.name(), outcome.old_bytes != outcome.new_bytes);
         }
         counts
     }

@@ -1,100 +1,112 @@
 //! What patching is to make of the sites, and what it made of them.
 
-use crate::choose::{Replacement, What};
-use crate::insn::InsnBuffer;
-use crate::ops::Op;
-use crate::site::Kind;
+use super::source::Follow;
+use crate::insn::ReplacementName;
 
 /// What patching is to make of the sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Each site gets the replacement for what its slot holds.
     Patched,
-    /// Each site gets its indirect call or jump back.
-    Indirect,
+    /// Each site gets back what the assembler wrote: its indirect call or jump.
+    Original,
 }
 
-/// What the sites are to follow: a [`Goal`], and while they are written, what the
-/// slots held when that began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    /// The slots.
-    Slots,
-    /// What [`Table::keep`] kept of them.
-    Kept,
-    /// No slot: the indirect call or jump.
-    Indirect,
-}
-
-impl From<Goal> for Aim {
-    fn from(goal: Goal) -> Self {
-        match goal {
-            Goal::Patched => Self::Slots,
-            Goal::Indirect => Self::Indirect,
+impl Goal {
+    /// Returns what a plan for this goal follows.
+    pub(super) const fn present(self) -> Follow {
+        match self {
+            Self::Patched => Follow::Present,
+            Self::Original => Follow::Original,
         }
     }
-}
 
-/// What happens, or would happen, to one site.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// Address of its first byte.
-    pub address: usize,
-    /// Its op.
-    pub op: &'static Op,
-    /// Call or jump.
-    pub kind: Kind,
-    /// What it gets; `None` is the indirect call or jump.
-    pub replacement: Option<Replacement<'static>>,
-    /// What it has before that; `None` is the indirect call or jump.
-    pub held: Option<Replacement<'static>>,
-    /// Its bytes before.
-    pub old: InsnBuffer,
-    /// Its bytes after.
-    pub new: InsnBuffer,
+    /// Returns what a batch for this goal follows.
+    pub(crate) const fn batch(self) -> Follow {
+        match self {
+            Self::Patched => Follow::Batch,
+            Self::Original => Follow::Original,
+        }
+    }
 }
 
 /// Counts of sites, by what they have in the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// All of them. One whose record is there twice, because a linker folded
-    /// functions of the same code, counts twice.
+    /// All records. A site whose record is there twice, because a linker folded functions of the
+    /// same code, counts twice here and in all counts below but `changed`.
     pub sites: usize,
-    /// Those whose bytes change. One whose record is there twice can count twice.
+    /// The sites whose bytes were written. A plan writes nothing: it counts the records whose
+    /// site would change, and a site whose record is there twice counts twice.
     pub changed: usize,
-    /// Those with their op's patchlet.
+    /// The sites with the patchlet of their op.
     pub patchlets: usize,
-    /// Those with a direct call.
+    /// The sites with a direct call.
     pub calls: usize,
-    /// Those with a direct jump.
+    /// The sites with a direct jump.
     pub jumps: usize,
-    /// Those with NOPs.
+    /// The sites with NOPs.
     pub nops: usize,
-    /// Those with the identity patchlet.
+    /// The sites with the identity patchlet.
     pub identities: usize,
-    /// Those with the trap.
+    /// The sites with the trap.
     pub traps: usize,
-    /// Those that still have, or have again, an indirect call or jump. After
-    /// applying this is 0: where branches must not be indirect, one that is left
-    /// is a hole (CVE-2018-15594).
+    /// The sites that still have, or have again, an indirect call or jump. After applying this
+    /// is 0: where branches must not be indirect, one that is left is a hole (CVE-2018-15594).
     pub indirect: usize,
 }
 
 impl Report {
-    /// One more site, which has this in the end.
-    pub(crate) fn add(&mut self, what: What, changed: bool) {
+    /// Counts one more site, which has this in the end.
+    pub(super) fn add(&mut self, name: ReplacementName, changes: bool) {
         self.sites += 1;
-        self.changed += usize::from(changed);
-        *match what {
-            What::Patchlet => &mut self.patchlets,
-            What::Call => &mut self.calls,
-            What::Jump => &mut self.jumps,
-            What::Nops => &mut self.nops,
-            What::Identity => &mut self.identities,
-            What::Trap => &mut self.traps,
-            What::Indirect => &mut self.indirect,
+        self.changed += usize::from(changes);
+        *match name {
+            ReplacementName::Patchlet => &mut self.patchlets,
+            ReplacementName::Call => &mut self.calls,
+            ReplacementName::Jump => &mut self.jumps,
+            ReplacementName::Nops => &mut self.nops,
+            ReplacementName::Identity => &mut self.identities,
+            ReplacementName::Trap => &mut self.traps,
+            ReplacementName::Indirect => &mut self.indirect,
         } += 1;
+    }
+}
+
+/// Adds up the counts of several site sets.
+impl core::ops::AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.sites += other.sites;
+        self.changed += other.changed;
+        self.patchlets += other.patchlets;
+        self.calls += other.calls;
+        self.jumps += other.jumps;
+        self.nops += other.nops;
+        self.identities += other.identities;
+        self.traps += other.traps;
+        self.indirect += other.indirect;
+    }
+}
+
+/// Prints the counts that are not 0, in one line.
+impl core::fmt::Display for Report {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} sites, {} changed", self.sites, self.changed)?;
+        let counts = [
+            (self.patchlets, "patchlets"),
+            (self.calls, "direct calls"),
+            (self.jumps, "direct jumps"),
+            (self.nops, "NOPs"),
+            (self.identities, "identities"),
+            (self.traps, "traps"),
+            (self.indirect, "indirect"),
+        ];
+        let mut separator = ": ";
+        for (count, name) in counts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count} {name}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }

@@ -3,11 +3,12 @@
 //! serialized. In front of each bad record stand good ones, so that a patcher
 //! that writes as it goes is caught.
 
-use patchlet::ops::{Table, Target};
-use patchlet::{ComposeError, Error, Goal, InsnBuffer, Kind, Patcher};
+use patchlet::ops::{OpSource, Table, Target};
+use patchlet::{ComposeError, Error, Goal, InsnBuffer, Kind, Patcher, Width};
 use proptest::prelude::*;
 
-use crate::image::{Image, Raw, SLOT, Site, TEXT, call, jump, target};
+use crate::image::{Image, Raw, SLOT, Site, TEXT, call, jump, leak_set, source_of, target};
+use crate::model;
 use crate::platforms::{Recorder, one_cpu};
 
 /// Three ops: a patchlet of one byte, none, one of six; and two good sites.
@@ -20,28 +21,23 @@ fn image() -> Image {
 
 /// The error of planning, applying and, if it is to fail as well, reverting.
 fn refused(image: &Image, revert_too: bool) -> Error {
-    refused_with(image, &[image.table], revert_too)
+    refusal(image, image.source, revert_too)
 }
 
 fn refused_with(image: &Image, tables: &[&'static Table], revert_too: bool) -> Error {
-    match *tables {
-        [] => refusal(image, [], revert_too),
-        [a] => refusal(image, [a], revert_too),
-        [a, b] => refusal(image, [a, b], revert_too),
-        _ => unreachable!(),
-    }
+    refusal(image, source_of(tables), revert_too)
 }
 
-fn refusal<const N: usize>(image: &Image, tables: [&'static Table; N], revert_too: bool) -> Error {
+fn refusal(image: &Image, source: &'static OpSource<'static>, revert_too: bool) -> Error {
     image.arena.protect_text();
     let before = image.bytes();
     let recorder = Recorder::new(image);
     let log = recorder.log.clone();
-    let mut patcher = Patcher::new(image.sites(), tables, recorder);
+    let mut patcher = Patcher::new(leak_set(image.sites(), source), recorder);
     let error = patcher.plan(Goal::Patched).map(|_| ()).unwrap_err();
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)), Err(error));
     if revert_too {
-        assert_eq!(patcher.plan(Goal::Indirect).map(|_| ()), Err(error));
+        assert_eq!(patcher.plan(Goal::Original).map(|_| ()), Err(error));
         assert_eq!(one_cpu(|cpu| patcher.revert(cpu)), Err(error));
     }
     assert!(image.bytes() == before, "{error}: a byte changed");
@@ -133,7 +129,7 @@ fn a_kind_that_is_the_other_one() {
             refused(&image, true),
             Error::OldBytes {
                 site: image.arena.address(0x300),
-                op: "op0",
+                name: "op0",
                 expected: buffer(&expected),
                 found: buffer(&found),
             }
@@ -194,12 +190,12 @@ fn unknown(image: &mut Image, raw: Raw) {
     image.record(raw);
     let error = refused(image, true);
     let Raw { site, slot, op, .. } = raw;
-    assert_eq!(error, Error::UnknownOp { index: 2, site, slot, op });
+    assert_eq!(error, Error::UnknownSubject { index: 2, site, subject: slot, number: op });
     assert_eq!(
         error.to_string(),
         format!(
-            "record 2: site {site:#x} goes through {slot:#x}, which is not the slot of op {op} \
-             in any of the given ops tables"
+            "record 2: site {site:#x} goes through {slot:#x}, which is not the slot of op \
+             {op} in any of the given ops tables: give the site set every table that has sites"
         )
     );
 }
@@ -249,8 +245,12 @@ fn an_op_index_that_is_not_the_slots() {
 #[test]
 fn a_table_that_was_not_given() {
     let image = image();
-    let unknown =
-        Error::UnknownOp { index: 0, site: image.arena.address(0x200), slot: image.slot(0), op: 0 };
+    let unknown = Error::UnknownSubject {
+        index: 0,
+        site: image.arena.address(0x200),
+        subject: image.slot(0),
+        number: 0,
+    };
     let other = self::image();
     assert_eq!(refused_with(&image, &[], true), unknown);
     assert_eq!(refused_with(&image, &[other.table], true), unknown);
@@ -261,17 +261,17 @@ fn several_tables_each_have_their_sites() {
     let (mut image, other) = (image(), self::image());
     let slot = other.slot(0);
     let address = image.arena.address(0x300) as u64;
-    let unpatched =
-        InsnBuffer::indirect(patchlet::Width::NATIVE, Kind::Call, address, 6, slot as u64).unwrap();
-    image.arena.write(0x300, unpatched.bytes());
+    let unpatched = model::indirect(Width::NATIVE, Kind::Call, address, 6, slot as u64).unwrap();
+    image.arena.write(0x300, &unpatched[..]);
     let raw = image.raw(call(0x300, 0));
     image.record(Raw { slot, ..raw });
     for tables in [[image.table, other.table], [other.table, image.table]] {
-        let mut patcher = Patcher::new(image.sites(), tables, image.second_mapping());
+        let set = leak_set(image.sites(), source_of(&tables));
+        let mut patcher = Patcher::new(set, image.second_mapping());
         one_cpu(|cpu| patcher.apply(cpu)).unwrap();
         assert_eq!(image.at(0x300, 1), [0xfa]);
         one_cpu(|cpu| patcher.revert(cpu)).unwrap();
-        assert_eq!(image.at(0x300, 6), unpatched.bytes());
+        assert_eq!(image.at(0x300, 6), &unpatched[..]);
     }
 }
 
@@ -280,7 +280,7 @@ fn foreign(image: &Image, at: usize, expected: &[u8]) {
     let (site, expected) = (image.arena.address(at), buffer(expected));
     let found = buffer(&image.at(at, expected.bytes().len()));
     let error = refused(image, true);
-    assert_eq!(error, Error::OldBytes { site, op: "op0", expected, found });
+    assert_eq!(error, Error::OldBytes { site, name: "op0", expected, found });
     assert_eq!(
         error.to_string(),
         format!(
@@ -386,7 +386,7 @@ fn a_site_with_its_patchlet_already_is_ours() {
 fn overlap(image: &Image, index: usize, at: usize, other: usize) {
     let (site, other) = (image.arena.address(at), image.arena.address(other));
     let error = refused(image, true);
-    assert_eq!(error, Error::Overlap { index, site, op: "op0", other });
+    assert_eq!(error, Error::Overlap { index, site, name: "op0", other });
     assert_eq!(
         error.to_string(),
         format!("record {index}: site {site:#x} (op0) overlaps the site at {other:#x}")
@@ -453,7 +453,7 @@ fn the_same_site_twice_in_other_words() {
         image.record(image.raw(other));
         let error = refused(&image, true);
         let (site, op) = (image.arena.address(0x300), ["op0", "op1"][other.op]);
-        assert_eq!(error, Error::Overlap { index: 4, site, op, other: site });
+        assert_eq!(error, Error::Overlap { index: 4, site, name: op, other: site });
     }
 }
 
@@ -483,7 +483,7 @@ fn a_table_in_any_order_is_accepted() {
 fn composed(image: &Image, at: usize, op: &'static str, why: ComposeError) -> String {
     let site = image.arena.address(at);
     let error = refused(image, false);
-    assert_eq!(error, Error::Compose { site, op, why });
+    assert_eq!(error, Error::Compose { site, name: op, why });
     let text = error.to_string();
     assert!(text.starts_with(&format!("site {site:#x} ({op}): {why}")), "{text}");
     // Not patched, so nothing to revert; which is fine.
@@ -513,7 +513,7 @@ fn a_patchlet_too_long_for_its_site() {
 fn a_site_that_does_not_reach_its_slot() {
     let [expected, found] = [&[][..], &[0x90; 6]].map(|bytes| InsnBuffer::copy_of(bytes).unwrap());
     assert_eq!(
-        Error::OldBytes { site: 0x1000, op: "op0", expected, found }.to_string(),
+        Error::OldBytes { site: 0x1000, name: "op0", expected, found }.to_string(),
         "site 0x1000 (op0) holds 90 90 90 90 90 90, which is no replacement of that op, and does \
          not reach its slot: the record is wrong, or somebody else wrote there"
     );

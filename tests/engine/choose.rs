@@ -1,7 +1,8 @@
 //! Choosing: the five rules of SPEC.md §4, in their order, by trying every case
 //! that can be told apart, coinciding functions included.
 
-use patchlet::choose::{Choice, Replacement};
+use patchlet::Replacement;
+use patchlet::ops::Choice;
 use patchlet::{Kind, Width};
 
 use crate::model::{self, Facts};

@@ -4,7 +4,7 @@
 //! across the ends of the address space.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
-use patchlet::choose::Replacement;
+use patchlet::Replacement;
 use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Width};
 use proptest::prelude::*;
 
@@ -74,6 +74,7 @@ fn check(width: Width, nops: Nops, address: u64, capacity: u8, replacement: &Rep
                     5
                 }
                 Replacement::Nops => 0,
+                Replacement::Indirect(..) => unreachable!("`check_indirect` looks at these"),
                 Replacement::Patchlet(bytes)
                 | Replacement::Identity(bytes)
                 | Replacement::Trap(bytes) => bytes.len(),
@@ -206,7 +207,10 @@ fn the_reach_of_a_rel32_ends_exactly_where_it_must() {
 fn check_indirect(width: Width, kind: Kind, address: u64, capacity: u8, slot: u64) {
     let context = || format!("{width:?} {kind:?} {address:#x} {capacity} {slot:#x}");
     let expected = model::indirect(width, kind, address, capacity, slot);
-    let buffer = InsnBuffer::indirect(width, kind, address, capacity, slot);
+    let buffer = {
+        let indirect = Replacement::Indirect(kind, slot);
+        InsnBuffer::compose(width, Nops::Long, address, capacity, &indirect)
+    };
     assert_eq!(buffer.map(|buffer| buffer.bytes().to_vec()), expected, "{}", context());
     let Ok(buffer) = buffer else { return };
     // Equal to what is read from text, whatever lies behind the capacity.

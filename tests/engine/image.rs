@@ -4,10 +4,12 @@
 
 use std::ops::Range;
 
-use patchlet::ops::__private::{Applied, Slot};
-use patchlet::ops::{Abi, Op, Table, Target};
+use patchlet::live::Live;
+use patchlet::ops::__private::Slot;
+use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
 use patchlet::site::Record;
-use patchlet::{Kind, Patchlet, Platform, SecondMapping, Sites, Width, Writable};
+use patchlet::text::Part;
+use patchlet::{Kind, Patchlet, Platform, SecondMapping, SiteSet, Sites, Width, Writable};
 
 use crate::arena::{Arena, SIZE};
 use crate::model;
@@ -54,6 +56,8 @@ pub const fn jump(at: usize, op: usize) -> Site {
 pub struct Image {
     pub arena: Arena,
     pub table: &'static Table,
+    /// What the sites were last patched for.
+    pub source: &'static OpSource<'static>,
     /// Address of the first slot.
     slots: usize,
     /// Bytes of records.
@@ -75,7 +79,6 @@ impl Image {
             })
             .collect();
         let ops = ops.leak();
-        let applied: Vec<Applied> = ops.iter().map(|_| Applied::never()).collect();
         let slots = arena.pointer(SLOTS).cast::<Slot>();
         for (index, op) in ops.iter().enumerate() {
             // SAFETY: aligned, inside of the arena, and nobody knows of it yet.
@@ -84,7 +87,7 @@ impl Image {
         // SAFETY: written just now; the arena stays for ever, and its bytes are
         // changed through atomics from here on.
         let slice = unsafe { std::slice::from_raw_parts(slots, ops.len()) };
-        let table = Box::leak(Box::new(Table::new(ops, slice, applied.leak())));
+        let table = Box::leak(Box::new(Table::new(ops, slice)));
         Self::over(arena, table, slots.addr())
     }
 
@@ -93,7 +96,7 @@ impl Image {
         // Something that is no instruction of a site.
         let filling: Vec<u8> = (0..TEXT.end).map(|at| 0xc0 | (at % 61) as u8).collect();
         arena.write(0, &filling);
-        Self { arena, table, slots, len: 0 }
+        Self { arena, table, source: source(table), slots, len: 0 }
     }
 
     pub fn text(&self) -> Range<usize> {
@@ -151,8 +154,9 @@ impl Image {
         self.record(self.raw(site));
     }
 
-    pub fn sites(&self) -> Sites<'_> {
-        // SAFETY: aligned, in the arena, and written through `&mut self` only.
+    pub fn sites(&self) -> Sites<'static> {
+        // SAFETY: aligned, in the arena, which is never unmapped; and a test that adds records
+        // does not look at the old table any more.
         unsafe { Sites::between(self.arena.pointer(RECORDS), self.len) }
     }
 
@@ -161,8 +165,24 @@ impl Image {
         assert!(unsafe { self.table.set(op, target) });
     }
 
-    pub fn patcher<P: Platform>(&self, platform: P) -> patchlet::Patcher<'_, P, 1> {
-        patchlet::Patcher::new(self.sites(), [self.table], platform)
+    /// The site set of all records so far. Each has the same state, but no memory of what was
+    /// checked.
+    pub fn site_set(&self) -> &'static SiteSet<'static> {
+        self.site_set_of(self.sites())
+    }
+
+    /// A site set of these records.
+    pub fn site_set_of(&self, sites: Sites<'static>) -> &'static SiteSet<'static> {
+        leak_set(sites, self.source)
+    }
+
+    /// The shared state of the set alone.
+    pub fn live(&self) -> &'static Live<'static> {
+        leak_live(self.site_set())
+    }
+
+    pub fn patcher<P: Platform>(&self, platform: P) -> patchlet::Patcher<'static, P> {
+        patchlet::Patcher::new(self.site_set(), platform)
     }
 
     pub fn writable(&self) -> Writable {
@@ -193,6 +213,33 @@ impl Image {
 }
 
 const _: () = assert!(Record::SIZE == 12);
+
+/// A front end of one table, whose sites were never patched.
+pub fn source(table: &'static Table) -> &'static OpSource<'static> {
+    source_of(&[table])
+}
+
+/// A front end of these tables, whose sites were never patched.
+pub fn source_of(tables: &[&'static Table]) -> &'static OpSource<'static> {
+    let ops = tables.iter().flat_map(|table| table.ops());
+    let states: Vec<OpState> = ops.map(|_| OpState::new()).collect();
+    Box::leak(Box::new(OpSource::new(tables.to_vec().leak(), states.leak())))
+}
+
+/// A site set of one part.
+pub fn leak_set(
+    sites: Sites<'static>,
+    source: &'static OpSource<'static>,
+) -> &'static SiteSet<'static> {
+    let parts = Box::leak(Box::new([Part::new(sites, source)]));
+    Box::leak(Box::new(SiteSet::new(parts)))
+}
+
+/// The shared state of one set.
+pub fn leak_live(set: &'static SiteSet<'static>) -> &'static Live<'static> {
+    let sets: &'static [&'static SiteSet<'static>] = Box::leak(Box::new([set]));
+    Box::leak(Box::new(Live::new(sets)))
+}
 
 /// A function at this address, which nobody calls.
 pub fn target(address: usize) -> Target {

@@ -2,7 +2,7 @@
 //! as the manuals print them, arithmetic is done in 128 bits, and the fewest NOPs
 //! are found by trying.
 
-use patchlet::choose::Replacement;
+use patchlet::Replacement;
 use patchlet::{ComposeError, Kind, Nops, Width};
 
 /// A replacement, without the bytes.
@@ -49,17 +49,18 @@ pub fn choose<'a>(facts: &Facts<'a>, slot: u64, kind: Kind) -> Replacement<'a> {
     if kind == Kind::Call { Replacement::Call(slot) } else { Replacement::Jump(slot) }
 }
 
-/// The kind of a replacement, for reports.
+/// The kind of a replacement, for reports; `None` is the indirect call or jump.
 #[cfg(not(miri))]
-pub fn what(replacement: &Replacement<'_>) -> What {
-    match replacement {
+pub fn what(replacement: &Replacement<'_>) -> Option<What> {
+    Some(match replacement {
+        Replacement::Indirect(..) => return None,
         Replacement::Patchlet(_) => What::Patchlet,
         Replacement::Call(_) => What::Call,
         Replacement::Jump(_) => What::Jump,
         Replacement::Nops => What::Nops,
         Replacement::Identity(_) => What::Identity,
         Replacement::Trap(_) => What::Trap,
-    }
+    })
 }
 
 pub fn hex(digits: &str) -> Vec<u8> {
@@ -156,6 +157,9 @@ pub fn compose(
         Replacement::Call(target) => branch(0xe8, target),
         Replacement::Jump(target) => branch(0xe9, target),
         Replacement::Nops => Vec::new(),
+        Replacement::Indirect(kind, slot) => {
+            return indirect(width, kind, site, capacity, slot).map_err(|error| vec![error]);
+        }
         Replacement::Patchlet(bytes) | Replacement::Identity(bytes) | Replacement::Trap(bytes) => {
             bytes.to_vec()
         }
@@ -178,8 +182,11 @@ pub fn indirect(
     capacity: u8,
     slot: u64,
 ) -> Result<Vec<u8>, ComposeError> {
-    if !(6..=32).contains(&capacity) {
+    if !(1..=32).contains(&capacity) {
         return Err(ComposeError::Capacity { capacity });
+    }
+    if capacity < 6 {
+        return Err(ComposeError::TooLong { len: 6, capacity });
     }
     let operand = match width {
         Width::Bits64 => displacement(width, i128::from(site) + 6, slot),

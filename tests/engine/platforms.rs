@@ -69,8 +69,8 @@ unsafe impl Platform for Recorder {
 }
 
 /// Applies, with "interrupts off" around it in the log.
-pub fn apply_logged<const TABLES: usize>(
-    patcher: &mut Patcher<'_, Recorder, TABLES>,
+pub fn apply_logged(
+    patcher: &mut Patcher<'_, Recorder>,
     log: &Log,
 ) -> Result<Report, patchlet::Error> {
     one_cpu(|cpu| {

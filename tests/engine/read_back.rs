@@ -94,7 +94,7 @@ fn check(image: &Image, revert: bool, wrote: &[u8]) {
         let error = error.unwrap_err();
         let site = image.arena.address(at);
         let (wrote, found) = (buffer(&wrote[at..at + len]), buffer(&before[at..at + len]));
-        assert_eq!(error, Error::ReadBack { site, op, wrote, found });
+        assert_eq!(error, Error::ReadBack { site, name: op, wrote, found });
         assert_eq!(
             error.to_string(),
             format!("site {site:#x} ({op}): wrote {wrote} and read back {found}")
@@ -172,11 +172,11 @@ fn a_site_that_cannot_have_what_others_have_is_put_back() {
         unsafe { patchlet::Sites::between(records.as_ptr().cast(), size_of_val(records)) }
     });
     image.set(0, target(image.arena.address(0x405) + 0x7fff_ffff));
-    let mut patcher = patchlet::Patcher::new(last, [image.table], image.second_mapping());
+    let mut patcher = patchlet::Patcher::new(image.site_set_of(last), image.second_mapping());
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().calls, 1);
     image.set(0, Target::NOP);
     let before = image.bytes();
-    let mut patcher = patchlet::Patcher::new(these, [image.table], Rom::new(&image, 0x300));
+    let mut patcher = patchlet::Patcher::new(image.site_set_of(these), Rom::new(&image, 0x300));
     let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
     let bad = image.arena.address(0x300);
     assert!(matches!(error, Error::ReadBack { site, .. } if site == bad), "{error}");
@@ -196,7 +196,7 @@ fn half_of_a_site_is_not_enough() {
         image.arena.detach_second_page();
         let mut patcher = image.patcher(image.second_mapping());
         let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
-        let Error::ReadBack { site, op: "op0", wrote, found } = error else {
+        let Error::ReadBack { site, name: "op0", wrote, found } = error else {
             panic!("{start:#x}: {error:?}");
         };
         assert_eq!(site, image.arena.address(start));
@@ -235,7 +235,7 @@ fn an_alias_that_is_none() {
         let mut patcher = image.patcher(rom);
         let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
         let site = image.arena.address(at);
-        assert_eq!(error, Error::Alias { site, alias, op });
+        assert_eq!(error, Error::Alias { site, alias, name: op });
         assert_eq!(
             error.to_string(),
             format!("site {site:#x} ({op}): {alias:#x} is not a second mapping of it")

@@ -2,7 +2,7 @@
 //! test has the name of the symptom's absence.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
-use patchlet::choose::Replacement;
+use patchlet::Replacement;
 use patchlet::ops::Target;
 use patchlet::site::Record;
 use patchlet::{ComposeError, Error, Goal, InsnBuffer, Kind, Nops, OneCpu, Sites, Width};
@@ -24,7 +24,7 @@ fn a_patchlet_too_long_is_an_error_before_the_first_write() {
     let error = one_cpu(|cpu| image.patcher(recorder).apply(cpu));
     let site = image.arena.address(0x206);
     let why = ComposeError::TooLong { len: 7, capacity: 6 };
-    assert_eq!(error, Err(Error::Compose { site, op: "op1", why }));
+    assert_eq!(error, Err(Error::Compose { site, name: "op1", why }));
     assert!(image.bytes() == before);
     assert_eq!(*log.borrow(), [], "text was unlocked for nothing");
 }
@@ -142,12 +142,12 @@ fn the_record_is_repr_c() {
     let [first, last] = sites.records() else { unreachable!() };
     let at = |offset| start.addr().wrapping_add(offset);
     assert_eq!(first.site(), at(0x7654_3210));
-    assert_eq!(first.slot(), at(4 - 2));
-    assert_eq!((first.op(), first.capacity(), first.kind()), (0x1234, 42, Ok(Kind::Call)));
+    assert_eq!(first.subject(), at(4 - 2));
+    assert_eq!((first.number(), first.capacity(), first.kind()), (0x1234, 42, Ok(Kind::Call)));
     // Whole, the last one too.
     assert_eq!(last.site(), at(12).wrapping_sub(0x8000_0000));
-    assert_eq!(last.slot(), at(16));
-    assert_eq!((last.op(), last.capacity(), last.kind()), (0xffff, 255, Ok(Kind::Jump)));
+    assert_eq!(last.subject(), at(16));
+    assert_eq!((last.number(), last.capacity(), last.kind()), (0xffff, 255, Ok(Kind::Jump)));
 }
 
 /// `target - (site + 5)` of unsigned numbers panicked for what lies behind.

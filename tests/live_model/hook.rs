@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use patchlet::live::{Handled, INT3, Int3, Live, Step, Synchronize, TrapFrame};
+use patchlet::live::{BatchStep, Handled, INT3, Int3, Live, Synchronize, TrapFrame};
 use patchlet::ops::Target;
 use patchlet::{Kind, native};
 
@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::image::{Image, Site, call, jump, target};
 
 /// What the hook answers at this address.
-fn trap(live: &Live<'_, 1>, address: usize) -> Option<Frame> {
+fn trap(live: &Live<'_>, address: usize) -> Option<Frame> {
     let mut frame = Frame { ip: address + 1, stack: Vec::new() };
     match live.handle(&mut frame) {
         Handled::Yes => Some(frame),
@@ -30,10 +30,10 @@ fn trap(live: &Live<'_, 1>, address: usize) -> Option<Frame> {
 struct Between<F>(F);
 
 // SAFETY: nobody executes an arena.
-unsafe impl<F: Fn(Step)> Synchronize for Between<F> {
+unsafe impl<F: Fn(BatchStep)> Synchronize for Between<F> {
     fn sync_all(&self) {}
 
-    fn between_steps(&self, step: Step) {
+    fn between_steps(&self, step: BatchStep) {
         (self.0)(step);
     }
 }
@@ -71,39 +71,39 @@ fn a_trap_does_what_the_site_will_do() {
         }
     };
 
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let steps = RefCell::new(Vec::new());
     let between = Between(|step| {
         if steps.borrow().len() == 7 {
             return;
         }
         steps.borrow_mut().push(step);
-        if step == Step::Int3Synced {
+        if step == BatchStep::Int3Synced {
             // What other CPUs set meanwhile is for the next batch.
             image.set(0, Target::NOP);
         }
         for &site in &sites {
             let address = image.arena.address(site.at);
-            assert_eq!(trap(&live, address), Some(expected(site)), "{site:?} at {step:?}");
-            assert_eq!(trap(&live, address + 1), None, "inside of a site at {step:?}");
+            assert_eq!(trap(live, address), Some(expected(site)), "{site:?} at {step:?}");
+            assert_eq!(trap(live, address + 1), None, "inside of a site at {step:?}");
         }
-        assert_eq!(trap(&live, image.arena.address(0x180)), None, "no site");
+        assert_eq!(trap(live, image.arena.address(0x180)), None, "no site");
     });
     // SAFETY: nobody executes an arena.
-    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), between) };
+    let mut int3 = unsafe { Int3::with_nobody_inside(live, image.second_mapping(), between) };
     let report = int3.apply().unwrap();
     assert_eq!((report.changed, report.indirect), (sites.len(), 0));
     assert_eq!((report.calls, report.jumps), (2, 1), "as it was when the batch began");
     assert_eq!(
         *steps.borrow(),
         [
-            Step::Published,
-            Step::Int3Written,
-            Step::Int3Synced,
-            Step::TailsWritten,
-            Step::TailsSynced,
-            Step::FirstWritten,
-            Step::FirstSynced
+            BatchStep::Published,
+            BatchStep::Int3Written,
+            BatchStep::Int3Synced,
+            BatchStep::TailsWritten,
+            BatchStep::TailsSynced,
+            BatchStep::FirstWritten,
+            BatchStep::FirstSynced
         ]
     );
     let before = image.bytes();
@@ -118,7 +118,7 @@ fn a_trap_while_reverting_goes_through_the_slot() {
     let mut image = Image::new(&[None]);
     let site = call(0x200, 0);
     image.site(site);
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let [a, b] = [0x5000, 0x6000].map(|at| target(image.arena.address(at)));
     image.set(0, a);
     let reverting = Cell::new(false);
@@ -126,13 +126,13 @@ fn a_trap_while_reverting_goes_through_the_slot() {
         if !reverting.get() {
             return;
         }
-        let held = if step == Step::Int3Synced { b } else { a };
+        let held = if step == BatchStep::Int3Synced { b } else { a };
         image.set(0, held);
-        let found = trap(&live, image.arena.address(site.at)).unwrap();
+        let found = trap(live, image.arena.address(site.at)).unwrap();
         assert_eq!(found, Frame { ip: held.address(), stack: vec![end(&image, site)] });
     });
     // SAFETY: nobody executes an arena.
-    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), between) };
+    let mut int3 = unsafe { Int3::with_nobody_inside(live, image.second_mapping(), between) };
     int3.apply().unwrap();
     reverting.set(true);
     assert_eq!(int3.revert().unwrap().indirect, 1);
@@ -145,18 +145,18 @@ fn a_late_trap_executes_the_site_again() {
     let site = call(0x200, 0);
     image.site(site);
     let address = image.arena.address(site.at);
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let again = Some(Frame { ip: address, stack: vec![] });
     // Also before the first batch: the byte is an instruction, so go there.
-    assert_eq!(trap(&live, address), again);
+    assert_eq!(trap(live, address), again);
     // SAFETY: nobody executes an arena.
-    let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Between(|_| ())) };
+    let mut int3 = unsafe { Int3::new(live, image.second_mapping(), Between(|_| ())) };
     int3.apply().unwrap();
-    assert_eq!(trap(&live, address), again);
+    assert_eq!(trap(live, address), again);
 
     // A debugger's INT3, with no batch about: not ours.
     image.arena.write(site.at, &[INT3]);
-    assert_eq!(trap(&live, address), None);
+    assert_eq!(trap(live, address), None);
 }
 
 /// A table that no linker sorted: found all the same.
@@ -165,11 +165,11 @@ fn sites_out_of_order_are_found() {
     let mut image = Image::new(&[None]);
     let sites = [0x700, 0x200, 0x900, 0x300, 0x100, 0x1000].map(|at| call(at, 0));
     sites.iter().for_each(|&site| image.site(site));
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     for site in sites {
         let address = image.arena.address(site.at);
         assert_eq!(image.sites().find(address).map(|record| record.site()), Some(address));
-        assert_eq!(trap(&live, address), Some(Frame { ip: address, stack: vec![] }));
+        assert_eq!(trap(live, address), Some(Frame { ip: address, stack: vec![] }));
     }
     assert!(image.sites().find(image.arena.address(0x201)).is_none());
 }
@@ -203,9 +203,9 @@ fn a_batch_is_retired_when_no_cpu_is_in_the_hook() {
     let mut image = Image::new(&[None]);
     let site = call(0x200, 0);
     image.site(site);
-    let (sites, table, platform) = (image.sites(), image.table, image.second_mapping());
+    let (table, platform) = (image.table, image.second_mapping());
     let (address, end) = (image.arena.address(site.at), end(&image, site));
-    let live = Live::new(sites, [table]);
+    let live = image.live();
     let (inside, go_on, done) =
         (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
     let (trapped, synced) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -214,14 +214,14 @@ fn a_batch_is_retired_when_no_cpu_is_in_the_hook() {
             // SAFETY: nobody executes an arena.
             let mut int3 = unsafe {
                 Int3::new(
-                    &live,
+                    live,
                     platform,
                     Between(|step| {
-                        if step == Step::Int3Synced {
+                        if step == BatchStep::Int3Synced {
                             trapped.store(true, SeqCst);
                             wait_for(&inside);
                         }
-                        synced.store(step == Step::FirstSynced, SeqCst);
+                        synced.store(step == BatchStep::FirstSynced, SeqCst);
                     }),
                 )
             };
@@ -259,12 +259,12 @@ fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
     image.site(site);
     image.set(0, Target::NOP);
     let (platform, address) = (image.second_mapping(), image.arena.address(site.at));
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // SAFETY: nobody executes an arena.
-            let mut int3 = unsafe { Int3::new(&live, platform, Between(|_| ())) };
+            let mut int3 = unsafe { Int3::new(live, platform, Between(|_| ())) };
             for _ in 0..20_000 {
                 int3.apply().unwrap();
                 int3.revert().unwrap();
@@ -272,7 +272,7 @@ fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
             done.store(true, SeqCst);
         });
         while !done.load(SeqCst) {
-            assert!(trap(&live, address).is_some(), "somebody else's");
+            assert!(trap(live, address).is_some(), "somebody else's");
         }
     });
 }
@@ -284,7 +284,7 @@ fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
 fn after_each_batch_there_is_another_number() {
     let mut image = Image::new(&[None]);
     image.site(call(0x200, 0));
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let number = || {
         let shown = format!("{live:?}");
         let (_, batch) = shown.split_once(" batch: ").unwrap();
@@ -292,7 +292,7 @@ fn after_each_batch_there_is_another_number() {
     };
     // SAFETY: nobody executes an arena.
     let mut int3 =
-        unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), Between(|_| ())) };
+        unsafe { Int3::with_nobody_inside(live, image.second_mapping(), Between(|_| ())) };
     let mut numbers = BTreeSet::from([number()]);
     for _ in 0..3 {
         int3.apply().unwrap();
@@ -313,7 +313,10 @@ fn wait_for(flag: &AtomicBool) {
 /// Sites are linked into the range the tests' own process has none of.
 #[test]
 fn a_static_needs_no_sites_of_its_own() {
-    static LIVE: Live<'static, 1> = Live::linked([&patchlet::pv::TABLE]);
+    patchlet::site_set! {
+        static PROCESS = [patchlet::pv];
+    }
+    static LIVE: Live<'static> = Live::new(&[&PROCESS]);
     let elsewhere: Range<usize> = 0x1000..0x1004;
     for address in elsewhere {
         assert_eq!(trap(&LIVE, address), None);

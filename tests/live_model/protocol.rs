@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use patchlet::live::{Int3, Live};
+use patchlet::live::Int3;
 use patchlet::ops::Target;
 use patchlet::text::Report;
 use patchlet::{Error, Kind, Nops, OneCpu};
@@ -113,13 +113,13 @@ impl Program {
         self.put(pair.from);
         let old = bytes(&self.range());
         self.set(pair.to);
-        let (live, recorder) = (Live::new(self.image.sites(), [self.image.table]), self.recorder());
+        let (live, recorder) = (self.image.live(), self.recorder());
         // SAFETY: nobody executes an arena.
         let mut int3 = unsafe {
             let (platform, sync) = (recorder.clone(), recorder.clone());
             match nobody_inside {
-                true => Int3::with_nobody_inside(&live, platform, sync),
-                false => Int3::new(&live, platform, sync),
+                true => Int3::with_nobody_inside(live, platform, sync),
+                false => Int3::new(live, platform, sync),
             }
         };
         let report = match pair.to {
@@ -183,7 +183,7 @@ fn no_cpu_sees_a_mixture_in_what_the_rule_admits() {
                 assert!(wrong.is_empty(), "{pair:?} was admitted: {run:x?}: {:x?}", wrong[0]);
                 admitted += 1;
             }
-            Err(Error::Inside { old, new, .. }) => {
+            Err(Error::ThreadInside { old, new, .. }) => {
                 assert_eq!((old.bytes(), new.bytes()), (&run.codes[0][..], &run.codes[1][..]));
                 refused += 1;
                 if wrong.is_empty() {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use patchlet::live::{Int3, Live, LivePlatform};
+use patchlet::live::{Int3, LivePlatform};
 use patchlet::ops::Target;
 use patchlet::{Error, Platform, SecondMapping};
 
@@ -50,10 +50,10 @@ fn int3s_are_taken_back_when_one_cannot_be_written() {
     for lost in 4..=6 {
         let image = writers::image(&writers::sites(3));
         let before = image.bytes();
-        let live = Live::new(image.sites(), [image.table]);
+        let live = image.live();
         let synced = Count::default();
         // SAFETY: nobody executes an arena.
-        let mut int3 = unsafe { Int3::new(&live, Once::new(&image, lost), &synced) };
+        let mut int3 = unsafe { Int3::new(live, Once::new(&image, lost), &synced) };
         assert!(matches!(int3.apply(), Err(Error::ReadBack { .. })));
         assert!(image.bytes() == before);
         assert_eq!(synced.0.take(), 1, "before the batch is retired");
@@ -75,18 +75,18 @@ fn of_two_with_the_same_tail_the_old_one() {
             let native = image.table.ops()[0].native();
             let (from, to) =
                 if patchlet_to_nops { (native, Target::NOP) } else { (Target::NOP, native) };
-            let live = Live::new(image.sites(), [image.table]);
+            let live = image.live();
             let synced = Count::default();
             image.set(0, from);
             let well = image.second_mapping();
             // SAFETY: nobody executes an arena.
-            let mut works = unsafe { Int3::with_nobody_inside(&live, well, &synced) };
+            let mut works = unsafe { Int3::with_nobody_inside(live, well, &synced) };
             works.apply().unwrap();
             image.set(0, to);
             let before = image.bytes();
             let once = Once::new(&image, 6);
             // SAFETY: nobody executes an arena.
-            let result = unsafe { Int3::with_nobody_inside(&live, once, &synced) }.apply();
+            let result = unsafe { Int3::with_nobody_inside(live, once, &synced) }.apply();
             assert!(matches!(result, Err(Error::ReadBack { .. })), "{result:?}");
             assert!(image.bytes() == before, "{capacity}, {patchlet_to_nops}: not put back");
             image.set(0, target(image.arena.address(0x7000)));

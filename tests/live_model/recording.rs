@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use patchlet::live::{LivePlatform, Step, Synchronize};
+use patchlet::live::{BatchStep, LivePlatform, Synchronize};
 use patchlet::{Nops, Platform};
 
 use crate::image::Image;
@@ -111,8 +111,8 @@ unsafe impl Synchronize for Recorder {
         self.event(Event::Sync);
     }
 
-    fn between_steps(&self, step: Step) {
-        if step == Step::Published {
+    fn between_steps(&self, step: BatchStep) {
+        if step == BatchStep::Published {
             self.event(Event::Published);
         }
     }

@@ -4,9 +4,8 @@
 use std::sync::LazyLock;
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
-use patchlet::choose::Replacement;
+use patchlet::Replacement;
 use patchlet::live::{INT3, admit};
-use patchlet::ops::{Abi, Op, Target};
 use patchlet::text::Outcome;
 use patchlet::{Error, Goal, InsnBuffer, Kind, Nops, Width};
 use proptest::prelude::*;
@@ -15,19 +14,13 @@ use crate::image::{Image, Site, TEXT};
 
 const ADDRESS: u64 = 0x1000_0000;
 
-fn op(abi: Abi) -> &'static Op {
-    static OPS: LazyLock<[Op; 2]> = LazyLock::new(|| {
-        [Abi::C, Abi::Assembly].map(|abi| Op::new("test", "op", abi, Target::NOP, None))
-    });
-    OPS.iter().find(|op| op.abi() == abi).unwrap()
-}
-
 /// An outcome to be overwritten: other crates cannot make one.
-fn any_outcome() -> Outcome {
-    static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| {
+fn any_outcome() -> Outcome<'static> {
+    static OUTCOME: LazyLock<Outcome<'static>> = LazyLock::new(|| {
         let mut image = Image::new(&[None]);
         image.site(Site { at: TEXT.start, op: 0, kind: Kind::Call, capacity: 6 });
-        image.patcher(image.writable()).plan(Goal::Patched).unwrap().outcomes().next().unwrap()
+        let patcher = Box::leak(Box::new(image.patcher(image.writable())));
+        patcher.plan(Goal::Patched).unwrap().outcomes().next().unwrap()
     });
     *OUTCOME
 }
@@ -51,8 +44,8 @@ fn boundaries(code: &[u8]) -> Vec<usize> {
 }
 
 /// Of these the rule knows no instruction: it looks at all bytes but the first.
-fn is_patchlet(held: Option<Replacement<'_>>) -> bool {
-    matches!(held, Some(Replacement::Patchlet(_) | Replacement::Identity(_)))
+fn is_patchlet(held: Replacement<'_>) -> bool {
+    matches!(held, Replacement::Patchlet(_) | Replacement::Identity(_))
 }
 
 /// Of one instruction, of two, of three; jumps and traps among them.
@@ -68,31 +61,40 @@ const PATCHLETS: [&[u8]; 9] = [
     &[0xcf],
 ];
 
-fn held() -> impl Strategy<Value = (Kind, Option<Replacement<'static>>)> {
+const SLOT: u64 = ADDRESS + 0x5000;
+
+fn held() -> impl Strategy<Value = (Kind, Replacement<'static>)> {
     let near =
         (-0x1000_0000..0x1000_0000_i64).prop_map(|distance| ADDRESS.wrapping_add_signed(distance));
     let patchlet = prop::sample::select(&PATCHLETS[..]);
     let kinds = prop_oneof![
-        2 => Just(None),
-        2 => patchlet.prop_map(|bytes| Some(Replacement::Patchlet(bytes))),
-        2 => near.prop_map(|target| Some(Replacement::Call(target))),
-        1 => Just(Some(Replacement::Nops)),
-        1 => Just(Some(Replacement::Identity(&[0x48, 0x89, 0xf8]))),
-        1 => Just(Some(Replacement::Trap(&[0x0f, 0x0b]))),
+        2 => Just(Replacement::Indirect(Kind::Call, SLOT)),
+        2 => patchlet.prop_map(Replacement::Patchlet),
+        2 => near.prop_map(Replacement::Call),
+        1 => Just(Replacement::Nops),
+        1 => Just(Replacement::Identity(&[0x48, 0x89, 0xf8])),
+        1 => Just(Replacement::Trap(&[0x0f, 0x0b])),
     ];
-    (kinds, any::<bool>()).prop_map(|(held, jump)| match held {
-        Some(Replacement::Call(target)) if jump => (Kind::Jump, Some(Replacement::Jump(target))),
-        held if jump => (Kind::Jump, held),
-        held => (Kind::Call, held),
+    (kinds, any::<bool>()).prop_map(|(held, jump)| {
+        let kind = if jump { Kind::Jump } else { Kind::Call };
+        (kind, as_kind(kind, held))
     })
 }
 
-fn bytes(kind: Kind, held: Option<Replacement<'_>>, capacity: u8, nops: Nops) -> InsnBuffer {
+/// The same at a site of this kind.
+fn as_kind(kind: Kind, held: Replacement<'static>) -> Replacement<'static> {
     match held {
-        None => InsnBuffer::indirect(Width::NATIVE, kind, ADDRESS, capacity, ADDRESS + 0x5000),
-        Some(held) => InsnBuffer::compose(Width::NATIVE, nops, ADDRESS, capacity, &held),
+        Replacement::Indirect(_, slot) => Replacement::Indirect(kind, slot),
+        Replacement::Call(target) | Replacement::Jump(target) => match kind {
+            Kind::Call => Replacement::Call(target),
+            Kind::Jump => Replacement::Jump(target),
+        },
+        held => held,
     }
-    .unwrap()
+}
+
+fn bytes(held: Replacement<'_>, capacity: u8, nops: Nops) -> InsnBuffer {
+    InsnBuffer::compose(Width::NATIVE, nops, ADDRESS, capacity, &held).unwrap()
 }
 
 proptest! {
@@ -104,17 +106,13 @@ proptest! {
         lea: bool,
     ) {
         let nops = if lea { Nops::Lea } else { Nops::Long };
-        let old = bytes(kind, held, capacity, nops);
-        let to = match to {
-            Some(Replacement::Call(target)) if kind == Kind::Jump => Some(Replacement::Jump(target)),
-            Some(Replacement::Jump(target)) if kind == Kind::Call => Some(Replacement::Call(target)),
-            to => to,
-        };
-        let new = bytes(kind, to, capacity, nops);
+        let old = bytes(held, capacity, nops);
+        let to = as_kind(kind, to);
+        let new = bytes(to, capacity, nops);
         let mut outcome = any_outcome();
-        (outcome.address, outcome.op, outcome.kind) = (ADDRESS as usize, op(Abi::C), kind);
-        (outcome.held, outcome.replacement) = (held, to);
-        (outcome.old, outcome.new) = (old, new);
+        (outcome.address, outcome.name, outcome.may_trap) = (ADDRESS as usize, "op", true);
+        (outcome.old, outcome.new) = (held, to);
+        (outcome.old_bytes, outcome.new_bytes) = (old, new);
         // The new bytes from each on are the old ones, and the next time the rule is
         // asked it looks at them from there on, or from before.
         let (old_boundaries, new_boundaries) = (boundaries(old.bytes()), boundaries(new.bytes()));
@@ -123,8 +121,8 @@ proptest! {
         });
         match admit(&outcome, nops) {
             Ok(()) => prop_assert!(harmless),
-            Err(Error::Inside { site, op, boundary, old: said_old, new: said_new }) => {
-                prop_assert_eq!((site, op), (outcome.address, "op"));
+            Err(Error::ThreadInside { site, name, boundary, old: said_old, new: said_new }) => {
+                prop_assert_eq!((site, name), (outcome.address, "op"));
                 prop_assert_eq!((said_old, said_new), (old, new));
                 prop_assert!(boundary < old.bytes().len());
                 prop_assert!(is_patchlet(held) || !harmless, "refused for nothing");
@@ -135,20 +133,20 @@ proptest! {
         // Whatever the bytes: not where there may be no stack, and not if an INT3
         // could be the replacement's own.
         let mut assembly = outcome;
-        assembly.op = op(Abi::Assembly);
+        assembly.may_trap = false;
         prop_assert_eq!(
             admit(&assembly, nops),
-            Err(Error::NotEmulated { site: outcome.address, op: "op" })
+            Err(Error::NotEmulated { site: outcome.address, name: "op" })
         );
-        let mut breakpoint = outcome.new.bytes().to_vec();
+        let mut breakpoint = outcome.new_bytes.bytes().to_vec();
         breakpoint[0] = INT3;
         let breakpoint = InsnBuffer::copy_of(&breakpoint).unwrap();
         let (mut into, mut out_of) = (outcome, outcome);
-        (into.new, out_of.old) = (breakpoint, breakpoint);
+        (into.new_bytes, out_of.old_bytes) = (breakpoint, breakpoint);
         for outcome in [into, out_of] {
             prop_assert_eq!(
                 admit(&outcome, nops),
-                Err(Error::Breakpoint { site: outcome.address, op: "op" })
+                Err(Error::Breakpoint { site: outcome.address, name: "op" })
             );
         }
     }
@@ -158,15 +156,15 @@ proptest! {
 /// the second byte are rare above.
 #[test]
 fn a_patchlet_may_become_one_that_differs_in_the_first_byte_only() {
-    let (kind, nops, capacity) = (Kind::Call, Nops::Long, 6);
+    let (nops, capacity) = (Nops::Long, 6);
     for (old, new) in PATCHLETS.iter().flat_map(|old| PATCHLETS.map(|new| (*old, new))) {
-        let [held, to] = [old, new].map(|bytes| Some(Replacement::Patchlet(bytes)));
+        let [held, to] = [old, new].map(Replacement::Patchlet);
         let mut outcome = any_outcome();
-        (outcome.op, outcome.kind) = (op(Abi::C), kind);
-        (outcome.held, outcome.replacement) = (held, to);
-        outcome.old = bytes(kind, held, capacity, nops);
-        outcome.new = bytes(kind, to, capacity, nops);
-        let may = outcome.old.bytes()[1..] == outcome.new.bytes()[1..];
+        outcome.may_trap = true;
+        (outcome.old, outcome.new) = (held, to);
+        outcome.old_bytes = bytes(held, capacity, nops);
+        outcome.new_bytes = bytes(to, capacity, nops);
+        let may = outcome.old_bytes.bytes()[1..] == outcome.new_bytes.bytes()[1..];
         assert_eq!(admit(&outcome, nops).is_ok(), may, "{old:02x?} to {new:02x?}");
     }
 }
@@ -177,13 +175,13 @@ fn the_errors_say_what_to_do() {
         InsnBuffer::copy_of(&[0xe8, 1, 2, 3, 4, 0x90]).unwrap(),
         InsnBuffer::copy_of(&[0x66, 0x0f, 0x1f, 0x44, 0, 0]).unwrap(),
     );
-    let (site, op) = (0x1000, "op");
+    let (site, name) = (0x1000, "op");
     assert_eq!(
-        Error::Inside { site, op, boundary: 5, old, new }.to_string(),
+        Error::ThreadInside { site, name, boundary: 5, old, new }.to_string(),
         "site 0x1000 (op): a thread may go on at byte 5 of e8 01 02 03 04 90, which \
          66 0f 1f 44 00 00 has not: use the rendezvous"
     );
-    for error in [Error::NotEmulated { site, op }, Error::Breakpoint { site, op }] {
+    for error in [Error::NotEmulated { site, name }, Error::Breakpoint { site, name }] {
         let text = error.to_string();
         assert!(text.starts_with("site 0x1000 (op) ") && text.ends_with(": use the rendezvous"));
     }

@@ -5,7 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use patchlet::live::{
-    Handled, INT3, Int3, Live, LivePlatform, Rendezvous, Step, StopOthers, Synchronize, TrapFrame,
+    BatchStep, Handled, INT3, Int3, Live, LivePlatform, Rendezvous, StopOthers, Synchronize,
+    TrapFrame,
 };
 use patchlet::ops::Target;
 use patchlet::{Error, Platform, SecondMapping};
@@ -37,10 +38,10 @@ pub fn image(sites: &[Site]) -> Image {
 fn three_synchronizations_whatever_the_number_of_sites() {
     for count in [1, 2, 16, 256] {
         let image = image(&sites(count));
-        let live = Live::new(image.sites(), [image.table]);
+        let live = image.live();
         let synced = Count::default();
         // SAFETY: nobody executes an arena.
-        let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), &synced) };
+        let mut int3 = unsafe { Int3::new(live, image.second_mapping(), &synced) };
         assert_eq!(int3.apply().unwrap().changed, count);
         assert_eq!(synced.0.take(), 3, "{count} sites");
         assert_eq!(int3.apply().unwrap().changed, 0);
@@ -51,7 +52,7 @@ fn three_synchronizations_whatever_the_number_of_sites() {
 /// Another writer, whatever it is and whoever asks: an error, at once.
 #[test]
 fn a_second_writer_is_answered_by_an_error() {
-    struct Reentrant<'l>(&'l Live<'l, 1>, SecondMapping);
+    struct Reentrant<'l>(&'l Live<'l>, SecondMapping);
     impl Reentrant<'_> {
         fn all_are_busy(&self) {
             let Self(live, platform) = self;
@@ -86,15 +87,15 @@ fn a_second_writer_is_answered_by_an_error() {
     }
 
     let image = image(&sites(3));
-    let live = Live::new(image.sites(), [image.table]);
-    let reentrant = || Reentrant(&live, image.second_mapping());
+    let live = image.live();
+    let reentrant = || Reentrant(live, image.second_mapping());
     // SAFETY: nobody executes an arena.
     unsafe {
-        let mut int3 = Int3::new(&live, image.second_mapping(), reentrant());
+        let mut int3 = Int3::new(live, image.second_mapping(), reentrant());
         assert_eq!(int3.apply().unwrap().changed, 3);
         image.set(0, target(image.arena.address(0x9000)));
         assert_eq!(int3.apply().unwrap().changed, 3);
-        let mut rendezvous = Rendezvous::new(&live, image.second_mapping(), reentrant());
+        let mut rendezvous = Rendezvous::new(live, image.second_mapping(), reentrant());
         assert_eq!(rendezvous.revert().unwrap().changed, 3);
         assert_eq!(rendezvous.apply().unwrap().changed, 3);
     }
@@ -107,10 +108,10 @@ fn a_record_that_is_there_twice_is_switched_once() {
     let mut image = image(&all);
     image.record(image.raw(all[1]));
     let before = image.bytes();
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let synced = Count::default();
     // SAFETY: nobody executes an arena.
-    let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), &synced) };
+    let mut int3 = unsafe { Int3::with_nobody_inside(live, image.second_mapping(), &synced) };
     assert_eq!(int3.apply().unwrap().sites, 4);
     for site in &all {
         assert_ne!(image.at(site.at, 6), before[site.at..site.at + 6]);
@@ -130,7 +131,7 @@ unsafe impl Synchronize for Stopped {
         panic!("synchronized");
     }
 
-    fn between_steps(&self, step: Step) {
+    fn between_steps(&self, step: BatchStep) {
         panic!("got to {step:?}");
     }
 }
@@ -146,13 +147,13 @@ unsafe impl StopOthers for Stopped {
 fn an_error_comes_before_the_first_write_and_the_next_writer_may_try() {
     let all = sites(3);
     let image = image(&all);
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let platform = image.second_mapping();
     // SAFETY: nobody executes an arena.
     let (mut int3, mut rendezvous) = unsafe {
         (
-            Int3::new(&live, platform.clone(), Stopped),
-            Rendezvous::new(&live, platform.clone(), Stopped),
+            Int3::new(live, platform.clone(), Stopped),
+            Rendezvous::new(live, platform.clone(), Stopped),
         )
     };
 
@@ -180,19 +181,19 @@ fn an_error_comes_before_the_first_write_and_the_next_writer_may_try() {
     // SAFETY: the whole arena is writable at its own address.
     let shifted = unsafe { SecondMapping::new(platform.text(), 0x40) };
     // SAFETY: nobody executes an arena.
-    let result = unsafe { Int3::new(&live, shifted, Stopped) }.apply();
+    let result = unsafe { Int3::new(live, shifted, Stopped) }.apply();
     assert!(matches!(result, Err(Error::Alias { .. })), "{result:?}");
     assert!(image.bytes() == before);
 
     // A direct call that a thread may be inside.
     let synced = Count::default();
     // SAFETY: nobody executes an arena.
-    let mut works = unsafe { Int3::new(&live, platform, &synced) };
+    let mut works = unsafe { Int3::new(live, platform, &synced) };
     works.apply().unwrap();
     let before = image.bytes();
     let site = image.arena.address(all[0].at);
     match int3.revert() {
-        Err(Error::Inside { site: named, op: "op0", boundary: 5, old, new }) => {
+        Err(Error::ThreadInside { site: named, name: "op0", boundary: 5, old, new }) => {
             assert_eq!(named, site);
             assert_eq!(old.bytes(), image.at(all[0].at, 6));
             assert_eq!(new.bytes(), image.unpatched(all[0]));
@@ -253,7 +254,7 @@ fn a_platform_that_breaks_its_contract() {
     // 3 to validate, 3 INT3s, 3 tails, 3 first bytes.
     for good in 3..12 {
         let image = image(&all);
-        let live = Live::new(image.sites(), [image.table]);
+        let live = image.live();
         let synced = Count::default();
         let before = image.bytes();
         let drifting = || Drifting {
@@ -262,11 +263,11 @@ fn a_platform_that_breaks_its_contract() {
             trash: RefCell::new(Box::new([0; 4096])),
         };
         // SAFETY: nobody executes an arena.
-        let result = unsafe { Int3::new(&live, drifting(), &synced) }.apply();
+        let result = unsafe { Int3::new(live, drifting(), &synced) }.apply();
         assert!(matches!(result, Err(Error::ReadBack { .. })), "{good}: {result:?}");
         let after = image.bytes();
         // SAFETY: nobody executes an arena.
-        let mut next = unsafe { Int3::new(&live, image.second_mapping(), &synced) };
+        let mut next = unsafe { Int3::new(live, image.second_mapping(), &synced) };
         if good == 3 {
             assert!(after == before, "nothing could be written");
             assert_eq!(next.apply().unwrap().changed, 3);
@@ -312,15 +313,15 @@ fn what_does_not_change_is_not_written() {
         let mut image = Image::new(&[None, None]);
         image.site(Site { capacity, ..call(0x200, 0) });
         image.site(call(0x300, 1));
-        let live = Live::new(image.sites(), [image.table]);
+        let live = image.live();
         let synced = Count::default();
         // SAFETY: nobody executes an arena.
-        let mut int3 = unsafe { Int3::with_nobody_inside(&live, image.second_mapping(), &synced) };
+        let mut int3 = unsafe { Int3::with_nobody_inside(live, image.second_mapping(), &synced) };
         assert_eq!(int3.apply().unwrap().changed, 2);
         image.set(1, target(image.arena.address(0x7000)));
         let except = Except(image.second_mapping(), image.arena.address(0x200));
         // SAFETY: nobody executes an arena.
-        let mut int3 = unsafe { Int3::with_nobody_inside(&live, except, &synced) };
+        let mut int3 = unsafe { Int3::with_nobody_inside(live, except, &synced) };
         assert_eq!(int3.apply().unwrap().changed, 1);
     }
 }
@@ -368,11 +369,10 @@ fn the_rendezvous_writes_while_the_others_are_stopped() {
 
     let all = sites(3);
     let image = image(&all);
-    let live = Live::new(image.sites(), [image.table]);
+    let live = image.live();
     let log = RefCell::default();
     // SAFETY: nobody executes an arena.
-    let mut rendezvous =
-        unsafe { Rendezvous::new(&live, Watch(&image, &log), Watch(&image, &log)) };
+    let mut rendezvous = unsafe { Rendezvous::new(live, Watch(&image, &log), Watch(&image, &log)) };
     for (held, changed) in [(Target::NULL, 3), (Target::NULL, 0), (Target::IDENT, 3)] {
         image.set(0, held);
         let before = image.bytes();

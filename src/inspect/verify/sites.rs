@@ -1,7 +1,6 @@
 //! Records and their sites, each by itself and against its neighbours.
 
-use crate::error::ComposeError;
-use crate::insn::InsnBuffer;
+use crate::insn::{ComposeError, InsnBuffer};
 use crate::inspect::disassemble::bytes_in_hex;
 use crate::inspect::finding::{Code, Findings};
 use crate::inspect::image::Section;

@@ -1,0 +1,243 @@
+//! The front end of ops tables: what a record of a site of an op stands for.
+//!
+//! Unsafe code here implements the seam, [`Source`]; each duty is kept as said there.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use super::op::{Abi, Op};
+use super::table::Table;
+use super::target::Target;
+use crate::insn::{InsnBuffer, Kind, Replacement, Width};
+use crate::patchlet::native;
+use crate::site::Record;
+use crate::text::{Emulation, Follow, Recipe, RecordFault, Source};
+
+/// What one op's sites of one site set were last patched for. It means nothing while the set is
+/// not patched, see [`OpSource`].
+#[derive(Debug)]
+pub struct OpState {
+    last_applied: AtomicPtr<()>,
+    /// What the slot held when the batch began.
+    slot_at_start: AtomicPtr<()>,
+}
+
+impl OpState {
+    /// Makes the state of an op whose sites were never patched.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            last_applied: AtomicPtr::new(core::ptr::null_mut()),
+            slot_at_start: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+}
+
+impl Default for OpState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The front end of ops tables for one site set: the tables that the sites go through, and what
+/// those sites were last patched for. [`site_set!`](crate::site_set) makes it.
+#[derive(Debug)]
+pub struct OpSource<'a> {
+    tables: &'a [&'a Table],
+    states: &'a [OpState],
+    /// Whether the sites of the set were patched, and not reverted since.
+    is_patched: AtomicBool,
+}
+
+/// An op, and what is known of its sites.
+struct Entry<'a> {
+    table: &'a Table,
+    op: &'static Op,
+    index: usize,
+    state: &'a OpState,
+}
+
+impl<'a> OpSource<'a> {
+    /// Makes the front end of these tables. `states` has an element for each op of each table, in
+    /// this order, and no other front end uses it. An op that has none is unknown.
+    #[must_use]
+    pub const fn new(tables: &'a [&'a Table], states: &'a [OpState]) -> Self {
+        Self { tables, states, is_patched: AtomicBool::new(false) }
+    }
+
+    /// Returns the tables.
+    #[must_use]
+    pub const fn tables(&self) -> &'a [&'a Table] {
+        self.tables
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
+        let ops = self.tables.iter().flat_map(|&table| {
+            table.ops().iter().enumerate().map(move |(index, op)| (table, index, op))
+        });
+        ops.zip(self.states).map(|((table, index, op), state)| Entry { table, op, index, state })
+    }
+
+    /// Returns the op that a record belongs to.
+    fn entry(&self, record: &Record) -> Option<Entry<'a>> {
+        let number = usize::from(record.number());
+        let mut first_state = 0;
+        for &table in self.tables {
+            if table.slot_address(number) == Some(record.subject()) {
+                let op = table.ops().get(number)?;
+                let state = self.states.get(first_state + number)?;
+                return Some(Entry { table, op, index: number, state });
+            }
+            first_state += table.ops().len();
+        }
+        None
+    }
+}
+
+impl Entry<'_> {
+    /// Returns what the slot holds now.
+    fn slot_now(&self) -> Target {
+        self.table.get(self.index).unwrap_or(Target::NULL)
+    }
+
+    fn slot_at_start(&self) -> Target {
+        Target(self.state.slot_at_start.load(Ordering::Relaxed))
+    }
+
+    fn last_applied(&self) -> Target {
+        Target(self.state.last_applied.load(Ordering::Relaxed))
+    }
+}
+
+// SAFETY:
+// - What a slot holds keeps to the ABI class and signature of its op, by the contract of
+//   `Table::set`, and each replacement does what a call of it does: the rules of `Choice`.
+// - `slot_at_start` is written by `begin` only, and of an original all is constant but what the
+//   slot holds, which is what the original does.
+// - The emulation calls what the slot holds, as the original does, and the new replacement is
+//   that function in a shorter form; the no-op function is skipped where the call would return.
+// - An original of six bytes or more begins with `ff 15` or `ff 25` and names a slot of a table
+//   of this source, or its record is refused; it is padded with single-byte NOPs.
+// - Loads and stores of atomics, and arithmetic: no site.
+unsafe impl Source for OpSource<'_> {
+    fn recipe(&self, record: &Record, follow: Follow) -> Result<Recipe<'_>, RecordFault> {
+        if usize::from(record.capacity()) < InsnBuffer::MIN {
+            return Err(RecordFault::Capacity);
+        }
+        let kind = record.kind().map_err(|_| RecordFault::Kind)?;
+        let entry = self.entry(record).ok_or(RecordFault::UnknownSubject)?;
+        let choice = entry.op.choice();
+        let chosen = |target: Target| choice.replacement(target.address() as u64, kind);
+        let original = Replacement::Indirect(kind, record.subject() as u64);
+        Ok(Recipe {
+            name: entry.op.name(),
+            new: match follow {
+                Follow::Present => chosen(entry.slot_now()),
+                Follow::Batch => chosen(entry.slot_at_start()),
+                Follow::Original => original,
+            },
+            last_applied: if self.is_patched.load(Ordering::Relaxed) {
+                chosen(entry.last_applied())
+            } else {
+                original
+            },
+            original,
+            ahead_of_boot: chosen(entry.op.native()),
+            may_trap: entry.op.abi() != Abi::Assembly,
+        })
+    }
+
+    fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation> {
+        let entry = self.entry(record)?;
+        let target = match follow {
+            Follow::Batch => entry.slot_at_start(),
+            Follow::Present | Follow::Original => entry.slot_now(),
+        };
+        // The trap is its native function, `ud2`; the return address that a call pushes tells
+        // which site it was.
+        let trap = Target::function(native::ud2.native() as *const ());
+        let function = if target == Target::NULL { trap } else { target };
+        match record.kind().ok()? {
+            Kind::Call if target == Target::NOP => Some(Emulation::Skip),
+            Kind::Call => Some(Emulation::Call(function.address())),
+            Kind::Jump => Some(Emulation::Jump(function.address())),
+        }
+    }
+
+    fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
+        let starts = text.windows(InsnBuffer::MIN).enumerate().take(capacity.into()).skip(1);
+        for (at, bytes) in starts {
+            let &[0xff, 0x15 | 0x25, a, b, c, d] = bytes else { continue };
+            let operand = i32::from_le_bytes([a, b, c, d]);
+            let slot = match Width::NATIVE {
+                Width::Bits64 => {
+                    let end = address.wrapping_add(at + InsnBuffer::MIN);
+                    end.wrapping_add_signed(operand as isize)
+                }
+                Width::Bits32 => operand.cast_unsigned() as usize,
+            };
+            if self.tables.iter().any(|table| table.index_of_slot(slot).is_some()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn begin(&self) {
+        for entry in self.entries() {
+            entry.state.slot_at_start.store(entry.slot_now().0.cast_mut(), Ordering::Relaxed);
+        }
+    }
+
+    fn finish(&self, follow: Follow) {
+        let is_patched = follow == Follow::Batch;
+        if is_patched {
+            for entry in self.entries() {
+                let applied = entry.slot_at_start().0.cast_mut();
+                entry.state.last_applied.store(applied, Ordering::Relaxed);
+            }
+        }
+        self.is_patched.store(is_patched, Ordering::Relaxed);
+    }
+}
+
+/// Defines a static site set: every site of this program, and the ops tables that they go through.
+///
+/// ```no_run
+/// # patchlet::patchlets! { mod own { invlpg, rdtsc } }
+/// # patchlet::ops! {
+/// #     /// Its own.
+/// #     pub mod own_ops as "my_kernel_ops" {
+/// #         tlb {
+/// #             /// Forgets the translation of one page.
+/// #             flush_page: callee_save unsafe fn(address: usize) = patchlet own::invlpg;
+/// #         }
+/// #     }
+/// # }
+/// use patchlet::pv;
+///
+/// patchlet::site_set! {
+///     /// Every site of this kernel.
+///     pub static KERNEL = [pv, own_ops];
+/// }
+/// # fn main() {}
+/// ```
+///
+/// In brackets stand the modules that [`ops!`](crate::ops!) defined: those of all ops that have a
+/// site. A site of another one is refused when the set is patched
+/// ([`Error::UnknownSubject`](crate::Error::UnknownSubject)).
+#[macro_export]
+macro_rules! site_set {
+    ($(#[$meta:meta])* $vis:vis static $name:ident = [$($table:path),+ $(,)?];) => {
+        $(#[$meta])*
+        $vis static $name: $crate::SiteSet<'static> = {
+            use $crate::ops::{OpSource, OpState, Table};
+            static TABLES: &[&Table] = &[$({ use $table as table; &table::TABLE }),+];
+            const OPS: usize = 0 $(+ { use $table as table; table::COUNT })+;
+            static STATES: [OpState; OPS] = [const { OpState::new() }; OPS];
+            static OP_SOURCE: OpSource<'static> = OpSource::new(TABLES, &STATES);
+            static PARTS: [$crate::text::Part<'static>; 1] = [$crate::text::Part::linked(&OP_SOURCE)];
+            $crate::SiteSet::new(&PARTS)
+        };
+    };
+}

@@ -1,0 +1,128 @@
+//! Site sets: the sites of one linked object, with the front ends that know what they stand for.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::source::{Follow, Source};
+use crate::site::{Record, Sites};
+
+/// The records of one kind, and the front end that knows what they stand for.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    sites: SiteTable<'a>,
+    source: &'a dyn Source,
+}
+
+/// Where the records are.
+#[derive(Clone, Copy, Debug)]
+enum SiteTable<'a> {
+    /// [`Sites::linked`], whose bounds are no constants.
+    Linked,
+    Given(Sites<'a>),
+}
+
+impl<'a> Part<'a> {
+    /// Makes a part of all records that the linker collected for this program.
+    #[must_use]
+    pub const fn linked(source: &'a dyn Source) -> Self {
+        Self { sites: SiteTable::Linked, source }
+    }
+
+    /// Makes a part of these records.
+    #[must_use]
+    pub const fn new(sites: Sites<'a>, source: &'a dyn Source) -> Self {
+        Self { sites: SiteTable::Given(sites), source }
+    }
+
+    /// Returns the records.
+    #[must_use]
+    pub fn sites(&self) -> Sites<'a> {
+        match self.sites {
+            SiteTable::Linked => Sites::linked(),
+            SiteTable::Given(sites) => sites,
+        }
+    }
+
+    pub(crate) const fn source(&self) -> &'a dyn Source {
+        self.source
+    }
+}
+
+impl core::fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Part").field("sites", &self.sites()).finish_non_exhaustive()
+    }
+}
+
+/// A site set: the sites of one linked object, a kernel or a module. What its sites were last
+/// patched for belongs to it, so each object has one set, used by everybody who patches its
+/// sites. [`site_set!`](crate::site_set) makes that of a kernel.
+#[derive(Debug)]
+pub struct SiteSet<'a> {
+    parts: &'a [Part<'a>],
+    /// The first address of all sites and the address behind them, once it is known that no two
+    /// sites overlap; 0 and 0 until then. Neither records nor text ever move.
+    checked: [AtomicUsize; 2],
+}
+
+impl<'a> SiteSet<'a> {
+    /// Makes a set of these parts, which are all the records of one linked object.
+    #[must_use]
+    pub const fn new(parts: &'a [Part<'a>]) -> Self {
+        Self { parts, checked: [const { AtomicUsize::new(0) }; 2] }
+    }
+
+    /// Returns the parts.
+    #[must_use]
+    pub const fn parts(&self) -> &'a [Part<'a>] {
+        self.parts
+    }
+
+    /// Returns the number of records in all parts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.sites().records().len()).sum()
+    }
+
+    /// Returns whether the set has no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the record of the site whose first byte is at `address`, and the front end that
+    /// knows it.
+    pub(crate) fn find(&self, address: usize) -> Option<(&'a Record, &'a dyn Source)> {
+        self.parts
+            .iter()
+            .find_map(|part| part.sites().find(address).map(|record| (record, part.source)))
+    }
+
+    /// Keeps what slots and keys say now, for [`Follow::Batch`].
+    pub(crate) fn begin(&self) {
+        for part in self.parts {
+            part.source.begin();
+        }
+    }
+
+    /// Notes what all sites have now.
+    pub(crate) fn finish(&self, follow: Follow) {
+        for part in self.parts {
+            part.source.finish(follow);
+        }
+    }
+
+    /// Returns the addresses that the sites span, if it is known that none overlaps another.
+    pub(super) fn checked_span(&self) -> Option<core::ops::Range<usize>> {
+        let [start, end] = &self.checked;
+        // The end is stored last; an empty span is that of a set without sites.
+        let end = end.load(Ordering::Acquire);
+        (end != 0).then(|| start.load(Ordering::Relaxed)..end)
+    }
+
+    /// Notes that no two sites overlap, and which addresses they span.
+    pub(super) fn set_checked(&self, span: core::ops::Range<usize>) {
+        let [start, end] = &self.checked;
+        start.store(span.start, Ordering::Relaxed);
+        end.store(span.end, Ordering::Release);
+    }
+}

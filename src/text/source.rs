@@ -1,0 +1,117 @@
+//! The seam between the engine and its front ends.
+//!
+//! The engine ([`text`](crate::text), [`live`](crate::live)) knows records, bytes and memory. What
+//! a record stands for, a front end knows: which op or key it belongs to, and what its site is to
+//! get. A front end is one implementation of [`Source`]; ops tables are one
+//! ([`OpSource`](crate::ops::OpSource)).
+//!
+//! Unsafe code here declares the trait only.
+#![allow(unsafe_code)]
+
+use crate::insn::Replacement;
+use crate::site::Record;
+
+/// What sites are to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// What slots and keys say at this moment. For plans, which write nothing.
+    Present,
+    /// What slots and keys said when the batch began: at the last [`Source::begin`]. Other CPUs
+    /// may change a slot while sites are written, and all sites of it must get the same.
+    Batch,
+    /// What the assembler wrote: an indirect call or jump, for a site of an op.
+    Original,
+}
+
+/// What the sites of one class get, and what they may hold before that. All sites of a set with
+/// the same subject, number, capacity and kind are a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recipe<'a> {
+    /// The name of what the sites belong to, for errors: that of the op.
+    pub name: &'static str,
+    /// What the sites get.
+    pub new: Replacement<'a>,
+    /// What the sites of this set were last patched for; the original if they never were, or
+    /// were reverted. A failed write is undone by putting this back.
+    pub last_applied: Replacement<'a>,
+    /// What the assembler wrote.
+    pub original: Replacement<'a>,
+    /// What a tool may have put in ahead of boot.
+    pub ahead_of_boot: Replacement<'a>,
+    /// Whether a CPU can trap at such a site, so that the INT3 protocol may be used.
+    pub may_trap: bool,
+}
+
+impl<'a> Recipe<'a> {
+    /// Returns all that a site may hold, what is most likely first. Other bytes are somebody
+    /// else's, and are never overwritten.
+    #[must_use]
+    pub const fn known(&self) -> [Replacement<'a>; 4] {
+        [self.new, self.last_applied, self.original, self.ahead_of_boot]
+    }
+}
+
+/// Why a record belongs to no class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFault {
+    /// No site of this source has that capacity.
+    Capacity,
+    /// No site of this source is of that kind.
+    Kind,
+    /// The source knows no subject of that address and number.
+    UnknownSubject,
+}
+
+/// What a CPU does that trapped at a site of a batch: what the site's new bytes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulation {
+    /// Calls the function at this address, which returns behind the site.
+    Call(usize),
+    /// Goes on at this address.
+    Jump(usize),
+    /// Goes on behind the site.
+    Skip,
+}
+
+/// A front end: what the records of one site set stand for, and what its sites were last patched
+/// for.
+///
+/// [`begin`](Self::begin) and [`finish`](Self::finish) are called by one writer at a time, the
+/// others by any CPU at any time.
+///
+/// # Safety
+/// - Every replacement of a [`Recipe`] does, at each site of its class, what the code around the
+///   site expects of it.
+/// - Between two calls of `begin`, the recipes and emulations of [`Follow::Batch`] are the same
+///   for the same record; those of [`Follow::Original`] always are.
+/// - An [`Emulation`] has the same effect as the new replacement of the recipe for the same record
+///   and the same [`Follow`]; for `Follow::Original`, as the original at that moment.
+/// - [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
+///   that holds its original; and one original that another, longer one begins with has
+///   single-byte NOPs behind it there.
+/// - None of the functions executes a patch site.
+pub unsafe trait Source: Sync {
+    /// Returns the recipe for the class of this record. Called once for each class, not once for
+    /// each site.
+    ///
+    /// # Errors
+    /// - A [`RecordFault`], if no record of this source can say that.
+    fn recipe(&self, record: &Record, follow: Follow) -> Result<Recipe<'_>, RecordFault>;
+
+    /// Returns what a CPU does that trapped at the site of this record, while a batch is written
+    /// that follows `follow`; `None` if the record is none of this source's.
+    fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation>;
+
+    /// Returns whether a site that holds its original may begin inside a site of `capacity` bytes
+    /// at `address`, behind its first byte. `text` is what the site and up to five bytes behind it
+    /// hold. All records are searched for each site for which this is true, so it is to be true
+    /// for few.
+    fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
+
+    /// Keeps what slots and keys say now, for [`Follow::Batch`].
+    fn begin(&self);
+
+    /// Notes that all sites of the set now are as `follow`, which is not [`Follow::Present`],
+    /// says.
+    fn finish(&self, follow: Follow);
+}
