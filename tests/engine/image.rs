@@ -177,6 +177,7 @@ impl Image {
     }
 
     /// The shared state of the set alone.
+    #[allow(dead_code, reason = "for live_model, which has this file, too")]
     pub fn live(&self) -> &'static Live<'static> {
         leak_live(self.site_set())
     }
@@ -236,6 +237,7 @@ pub fn leak_set(
 }
 
 /// The shared state of one set.
+#[allow(dead_code, reason = "as above")]
 pub fn leak_live(set: &'static SiteSet<'static>) -> &'static Live<'static> {
     let sets: &'static [&'static SiteSet<'static>] = Box::leak(Box::new([set]));
     Box::leak(Box::new(Live::new(sets)))

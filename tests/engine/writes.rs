@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use patchlet::ops::Target;
+use patchlet::{Patcher, SecondMapping, Serializer};
 
 use crate::image::{Image, Site, call, jump, target};
 use crate::platforms::one_cpu;
@@ -113,9 +114,10 @@ fn pair([at, byte]: [usize; 2]) -> (usize, u8) {
     (at, byte as u8)
 }
 
-/// Where the stores to a site start: 4 bytes, 2 bytes, then byte by byte.
+/// Where the stores to a site start: of six bytes, 4 and 2; of another site, each byte.
 fn starts(site: &Site) -> impl Iterator<Item = usize> {
-    [0, 4].into_iter().chain(6..usize::from(site.capacity)).map(|offset| site.at + offset)
+    let width_of_first = if site.capacity == 6 { 4 } else { 1 };
+    (0..usize::from(site.capacity)).step_by(width_of_first).map(|offset| site.at + offset)
 }
 
 #[test]
@@ -167,29 +169,33 @@ fn the_patcher_composes_in_a_buffer_and_writes_once() {
     }
 }
 
-/// Whether each instruction is to be looked at, and how many were CPUID.
+/// Whether each instruction is to be looked at, and how many were CPUID and IRET.
 static STEPPING: AtomicBool = AtomicBool::new(false);
 static CPUIDS: AtomicUsize = AtomicUsize::new(0);
+static IRETS: AtomicUsize = AtomicUsize::new(0);
 
 #[cfg(target_arch = "x86_64")]
 const IP: i32 = libc::REG_RIP;
 #[cfg(target_arch = "x86")]
 const IP: i32 = libc::REG_EIP;
 
-/// In front of each instruction.
+/// Called in front of each instruction.
 extern "C" fn on_instruction(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel's, for the time of the handler.
     let ip = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[IP as usize] };
     // SAFETY: about to be executed; what is shorter has another instruction behind it.
     let next = unsafe { std::ptr::with_exposed_provenance::<[u8; 2]>(ip as usize).read() };
+    let is_iret = if cfg!(target_arch = "x86_64") { next == [0x48, 0xcf] } else { next[0] == 0xcf };
     CPUIDS.fetch_add(usize::from(next == [0x0f, 0xa2]), Ordering::Relaxed);
+    IRETS.fetch_add(usize::from(is_iret), Ordering::Relaxed);
     let flags = flags(context);
     // SAFETY: points into the context.
     unsafe { *flags = if STEPPING.load(Ordering::Relaxed) { *flags | TF } else { *flags & !TF } };
 }
 
-/// How often `f` executes CPUID.
-fn cpuids(f: impl FnOnce()) -> usize {
+/// How often `f` executes IRET and CPUID.
+fn serializing(f: impl FnOnce()) -> (usize, usize) {
+    IRETS.store(0, Ordering::Relaxed);
     CPUIDS.store(0, Ordering::Relaxed);
     let old = install(libc::SIGTRAP, on_instruction);
     STEPPING.store(true, Ordering::Relaxed);
@@ -199,18 +205,37 @@ fn cpuids(f: impl FnOnce()) -> usize {
     STEPPING.store(false, Ordering::Relaxed);
     // SAFETY: what was there before; the step to this call was the last.
     unsafe { libc::sigaction(libc::SIGTRAP, &old, std::ptr::null_mut()) };
-    CPUIDS.load(Ordering::Relaxed)
+    (IRETS.load(Ordering::Relaxed), CPUIDS.load(Ordering::Relaxed))
 }
 
 #[test]
-fn a_ready_made_platform_serializes_by_cpuid_once() {
+fn a_ready_made_platform_serializes_once_by_the_instruction_it_was_told() {
     let _alone = HANDLERS.lock();
     let mut image = Image::new(&[Some(&[0xfa])]);
     image.site(call(0x200, 0));
     image.site(call(0x300, 0));
-    let mut patcher = image.patcher(image.second_mapping());
-    let executed = cpuids(|| {
-        one_cpu(|cpu| patcher.apply(cpu)).unwrap();
-    });
-    assert_eq!(executed, 1);
+    let by_default = image.second_mapping();
+    let by_iret = image.writable().with_serializer(Serializer::Iret);
+    let by_cpuid = image.second_mapping().with_serializer(Serializer::Cpuid);
+    let executed = |mut patcher: Patcher<'_, SecondMapping>| {
+        serializing(|| assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().sites, 2))
+    };
+    assert_eq!(executed(image.patcher(by_default)), (1, 0));
+    assert_eq!(executed(image.patcher(by_cpuid)), (0, 1));
+    let mut patcher = image.patcher(by_iret);
+    let executed = serializing(|| assert!(one_cpu(|cpu| patcher.revert(cpu)).is_ok()));
+    assert_eq!(executed, (1, 0));
+}
+
+/// The stack, the flags and every register are as they were, at any alignment of the stack.
+#[test]
+fn serializing_changes_nothing_but_what_the_compiler_knows() {
+    let kept: Vec<usize> = (0..64).collect();
+    for serializer in [Serializer::Iret, Serializer::Cpuid] {
+        for turn in 0..1000 {
+            let before = kept.iter().map(|n| n * turn).sum::<usize>();
+            serializer.serialize();
+            assert_eq!(kept.iter().map(|n| n * turn).sum::<usize>(), before);
+        }
+    }
 }
