@@ -48,8 +48,8 @@ fn its_own_executable() {
     assert_eq!(records.len(), model.records().len());
     for (record, read) in records.iter().zip(model.records()) {
         assert_eq!(distance(record.site(), read.site), moved);
-        assert_eq!(distance(record.slot(), read.slot), moved);
-        assert_eq!((record.op(), record.capacity()), (read.op, read.capacity));
+        assert_eq!(distance(record.subject(), read.slot), moved);
+        assert_eq!((record.number(), record.capacity()), (read.op, read.capacity));
         assert_eq!(record.kind().ok(), read.kind());
         assert_eq!(model.state(read), State::Indirect);
     }

@@ -8,25 +8,41 @@ use core::{
 };
 
 use patchlet::{
-    SecondMapping, Sites,
-    live::{Handled, Int3, Live, Rendezvous, Step, StopOthers, Synchronize, TrapFrame},
+    SecondMapping, SiteSet, Sites,
+    live::{BatchStep, Handled, Int3, Live, Rendezvous, StopOthers, Synchronize, TrapFrame},
+    ops::{OpSource, OpState},
     site::Record,
+    text::Part,
 };
 
 use crate::{
     image, live_readers, live_sites, own, paging, park, segments, segments::MAX_CPUS, sync, traps,
 };
 
-pub type Shared = Live<'static, 1>;
+pub type Shared = Live<'static>;
 
-/// Written once, by [`shared`].
-struct Once(OnceCell<Shared>);
+/// The site set of the sites of `live_sites`, made at run time as that of a loaded module would
+/// be: each level borrows from the one before.
+struct Once {
+    parts: OnceCell<[Part<'static>; 1]>,
+    set: OnceCell<SiteSet<'static>>,
+    sets: OnceCell<[&'static SiteSet<'static>; 1]>,
+    shared: OnceCell<Shared>,
+}
 
-// SAFETY: `shared` is called by the boot CPU before it gives the others the jobs in which they read
+// SAFETY: written once, by `shared`, which is called by the boot CPU before it gives the others the jobs in which they read
 // it; `run_on` orders these.
 unsafe impl Sync for Once {}
 
-static SHARED: Once = Once(OnceCell::new());
+static SHARED: Once = Once {
+    parts: OnceCell::new(),
+    set: OnceCell::new(),
+    sets: OnceCell::new(),
+    shared: OnceCell::new(),
+};
+
+static STATES: [OpState; own::ops::COUNT] = [const { OpState::new() }; own::ops::COUNT];
+static SOURCE: OpSource<'static> = OpSource::new(&[&own::ops::TABLE], &STATES);
 
 /// What the writers and the #BP hook share: the sites of `live_sites`, without the thousands of
 /// others, which would only take their time.
@@ -35,9 +51,9 @@ static SHARED: Once = Once(OnceCell::new());
 ///
 /// The first call is the boot CPU's, while the others run no site.
 pub unsafe fn shared() -> &'static Shared {
-    SHARED.0.get_or_init(|| {
+    SHARED.shared.get_or_init(|| {
         let records = Sites::linked().records();
-        let is_ours = |record: &Record| live_sites::has_slot(record.slot());
+        let is_ours = |record: &Record| live_sites::has_slot(record.subject());
         let first = records.iter().position(is_ours).expect("there are such sites");
         let ours = &records[first..][..live_sites::count()];
         // The linker sorts the records by the addresses of the sites, which lie together.
@@ -45,7 +61,9 @@ pub unsafe fn shared() -> &'static Shared {
         assert_eq!(records.iter().filter(|record| is_ours(record)).count(), ours.len());
         // SAFETY: a part of the table of all, which is read-only.
         let sites = unsafe { Sites::between(ours.as_ptr().cast(), size_of_val(ours)) };
-        Live::new(sites, [&own::ops::TABLE])
+        let parts = SHARED.parts.get_or_init(|| [Part::new(sites, &SOURCE)]);
+        let set = SHARED.set.get_or_init(|| SiteSet::new(parts));
+        Live::new(SHARED.sets.get_or_init(|| [set]))
     })
 }
 
@@ -136,7 +154,7 @@ unsafe impl Synchronize for Interrupts {
 
     /// Gives the readers a turn, and runs the sites here too: with each step done, and the next one
     /// not begun.
-    fn between_steps(&self, _: Step) {
+    fn between_steps(&self, _: BatchStep) {
         if !self.turns {
             return;
         }
@@ -158,7 +176,7 @@ unsafe impl StopOthers for Parking {
     }
 }
 
-pub type Int3Writer = Int3<'static, SecondMapping, Interrupts, 1>;
+pub type Int3Writer = Int3<'static, SecondMapping, Interrupts>;
 
 /// The INT3 protocol, whoever is inside.
 pub fn int3(live: &'static Shared) -> Int3Writer {
@@ -180,7 +198,7 @@ pub fn int3_outside_by(live: &'static Shared, interrupts: Interrupts) -> Int3Wri
 }
 
 /// The rendezvous.
-pub fn rendezvous(live: &'static Shared) -> Rendezvous<'static, SecondMapping, Parking, 1> {
+pub fn rendezvous(live: &'static Shared) -> Rendezvous<'static, SecondMapping, Parking> {
     // SAFETY: as above.
     unsafe { Rendezvous::new(live, platform(), Parking) }
 }

@@ -23,7 +23,7 @@ use patchlet::{Goal, OneCpu, Patcher, SecondMapping};
 use crate::{
     command_line, finish,
     live::{self, Int3Writer, Interrupts, Shared},
-    own, paging, println, sync,
+    paging, println, sync,
 };
 
 /// Whether a broken writer is at work.
@@ -43,7 +43,7 @@ pub fn expected(what: fmt::Arguments<'_>) {
     }
 }
 
-type PlainPatcher = Patcher<'static, SecondMapping, 1>;
+type PlainPatcher = Patcher<'static, SecondMapping>;
 
 /// A writer that is broken.
 pub enum Broken {
@@ -56,9 +56,7 @@ pub enum Broken {
 impl Broken {
     /// The one that the command line names.
     pub fn named(live: &'static Shared) -> Option<Self> {
-        let copy = |order| {
-            Self::Copy(Patcher::new(live.sites(), [&own::ops::TABLE], live::platform()), order)
-        };
+        let copy = |order| Self::Copy(Patcher::new(live.sets()[0], live::platform()), order);
         let int3 = |interrupts| Self::Int3(live::int3_outside_by(live, interrupts));
         let broken = match command_line::value("break")? {
             "plain-copy" => copy(|length| [0..length, length..length]),
@@ -94,11 +92,13 @@ impl Broken {
 fn copy(patcher: &mut PlainPatcher, order: fn(usize) -> [Range<usize>; 2], goal: Goal) {
     let plan = patcher.plan(goal).unwrap_or_else(|error| panic!("{error}"));
     for site in plan.outcomes() {
-        for part in order(site.new.bytes().len()) {
+        for part in order(site.new_bytes.bytes().len()) {
             for at in part {
                 // SAFETY: the alias of a byte of a site. That other CPUs execute it meanwhile is
                 // what is wrong here.
-                unsafe { paging::alias(site.address + at).write_volatile(site.new.bytes()[at]) };
+                unsafe {
+                    paging::alias(site.address + at).write_volatile(site.new_bytes.bytes()[at])
+                };
                 for _ in 0..20 {
                     hint::spin_loop();
                 }
@@ -111,7 +111,7 @@ fn copy(patcher: &mut PlainPatcher, order: fn(usize) -> [Range<usize>; 2], goal:
     let result = unsafe {
         OneCpu::assume(|cpu| match goal {
             Goal::Patched => patcher.apply(cpu),
-            Goal::Indirect => patcher.revert(cpu),
+            Goal::Original => patcher.revert(cpu),
         })
     };
     let report = result.unwrap_or_else(|error| panic!("{error}"));

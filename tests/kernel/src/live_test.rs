@@ -63,7 +63,7 @@ fn switch<R>(number: usize, write: impl FnOnce(Goal) -> R) -> R {
         hint::spin_loop();
     }
     let to = Kind::at(number + 1);
-    let goal = if to == Kind::Indirect { Goal::Indirect } else { Goal::Patched };
+    let goal = if to == Kind::Indirect { Goal::Original } else { Goal::Patched };
     live_sites::announce(number, || {
         to.select();
         write(goal)
@@ -71,7 +71,7 @@ fn switch<R>(number: usize, write: impl FnOnce(Goal) -> R) -> R {
 }
 
 struct Writers {
-    rendezvous: Rendezvous<'static, patchlet::SecondMapping, Parking, 1>,
+    rendezvous: Rendezvous<'static, patchlet::SecondMapping, Parking>,
     int3_outside: Int3Writer,
     int3: Int3Writer,
     /// Switches by each, and those that `int3` refused.
@@ -107,10 +107,10 @@ impl Writers {
         let protocol = number / Kind::ROUND % self.counts.len();
         let result = match (protocol, goal) {
             (0, Goal::Patched) => self.rendezvous.apply(),
-            (0, Goal::Indirect) => self.rendezvous.revert(),
+            (0, Goal::Original) => self.rendezvous.revert(),
             (1, _) => self.by_int3_outside(goal),
             (_, Goal::Patched) => self.int3.apply(),
-            (_, Goal::Indirect) => self.int3.revert(),
+            (_, Goal::Original) => self.int3.revert(),
         };
         let (from, to) = (Kind::at(number), Kind::at(number + 1));
         match result {
@@ -119,7 +119,7 @@ impl Writers {
                 self.counts[protocol] += 1;
                 report
             }
-            Err(Error::Inside { .. }) if protocol == 2 && !is_admitted(from, to) => {
+            Err(Error::ThreadInside { .. }) if protocol == 2 && !is_admitted(from, to) => {
                 self.refused += 1;
                 self.counts[1] += 1;
                 self.by_int3_outside(goal).unwrap_or_else(|error| panic!("{error}"))
@@ -131,7 +131,7 @@ impl Writers {
     fn by_int3_outside(&mut self, goal: Goal) -> Result<Report, Error> {
         match goal {
             Goal::Patched => self.int3_outside.apply(),
-            Goal::Indirect => self.int3_outside.revert(),
+            Goal::Original => self.int3_outside.revert(),
         }
     }
 }

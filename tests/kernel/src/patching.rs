@@ -25,10 +25,15 @@ fn text_hash() -> u64 {
     })
 }
 
-type KernelPatcher<P> = Patcher<'static, P, 2>;
+patchlet::site_set! {
+    /// Every site of this kernel.
+    pub static KERNEL = [pv, own::ops];
+}
+
+type KernelPatcher<P> = Patcher<'static, P>;
 
 fn patcher<P: Platform>(platform: P) -> KernelPatcher<P> {
-    Patcher::new(Sites::linked(), [&pv::TABLE, &own::ops::TABLE], platform)
+    Patcher::new(&KERNEL, platform)
 }
 
 fn by_alias() -> KernelPatcher<SecondMapping> {
@@ -69,14 +74,17 @@ fn apply(state: &str, mut patcher: KernelPatcher<impl Platform>) -> Report {
 fn show(state: &str, patcher: &KernelPatcher<impl Platform>) {
     let plan = patcher.plan(Goal::Patched).unwrap_or_else(|error| panic!("{error}"));
     let tables = [&pv::TABLE, &own::ops::TABLE];
-    for op in tables.iter().flat_map(|table| table.ops()) {
-        let mut of_op = plan.outcomes().filter(|outcome| core::ptr::eq(outcome.op, op));
+    let ops = tables.iter().flat_map(|table| {
+        table.ops().iter().enumerate().map(|(index, op)| (op, table.slot_address(index)))
+    });
+    for (op, slot) in ops {
+        let mut of_op = plan.outcomes().filter(|outcome| Some(outcome.subject) == slot);
         let first = of_op.next().unwrap_or_else(|| panic!("{op} has no site"));
         println!(
             "site {state} {op} {:#x} {} {} {}",
             first.address,
-            Hex(first.old.bytes()),
-            Hex(first.new.bytes()),
+            Hex(first.old_bytes.bytes()),
+            Hex(first.new_bytes.bytes()),
             1 + of_op.count()
         );
     }
@@ -304,6 +312,6 @@ fn mixed() {
     let ip = trap.expect("a null slot's site is a trap").frame.ip;
     let patcher = by_alias();
     let plan = patcher.plan(Goal::Patched).unwrap_or_else(|error| panic!("{error}"));
-    let mut sites = plan.outcomes().filter(|outcome| outcome.op.name() == "read_cr2");
+    let mut sites = plan.outcomes().filter(|outcome| outcome.name == "read_cr2");
     assert!(sites.any(|outcome| outcome.address == ip), "#UD at {ip:#x}, not at a read_cr2");
 }

@@ -141,10 +141,14 @@ fn describe(out: &mut Out) {
     }
     out.word("table").number(Sites::linked().size()).line();
     for record in Sites::linked().records() {
-        out.word("site").number(record.site()).number(record.slot());
-        out.number(record.op().into()).number(record.capacity().into());
+        out.word("site").number(record.site()).number(record.subject());
+        out.number(record.number().into()).number(record.capacity().into());
         out.number(record.kind().map_or(0xff, |kind| kind as usize)).line();
     }
+}
+
+patchlet::site_set! {
+    static PROGRAM = [pv, places, main_ops];
 }
 
 fn report(out: &mut Out, title: &str, result: Result<Report, patchlet::Error>) {
@@ -175,8 +179,7 @@ extern "C" fn matrix_main(start: usize) -> ! {
     out.word("writable").number(usize::from(system::make_writable(text.clone()))).line();
     // SAFETY: made writable above.
     let platform = unsafe { Writable::new(text) };
-    let tables = [&pv::TABLE, &places::TABLE, &main_ops::TABLE];
-    let mut patcher = Patcher::new(Sites::linked(), tables, platform);
+    let mut patcher = Patcher::new(&PROGRAM, platform);
     // SAFETY: the process has one thread and no signal handler.
     report(&mut out, "apply", unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) });
     let patched = effects();

@@ -24,7 +24,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use patchlet::{OneCpu, Patcher, SecondMapping};
+use patchlet::{OneCpu, Patcher, SecondMapping, Serializer};
 use support::{Ticks, time_on_cpu};
 use text::Text;
 
@@ -45,7 +45,7 @@ fn text(power: u32) -> Text {
     text
 }
 
-fn apply(patcher: &mut Patcher<'_, SecondMapping, 1>) {
+fn apply(patcher: &mut Patcher<'_, SecondMapping>) {
     // SAFETY: nobody executes this text.
     let report = unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) };
     assert_eq!(report.expect("every site can be patched").indirect, 0);
@@ -103,7 +103,7 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
 fn table(per_ns: f64) -> Vec<(u32, Least)> {
     let cold = env::var_os("BENCH_COLD").is_some();
     let max = number("BENCH_MAX").unwrap_or(if cfg!(target_pointer_width = "64") { 7 } else { 5 });
-    let serialize = (0..100).map(|_| time_on_cpu(per_ns, patchlet::text::serialize));
+    let serialize = (0..100).map(|_| time_on_cpu(per_ns, || Serializer::default().serialize()));
     println!(
         "Nanoseconds per site, {} bit{}; to serialize once takes {:.0} ns.\n",
         usize::BITS,

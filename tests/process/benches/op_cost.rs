@@ -16,8 +16,8 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use patchlet::ops::Target;
-use patchlet::{OneCpu, Patcher, SecondMapping, Sites, pv};
-use patchlet_process::{own_ops, remap};
+use patchlet::{OneCpu, Patcher, SecondMapping, pv};
+use patchlet_process::{PROCESS, remap};
 use support::{Ticks, time};
 
 /// Ops per measurement.
@@ -205,7 +205,7 @@ const STATES: [(State, &str); 3] = [
 ];
 
 struct Program {
-    patcher: Patcher<'static, SecondMapping, 2>,
+    patcher: Patcher<'static, SecondMapping>,
 }
 
 impl Program {
@@ -213,8 +213,7 @@ impl Program {
         let text = remap::text_with_sites().expect("there are sites");
         // SAFETY: whole pages, and only here.
         let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
-        let tables = [&pv::TABLE, &own_ops::TABLE];
-        Self { patcher: Patcher::new(Sites::linked(), tables, platform) }
+        Self { patcher: Patcher::new(&PROCESS, platform) }
     }
 
     fn switch(&mut self, state: State) {

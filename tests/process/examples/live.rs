@@ -56,9 +56,9 @@ fn show(
     // there is one writer.
     let mut int3 = unsafe { Int3::new(live, platform.clone(), sync) };
     let at = |what: &str| -> Result<(), Error> {
-        let patcher = Patcher::new(sites(), [&TABLE], platform.clone());
+        let patcher = Patcher::new(live.sets()[0], platform.clone());
         let first = patcher.plan(Goal::Patched)?.outcomes().next();
-        let bytes = first.map(|outcome| outcome.old.to_string()).unwrap_or_default();
+        let bytes = first.map(|outcome| outcome.old_bytes.to_string()).unwrap_or_default();
         println!("{bytes}   probe(1) = {:#x}   {what}", run());
         Ok(())
     };
@@ -73,7 +73,7 @@ fn show(
         state.install(LiveOp::Probe);
         match int3.apply() {
             Ok(report) => at(&format!("{what} ({} sites in one batch)", report.changed))?,
-            Err(error @ Error::Inside { .. }) => println!("{what}\n  {error}"),
+            Err(error @ Error::ThreadInside { .. }) => println!("{what}\n  {error}"),
             Err(error) => return Err(error),
         }
     }

@@ -28,3 +28,8 @@ patchlet::ops! {
         }
     }
 }
+
+patchlet::site_set! {
+    /// Every site of the program that this crate is linked into.
+    pub static PROCESS = [patchlet::pv, own_ops];
+}

@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 use patchlet::{Goal, OneCpu, Patcher, SecondMapping, Sites, pv};
-use patchlet_process::{own_ops, remap, sites};
+use patchlet_process::{PROCESS, own_ops, remap, sites};
 
-type ProcessPatcher = Patcher<'static, SecondMapping, 2>;
+type ProcessPatcher = Patcher<'static, SecondMapping>;
 
 /// What the made-up hypervisor counted.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -116,8 +116,9 @@ fn text() -> Vec<u8> {
 /// What the sites of an op hold: bytes of the first one, number of all.
 fn bytes_of(patcher: &ProcessPatcher, op: &str) -> (Vec<u8>, usize) {
     let plan = patcher.plan(Goal::Patched).expect("plan");
-    let mut found = plan.outcomes().filter(|outcome| outcome.op.name() == op);
-    let first = found.next().unwrap_or_else(|| panic!("no site of {op}")).old.bytes().to_vec();
+    let mut found = plan.outcomes().filter(|outcome| outcome.name == op);
+    let first =
+        found.next().unwrap_or_else(|| panic!("no site of {op}")).old_bytes.bytes().to_vec();
     (first, 1 + found.count())
 }
 
@@ -135,7 +136,7 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
     let range = remap::text_with_sites().expect("there are sites");
     // SAFETY: whole pages, and only here.
     let platform = unsafe { remap::second_mapping(range) }.expect("second mapping");
-    let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE, &own_ops::TABLE], platform);
+    let mut patcher = Patcher::new(&PROCESS, platform);
     let sites = Sites::linked().records().len();
     let before = text();
     no_page_is_writable_and_executable();

@@ -9,9 +9,12 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::ptr;
 
-use patchlet::ops::__private::{Applied, Slot};
-use patchlet::ops::{Abi, Op, Table, Target};
-use patchlet::{InsnBuffer, Kind, Nops, Patcher, Patchlet, SecondMapping, Sites, Width};
+use patchlet::ops::__private::Slot;
+use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
+use patchlet::text::Part;
+use patchlet::{
+    InsnBuffer, Kind, Nops, Patcher, Patchlet, SecondMapping, Serializer, SiteSet, Sites, Width,
+};
 
 const PAGE: usize = 4096;
 /// Kernels map their text, and all memory, by pages of this size.
@@ -165,15 +168,18 @@ impl Text {
         unsafe { bare(self) };
     }
 
-    pub fn sites(&self) -> Sites<'_> {
-        // SAFETY: written by `scatter`, and not again.
+    pub fn sites<'a>(&self) -> Sites<'a> {
+        // SAFETY: written by `scatter`, and not again; unmapped when nobody uses them any more.
         unsafe { Sites::between(self.records, 12 * self.count) }
     }
 
-    pub fn patcher(&self) -> Patcher<'_, SecondMapping, 1> {
+    pub fn patcher(&self) -> Patcher<'static, SecondMapping> {
         // SAFETY: mapped twice, `offset` apart.
         let platform = unsafe { SecondMapping::new(self.range.clone(), self.offset) };
-        Patcher::new(self.sites(), [self.table], platform)
+        let states: Vec<OpState> = self.table.ops().iter().map(|_| OpState::new()).collect();
+        let source = Box::leak(Box::new(OpSource::new(vec![self.table].leak(), states.leak())));
+        let parts = vec![Part::new(self.sites(), source)].leak();
+        Patcher::new(Box::leak(Box::new(SiteSet::new(parts))), platform)
     }
 
     /// Removes every line of the sites and their records from the caches.
@@ -217,7 +223,7 @@ impl Drop for Text {
 #[inline(never)]
 pub unsafe fn bare(text: &Text) {
     for record in text.sites().records() {
-        let (site, slot) = (record.site(), record.slot());
+        let (site, slot) = (record.site(), record.subject());
         let operand = if cfg!(target_pointer_width = "64") {
             slot.wrapping_sub(site + 6) as u32
         } else {
@@ -271,7 +277,7 @@ pub unsafe fn accesses(text: &Text) {
 #[inline(never)]
 pub unsafe fn one_at_a_time(text: &Text) {
     for record in text.sites().records() {
-        let index = text.table.index_of_slot(record.slot()).expect("an op's slot");
+        let index = text.table.index_of_slot(record.subject()).expect("an op's slot");
         let target = text.table.get(index).expect("an op").address() as u64;
         let kind = record.kind().expect("a kind");
         let replacement = text.table.ops()[index].choice().replacement(target, kind);
@@ -284,7 +290,7 @@ pub unsafe fn one_at_a_time(text: &Text) {
         // SAFETY: the site and its alias, of six bytes.
         unsafe {
             ptr::copy_nonoverlapping(bytes.bytes().as_ptr(), alias, 6);
-            patchlet::text::serialize();
+            Serializer::default().serialize();
             assert_eq!(*bytes.bytes(), here.cast::<[u8; 6]>().read_volatile());
         }
     }
@@ -306,10 +312,9 @@ fn table(at: *mut Slot, slots: usize) -> &'static Table {
         // SAFETY: inside of the page, aligned, and nobody knows of it yet.
         unsafe { at.add(index).write(Slot::new(op.native())) };
     }
-    let applied: Vec<Applied> = ops.iter().map(|_| Applied::never()).collect();
     // SAFETY: written above; used for as long as the text is.
     let slots = unsafe { std::slice::from_raw_parts(at, ops.len()) };
-    let table: &Table = Box::leak(Box::new(Table::new(ops.leak(), slots, applied.leak())));
+    let table: &Table = Box::leak(Box::new(Table::new(ops.leak(), slots)));
     // SAFETY: nothing ever calls through it.
     assert!(unsafe { table.set(NO_OP, Target::NOP) });
     table

@@ -7,8 +7,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use patchlet::{OneCpu, Patcher, Sites, pv};
-use patchlet_process::{own_ops, remap};
+use patchlet::{OneCpu, Patcher, pv};
+use patchlet_process::{PROCESS, own_ops, remap};
 
 /// Calls per round.
 const CALLS: u32 = 1_000_000;
@@ -44,7 +44,7 @@ fn main() {
     let text = remap::text_with_sites().expect("there are sites");
     // SAFETY: whole pages, and only here.
     let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
-    let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE, &own_ops::TABLE], platform);
+    let mut patcher = Patcher::new(&PROCESS, platform);
     let mut best = [[f64::INFINITY; 2]; LOOPS.len()];
     for _ in 0..ROUNDS {
         for (state, patched) in [false, true].into_iter().enumerate() {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use patchlet::live::{INT3, Step, Synchronize};
+use patchlet::live::{BatchStep, INT3, Synchronize};
 use patchlet::{Platform, SecondMapping};
 
 use super::sync::Quiescent;
@@ -163,8 +163,8 @@ unsafe impl Synchronize for Saboteur<'_> {
         self.sync.relax();
     }
 
-    fn between_steps(&self, step: Step) {
-        if step == Step::Published {
+    fn between_steps(&self, step: BatchStep) {
+        if step == BatchStep::Published {
             self.write();
         }
     }

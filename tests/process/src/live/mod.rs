@@ -9,10 +9,11 @@ pub mod sync;
 pub mod writer;
 
 use patchlet::live::Live;
-use patchlet::ops::__private::{Applied, Slot};
-use patchlet::ops::{Abi, Op, Table, Target};
+use patchlet::ops::__private::Slot;
+use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
 use patchlet::site::Record;
-use patchlet::{Patchlet, Sites};
+use patchlet::text::Part;
+use patchlet::{Patchlet, SiteSet, Sites};
 
 patchlet::patchlets! {
     /// The patchlets of `asm/live.S`.
@@ -58,21 +59,19 @@ static OPS: [Op; 3] =
     [op("probe", LiveOp::Probe), op("leap", LiveOp::Leap), op("extend", LiveOp::Extend)];
 #[unsafe(export_name = "live_ops")]
 static SLOTS: [Slot; 3] = [slot(LiveOp::Probe), slot(LiveOp::Leap), slot(LiveOp::Extend)];
-static APPLIED: [Applied; 3] = [const { Applied::never() }; 3];
 
 /// The table of these ops, written out: jumps and presets need no functions.
-pub static TABLE: Table = Table::new(&OPS, &SLOTS, &APPLIED);
+pub static TABLE: Table = Table::new(&OPS, &SLOTS);
 
 static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP, None)];
 #[unsafe(export_name = "live_many_ops")]
 static MANY_SLOTS: [Slot; 1] = [Slot::new(Target::NOP)];
-static MANY_APPLIED: [Applied; 1] = [const { Applied::never() }; 1];
 
 /// The op of the benchmark's sites: natively it does nothing.
-pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS, &MANY_APPLIED);
+pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS);
 
 /// Sites of one ops table, for the writer and the signal handler.
-pub type ProcessLive = Live<'static, 1>;
+pub type ProcessLive = Live<'static>;
 
 unsafe extern "C" {
     fn live_a();
@@ -272,5 +271,9 @@ pub fn sites() -> Sites<'static> {
 /// What switches and traps at these sites of this table; for ever, as a signal
 /// handler needs it.
 pub fn live(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
-    Box::leak(Box::new(Live::new(sites, [table])))
+    let states: Vec<OpState> = table.ops().iter().map(|_| OpState::new()).collect();
+    let source = Box::leak(Box::new(OpSource::new(vec![table].leak(), states.leak())));
+    let set: &SiteSet<'static> =
+        Box::leak(Box::new(SiteSet::new(vec![Part::new(sites, source)].leak())));
+    Box::leak(Box::new(Live::new(vec![set].leak())))
 }

@@ -91,7 +91,7 @@ impl Gate {
             std::thread::yield_now();
         }
         self.waiting.fetch_sub(1, SeqCst);
-        patchlet::text::serialize();
+        patchlet::Serializer::default().serialize();
     }
 }
 

@@ -9,7 +9,7 @@ use patchlet::{Error, Goal, Patcher, SecondMapping};
 use super::broken::{Broken, Saboteur};
 use super::readers::Shared;
 use super::sync::{Closed, Membarrier, Quiescent};
-use super::{LiveOp, ProcessLive, State, TABLE, sites};
+use super::{LiveOp, ProcessLive, State};
 
 /// How many batches there were, by what.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,20 +115,20 @@ impl<'w> Writer<'w> {
                 self.switches.int3 += 1;
                 report
             }
-            Err(Error::Inside { .. }) if random(self.patience) != 0 => {
+            Err(Error::ThreadInside { .. }) if random(self.patience) != 0 => {
                 from.install(op);
                 self.shared.told[op as usize].begin(from);
                 self.shared.told[op as usize].end();
                 return Ok(());
             }
-            Err(Error::Inside { .. }) if random(2) == 0 => {
+            Err(Error::ThreadInside { .. }) if random(2) == 0 => {
                 self.switches.quiescent += 1;
                 let sync = Quiescent(self.sync, &self.shared.gate);
                 // SAFETY: and each reader passes the gate, outside of every site.
                 unsafe { Int3::with_nobody_inside(self.live, self.platform.clone(), sync) }
                     .apply()?
             }
-            Err(Error::Inside { .. }) => {
+            Err(Error::ThreadInside { .. }) => {
                 self.switches.rendezvous += 1;
                 let others = Closed(&self.shared.gate);
                 // SAFETY: by the contract of `new`.
@@ -164,7 +164,7 @@ impl<'w> Writer<'w> {
                 self.switches.int3 += 1;
                 report
             }
-            Err(Error::Inside { .. }) if random(self.patience) != 0 => {
+            Err(Error::ThreadInside { .. }) if random(self.patience) != 0 => {
                 for op in LiveOp::ALL {
                     let from = self.states[op as usize];
                     from.install(op);
@@ -173,7 +173,7 @@ impl<'w> Writer<'w> {
                 }
                 return Ok(());
             }
-            Err(Error::Inside { .. }) => {
+            Err(Error::ThreadInside { .. }) => {
                 self.switches.quiescent += 1;
                 let sync = Quiescent(self.sync, &self.shared.gate);
                 // SAFETY: as in `switch`.
@@ -204,12 +204,12 @@ impl<'w> Writer<'w> {
             to.install(op);
             self.states[op as usize] = to;
         }
-        let patcher = Patcher::new(sites(), [&TABLE], self.platform.clone());
+        let patcher = Patcher::new(self.live.sets()[0], self.platform.clone());
         let changes = patcher
             .plan(Goal::Patched)?
             .outcomes()
-            .filter(|outcome| outcome.old != outcome.new)
-            .map(|outcome| (outcome.address, outcome.new.bytes().to_vec()))
+            .filter(|outcome| outcome.old_bytes != outcome.new_bytes)
+            .map(|outcome| (outcome.address, outcome.new_bytes.bytes().to_vec()))
             .collect::<Vec<_>>();
         self.switches.sites += changes.len();
         let sync = Quiescent(self.sync, &self.shared.gate);

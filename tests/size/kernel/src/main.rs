@@ -60,12 +60,17 @@ fn platform() -> patchlet::SecondMapping {
     unsafe { patchlet::SecondMapping::new(text, 0x4000_0000) }
 }
 
+#[cfg(any(feature = "boot", feature = "int3", feature = "rendezvous"))]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv];
+}
+
 /// Once in the program, whatever else is measured.
 #[cfg(feature = "boot")]
 #[inline(never)]
 fn apply() -> Result<patchlet::text::Report, patchlet::Error> {
-    use patchlet::{OneCpu, Patcher, Sites, pv};
-    let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE], platform());
+    use patchlet::{OneCpu, Patcher};
+    let mut patcher = Patcher::new(&KERNEL, platform());
     // SAFETY: this is never run.
     unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) }
 }
@@ -100,8 +105,7 @@ extern "C" fn message() -> bool {
 }
 
 #[cfg(any(feature = "int3", feature = "rendezvous"))]
-static LIVE: patchlet::live::Live<'static, 1> =
-    patchlet::live::Live::linked([&patchlet::pv::TABLE]);
+static LIVE: patchlet::live::Live<'static> = patchlet::live::Live::new(&[&KERNEL]);
 
 #[cfg(feature = "int3")]
 #[unsafe(no_mangle)]
@@ -111,7 +115,7 @@ extern "C" fn int3() -> bool {
     // SAFETY: this is never run.
     unsafe impl patchlet::live::Synchronize for Ipis {
         fn sync_all(&self) {
-            patchlet::text::serialize();
+            patchlet::Serializer::default().serialize();
         }
     }
     // SAFETY: this is never run.
