@@ -76,7 +76,7 @@ pub fn breakpoints(cpu: usize) -> usize {
 
 /// The hook: whether the #BP was that of a site.
 pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
-    let Some(live) = SHARED.0.get() else { return false };
+    let Some(live) = SHARED.shared.get() else { return false };
     let in_ring_0 = frame.cs & 3 == 0;
     let ours = in_ring_0 && live.handle(frame) == Handled::Yes;
     if ours {
