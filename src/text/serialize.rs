@@ -69,9 +69,19 @@ fn iret_to_next() {
     // SAFETY: the three words are the frame that IRETD pops where the privilege level stays the
     // same: the flags and code segment that are in use, and the address behind the CALL, which
     // the CALL pushes, so that position-independent code needs no relocation. The stack is the
-    // caller's, as there is no `nostack`.
+    // caller's, as there is no `nostack`. AT&T syntax, since in the other one `push cs` pushes
+    // two bytes.
     unsafe {
-        core::arch::asm!("pushfd", "push cs", "call 2f", "jmp 3f", "2:", "iretd", "3:");
+        core::arch::asm!(
+            "pushfl",
+            "pushl %cs",
+            "call 2f",
+            "jmp 3f",
+            "2:",
+            "iretl",
+            "3:",
+            options(att_syntax)
+        );
     }
 }
 
