@@ -12,6 +12,8 @@
 //! | read_back.rs | platforms that break their contract; what was written is put back |
 //! | symptoms.rs | bugs others had, each by its name |
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
+//! | front_end.rs | the seam: a second front end, which is no op's |
+//! | overlap.rs | overlaps in any order of the records, against a dumb model |
 //! | header.rs | the op indices of patchlet.h |
 #![allow(unsafe_code)]
 
@@ -25,10 +27,14 @@ mod bad_input;
 mod builtin;
 mod choose;
 mod compose;
+#[cfg(not(miri))]
+mod front_end;
 mod header;
 #[cfg(not(miri))]
 mod image;
 mod model;
+#[cfg(not(miri))]
+mod overlap;
 #[cfg(not(miri))]
 mod platforms;
 #[cfg(not(miri))]

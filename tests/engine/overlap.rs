@@ -1,0 +1,183 @@
+//! Overlapping sites whose bytes are all right: text holds what each of the two records says, so
+//! that nothing but the overlap is wrong. And records in any order, in which nothing is wrong.
+
+use patchlet::ops::Target;
+use patchlet::{Error, Kind};
+use proptest::prelude::*;
+
+use crate::image::{Image, Site, call, jump};
+use crate::platforms::{Recorder, one_cpu};
+
+/// Applies, which is to be refused before anything is written.
+#[track_caller]
+fn refused(image: &Image) -> Error {
+    let before = image.bytes();
+    let recorder = Recorder::new(image);
+    let log = recorder.log.clone();
+    let error = one_cpu(|cpu| image.patcher(recorder).apply(cpu)).unwrap_err();
+    assert!(image.bytes() == before && log.borrow().is_empty());
+    error
+}
+
+#[track_caller]
+fn overlap(image: &Image, index: usize, at: usize, other: usize) {
+    let [site, other] = [at, other].map(|at| image.arena.address(at));
+    match refused(image) {
+        Error::Overlap { index: found, site: at, other: of, .. } => {
+            assert_eq!((found, at, of), (index, site, other));
+        }
+        error => panic!("{error}"),
+    }
+}
+
+/// `call *slot` in the operand of `call *slot`: the last byte of a short way back is `ff`.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn an_unpatched_site_in_the_operand_of_another() {
+    use patchlet::ops::__private::Slot;
+    let arena = crate::arena::Arena::low();
+    let ops = Image::new(&[Some(&[0xfa])]).table.ops();
+    let at = arena.pointer(0x40).cast::<Slot>();
+    // SAFETY: aligned, in the arena, which stays; the bytes are written again below.
+    let slots = unsafe {
+        at.write(Slot::new(ops[0].native()));
+        std::slice::from_raw_parts(at, 1)
+    };
+    let table = Box::leak(Box::new(patchlet::ops::Table::new(ops, slots)));
+    for is_sorted in [true, false] {
+        let mut image = Image::over(arena, table, at.addr());
+        image.set(0, ops[0].native());
+        if !is_sorted {
+            image.site(call(0x1000, 0));
+        }
+        let first = image.sites().records().len();
+        // The first ends where the second one's opcode ends.
+        image.site(call(0x305, 0));
+        let outer = image.unpatched(call(0x300, 0));
+        assert_eq!(outer[5], 0xff);
+        image.arena.write(0x300, &outer);
+        assert_eq!(image.at(0x305, 2), [0xff, 0x15], "both are as the assembler writes them");
+        image.record(image.raw(call(0x300, 0)));
+        overlap(&image, first + 1, 0x300, 0x305);
+    }
+}
+
+/// A site that a tool has patched ahead of boot, in the operand of another: the second op's
+/// patchlet is what the operand of a call through the first op's slot is.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_patched_site_in_the_operand_of_another() {
+    // The distance from a site to its slot is the same in each arena.
+    let operand = Image::new(&[None, None]).unpatched(call(0x300, 0))[2..].to_vec();
+    for is_sorted in [true, false] {
+        let mut image = Image::new(&[None, Some(&operand)]);
+        if !is_sorted {
+            image.site(call(0x1000, 1));
+        }
+        let first = image.sites().records().len();
+        image.site(call(0x300, 0));
+        image.arena.write(0x306, &[0x66, 0x90]);
+        image.record(image.raw(call(0x302, 1)));
+        overlap(&image, first + 1, 0x302, 0x300);
+    }
+}
+
+/// The same call with more room, where the assembler's padding could be: the record of six bytes
+/// and that of eight are right, each by itself.
+#[test]
+fn a_longer_site_at_the_same_address() {
+    for (first, second) in [(6, 8), (8, 6)] {
+        let mut image = Image::new(&[Some(&[0xfa])]);
+        image.site(call(0x1000, 0));
+        image.site(Site { capacity: 8, ..call(0x300, 0) });
+        image.truncate(12);
+        for capacity in [first, second] {
+            image.record(image.raw(Site { capacity, ..call(0x300, 0) }));
+        }
+        overlap(&image, 2, 0x300, 0x300);
+    }
+}
+
+/// A set is checked once: neither records nor text move. So a table in any order costs nothing
+/// more when it is patched again, and what looks like the beginning of a site by then is not
+/// looked at.
+#[test]
+fn what_was_checked_is_not_checked_again() {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    for site in [call(0x1000, 0), jump(0x300, 1), Site { capacity: 32, ..call(0x200, 0) }] {
+        image.site(site);
+    }
+    let set = image.site_set();
+    let mut patcher = patchlet::Patcher::new(set, image.second_mapping());
+    for held in [None, Some(Target::NOP), Some(Target::NULL), None] {
+        image.set(0, held.unwrap_or(image.table.ops()[0].native()));
+        assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().sites, 3);
+    }
+    // A set that never was, of the same sites in whatever state they are, finds the same.
+    for held in [Some(Target::NOP), Some(Target::NULL), None] {
+        image.set(0, held.unwrap_or(image.table.ops()[0].native()));
+        assert_eq!(
+            one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap().sites,
+            3
+        );
+    }
+}
+
+/// Places of sites, one behind the other, and an order of their records.
+fn shuffled() -> impl Strategy<Value = Vec<Site>> {
+    let site = (0_usize..4, 6_u8..=32, any::<bool>(), 0_usize..3);
+    prop::collection::vec(site, 1..100)
+        .prop_map(|sites| {
+            let mut at = 0x100;
+            let placed = sites.into_iter().map(|(gap, capacity, is_jump, op)| {
+                let kind = if is_jump { Kind::Jump } else { Kind::Call };
+                let site = Site { at: at + gap, capacity, kind, op };
+                at = site.at + usize::from(capacity);
+                site
+            });
+            placed.filter(|site| site.at + usize::from(site.capacity) <= 0x1f00).collect::<Vec<_>>()
+        })
+        .prop_shuffle()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// In any order, some records there twice: nothing is wrong, and what is written once is
+    /// counted once.
+    #[test]
+    fn any_order_is_accepted(sites in shuffled(), twice in prop::collection::vec(any::<prop::sample::Index>(), 0..10)) {
+        let mut image = Image::new(&[Some(&[0xfa]), None, Some(&[0x9c, 0x58])]);
+        for &site in &sites {
+            image.site(site);
+        }
+        for index in &twice {
+            image.record(image.raw(*index.get(&sites)));
+        }
+        let report = one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+        prop_assert_eq!((report.sites, report.changed), (sites.len() + twice.len(), sites.len()));
+        let report = one_cpu(|cpu| image.patcher(image.second_mapping()).revert(cpu)).unwrap();
+        prop_assert_eq!(report.changed, sites.len());
+    }
+
+    /// One more record, of a site that shares a byte with another: refused, by whatever is found
+    /// first.
+    #[test]
+    fn any_overlap_is_refused(sites in shuffled(), other in any::<prop::sample::Index>(), shift in 1_usize..32, place in any::<prop::sample::Index>()) {
+        let mut image = Image::new(&[Some(&[0xfa]), None, Some(&[0x9c, 0x58])]);
+        for &site in &sites {
+            image.site(site);
+        }
+        let other = *other.get(&sites);
+        let at = other.at + 1 + shift % (usize::from(other.capacity) - 1);
+        let site = Site { at, capacity: 6, ..*place.get(&sites) };
+        prop_assume!(at + 6 <= 0x1f00);
+        image.site(site);
+        match refused(&image) {
+            Error::Overlap { site: found, other, .. } => prop_assert!(found.abs_diff(other) < 32),
+            // The bytes of the outer one are overwritten.
+            Error::OldBytes { .. } => {}
+            error => prop_assert!(false, "{}", error),
+        }
+    }
+}
