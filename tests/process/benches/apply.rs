@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use patchlet::{OneCpu, Patcher, SecondMapping, Serializer};
 use support::{Ticks, time_on_cpu};
-use text::Text;
+use text::{Order, Text};
 
 /// How long each size is measured, at least.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -34,13 +34,16 @@ const BUDGET: Duration = Duration::from_secs(2);
 /// hypervisor is an exit.
 const ONE_AT_A_TIME: usize = 100_000;
 
+/// The largest power of ten of sites whose records are shuffled: two texts of 10⁷ would need 8 GB.
+const MOST_SHUFFLED: u32 = 6;
+
 fn number(name: &str) -> Option<u32> {
     env::var(name).ok()?.parse().ok()
 }
 
-fn text(power: u32) -> Text {
+fn text(power: u32, order: Order) -> Text {
     let spacing = if power < 7 { 200..2000 } else { 200..400 };
-    let text = Text::new(10_usize.pow(power), spacing);
+    let text = Text::new(10_usize.pow(power), spacing, order);
     let _ = text.use_large_pages();
     text
 }
@@ -55,26 +58,39 @@ fn apply(patcher: &mut Patcher<'_, SecondMapping>) {
 #[derive(Clone, Copy)]
 struct Least {
     apply: f64,
+    /// With the records in random order: the first time, which looks for overlaps, and later.
+    shuffled: f64,
+    shuffled_again: f64,
+    /// The accesses alone, in that order.
+    shuffled_accesses: f64,
     bare: f64,
     accesses: f64,
     one_at_a_time: f64,
     keys: f64,
 }
 
-fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
-    let text = text(power);
-    let mut patcher = text.patcher();
-    let mut least = Least {
+impl Least {
+    const NONE: Self = Self {
         apply: f64::INFINITY,
+        shuffled: f64::INFINITY,
+        shuffled_again: f64::INFINITY,
+        shuffled_accesses: f64::INFINITY,
         bare: f64::INFINITY,
         accesses: f64::INFINITY,
         one_at_a_time: f64::INFINITY,
         keys: f64::INFINITY,
     };
+}
+
+fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
+    let text = text(power, Order::Sorted);
+    let mut patcher = text.patcher();
+    let shuffled = (power <= MOST_SHUFFLED).then(|| self::text(power, Order::Shuffled));
+    let mut least = Least::NONE;
     // Each of them begins with the indirect calls, and after the same stores.
-    let turn = |least: &mut f64, f: &mut dyn FnMut()| {
+    let turn = |text: &Text, least: &mut f64, f: &mut dyn FnMut()| {
         // SAFETY: nobody executes this text; here and below.
-        unsafe { text::bare(&text) };
+        unsafe { text::bare(text) };
         if cold {
             text.evict();
         }
@@ -84,11 +100,18 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
     let mut rounds = 0;
     while rounds < 3 || start.elapsed() < BUDGET {
         rounds += 1;
-        turn(&mut least.apply, &mut || apply(&mut patcher));
-        turn(&mut least.bare, &mut || unsafe { text::bare(&text) });
-        turn(&mut least.accesses, &mut || unsafe { text::accesses(&text) });
+        turn(&text, &mut least.apply, &mut || apply(&mut patcher));
+        if let Some(text) = &shuffled {
+            // A set that was not checked before.
+            let mut patcher = text.patcher();
+            turn(text, &mut least.shuffled, &mut || apply(&mut patcher));
+            turn(text, &mut least.shuffled_again, &mut || apply(&mut patcher));
+            turn(text, &mut least.shuffled_accesses, &mut || unsafe { text::accesses(text) });
+        }
+        turn(&text, &mut least.bare, &mut || unsafe { text::bare(&text) });
+        turn(&text, &mut least.accesses, &mut || unsafe { text::accesses(&text) });
         if text.count <= ONE_AT_A_TIME && rounds <= 10 {
-            turn(&mut least.one_at_a_time, &mut || unsafe { text::one_at_a_time(&text) });
+            turn(&text, &mut least.one_at_a_time, &mut || unsafe { text::one_at_a_time(&text) });
         }
         if rounds <= 10
             && let Some(elapsed) = keys::toggle(power, per_ns)
@@ -117,7 +140,7 @@ fn table(per_ns: f64) -> Vec<(u32, Least)> {
     let mut rows = Vec::new();
     for power in number("BENCH_MIN").unwrap_or(2)..=max {
         let least = measure(power, per_ns, cold);
-        let Least { apply, bare, accesses, one_at_a_time, keys } = least;
+        let Least { apply, bare, accesses, one_at_a_time, keys, .. } = least;
         let or_dash =
             |value: f64| if value.is_finite() { format!("{value:.0}") } else { "–".into() };
         println!(
@@ -130,6 +153,20 @@ fn table(per_ns: f64) -> Vec<(u32, Least)> {
         );
         rows.push((power, least));
     }
+    println!(
+        "\nRecords in random order; first: the site set was not checked before.\n\n\
+         | sites | sorted | shuffled, first | shuffled, again | first ÷ sorted | again ÷ sorted | accesses alone, shuffled | first ÷ those |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for (power, least) in rows.iter().filter(|(power, _)| *power <= MOST_SHUFFLED) {
+        let Least { apply, shuffled, shuffled_again, shuffled_accesses, .. } = least;
+        println!(
+            "| 10^{power} | {apply:.1} | {shuffled:.1} | {shuffled_again:.1} | {:.2} | {:.2} | {shuffled_accesses:.1} | {:.2} |",
+            shuffled / apply,
+            shuffled_again / apply,
+            shuffled / shuffled_accesses,
+        );
+    }
     println!();
     rows
 }
@@ -137,7 +174,7 @@ fn table(per_ns: f64) -> Vec<(u32, Least)> {
 fn plots(criterion: &mut Criterion<Ticks>) {
     let mut group = criterion.benchmark_group("apply");
     for power in 2..=5 {
-        let text = text(power);
+        let text = text(power, Order::Sorted);
         let mut patcher = text.patcher();
         group.throughput(Throughput::Elements(text.count as u64));
         group.bench_function(BenchmarkId::new("patchlet", text.count), |bencher| {

@@ -84,9 +84,18 @@ fn room(len: usize) -> usize {
     map(0, len + LARGE_PAGE, libc::PROT_NONE, flags, -1).addr().next_multiple_of(LARGE_PAGE)
 }
 
+/// The order of the records.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// By the addresses of their sites, as linkers sort them.
+    Sorted,
+    /// At random.
+    Shuffled,
+}
+
 impl Text {
     /// `count` sites, one per `spacing` bytes.
-    pub fn new(count: usize, spacing: Range<usize>) -> Self {
+    pub fn new(count: usize, spacing: Range<usize>, order: Order) -> Self {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
         // What the sum of random spacings may exceed its mean by: six deviations.
         let more = (spacing.end as f64 * 3.0 * (count as f64).sqrt()) as usize;
@@ -119,7 +128,7 @@ impl Text {
             table,
             file,
         };
-        text.scatter(half, middle, slots.addr(), records);
+        text.scatter(half, middle, slots.addr(), records, order);
         text
     }
 
@@ -141,18 +150,33 @@ impl Text {
         }) == [[true; 2]; 2]
     }
 
-    fn scatter(&mut self, half: usize, middle: usize, slots: usize, records: *mut u8) {
+    fn scatter(
+        &mut self,
+        half: usize,
+        middle: usize,
+        slots: usize,
+        records: *mut u8,
+        order: Order,
+    ) {
         let mut numbers = Numbers(1);
         let width = (self.spacing.end - self.spacing.start) as u64;
+        // Where in the table the record of each site stands.
+        let mut places: Vec<usize> = (0..self.count).collect();
+        if order == Order::Shuffled {
+            let mut numbers = Numbers(2);
+            for last in (1..self.count).rev() {
+                places.swap(last, numbers.below(last as u64 + 1) as usize);
+            }
+        }
         let mut address = self.range.start;
-        for index in 0..self.count {
+        for (index, place) in places.into_iter().enumerate() {
             address += self.spacing.start + numbers.below(width) as usize;
             if index == self.count / 2 {
                 address = address.max(self.range.start + half + middle);
             }
             let op = numbers.below(PATCHLETS.len() as u64) as usize;
             let kind = if numbers.below(JUMPS) == 0 { Kind::Jump } else { Kind::Call };
-            let record = records.wrapping_add(12 * index);
+            let record = records.wrapping_add(12 * place);
             let slot = slots + size_of::<usize>() * op;
             let mut bytes = [0; 12];
             let relative = |to: usize, from: usize| (to.wrapping_sub(from) as u32).to_le_bytes();
