@@ -164,6 +164,10 @@ unsafe impl Source for OpSource<'_> {
         }
     }
 
+    fn openings(&self) -> &[[u8; 2]] {
+        &[[0xff, 0x15], [0xff, 0x25]]
+    }
+
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         let starts = text.windows(InsnBuffer::MIN).enumerate().take(capacity.into()).skip(1);
         for (at, bytes) in starts {

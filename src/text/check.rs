@@ -3,7 +3,7 @@
 use super::checked_site::Run;
 use super::class::ClassCache;
 use super::contents::{Contents, View};
-use super::overlap::{self, Order};
+use super::overlap::{self, Search};
 use super::platform::Platform;
 use super::report::Report;
 use super::site_set::SiteSet;
@@ -39,7 +39,7 @@ fn check_set<P: Platform>(
     cache: &mut ClassCache,
     report: &mut Report,
 ) -> Result<(), Error> {
-    let mut order = Order::new();
+    let (search, span) = Search::new(set);
     for part in set.parts() {
         let sites = part.sites();
         if !sites.is_whole() {
@@ -54,19 +54,18 @@ fn check_set<P: Platform>(
                 Ok(site) => site,
                 Err(error) => return Err(*error),
             };
-            order.add(site.address..site.end());
             let contents = run.contents(site, View::Site);
             if contents == Contents::Unknown {
                 // That it overlaps another site says more about what it holds.
                 let overlap = overlap::with_earlier(run, set, part, index, record);
                 return Err(overlap.unwrap_or_else(|| run.old_bytes(site)));
             }
+            if search.finds(run, set, site) {
+                overlap::search(run, set, record)?;
+            }
             report.add(site.class.new_name, contents == Contents::Known);
         }
     }
-    if set.checked_span().is_none() {
-        overlap::check(run, set, cache, &order)?;
-        set.set_checked(order.span());
-    }
+    set.set_checked(span);
     Ok(())
 }

@@ -38,13 +38,6 @@ pub(crate) struct CheckedSite<'p, 'c> {
 }
 
 impl CheckedSite<'_, '_> {
-    /// Returns the address behind the site.
-    #[inline(always)]
-    pub(super) fn end(&self) -> usize {
-        // No overflow: the site lies in text.
-        self.address + usize::from(self.record.capacity())
-    }
-
     /// Returns whether the first six bytes are all of the site.
     #[inline(always)]
     pub(super) const fn is_six_bytes(&self) -> bool {

@@ -80,10 +80,20 @@ impl<P: Platform> Run<'_, P> {
     pub(super) fn holds_original(&self, site: &CheckedSite<'_, '_>) -> bool {
         if site.is_six_bytes() && site.class.usual_is_original {
             let original = site.class.usual.head_at(Width::NATIVE, site.address as u64);
-            return original == Some(self.read_six(site, View::Site));
+            if original == Some(self.read_six(site, View::Site)) {
+                return true;
+            }
         }
         self.recipe(site)
             .is_some_and(|recipe| self.bytes(site, &recipe.original) == self.read(site, View::Site))
+    }
+
+    /// Returns eight bytes of text from the site on, as a number; `None` at the end of text.
+    #[inline(always)]
+    pub(super) fn read_eight(&self, site: &CheckedSite<'_, '_>) -> Option<u64> {
+        let room = self.platform.text().end.checked_sub(site.address)?;
+        // SAFETY: in text, which the platform says is readable.
+        (room >= 8).then(|| unsafe { memory::read_eight(self.at(site.address, View::Site)) })
     }
 
     /// Returns `len` bytes of text from the site on, in front of zeros.

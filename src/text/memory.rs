@@ -27,6 +27,16 @@ pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Reads eight bytes of text, as one number.
+///
+/// # Safety
+/// - 8 bytes at `from` are readable.
+#[inline(always)]
+pub(crate) unsafe fn read_eight(from: *const u8) -> u64 {
+    // SAFETY: by the contract.
+    unsafe { from.cast::<Unaligned<u64>>().read_volatile().0 }
+}
+
 /// Writes the first six bytes of a site, each byte once.
 ///
 /// # Safety

@@ -17,114 +17,162 @@
 //! ```
 //!
 //! An operand that has `ff 15` in it, and behind that four bytes which lead to a slot, is as good
-//! as never there by chance. So it is enough to look in each site for bytes that a site may begin
-//! with ([`Source::may_begin_inside`]), and to search all records only if there are some. Two more
-//! kinds of sites are searched for, and both are rare: one that does not hold its original, since
-//! a tool patched it ahead of boot; and one with single-byte NOPs behind it, in a set with sites
-//! of several capacities, since a record of a longer site may name the same address.
+//! as never there by chance. So if the records are not sorted, the first pass looks in each site for
+//! bytes that a site may begin with ([`Source`]), and all records are searched only if there are
+//! some. Two more kinds of sites are searched for, and both are rare: one that does not hold its
+//! original, since a tool patched it ahead of boot; and one with single-byte NOPs behind it, in a
+//! set with sites of several capacities, since a record of a longer site may name the same address.
 //!
 //! Records and text never move, so a set is checked once.
 //!
-//! [`Source::may_begin_inside`]: super::Source::may_begin_inside
+//! [`Source`]: super::Source
 
 use core::ops::Range;
 
 use super::checked_site::{CheckedSite, Run};
-use super::class::ClassCache;
-use super::contents::View;
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::site::Record;
 
-/// The order of the sites that a pass has met.
+/// What is looked for in each site of a set, while the first pass goes over it.
 #[derive(Debug)]
-pub(super) struct Order {
-    lowest: usize,
-    highest_end: usize,
-    is_sorted: bool,
+pub(super) enum Search {
+    /// Nothing: the records are sorted, and no two sites overlap; or the set was checked before.
+    Nothing,
+    /// Sites that may begin inside others.
+    InnerSites(InnerSites),
 }
 
-impl Order {
-    pub(super) const fn new() -> Self {
-        Self { lowest: usize::MAX, highest_end: 0, is_sorted: true }
+#[derive(Debug)]
+pub(super) struct InnerSites {
+    /// The largest capacity of a site of the set, in bytes.
+    longest: u8,
+    /// Each opening of an original, in all four places of a number; if there are fewer, the first
+    /// one again.
+    openings: [u64; Self::OPENINGS],
+    /// Whether there are more openings than that, so that every site is looked into.
+    has_more: bool,
+}
+
+impl Search {
+    /// Decides what is to be looked for in this set, and returns the addresses that its sites span.
+    pub(super) fn new(set: &SiteSet<'_>) -> (Self, Range<usize>) {
+        if let Some(span) = set.checked_span() {
+            return (Self::Nothing, span);
+        }
+        let (mut lowest, mut highest_end, mut longest) = (usize::MAX, 0, 0);
+        let mut is_sorted = true;
+        for record in all_records(set) {
+            is_sorted &= record.site() >= highest_end;
+            lowest = lowest.min(record.site());
+            highest_end = highest_end.max(record.end());
+            longest = longest.max(record.capacity());
+        }
+        // Not empty, even if there is no site.
+        let span = lowest.min(highest_end)..highest_end.max(1);
+        let search =
+            if is_sorted { Self::Nothing } else { Self::InnerSites(InnerSites::new(set, longest)) };
+        (search, span)
     }
 
-    /// Adds the next site.
+    /// Returns whether all records are to be searched for a site that overlaps this one.
     #[inline(always)]
-    pub(super) fn add(&mut self, site: Range<usize>) {
-        self.is_sorted &= site.start >= self.highest_end;
-        self.lowest = self.lowest.min(site.start);
-        self.highest_end = self.highest_end.max(site.end);
-    }
-
-    /// Returns the addresses that the sites span; 0..1, if there is none.
-    pub(super) fn span(&self) -> Range<usize> {
-        if self.highest_end == 0 { 0..1 } else { self.lowest..self.highest_end }
-    }
-}
-
-/// Checks that no two sites of the set overlap. The contents of all sites are known.
-///
-/// # Errors
-/// - [`Error::Overlap`]
-pub(super) fn check<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    cache: &mut ClassCache,
-    order: &Order,
-) -> Result<(), Error> {
-    if order.is_sorted { Ok(()) } else { check_unsorted(run, set, cache) }
-}
-
-#[cold]
-fn check_unsorted<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    cache: &mut ClassCache,
-) -> Result<(), Error> {
-    let capacities = || all_records(set).map(|record| record.capacity());
-    let longest = capacities().max().unwrap_or(0);
-    for part in set.parts() {
-        let records = part.sites().records();
-        for (index, record) in records.iter().enumerate() {
-            run.prefetch(records, index, View::Site);
-            let site = run.site(part, index, record, cache);
-            let site = match &site {
-                Ok(site) => site,
-                Err(error) => return Err(*error),
-            };
-            let may_overlap = !run.holds_original(site) || may_have_inside(run, set, site, longest);
-            if may_overlap && all_records(set).any(|other| overlaps(record, other)) {
-                return Err(first_overlap(run, set));
-            }
+    pub(super) fn finds<P: Platform>(
+        &self,
+        run: &Run<'_, P>,
+        set: &SiteSet<'_>,
+        site: &CheckedSite<'_, '_>,
+    ) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::InnerSites(inner) => inner.may_be_in(run, set, site),
         }
     }
-    Ok(())
 }
 
-/// Returns whether, by what text holds, a site may begin inside this one, or a longer one at its
-/// first byte.
-#[inline(always)]
-fn may_have_inside<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    site: &CheckedSite<'_, '_>,
-    longest: u8,
-) -> bool {
-    let capacity = site.record.capacity();
-    // The bytes of a site that begins at the last byte of this one.
-    let len = usize::from(capacity) + InsnBuffer::MIN - 1;
-    let len = len.min(run.platform.text().end - site.address);
-    let text = run.read_text::<{ InsnBuffer::MAX + InsnBuffer::MIN }>(site, len);
-    let text = text.get(..len).unwrap_or_default();
-    let padded = capacity < longest && text.get(usize::from(capacity)) == Some(&0x90);
-    padded
-        || set
-            .parts()
-            .iter()
-            .any(|part| part.source().may_begin_inside(site.address, capacity, text))
+impl InnerSites {
+    const OPENINGS: usize = 2;
+
+    fn new(set: &SiteSet<'_>, longest: u8) -> Self {
+        let openings = || set.parts().iter().flat_map(|part| part.source().openings());
+        let first = openings().next().copied().unwrap_or_default();
+        let mut inner = Self {
+            longest,
+            openings: [in_all_places(first); Self::OPENINGS],
+            has_more: openings().count() > Self::OPENINGS,
+        };
+        for (place, &opening) in inner.openings.iter_mut().zip(openings()) {
+            *place = in_all_places(opening);
+        }
+        inner
+    }
+
+    #[inline(always)]
+    fn may_be_in<P: Platform>(
+        &self,
+        run: &Run<'_, P>,
+        set: &SiteSet<'_>,
+        site: &CheckedSite<'_, '_>,
+    ) -> bool {
+        if !run.holds_original(site) {
+            return true;
+        }
+        let all_are_six_bytes = usize::from(self.longest) == InsnBuffer::MIN;
+        if all_are_six_bytes
+            && !self.has_more
+            && let Some(text) = run.read_eight(site)
+        {
+            // Pairs of bytes from the second byte on, and from the third byte on: all that begin
+            // inside the site but for the site's own.
+            if !self.has_opening(text >> 8) && !self.has_opening(text >> 16) {
+                return false;
+            }
+        }
+        self.may_be_in_text(run, set, site)
+    }
+
+    /// Returns whether one of the four pairs of bytes in a number is an opening; to be true for no
+    /// reason is possible, and rare.
+    ///
+    /// The places of a pair that is an opening become 0, and then subtracting 1 borrows into a
+    /// highest bit that was not set before.
+    #[inline(always)]
+    fn has_opening(&self, number: u64) -> bool {
+        let ones = in_all_places([1, 0]);
+        let borrows = self.openings.map(|opening| {
+            let zero_where_equal = number ^ opening;
+            zero_where_equal.wrapping_sub(ones) & !zero_where_equal
+        });
+        borrows.into_iter().fold(0, |all, one| all | one) & ones << 15 != 0
+    }
+
+    /// Returns whether, by what text holds, a site may begin inside this one, or a longer one at
+    /// its first byte.
+    #[cold]
+    #[inline(never)]
+    fn may_be_in_text<P: Platform>(
+        &self,
+        run: &Run<'_, P>,
+        set: &SiteSet<'_>,
+        site: &CheckedSite<'_, '_>,
+    ) -> bool {
+        let capacity = site.record.capacity();
+        // As many as a site has that begins at the last byte of this one.
+        let len = usize::from(capacity) + InsnBuffer::MIN - 1;
+        let len = len.min(run.platform.text().end - site.address);
+        let text = run.read_text::<{ InsnBuffer::MAX + InsnBuffer::MIN }>(site, len);
+        let text = text.get(..len).unwrap_or_default();
+        let is_padded = capacity < self.longest && text.get(usize::from(capacity)) == Some(&0x90);
+        let mut parts = set.parts().iter();
+        is_padded || parts.any(|part| part.source().may_begin_inside(site.address, capacity, text))
+    }
+}
+
+/// Returns a number that has these two bytes in all four places.
+const fn in_all_places([first, second]: [u8; 2]) -> u64 {
+    u64::from_le_bytes([first, second, first, second, first, second, first, second])
 }
 
 fn all_records<'a>(set: &SiteSet<'a>) -> impl Iterator<Item = &'a Record> {
@@ -140,18 +188,29 @@ fn overlaps(one: &Record, other: &Record) -> bool {
     !is_same && distance.0 < distance.1.into()
 }
 
-/// Finds the first record, in the order of the tables, whose site overlaps that of an earlier one.
+/// Searches all records of the set for a site that overlaps this one.
+///
+/// # Errors
+/// - [`Error::Overlap`], of the first record, in the order of the tables, whose site overlaps that
+///   of an earlier one.
 #[cold]
-fn first_overlap<P: Platform>(run: &Run<'_, P>, set: &SiteSet<'_>) -> Error {
+#[inline(never)]
+pub(super) fn search<P: Platform>(
+    run: &Run<'_, P>,
+    set: &SiteSet<'_>,
+    record: &Record,
+) -> Result<(), Error> {
+    if !all_records(set).any(|other| overlaps(record, other)) {
+        return Ok(());
+    }
     for part in set.parts() {
         for (index, record) in part.sites().records().iter().enumerate() {
             if let Some(error) = with_earlier(run, set, part, index, record) {
-                return error;
+                return Err(error);
             }
         }
     }
-    // Two sites overlap, or this would not be called; so one of them was found.
-    Error::Busy
+    Ok(())
 }
 
 /// Returns the error of a record whose site overlaps that of an earlier one; `None` if there is no

@@ -86,7 +86,8 @@ pub enum Emulation {
 ///   for the same record; those of [`Follow::Original`] always are.
 /// - An [`Emulation`] has the same effect as the new replacement of the recipe for the same record
 ///   and the same [`Follow`]; for `Follow::Original`, as the original at that moment.
-/// - [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
+/// - [`openings`](Self::openings) has the first two bytes of each original, and
+///   [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
 ///   that holds its original; and one original that another, longer one begins with has
 ///   single-byte NOPs behind it there.
 /// - None of the functions executes a patch site.
@@ -102,10 +103,13 @@ pub unsafe trait Source: Sync {
     /// that follows `follow`; `None` if the record is none of this source's.
     fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation>;
 
+    /// Returns the first two bytes of all originals.
+    fn openings(&self) -> &[[u8; 2]];
+
     /// Returns whether a site that holds its original may begin inside a site of `capacity` bytes
     /// at `address`, behind its first byte. `text` is what the site and up to five bytes behind it
-    /// hold. All records are searched for each site for which this is true, so it is to be true
-    /// for few.
+    /// hold. Called where two of the bytes are one of the [`openings`](Self::openings). All records
+    /// are searched for each site for which this is true, so it is to be true for few.
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`].

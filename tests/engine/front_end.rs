@@ -76,6 +76,10 @@ unsafe impl Source for Toggles {
         (record.subject() == self.address()).then_some(Emulation::Skip)
     }
 
+    fn openings(&self) -> &[[u8; 2]] {
+        &[[0x0f, 0x0b]]
+    }
+
     fn may_begin_inside(&self, _: usize, capacity: u8, text: &[u8]) -> bool {
         text.windows(2).take(capacity.into()).skip(1).any(|bytes| bytes == [0x0f, 0x0b])
     }
