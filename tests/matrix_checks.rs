@@ -13,8 +13,6 @@ mod support {
 #[allow(dead_code, reason = "the rest is for the runner")]
 #[path = "matrix/binary.rs"]
 mod binary;
-#[path = "matrix/built_core.rs"]
-mod built_core;
 #[path = "matrix/checks.rs"]
 mod checks;
 #[path = "matrix/command.rs"]

@@ -163,7 +163,7 @@ fn asm_in_rust_without_globl() {
     let line = "rustc --edition 2024 -C opt-level=2 -C lto=off no_globl.rs -o x -C codegen-units=";
     assert!(case.build_and_run(&format!("{line}1")).worked());
     let said = case.run(&format!("{line}16"));
-    // In rust-lld's words, or in GNU ld's, which Debian's Rust links by.
+    // In rust-lld's words, or in GNU ld's.
     let undefined = ["undefined symbol: start_cli", "undefined reference to `start_cli'"];
     assert!(undefined.iter().any(|words| said.has(words)), "{}", said.text);
 }

@@ -146,7 +146,6 @@ impl Builder<'_> {
         let mut command = Command::new("rustc");
         command.args(["--edition", "2024", "--crate-name", name, "--crate-type", kind]);
         command.args(["--target", target(config), "-C", "panic=abort"]);
-        command.args(self.tools.core(target(config)));
         command.args(["-C", "debuginfo=line-tables-only"]);
         let mut codegen = |option: &str| {
             command.arg("-C").arg(option);

@@ -19,7 +19,6 @@ mod support {
 }
 
 mod binary;
-mod built_core;
 mod checks;
 mod command;
 mod construct;

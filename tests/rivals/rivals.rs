@@ -18,8 +18,6 @@ mod support {
     pub mod table;
 }
 
-#[path = "../matrix/built_core.rs"]
-mod built_core;
 #[path = "../matrix/command.rs"]
 mod command;
 #[allow(dead_code, reason = "for the matrix of the crate")]

@@ -27,10 +27,6 @@ pub fn command(target: &str, folder: &Path, features: &str) -> Command {
         |name| format!("CARGO_TARGET_{}_{name}", target.replace('-', "_").to_uppercase());
     let mut cargo = cargo();
     cargo.args(["build", "--quiet", "--locked", "--release"]);
-    // Set by tests/setup.sh where Rust has no core library for the kernels' targets.
-    if env::var_os("PATCHLET_BUILD_STD").is_some() {
-        cargo.arg("-Zbuild-std=core");
-    }
     cargo
         .args(["--target", target, "--features", features, "--target-dir"])
         .arg(folder)
