@@ -107,7 +107,9 @@ pub fn case(construction: &'static Construction, config: Config) -> Case {
 /// The C part: of the matrix, or the one with the construction.
 fn part(tools: &Tools, construction: &Construction) -> CPart {
     match construction.flags {
-        None => CPart { source: tools.root.join("tests/programs/matrix/program/part.c"), flags: &[] },
+        None => {
+            CPart { source: tools.root.join("tests/programs/matrix/program/part.c"), flags: &[] }
+        }
         Some(flags) => CPart { source: tools.root.join("tests/programs/rivals/c/patch.c"), flags },
     }
 }
