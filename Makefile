@@ -8,7 +8,7 @@ SHELL := bash
 
 # Where rustup puts cargo, for a shell that has not read its profile since.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-# They would replace the flags in the .cargo/config.toml of the test kernel and the test process.
+# They would replace the flags in the .cargo/config.toml of the repository and the test kernel.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
 
 # Every step: one line if it succeeds, its output if it fails. Cargo reads .cargo/config.toml
@@ -16,7 +16,7 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TAR
 STEP := @. tests/steps.sh; step
 IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
 IN_PROCESS := @. tests/steps.sh; cd tests/process; step
-IN_SIZE := @. tests/steps.sh; cd tests/size/kernel; step
+IN_SIZE := @. tests/steps.sh; cd tests/programs/size/kernel; step
 
 # To watch: what the command prints, as it prints it.
 SHOW := @. tests/steps.sh; show
@@ -24,24 +24,21 @@ SHOW_PROCESS := @. tests/steps.sh; cd tests/process; show
 
 64 := --target x86_64-unknown-none
 32 := --target i686-unknown-linux-gnu
-# Expanded by the shell, after tests/steps.sh has set them: -Zbuild-std where it must be.
-CORE := "$${build_core[@]}"
-STD := "$${build_std[@]}"
+# A 32-bit program of the host, see .cargo/config.toml.
+PROGRAM_32 := --target i686-unknown-linux-musl
 # Programs that their tests build by rustc; these manifests are for the lints.
 PROGRAM := --locked --target-dir target --manifest-path
 # tests/support/kernel.rs builds here, too.
-KERNEL := --locked --release --target-dir ../../target/kernel/fat $(CORE)
-# All it measures at once, for clippy: to link it, tests/size knows how.
-SIZE := --locked --release --target-dir ../../../target/size --all-features $(CORE)
+KERNEL := --locked --release --target-dir ../../target/kernel/fat
+# All it measures at once, for clippy: to link it, tests/programs/size knows how.
+SIZE := --locked --release --target-dir ../../../../target/size --all-features
 DENY := -- --deny warnings
-# The oldest Rust, its first release. RUSTC_BOOTSTRAP would let it do what is not stable.
+# The oldest Rust, its first release.
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
-OLDEST := env -u RUSTC_BOOTSTRAP rustup run $(MSRV) cargo
+OLDEST := rustup run $(MSRV) cargo
 OLDEST_KERNEL := --locked --release --target-dir ../../target/msrv
-# In a 32-bit program a site names its slot by an absolute address.
-STATIC := RUSTFLAGS='-C relocation-model=static' RUSTDOCFLAGS='-C relocation-model=static'
 
-manifests := $(wildcard Cargo.toml fuzz/Cargo.toml tests/*/Cargo.toml tests/*/*/Cargo.toml)
+manifests := $(wildcard Cargo.toml fuzz/Cargo.toml tests/*/Cargo.toml tests/*/*/Cargo.toml tests/*/*/*/Cargo.toml)
 
 ##@ To see it
 help: ## print this table
@@ -49,13 +46,17 @@ help: ## print this table
 	    /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST); echo
 
 run: setup ## build, inspect and boot both test kernels; each op before and after
+	$(STEP) 'the program that builds, inspects and boots' cargo build --locked --example show
 	$(SHOW) cargo run --quiet --locked --example show
 
-setup: ## install what is missing: compilers, QEMU, Rust targets
-	@tests/setup.sh
+setup: ## fetch what is missing of QEMU, compilers, linkers and Rust's targets; see `make doctor`
+	@tests/setup/setup.sh
+
+doctor: ## what there is of all that the targets use, where and which version; for bug reports
+	@tests/setup/setup.sh doctor
 
 ##@ To check it
-test: setup test-64 test-32 process matrix-short size-limit ## all tests that CI runs
+test: setup setup-test test-64 test-32 process test-matrix size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -63,26 +64,25 @@ fmt-check: setup-lint ## every file as rustfmt would write it
 
 lint: setup-lint ## clippy, warnings as errors: all packages, features and targets
 	$(STEP) 'clippy, host' cargo clippy --locked --all-targets --all-features $(DENY)
-	$(STEP) 'clippy, no_std, 64-bit' cargo clippy --locked --lib $(64) $(CORE) $(DENY)
-	$(STEP) 'clippy, no_std, 32-bit' cargo clippy --locked --lib $(32) $(CORE) $(DENY)
+	$(STEP) 'clippy, no_std, 64-bit' cargo clippy --locked --lib $(64) $(DENY)
+	$(STEP) 'clippy, no_std, 32-bit' cargo clippy --locked --lib $(32) $(DENY)
 	$(IN_KERNEL) 'clippy, test kernel, 64-bit' cargo clippy $(KERNEL) $(64) $(DENY)
 	$(IN_KERNEL) 'clippy, test kernel, 32-bit' cargo clippy $(KERNEL) $(32) $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 64-bit' cargo clippy --locked --all-targets $(DENY)
-	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(32) $(STD) $(DENY)
-	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins $(DENY)
-	$(STEP) 'clippy, matrix, 32-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins \
-	    $(32) $(CORE) $(DENY)
-	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --lib --bins $(DENY)
+	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(PROGRAM_32) $(DENY)
+	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/programs/matrix/program/Cargo.toml --lib --bins $(DENY)
+	$(STEP) 'clippy, matrix, 32-bit' cargo clippy $(PROGRAM) tests/programs/matrix/program/Cargo.toml --lib --bins $(32) $(DENY)
+	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/programs/rivals/rust/Cargo.toml --lib --bins $(DENY)
 	$(STEP) 'clippy, rivals, hex' env RUSTFLAGS='--cfg construction="hex"' \
-	    cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --bin program $(DENY)
+	    cargo clippy $(PROGRAM) tests/programs/rivals/rust/Cargo.toml --bin program $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
 
 doc: setup ## the documentation, warnings as errors
 	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
 
-# Not in `make test`, which does without rustup where it must. The kernels are the core and
-# the feature `build`, as the code that they become: what asm! says is looked at only there.
+# The kernels are the core and the feature `build`, as the code that they become: what asm! says
+# is looked at only there.
 msrv: setup-msrv ## the oldest Rust, of Cargo.toml: all features; both test kernels, which boot
 	$(STEP) 'Rust $(MSRV), all features' $(OLDEST) check --locked --all-features --target-dir target/msrv
 	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 64-bit' $(OLDEST) build $(OLDEST_KERNEL) $(64)
@@ -104,11 +104,14 @@ soak: kernel ## live switches: 10,000 in each kernel, a million in a process of 
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
 	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
-	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(32) $(STD) -- --nocapture
+	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(PROGRAM_32) -- --nocapture
 
 miri: setup ## what of the core needs no assembly, by Miri
 	$(SHOW) env MIRIFLAGS=-Zmiri-permissive-provenance \
 	    cargo +nightly miri test --locked --test pure --target-dir target/miri
+
+fresh: ## run and test in a new minimal Debian; SUITE, AS, WITH as in tests/setup/fresh.sh
+	@tests/setup/fresh.sh
 
 mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
 	$(SHOW) cargo mutants -j 1
@@ -118,7 +121,7 @@ semver: ## whether what is public is still what it was at BASE, a commit; see CO
 
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
-	$(SHOW_PROCESS) cargo bench --locked $(32) $(STD)
+	$(SHOW_PROCESS) cargo bench --locked $(PROGRAM_32)
 
 size: setup ## what the crate adds to a kernel, in bytes
 	$(SHOW) cargo run --quiet --locked --example size
@@ -127,23 +130,26 @@ build-time: setup ## a cold build of a kernel with the crate and without
 	$(SHOW) cargo run --quiet --locked --example size build
 
 ##@ Parts of it
+setup-test: setup ## the set-up itself, on machines that are made up
+	$(STEP) 'set-up' tests/setup/test.sh
+
 test-64: setup ## tests of the crate, which build and boot the kernels
 	$(STEP) 'tests, 64-bit' cargo test --locked --all-features --no-fail-fast
 
 # Those that run the crate's own code. The others read or build the files of both widths anyway.
 test-32: setup ## the crate's code as a 32-bit program
-	$(STEP) 'tests, 32-bit' env $(STATIC) cargo test --locked --no-fail-fast $(32) $(STD) \
+	$(STEP) 'tests, 32-bit' cargo test --locked --no-fail-fast $(PROGRAM_32) \
 	    --lib --test patchlets --test pure --test engine --test live_model
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked
 	$(IN_PROCESS) 'test process, 64-bit, release' cargo test --locked --release
-	$(IN_PROCESS) 'test process, 32-bit, debug' cargo test --locked $(32) $(STD)
-	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(32) $(STD)
+	$(IN_PROCESS) 'test process, 32-bit, debug' cargo test --locked $(PROGRAM_32)
+	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(PROGRAM_32)
 
 # The example as test-64 built it.
-matrix-short: setup ## every value of the matrix, and LTO by linker
-	$(STEP) 'matrix, every value, LTO × linker' cargo run --locked --all-features --example matrix -- --short
+test-matrix: setup ## the matrix as `make matrix` runs it; only failures are printed
+	$(STEP) 'matrix' cargo run --locked --all-features --example matrix
 
 kernel: setup ## build the test kernels
 	$(IN_KERNEL) 'test kernel, 64-bit' cargo build $(KERNEL) $(64)
@@ -170,9 +176,9 @@ clean: ## remove all that was built
 	@cd tests/process && cargo clean --quiet
 
 setup-lint:
-	@tests/setup.sh lint
+	@tests/setup/setup.sh lint
 
 setup-msrv:
-	@tests/setup.sh rust $(MSRV)
+	@tests/setup/setup.sh rust $(MSRV)
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*/\1/p' $(MAKEFILE_LIST))

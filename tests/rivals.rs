@@ -46,10 +46,10 @@ impl Case {
         Self { folder }
     }
 
-    /// Runs a line of words; those that name a file of `tests/rivals/cases` mean
+    /// Runs a line of words; those that name a file of `tests/fixtures/rivals` mean
     /// that file. What it makes lies in the case's folder.
     fn run(&self, line: &str) -> Said {
-        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/cases");
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rivals");
         let word = |word: &str| {
             let case = cases.join(word);
             if case.is_file() { case.into_os_string() } else { word.into() }
@@ -163,7 +163,7 @@ fn asm_in_rust_without_globl() {
     let line = "rustc --edition 2024 -C opt-level=2 -C lto=off no_globl.rs -o x -C codegen-units=";
     assert!(case.build_and_run(&format!("{line}1")).worked());
     let said = case.run(&format!("{line}16"));
-    // In rust-lld's words, or in GNU ld's, which Debian's Rust links by.
+    // In rust-lld's words, or in GNU ld's.
     let undefined = ["undefined symbol: start_cli", "undefined reference to `start_cli'"];
     assert!(undefined.iter().any(|words| said.has(words)), "{}", said.text);
 }
@@ -225,7 +225,7 @@ fn hex_in_rust_by_constant_index() {
 #[test]
 fn hex_in_c_copied_by_constant_length() {
     let case = Case::new("hex_in_c_copied_by_constant_length");
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/c");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/rivals/c");
     for (compiler, opt, found) in [
         ("gcc", "-O0", true),
         ("gcc", "-O2", false),

@@ -4,19 +4,9 @@
 # runs one whose output is what is wanted.
 set -euo pipefail
 
-# Where cargo has to build the core library, tests/setup.sh left the environment for it. Both
-# are arguments of cargo: the first for a kernel, the second for programs of the host.
-build_core=()
-build_std=()
-if [ -e target/toolchain/env ]; then
-    # shellcheck source=/dev/null
-    . target/toolchain/env
-    # Both are used in the Makefile.
-    # shellcheck disable=SC2034
-    build_core=(-Zbuild-std=core)
-    # shellcheck disable=SC2034
-    build_std=('-Zbuild-std=std,panic_unwind,test')
-fi
+# What tests/setup/setup.sh put there and nothing else: what a step runs is in the table of
+# tests/setup/tools.sh, or is found on no machine.
+export PATH=$PWD/target/tools/bin
 
 show() { "$@" </dev/null; }
 

@@ -18,6 +18,11 @@ use patchlet::{Patcher, SecondMapping, Serializer};
 use crate::image::{Image, Site, call, jump, target};
 use crate::platforms::one_cpu;
 
+#[path = "../support/registers.rs"]
+mod registers;
+
+use registers::{Register, saved};
+
 /// Handlers are the whole process's: one test at a time has them.
 static HANDLERS: Mutex<()> = Mutex::new(());
 
@@ -29,7 +34,7 @@ static STORES: [[AtomicUsize; 2]; 1024] = [const { [const { AtomicUsize::new(0) 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// EFLAGS.TF: a trap after the next instruction.
-const TF: libc::greg_t = 1 << 8;
+const TF: usize = 1 << 8;
 
 fn access(rights: i32) {
     let (start, len) = (START.load(Ordering::Relaxed), LEN.load(Ordering::Relaxed));
@@ -38,10 +43,8 @@ fn access(rights: i32) {
     assert_eq!(done, 0);
 }
 
-fn flags(context: *mut libc::c_void) -> *mut libc::greg_t {
-    let context = context.cast::<libc::ucontext_t>();
-    // SAFETY: the kernel's, for the time of the handler.
-    unsafe { &raw mut (*context).uc_mcontext.gregs[libc::REG_EFL as usize] }
+fn flags(context: *mut libc::c_void) -> *mut usize {
+    saved(context, Register::Flags)
 }
 
 extern "C" fn on_store(_: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -174,17 +177,12 @@ static STEPPING: AtomicBool = AtomicBool::new(false);
 static CPUIDS: AtomicUsize = AtomicUsize::new(0);
 static IRETS: AtomicUsize = AtomicUsize::new(0);
 
-#[cfg(target_arch = "x86_64")]
-const IP: i32 = libc::REG_RIP;
-#[cfg(target_arch = "x86")]
-const IP: i32 = libc::REG_EIP;
-
 /// Called in front of each instruction.
 extern "C" fn on_instruction(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel's, for the time of the handler.
-    let ip = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[IP as usize] };
+    let ip = unsafe { *saved(context, Register::InstructionPointer) };
     // SAFETY: about to be executed; what is shorter has another instruction behind it.
-    let next = unsafe { std::ptr::with_exposed_provenance::<[u8; 2]>(ip as usize).read() };
+    let next = unsafe { std::ptr::with_exposed_provenance::<[u8; 2]>(ip).read() };
     let is_iret = if cfg!(target_arch = "x86_64") { next == [0x48, 0xcf] } else { next[0] == 0xcf };
     CPUIDS.fetch_add(usize::from(next == [0x0f, 0xa2]), Ordering::Relaxed);
     IRETS.fetch_add(usize::from(is_iret), Ordering::Relaxed);

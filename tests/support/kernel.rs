@@ -24,12 +24,7 @@ fn target(width: Width) -> &'static str {
 pub fn build(width: Width, lto: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kernel").join(lto);
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    // Set by tests/setup.sh where Rust has no core library for the kernels' targets.
-    if env::var_os("PATCHLET_BUILD_STD").is_some() {
-        command.arg("-Zbuild-std=core");
-    }
-    let output = command
+    let output = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--release", "--target", target(width)])
         .arg("--target-dir")
         .arg(&folder)

@@ -7,24 +7,26 @@ use patchlet::live::{Handled, TrapFrame};
 
 use super::ProcessLive;
 
+#[path = "../../../support/registers.rs"]
+mod registers;
+
+use registers::{Register, saved};
+
 /// How often a site trapped.
 pub static TRAPS: AtomicUsize = AtomicUsize::new(0);
 
-#[cfg(target_arch = "x86_64")]
-const IP: usize = libc::REG_RIP as usize;
-#[cfg(target_arch = "x86_64")]
-const SP: usize = libc::REG_RSP as usize;
-#[cfg(target_arch = "x86")]
-const IP: usize = libc::REG_EIP as usize;
-#[cfg(target_arch = "x86")]
-const SP: usize = libc::REG_ESP as usize;
-
 /// The context of a signal, which the system restores when the handler returns.
-struct Context<'c>(&'c mut libc::ucontext_t);
+struct Context(*mut libc::c_void);
 
-impl Context<'_> {
-    fn register(&mut self, index: usize) -> &mut libc::greg_t {
-        &mut self.0.uc_mcontext.gregs[index]
+impl Context {
+    fn register(&self, register: Register) -> usize {
+        // SAFETY: the system's context, which is there while the handler runs.
+        unsafe { *saved(self.0, register) }
+    }
+
+    fn set_register(&mut self, register: Register, value: usize) {
+        // SAFETY: as above; nobody else refers to it.
+        unsafe { *saved(self.0, register) = value };
     }
 }
 
@@ -32,20 +34,20 @@ impl Context<'_> {
 // context is what is restored. The handler runs on a stack of its own, so that the
 // interrupted one can be pushed to; sites are in `asm!` without `nostack`, and in
 // assembly, so that no red zone lies there.
-unsafe impl TrapFrame for Context<'_> {
+unsafe impl TrapFrame for Context {
     fn ip(&self) -> usize {
-        self.0.uc_mcontext.gregs[IP] as usize
+        self.register(Register::InstructionPointer)
     }
 
     fn set_ip(&mut self, ip: usize) {
-        *self.register(IP) = ip as libc::greg_t;
+        self.set_register(Register::InstructionPointer, ip);
     }
 
     fn push(&mut self, value: usize) {
-        let sp = (*self.register(SP) as usize).wrapping_sub(size_of::<usize>());
+        let sp = self.register(Register::StackPointer).wrapping_sub(size_of::<usize>());
         // SAFETY: the word that the site's own call would write.
         unsafe { ptr::with_exposed_provenance_mut::<usize>(sp).write(value) };
-        *self.register(SP) = sp as libc::greg_t;
+        self.set_register(Register::StackPointer, sp);
     }
 }
 
@@ -59,8 +61,7 @@ pub fn ask_first(live: &'static ProcessLive) {
 }
 
 extern "C" fn on_trap(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the system's, for the time of the handler.
-    let mut context = Context(unsafe { &mut *context.cast() });
+    let mut context = Context(context);
     for hook in &HOOKS {
         // SAFETY: null, or a reference that is for ever.
         if let Some(live) = unsafe { hook.load(Ordering::SeqCst).as_ref() }

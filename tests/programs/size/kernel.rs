@@ -9,7 +9,7 @@ use crate::Result;
 /// A command of cargo's in the kernel's folder.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/size/kernel"));
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/size/kernel"));
     cargo
 }
 
@@ -27,10 +27,6 @@ pub fn command(target: &str, folder: &Path, features: &str) -> Command {
         |name| format!("CARGO_TARGET_{}_{name}", target.replace('-', "_").to_uppercase());
     let mut cargo = cargo();
     cargo.args(["build", "--quiet", "--locked", "--release"]);
-    // Set by tests/setup.sh where Rust has no core library for the kernels' targets.
-    if env::var_os("PATCHLET_BUILD_STD").is_some() {
-        cargo.arg("-Zbuild-std=core");
-    }
     cargo
         .args(["--target", target, "--features", features, "--target-dir"])
         .arg(folder)

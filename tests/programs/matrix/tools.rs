@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use super::built_core;
-
 /// What rustc builds for, 64-bit and 32-bit.
 pub const TARGETS: [&str; 2] = ["x86_64-unknown-none", "i686-unknown-linux-gnu"];
 
@@ -19,17 +17,22 @@ pub struct Tools {
     pub gcc_wrapper: String,
     /// LLVM's linker plugin, of clang's version.
     pub llvm_plugin: String,
-    /// For rustc, for each target: where the core library is, if it had to be built.
-    core: Vec<(&'static str, Vec<String>)>,
     /// Names and versions, for the record.
     pub versions: Vec<(String, String)>,
 }
 
 impl Tools {
-    /// Arguments of rustc that name the core library for this target.
-    pub fn core(&self, target: &str) -> &[String] {
-        let own = self.core.iter().find(|(name, _)| *name == target);
-        own.map_or(&[], |(_, arguments)| arguments)
+    /// Returns the major version of a tool, the first number with a dot in what it says.
+    ///
+    /// # Errors
+    /// There is no such tool, or its words have no version.
+    pub fn major(&self, tool: &str) -> Result<u32, String> {
+        let said = self.versions.iter().find(|(name, _)| name == tool);
+        let (_, said) = said.ok_or(format!("{tool} is no tool of the matrix"))?;
+        said.split_whitespace()
+            .filter_map(|word| word.split_once('.'))
+            .find_map(|(major, _)| major.parse().ok())
+            .ok_or(format!("{tool} says no version: {said}"))
     }
 
     /// Asks each tool.
@@ -51,33 +54,41 @@ impl Tools {
             let text = ask(program, arguments)?;
             versions.push((name.to_owned(), text.lines().next().unwrap_or_default().to_owned()));
         }
-        let resources = ask("clang", &["-print-resource-dir"])?;
-        let llvm_plugin = Path::new(resources.trim()).join("../../LLVMgold.so");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).to_owned();
-        let core = TARGETS
-            .into_iter()
-            .map(|target| Ok((target, built_core::arguments(&root, target)?)))
-            .collect::<Result<_, String>>()?;
         Ok(Self {
             root,
-            core,
             gcc_plugin: ask("gcc", &["-print-file-name=liblto_plugin.so"])?.trim().to_owned(),
             gcc_wrapper: ask("gcc", &["-print-prog-name=lto-wrapper"])?.trim().to_owned(),
-            llvm_plugin: llvm_plugin.display().to_string(),
+            llvm_plugin: llvm_plugin()?,
             versions,
         })
     }
 }
 
-/// Where rustup puts it; tests/setup.sh puts Debian's on PATH.
+/// Returns the path of the plugin that clang names to a linker which cannot read LLVM's
+/// bitcode itself.
+fn llvm_plugin() -> Result<String, String> {
+    // With `-###` clang prints what it would run, on standard error, and runs nothing.
+    let link = ["-###", "-flto", "-fuse-ld=bfd", "-x", "c", "/dev/null", "-o", "/dev/null"];
+    let output = Command::new("clang")
+        .args(link)
+        .output()
+        .map_err(|error| format!("clang does not start: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let plugin = said.split_once("\"-plugin\" \"").and_then(|(_, rest)| rest.split_once('"'));
+    let (plugin, _) = plugin.ok_or("clang names no linker plugin for its LTO objects")?;
+    Ok(plugin.to_owned())
+}
+
+/// Returns the path of rust-lld, which is one of the parts of a rustc and not on PATH.
 fn rust_lld() -> Result<String, String> {
     let text = ask("rustc", &["-vV"])?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    let own = Path::new(ask("rustc", &["--print", "sysroot"])?.trim())
+    let lld = Path::new(ask("rustc", &["--print", "sysroot"])?.trim())
         .join("lib/rustlib")
         .join(host.ok_or("rustc does not say what its host is")?)
         .join("bin/rust-lld");
-    Ok(if own.exists() { own.display().to_string() } else { "rust-lld".to_owned() })
+    Ok(lld.display().to_string())
 }
 
 /// Standard output of a program.

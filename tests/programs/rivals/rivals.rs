@@ -13,13 +13,11 @@
 //!
 //! The smallest cases that break are tests, one each, in `tests/rivals.rs`.
 
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     pub mod table;
 }
 
-#[path = "../matrix/built_core.rs"]
-mod built_core;
 #[path = "../matrix/command.rs"]
 mod command;
 #[allow(dead_code, reason = "for the matrix of the crate")]

@@ -1,7 +1,7 @@
 //! What `make run` shows: the two kernels, built with fat LTO, inspected, booted,
 //! and each op's site before and after; then what a call costs on this machine.
 
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     pub mod boot;
     pub mod elf;
@@ -38,9 +38,10 @@ fn main() {
 
 fn show(width: Width) {
     println!("── the {width} kernel {}", "─".repeat(80));
+    println!("building   with fat LTO");
     let kernel = kernel::build(width, "fat");
     let size = fs::metadata(&kernel).map_or(0, |file| file.len());
-    println!("built      {}, fat LTO, {} KiB", relative(&kernel), size / 1024);
+    println!("built      {}, {} KiB", relative(&kernel), size / 1024);
 
     let patchlets = inspect_linked(&kernel, width);
     let bytes: usize = patchlets.iter().map(|patchlet| patchlet.bytes.len()).sum();

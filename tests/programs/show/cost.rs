@@ -12,15 +12,11 @@ pub fn show(width: Width) {
     cargo
         .args(["run", "--quiet", "--locked", "--release", "--bin", "cost"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process"))
-        // Its flags are in its own .cargo/config.toml, which these hide.
+        // Its flags are in .cargo/config.toml, which these hide.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     if width == Width::Bits32 {
-        cargo.args(["--target", "i686-unknown-linux-gnu"]);
-        // Set by tests/setup.sh where Rust has no library for that target.
-        if env::var_os("PATCHLET_BUILD_STD").is_some() {
-            cargo.arg("-Zbuild-std=std,panic_unwind");
-        }
+        cargo.args(["--target", "i686-unknown-linux-musl"]);
     }
     let output = cargo.output().expect("cargo starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
