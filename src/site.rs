@@ -74,12 +74,17 @@ impl Record {
         self.shape
     }
 
+    /// Returns the kind as a number, as written.
+    pub(crate) const fn kind_number(&self) -> u8 {
+        (self.shape >> 24) as u8
+    }
+
     /// Returns whether the site is a call or a jump.
     ///
     /// # Errors
     /// The number that is no kind.
     pub const fn kind(&self) -> Result<Kind, u8> {
-        match (self.shape >> 24) as u8 {
+        match self.kind_number() {
             0 => Ok(Kind::Call),
             1 => Ok(Kind::Jump),
             other => Err(other),

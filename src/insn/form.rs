@@ -14,12 +14,11 @@
 //! in two accesses.
 
 use super::code::Code;
-use super::error::ComposeError;
 use super::nops::{Nops, Width};
 use super::replacement::Replacement;
 
 /// The first six bytes of a site, with a hole for a displacement or without one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     /// The bytes, with zeros in the hole.
     head: u64,
@@ -36,18 +35,18 @@ impl Form {
     /// A form that no site has: its displacement is out of reach from every address.
     pub(crate) const NEVER: Self = Self { head: 0, base: 1 << 63, mask: -1, shift: 0 };
 
-    /// Composes the form of all sites of this capacity with this replacement.
-    ///
-    /// # Errors
-    /// - [`ComposeError::Capacity`] and [`ComposeError::TooLong`].
+    /// Composes the form of all sites of this capacity with this replacement; `None` if there is no
+    /// room for it.
+    #[inline(never)]
     pub(crate) fn compose(
         width: Width,
         nops: Nops,
         capacity: u8,
         replacement: &Replacement<'_>,
-    ) -> Result<Self, ComposeError> {
+    ) -> Option<Self> {
         let code = Code::of(replacement);
-        Ok(Self::new(width, code.padded(width, nops, capacity)?.head(), &code))
+        let padded = code.padded(width, nops, capacity).ok()?;
+        Some(Self::new(width, padded.head(), &code))
     }
 
     /// Makes the form of this code, whose bytes and NOPs begin with `head`.

@@ -185,6 +185,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// written.
     fn validate(&self, run: &Run<'_, P>, cache: &mut ClassCache) -> Result<Report, Error> {
         let report = text::check(run, cache)?;
+        text::check_between_sets(run)?;
         each(run, cache, |site| {
             if is_done(run, site) {
                 return Ok(());

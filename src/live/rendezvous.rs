@@ -75,7 +75,9 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
             set.begin();
         }
         // 1.
-        text::check(&Run { sets, platform: &self.platform, follow }, &mut ClassCache::new())?;
+        let run = Run { sets, platform: &self.platform, follow };
+        text::check(&run, &mut ClassCache::new())?;
+        text::check_between_sets(&run)?;
         // 2. to 4.
         let platform = &mut self.platform;
         self.others.stop_others(|| {

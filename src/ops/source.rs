@@ -95,6 +95,12 @@ impl<'a> OpSource<'a> {
 }
 
 impl Entry<'_> {
+    /// Returns what a site of this kind gets while the slot holds `target`.
+    #[inline(never)]
+    fn chosen(&self, target: Target, kind: Kind) -> Replacement<'static> {
+        self.op.choice().replacement(target.address() as u64, kind)
+    }
+
     /// Returns what the slot holds now.
     fn slot_now(&self) -> Target {
         self.table.get(self.index).unwrap_or(Target::NULL)
@@ -126,8 +132,7 @@ unsafe impl Source for OpSource<'_> {
         }
         let kind = record.kind().map_err(|_| RecordFault::Kind)?;
         let entry = self.entry(record).ok_or(RecordFault::UnknownSubject)?;
-        let choice = entry.op.choice();
-        let chosen = |target: Target| choice.replacement(target.address() as u64, kind);
+        let chosen = |target| entry.chosen(target, kind);
         let original = Replacement::Indirect(kind, record.subject() as u64);
         Ok(Recipe {
             name: entry.op.name(),

@@ -24,11 +24,6 @@ pub(crate) fn check<P: Platform>(
     for set in run.sets {
         check_set(run, set, cache, &mut report)?;
     }
-    for (index, set) in run.sets.iter().enumerate() {
-        for earlier in run.sets.iter().take(index) {
-            overlap::check_between(run, set, earlier)?;
-        }
-    }
     Ok(report)
 }
 
@@ -57,11 +52,13 @@ fn check_set<P: Platform>(
             let contents = run.contents(site, View::Site);
             if contents == Contents::Unknown {
                 // That it overlaps another site says more about what it holds.
-                let overlap = overlap::with_earlier(run, set, part, index, record);
+                let overlap = overlap::search(run, set, part, index, record);
                 return Err(overlap.unwrap_or_else(|| run.old_bytes(site)));
             }
-            if search.finds(run, set, site) {
-                overlap::search(run, set, record)?;
+            if search.finds(run, set, site)
+                && let Some(error) = overlap::search(run, set, part, index, record)
+            {
+                return Err(error);
             }
             report.add(site.class.new_name, contents == Contents::Known);
         }

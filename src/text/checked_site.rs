@@ -74,7 +74,7 @@ impl<'r, P: Platform> Run<'r, P> {
         }
         match class.new.head_at(Width::NATIVE, address as u64) {
             Some(new_head) => Ok(CheckedSite { address, part, record, class, new_head }),
-            None => Err(self.out_of_reach(part, record)),
+            None => Err(self.unfit(part, record)),
         }
     }
 
@@ -82,29 +82,14 @@ impl<'r, P: Platform> Run<'r, P> {
     #[cold]
     #[inline(never)]
     fn class(&self, part: &Part<'_>, index: usize, record: &Record) -> Result<Class, Error> {
-        let recipe = self.recipe_of(part, record).map_err(|fault| {
-            let (site, capacity) = (record.site(), record.capacity());
-            match (fault, record.kind()) {
-                (RecordFault::Capacity, _) => {
-                    Error::BadRecord { index, field: "capacity", value: capacity }
-                }
-                (RecordFault::Kind, kind) => {
-                    let value = kind.map_or_else(|number| number, |kind| kind as u8);
-                    Error::BadRecord { index, field: "kind", value }
-                }
-                (RecordFault::UnknownSubject, _) => {
-                    let (subject, number) = (record.subject(), record.number());
-                    Error::UnknownSubject { index, site, subject, number }
-                }
-            }
-        })?;
-        Class::compose(part, record, &recipe, self.platform.nops()).map_err(|why| {
-            // That the site lies outside of text says more about a wrong record.
-            if lies_in(&self.platform.text(), record.site(), record.capacity()) {
-                Error::Compose { site: record.site(), name: recipe.name, why }
-            } else {
-                self.outside(index, record)
-            }
+        let recipe =
+            self.recipe_of(part, record).map_err(|fault| bad_record(index, record, fault))?;
+        let class = Class::compose(part, record, &recipe, self.platform.nops());
+        // That a site lies outside of text says more about a wrong record than that something does
+        // not fit into it.
+        let is_outside = !lies_in(&self.platform.text(), record.site(), record.capacity());
+        class.ok_or_else(|| {
+            if is_outside { self.outside(index, record) } else { self.unfit(part, record) }
         })
     }
 
@@ -131,15 +116,16 @@ impl<'r, P: Platform> Run<'r, P> {
         Error::OutsideText { index, site: record.site(), start, end }
     }
 
+    /// Makes the error of a site that cannot hold what it is to get.
     #[cold]
-    fn out_of_reach(&self, part: &Part<'_>, record: &Record) -> Error {
-        let composed = self.recipe_of(part, record).map(|recipe| {
-            (recipe.name, self.compose(record.site(), record.capacity(), &recipe.new))
-        });
-        match composed {
-            Ok((name, Err(why))) => Error::Compose { site: record.site(), name, why },
-            // Only if a slot was set while a plan was made: it fits by now.
-            _ => Error::Busy,
+    #[inline(never)]
+    fn unfit(&self, part: &Part<'_>, record: &Record) -> Error {
+        let (site, capacity) = (record.site(), record.capacity());
+        // It fits if a slot was set since: that happens while a plan is made, and then only.
+        let Ok(recipe) = self.recipe_of(part, record) else { return Error::Busy };
+        match self.compose(site, capacity, &recipe.new) {
+            Err(why) => Error::Compose { site, name: recipe.name, why },
+            Ok(_) => Error::Busy,
         }
     }
 
@@ -152,6 +138,23 @@ impl<'r, P: Platform> Run<'r, P> {
     ) -> Result<InsnBuffer, ComposeError> {
         let nops = self.platform.nops();
         InsnBuffer::compose(Width::NATIVE, nops, address as u64, capacity, replacement)
+    }
+}
+
+/// Makes the error of a record that belongs to no class.
+#[cold]
+fn bad_record(index: usize, record: &Record, fault: RecordFault) -> Error {
+    match fault {
+        RecordFault::Capacity => {
+            Error::BadRecord { index, field: "capacity", value: record.capacity() }
+        }
+        RecordFault::Kind => Error::BadRecord { index, field: "kind", value: record.kind_number() },
+        RecordFault::UnknownSubject => Error::UnknownSubject {
+            index,
+            site: record.site(),
+            subject: record.subject(),
+            number: record.number(),
+        },
     }
 }
 

@@ -5,7 +5,6 @@
 
 use super::site_set::Part;
 use super::source::Recipe;
-use crate::insn::ComposeError;
 use crate::insn::{Form, Nops, ReplacementName, Width};
 use crate::site::Record;
 
@@ -40,29 +39,29 @@ impl Class {
         new_name: ReplacementName::Nops,
     };
 
-    /// Composes the class of this record.
-    ///
-    /// # Errors
-    /// - A [`ComposeError`], if no site of this capacity can have the new replacement.
+    /// Composes the class of this record; `None` if no site of this capacity has room for what it is
+    /// to get.
     #[cold]
+    #[inline(never)]
     pub(super) fn compose(
         part: &Part<'_>,
         record: &Record,
         recipe: &Recipe<'_>,
         nops: Nops,
-    ) -> Result<Self, ComposeError> {
+    ) -> Option<Self> {
         let form = |replacement| Form::compose(Width::NATIVE, nops, record.capacity(), replacement);
         let new = form(&recipe.new)?;
-        let is_new = recipe.last_applied == recipe.new;
-        let usual = if is_new { recipe.original } else { recipe.last_applied };
-        Ok(Self {
+        // A site that cannot hold one of these holds something else, which is found byte by byte.
+        let [last_applied, original] = [&recipe.last_applied, &recipe.original]
+            .map(|replacement| form(replacement).unwrap_or(Form::NEVER));
+        let usual = if last_applied == new { original } else { last_applied };
+        Some(Self {
             part: core::ptr::from_ref(part).addr(),
             subject: record.subject(),
             shape: record.shape(),
             new,
-            // A site that cannot hold it holds something else, which is found byte by byte.
-            usual: form(&usual).unwrap_or(Form::NEVER),
-            usual_is_original: usual == recipe.original,
+            usual,
+            usual_is_original: usual == original,
             new_name: recipe.new.name(),
         })
     }

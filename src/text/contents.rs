@@ -68,8 +68,9 @@ impl<P: Platform> Run<'_, P> {
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
         }
-        match self.held(site, &present) {
-            Some((recipe, held)) if held == recipe.new => Contents::New,
+        let Some(recipe) = self.recipe(site) else { return Contents::Unknown };
+        match self.place_of(site, &recipe, &present) {
+            Some(Recipe::NEW) => Contents::New,
             Some(_) => Contents::Known,
             None => Contents::Unknown,
         }
@@ -115,16 +116,15 @@ impl<P: Platform> Run<'_, P> {
         text
     }
 
-    /// Returns the recipe of the site, and which of all that it may hold these bytes are; `None`
-    /// if they are none of it.
-    pub(crate) fn held<'s>(
+    /// Returns the place in [`Recipe::known`] of what these bytes of the site are; `None` if the
+    /// site may not hold them.
+    pub(super) fn place_of(
         &self,
-        site: &CheckedSite<'s, '_>,
+        site: &CheckedSite<'_, '_>,
+        recipe: &Recipe<'_>,
         present: &InsnBuffer,
-    ) -> Option<(Recipe<'s>, Replacement<'s>)> {
-        let recipe = self.recipe(site)?;
-        let held = recipe.known().into_iter().find(|known| self.bytes(site, known) == *present)?;
-        Some((recipe, held))
+    ) -> Option<usize> {
+        recipe.known().iter().position(|known| self.bytes(site, known) == *present)
     }
 
     /// Returns all bytes of the site if it holds this; none, if it cannot.

@@ -43,4 +43,5 @@ pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
 pub(crate) use contents::{Contents, View};
+pub(crate) use overlap::check_between_sets;
 pub(crate) use patcher::write_sets;

@@ -49,8 +49,8 @@ pub(super) enum Search {
 pub(super) struct InnerSites {
     /// The largest capacity of a site of the set, in bytes.
     longest: u8,
-    /// Each opening of an original, in all four places of a number; if there are fewer, the first
-    /// one again.
+    /// Each opening of an original, in all four places of a number; 0 where there are fewer, which
+    /// is an opening like another one.
     openings: [u64; Self::OPENINGS],
     /// Whether there are more openings than that, so that every site is looked into.
     has_more: bool,
@@ -58,17 +58,21 @@ pub(super) struct InnerSites {
 
 impl Search {
     /// Decides what is to be looked for in this set, and returns the addresses that its sites span.
+    #[cold]
+    #[inline(never)]
     pub(super) fn new(set: &SiteSet<'_>) -> (Self, Range<usize>) {
         if let Some(span) = set.checked_span() {
             return (Self::Nothing, span);
         }
         let (mut lowest, mut highest_end, mut longest) = (usize::MAX, 0, 0);
         let mut is_sorted = true;
-        for record in all_records(set) {
-            is_sorted &= record.site() >= highest_end;
-            lowest = lowest.min(record.site());
-            highest_end = highest_end.max(record.end());
-            longest = longest.max(record.capacity());
+        for part in set.parts() {
+            for record in part.sites().records() {
+                is_sorted &= record.site() >= highest_end;
+                lowest = lowest.min(record.site());
+                highest_end = highest_end.max(record.end());
+                longest = longest.max(record.capacity());
+            }
         }
         // Not empty, even if there is no site.
         let span = lowest.min(highest_end)..highest_end.max(1);
@@ -96,15 +100,16 @@ impl InnerSites {
     const OPENINGS: usize = 2;
 
     fn new(set: &SiteSet<'_>, longest: u8) -> Self {
-        let openings = || set.parts().iter().flat_map(|part| part.source().openings());
-        let first = openings().next().copied().unwrap_or_default();
-        let mut inner = Self {
-            longest,
-            openings: [in_all_places(first); Self::OPENINGS],
-            has_more: openings().count() > Self::OPENINGS,
-        };
-        for (place, &opening) in inner.openings.iter_mut().zip(openings()) {
-            *place = in_all_places(opening);
+        let mut inner = Self { longest, openings: [0; Self::OPENINGS], has_more: false };
+        let mut count = 0;
+        for part in set.parts() {
+            for &opening in part.source().openings() {
+                match inner.openings.get_mut(count) {
+                    Some(place) => *place = in_all_places(opening),
+                    None => inner.has_more = true,
+                }
+                count += 1;
+            }
         }
         inner
     }
@@ -175,66 +180,65 @@ const fn in_all_places([first, second]: [u8; 2]) -> u64 {
     u64::from_le_bytes([first, second, first, second, first, second, first, second])
 }
 
-fn all_records<'a>(set: &SiteSet<'a>) -> impl Iterator<Item = &'a Record> {
-    set.parts().iter().flat_map(|part| part.sites().records())
-}
-
 /// Returns whether the sites of two records share a byte. Linkers that fold functions of the same
 /// code into one (`--icf=all`) leave the records of each; those say the same, and are one site.
+#[inline(never)]
 fn overlaps(one: &Record, other: &Record) -> bool {
     let (a, b) = (one.site(), other.site());
     let is_same = a == b && one.subject() == other.subject() && one.shape() == other.shape();
-    let distance = if a <= b { (b - a, one.capacity()) } else { (a - b, other.capacity()) };
-    !is_same && distance.0 < distance.1.into()
+    let (distance, capacity) =
+        if a <= b { (b - a, one.capacity()) } else { (a - b, other.capacity()) };
+    !is_same && distance < capacity.into()
 }
 
-/// Searches all records of the set for a site that overlaps this one.
-///
-/// # Errors
-/// - [`Error::Overlap`], of the first record, in the order of the tables, whose site overlaps that
-///   of an earlier one.
+/// Searches a set for a site that overlaps that of `record`, which is the record at `index` of
+/// `part`, in this set or another. Returns the error of the one of the two whose record comes
+/// later; of `record`, if the other is of another set.
 #[cold]
 #[inline(never)]
 pub(super) fn search<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    record: &Record,
-) -> Result<(), Error> {
-    if !all_records(set).any(|other| overlaps(record, other)) {
-        return Ok(());
-    }
-    for part in set.parts() {
-        for (index, record) in part.sites().records().iter().enumerate() {
-            if let Some(error) = with_earlier(run, set, part, index, record) {
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Returns the error of a record whose site overlaps that of an earlier one; `None` if there is no
-/// such.
-#[cold]
-#[inline(never)]
-pub(super) fn with_earlier<P: Platform>(
     run: &Run<'_, P>,
     set: &SiteSet<'_>,
     part: &Part<'_>,
     index: usize,
     record: &Record,
 ) -> Option<Error> {
-    let earlier = all_records(set).take_while(|earlier| !core::ptr::eq(*earlier, record));
-    let other = earlier.filter(|earlier| overlaps(record, earlier)).last()?;
-    let name = run.recipe_of(part, record).map_or("", |recipe| recipe.name);
-    Some(Error::Overlap { index, site: record.site(), name, other: other.site() })
+    let mut is_earlier = true;
+    for other_part in set.parts() {
+        for (other_index, other) in other_part.sites().records().iter().enumerate() {
+            is_earlier &= !core::ptr::eq(other, record);
+            if !overlaps(record, other) {
+                continue;
+            }
+            let (part, index, record, other) = if is_earlier {
+                (part, index, record, other)
+            } else {
+                (other_part, other_index, other, record)
+            };
+            let name = run.recipe_of(part, record).map_or("", |recipe| recipe.name);
+            return Some(Error::Overlap { index, site: record.site(), name, other: other.site() });
+        }
+    }
+    None
 }
 
-/// Checks that no site of one set overlaps a site of another. Each set was checked by itself.
+/// Checks that no site of one set overlaps a site of another, for batches of several sets. Each set
+/// was checked by itself.
 ///
 /// # Errors
 /// - [`Error::Overlap`]
-pub(super) fn check_between<P: Platform>(
+#[cold]
+#[inline(never)]
+pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
+    for (number, set) in run.sets.iter().enumerate() {
+        for earlier in run.sets.iter().take(number) {
+            check_between(run, set, earlier)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_between<P: Platform>(
     run: &Run<'_, P>,
     set: &SiteSet<'_>,
     other: &SiteSet<'_>,
@@ -246,11 +250,8 @@ pub(super) fn check_between<P: Platform>(
     }
     for part in set.parts() {
         for (index, record) in part.sites().records().iter().enumerate() {
-            let found = all_records(other).find(|other| overlaps(record, other));
-            if let Some(found) = found {
-                let name = run.recipe_of(part, record).map_or("", |recipe| recipe.name);
-                let (site, other) = (record.site(), found.site());
-                return Err(Error::Overlap { index, site, name, other });
+            if let Some(error) = search(run, other, part, index, record) {
+                return Err(error);
             }
         }
     }

@@ -35,7 +35,8 @@ impl<P: Platform> Run<'_, P> {
     /// Returns what happens to a site; `None` if it holds nothing known.
     pub(crate) fn outcome<'s>(&self, site: &CheckedSite<'s, '_>) -> Option<Outcome<'s>> {
         let old_bytes = self.read(site, View::Site);
-        let (recipe, old) = self.held(site, &old_bytes)?;
+        let recipe = self.recipe(site)?;
+        let old = *recipe.known().get(self.place_of(site, &recipe, &old_bytes)?)?;
         Some(Outcome {
             address: site.address,
             subject: site.record.subject(),

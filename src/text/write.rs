@@ -123,30 +123,34 @@ pub(crate) fn undo<P: Platform>(
 ) -> Error {
     let mut error = failed.error;
     // From the last site on, so that the first wrong one is the last one found.
-    each_backwards(run, cache, failed.written, |site| {
+    each_backwards(run, cache, failed.written, &mut |site| {
         if run.contents(site, View::Site) != Contents::New {
             error = run.read_back(site, &run.new_bytes(site));
         }
     });
-    each_backwards(run, cache, failed.written, |site| put_back(run, site));
+    each_backwards(run, cache, failed.written, &mut |site| put_back(run, site));
     error
 }
 
 /// Calls `act` with each of the first `count` sites, counted over all parts, from the last one on.
+#[cold]
+#[inline(never)]
 fn each_backwards<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
     count: usize,
-    mut act: impl FnMut(&CheckedSite<'_, '_>),
+    act: &mut dyn FnMut(&CheckedSite<'_, '_>),
 ) {
     let mut before = run.sets.iter().map(|set| set.len()).sum::<usize>();
-    for part in run.parts().rev() {
-        let records = part.sites().records();
-        before -= records.len();
-        let written = count.saturating_sub(before).min(records.len());
-        for (index, record) in records.iter().enumerate().take(written).rev() {
-            if let Ok(site) = &run.site(part, index, record, cache) {
-                act(site);
+    for set in run.sets.iter().rev() {
+        for part in set.parts().iter().rev() {
+            let records = part.sites().records();
+            before -= records.len();
+            let written = count.saturating_sub(before);
+            for (index, record) in records.iter().enumerate().take(written).rev() {
+                if let Ok(site) = &run.site(part, index, record, cache) {
+                    act(site);
+                }
             }
         }
     }
