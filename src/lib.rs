@@ -101,10 +101,14 @@ pub mod assemble;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
+#[cfg(feature = "inspect")]
+mod disassemble;
 pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+#[cfg(feature = "inspect")]
+mod labels;
 pub mod live;
 pub mod ops;
 pub mod patchlet;

@@ -4,14 +4,14 @@
 
 mod support {
     pub mod elf;
-    pub mod inspect;
+    pub mod layout;
     pub mod kernel;
     pub mod meaning;
     pub mod table;
 }
 
 use support::elf;
-use support::inspect::{Found, inspect_linked};
+use support::layout::{Found, inspect_linked};
 use support::kernel::build;
 use support::table::{Width, native};
 

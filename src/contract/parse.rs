@@ -5,10 +5,10 @@ use core::fmt;
 
 use iced_x86::Register;
 
-use super::{Contract, Flags, Memory, Privilege, whole};
+use super::terms::{Contract, Flags, MemoryAccess, Privilege, whole};
 use crate::insn::Width;
 
-/// Why a source's contracts cannot be read.
+/// Breach a source's contracts cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BadContract {
@@ -190,10 +190,10 @@ fn stack(text: &str) -> Result<u32, String> {
     number.parse().map_err(|_| format!("says `{text}` of the stack: begin with the bytes"))
 }
 
-fn memory(text: &str, width: Width) -> Result<Memory, String> {
+fn memory(text: &str, width: Width) -> Result<MemoryAccess, String> {
     let unknown = || format!("says `{text}` of memory: write `writes one byte at RDI`");
     match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(Memory {
+        [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(MemoryAccess {
             writes: access == "writes",
             bytes: if number == "one" { 1 } else { number.parse().map_err(|_| unknown())? },
             at: whole(register(at).ok_or_else(unknown)?, width),

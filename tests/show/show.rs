@@ -5,7 +5,7 @@
 mod support {
     pub mod boot;
     pub mod elf;
-    pub mod inspect;
+    pub mod layout;
     pub mod kernel;
     pub mod meaning;
     pub mod table;
@@ -19,7 +19,7 @@ use std::{env, fs};
 
 use disassembly::Disassembler;
 use support::boot::{self, Log, Site};
-use support::inspect::inspect_linked;
+use support::layout::inspect_linked;
 use support::kernel;
 use support::meaning::hex;
 use support::table::{Width, native};

@@ -1,0 +1,311 @@
+//! An ELF file as far as patching is concerned: plain data, borrowed from the
+//! file, and the way from an address to its bytes. Made by `read.rs`.
+
+use object::{LittleEndian, elf};
+
+use super::address_map::AddressMap;
+use super::symbols::Symbols;
+use crate::disassemble::bits;
+use crate::insn::Width;
+use crate::inspect::error::FileError;
+
+/// The byte order of every x86 file.
+pub(super) const ENDIAN: LittleEndian = LittleEndian;
+
+/// What the linker has done to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Linkage {
+    /// Nothing: an object. Addresses are offsets in their section.
+    Object,
+    /// Linked for fixed addresses.
+    Executable,
+    /// Linked; a loader, or the program itself, relocates it (static PIE).
+    PositionIndependent,
+}
+
+impl Linkage {
+    /// As the tool prints it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Executable => "executable",
+            Self::PositionIndependent => "position-independent executable",
+        }
+    }
+}
+
+/// One section that is loaded, or will be once the object is linked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Section<'d> {
+    /// Its name.
+    pub name: &'d str,
+    /// Its number in the file.
+    pub index: usize,
+    /// `sh_addr`; 0 in an object.
+    pub address: u64,
+    /// Bytes in memory.
+    pub size: u64,
+    /// Where its bytes are in the file.
+    pub offset: u64,
+    /// `sh_flags`.
+    pub flags: u64,
+    /// Its bytes; none if it is zeroed memory.
+    pub data: &'d [u8],
+}
+
+impl Section<'_> {
+    /// Whether it holds instructions.
+    #[must_use]
+    pub const fn is_executable(&self) -> bool {
+        self.flags & elf::SHF_EXECINSTR.0 != 0
+    }
+
+    /// Whether the program may write to it.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        self.flags & elf::SHF_WRITE.0 != 0
+    }
+
+    /// The address behind it. Checked not to wrap when the file was read.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.address.saturating_add(self.size)
+    }
+
+    /// Its bytes from an address on: `len` of them, or none at all.
+    #[must_use]
+    pub fn bytes(&self, address: u64, len: u64) -> Option<&[u8]> {
+        slice(self.data, address.checked_sub(self.address)?, len)
+    }
+}
+
+/// `len` bytes from `at` on, if there are as many.
+pub(crate) fn slice(data: &[u8], at: u64, len: u64) -> Option<&[u8]> {
+    let at = usize::try_from(at).ok()?;
+    data.get(at..at.checked_add(usize::try_from(len).ok()?)?)
+}
+
+/// One part of the file that a loader maps.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// Address of its first byte.
+    pub address: u64,
+    /// Where that is in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    /// Bytes in memory, the zeroed ones behind those of the file included.
+    pub memory_size: u64,
+    /// Whether the program may write to it.
+    pub writable: bool,
+    /// Whether the CPU may execute it.
+    pub executable: bool,
+}
+
+impl Segment {
+    /// Whether it loads all of a section, from the very bytes that the section has.
+    pub fn loads(&self, section: &Section<'_>) -> bool {
+        self.covers(section)
+            && self.offset.wrapping_add(section.address.wrapping_sub(self.address)) == section.offset
+    }
+
+    /// Whether the bytes of a section lie between its first and last address.
+    pub const fn covers(&self, section: &Section<'_>) -> bool {
+        self.address <= section.address
+            && section.end() <= self.address.saturating_add(self.size)
+    }
+}
+
+/// A place that a linker or loader still writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Address; in an object, offset in its section, whichever that is.
+    pub address: u64,
+    /// Whether a loader applies it, at run time.
+    pub dynamic: bool,
+    /// Whether what is written depends on where the file is loaded.
+    pub absolute: bool,
+    /// What is written, if the file says so and not the place itself.
+    pub value: Option<u64>,
+}
+
+/// An ELF file for 32- or 64-bit x86.
+#[derive(Debug)]
+pub struct Image<'d> {
+    pub(super) width: Width,
+    pub(super) kind: Linkage,
+    pub(super) entry: u64,
+    /// The loaded ones, in the file's order.
+    pub(super) sections: Vec<Section<'d>>,
+    /// Which section is at an address. Empty in an object.
+    pub(super) addresses: AddressMap,
+    /// By address.
+    pub(super) segments: Vec<Segment>,
+    pub(super) symbols: Symbols<'d>,
+    /// By address; at most one of each kind at an address.
+    pub(super) relocations: Vec<Relocation>,
+}
+
+impl<'d> Image<'d> {
+    /// 32 or 64 bit.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.width
+    }
+
+    /// What the linker has done to it.
+    #[must_use]
+    pub const fn kind(&self) -> Linkage {
+        self.kind
+    }
+
+    /// The sections that are loaded.
+    #[must_use]
+    pub fn sections(&self) -> &[Section<'d>] {
+        &self.sections
+    }
+
+    /// Where the program starts, as the linker wrote it.
+    pub(crate) const fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// What a loader maps, by address; empty in an object.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The symbols; none if they are stripped.
+    #[must_use]
+    pub const fn symbols(&self) -> &Symbols<'d> {
+        &self.symbols
+    }
+
+    /// `ELF64 executable`
+    #[must_use]
+    pub fn words(&self) -> String {
+        let bits = bits(self.width);
+        let stripped = if self.symbols.is_empty() { ", stripped" } else { "" };
+        format!("ELF{bits} {}{stripped}", self.kind.words())
+    }
+
+    /// What addresses in the file mean, if a running program does not have the same.
+    #[must_use]
+    pub fn address_words(&self) -> Option<&'static str> {
+        match self.kind {
+            Linkage::Object | Linkage::Executable => None,
+            Linkage::PositionIndependent if self.base() == 0 => {
+                Some("addresses are offsets from where it is loaded")
+            }
+            Linkage::PositionIndependent => {
+                Some("addresses as linked; all move by one distance when it is loaded")
+            }
+        }
+    }
+
+    /// The lowest address that is loaded.
+    fn base(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.address)
+    }
+
+    /// By how much all addresses move if the file is loaded at this one; none if it cannot
+    /// be loaded anywhere else than it was linked for.
+    pub(crate) fn distance_to(&self, loaded_at: u64) -> Option<u64> {
+        (self.kind == Linkage::PositionIndependent).then(|| loaded_at.wrapping_sub(self.base()))
+    }
+
+    /// The section of this number.
+    pub(crate) fn section(&self, index: usize) -> Option<&Section<'d>> {
+        let at = self.sections.partition_point(|section| section.index < index);
+        self.sections.get(at).filter(|section| section.index == index)
+    }
+
+    /// The first section of this name.
+    pub(crate) fn section_named(&self, name: &str) -> Option<&Section<'d>> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// The section of a linked file that an address lies in; none if several do.
+    pub(crate) fn section_at(&self, address: u64) -> Option<&Section<'d>> {
+        self.sections.get(self.addresses.section(address)?.0)
+    }
+
+    /// Checks that no two sections share an address of a range, in which something lies
+    /// that matters.
+    pub(crate) fn claimed_once(
+        &self,
+        start: u64,
+        end: u64,
+        words: impl Fn() -> String,
+    ) -> Result<(), FileError> {
+        let shared = self.addresses.shared(start, end);
+        let section = |at: usize| self.sections.get(at);
+        let Some((Some(a), Some(b))) = shared.map(|(a, b)| (section(a), section(b))) else {
+            return Ok(());
+        };
+        Err(FileError::new(format!(
+            "sections {} ({:#x}..{:#x}) and {} ({:#x}..{:#x}) overlap in memory, and {} lies \
+             there: which of them is loaded cannot be told",
+            a.name,
+            a.address,
+            a.end(),
+            b.name,
+            b.address,
+            b.end(),
+            words()
+        )))
+    }
+
+    /// `len` bytes of a linked file from an address on, if they are in one
+    /// section and in the file.
+    pub(crate) fn bytes_at(&self, address: u64, len: u64) -> Option<&'d [u8]> {
+        let (at, end) = self.addresses.section(address)?;
+        let section = self.sections.get(at).filter(|_| end - address >= len)?;
+        slice(section.data, address.checked_sub(section.address)?, len)
+    }
+
+    /// Where in the file the byte at an address is.
+    pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
+        let section = self.section_at(address)?;
+        section.offset.checked_add(address - section.address)
+    }
+
+    /// What a self-relative 32-bit field at `place` means: addresses wrap at the
+    /// width.
+    pub(crate) fn relative(&self, place: u64, offset: u32) -> u64 {
+        let address = place.wrapping_add_signed(i64::from(offset.cast_signed()));
+        match self.width {
+            Width::Bits32 => address & 0xffff_ffff,
+            Width::Bits64 => address,
+        }
+    }
+
+    /// The relocations that begin inside of a range.
+    pub(crate) fn relocations_in(&self, start: u64, end: u64) -> &[Relocation] {
+        let from = self.relocations.partition_point(|relocation| relocation.address < start);
+        let to = self.relocations.partition_point(|relocation| relocation.address < end);
+        self.relocations.get(from..to).unwrap_or_default()
+    }
+
+    /// The pointer at an address, as it will be once loaded at the address it was
+    /// linked for.
+    pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
+        let from = self.relocations.partition_point(|relocation| relocation.address < address);
+        let relocated = self.relocations.get(from..).into_iter().flatten();
+        for relocation in relocated.take_while(|relocation| relocation.address == address) {
+            if relocation.dynamic && relocation.value.is_some() {
+                return relocation.value;
+            }
+        }
+        let bytes = self.bytes_at(address, self.width.pointer_size())?;
+        Some(little_endian(bytes))
+    }
+}
+
+/// Up to eight bytes as a number, the lowest first.
+pub(crate) fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
