@@ -6,6 +6,8 @@
 mod defects;
 #[path = "tool/malformed.rs"]
 mod malformed;
+#[path = "tool/odd.rs"]
+mod odd;
 #[path = "tool/output.rs"]
 mod output;
 #[path = "tool/patching.rs"]

@@ -539,7 +539,7 @@ fn beyond_the_records(sample: &mut Sample) {
 }
 
 /// `mov slot, %rax`
-fn load(sample: &mut Sample) {
+pub fn load(sample: &mut Sample) {
     let slot = sample.slot("own_ops", 1);
     let (prefix, operand): (&[u8], u64) = match sample.width {
         Width::Bits64 => (&[0x48], slot.wrapping_sub(sample.here() + 7)),

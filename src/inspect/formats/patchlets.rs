@@ -12,6 +12,9 @@ use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::labels::{Label, PREFIX, label};
 
+/// The section that the macros put patchlets into.
+const SECTION: &str = ".rodata.patchlets";
+
 /// Finds all patchlets of a file, by section and address; what is wrong with labels
 /// and index goes to `findings`.
 ///
@@ -22,7 +25,7 @@ pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
 ) -> Result<Vec<PatchletImage<'d>>, FileError> {
-    for name in [SITES.section, INDEX_SECTION] {
+    for name in [SECTION, SITES.section, INDEX_SECTION] {
         if let Some(section) = image.section_named(name) {
             let words = || format!("section {name}");
             image.claimed_once(section.address, section.end(), words)?;
