@@ -2,8 +2,8 @@
 // by the test that replays their corpus (tests/tool/replay.rs).
 
 use patchlet::inspect::{
-    Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse, patchlets_of, plan,
-    plan_revert, write_edited,
+    Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse,
+    patchlets_of, plan, plan_revert, write_edited,
 };
 
 /// `patchlet list`: the patchlets of a file, or of each object in an archive.

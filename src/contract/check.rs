@@ -3,8 +3,8 @@
 use core::fmt;
 
 use iced_x86::{
-    Code, FlowControl, Formatter, GasFormatter, Instruction,
-    InstructionInfo, InstructionInfoFactory, OpAccess, Register, RflagsBits,
+    Code, FlowControl, Formatter, GasFormatter, Instruction, InstructionInfo,
+    InstructionInfoFactory, OpAccess, Register, RflagsBits,
 };
 
 use super::terms::{Contract, Flags, MemoryAccess, Privilege, whole};

@@ -131,8 +131,7 @@ fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
     let mut records: Vec<_> = model.records().iter().collect();
     records.sort_by_key(|record| record.site);
     let site = |record: &&SiteImage| {
-        let name =
-            format!("{} in {}", model.op_name_of(record), function_name(model, record.site));
+        let name = format!("{} in {}", model.op_name_of(record), function_name(model, record.site));
         let (kind, capacity) = (record.kind_words(), record.capacity);
         (name, SiteFacts { kind, capacity, state: model.state(record) })
     };

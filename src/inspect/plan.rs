@@ -66,7 +66,10 @@ pub struct SitePlan<'m> {
 ///
 /// # Errors
 /// A slot or target that is not known; the first site that cannot be patched.
-pub fn plan<'m>(model: &'m Model<'_>, platform: &PlatformSpec) -> Result<Vec<SitePlan<'m>>, FileError> {
+pub fn plan<'m>(
+    model: &'m Model<'_>,
+    platform: &PlatformSpec,
+) -> Result<Vec<SitePlan<'m>>, FileError> {
     let targets = targets(model, platform)?;
     let mut site_plans = Vec::new();
     for record in model.records() {
@@ -114,7 +117,10 @@ fn bad(model: &Model<'_>, record: &SiteImage, why: &str) -> FileError {
 }
 
 /// The op, the kind and the bytes of a site that holds what the crate puts there.
-fn known<'m>(model: &'m Model<'_>, record: &SiteImage) -> Result<(&'m OpImage, Kind, InsnBuffer), FileError> {
+fn known<'m>(
+    model: &'m Model<'_>,
+    record: &SiteImage,
+) -> Result<(&'m OpImage, Kind, InsnBuffer), FileError> {
     let in_text = model.image.section_at(record.site).filter(|section| section.is_executable());
     let (Some(op), Some(before), Some(_)) = (model.op(record), model.present(record), in_text)
     else {

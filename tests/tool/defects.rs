@@ -2,7 +2,7 @@
 //! by its code, and nothing else is said.
 
 use patchlet::Width;
-use patchlet::inspect::{FindingCode, Exit};
+use patchlet::inspect::{Exit, FindingCode};
 
 use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, Sample, Section, WRITE};
 use crate::tool::{file, findings, tool};
@@ -11,8 +11,16 @@ use crate::tool::{file, findings, tool};
 type Defect = (FindingCode, fn(&mut Sample), &'static str);
 
 const DEFECTS: &[Defect] = &[
-    (FindingCode::PatchletMissing, without_ud2, "patchlet `ud2` of the native set: is not in the file"),
-    (FindingCode::PatchletBytes, other_bytes_twice, "has the bytes fb, in the native set it has fa"),
+    (
+        FindingCode::PatchletMissing,
+        without_ud2,
+        "patchlet `ud2` of the native set: is not in the file",
+    ),
+    (
+        FindingCode::PatchletBytes,
+        other_bytes_twice,
+        "has the bytes fb, in the native set it has fa",
+    ),
     (FindingCode::PatchletNative, other_native, "has the bytes 9c 58, its native function at 0x"),
     (FindingCode::PatchletNative, native_in_data, "is not in an executable section"),
     (FindingCode::PatchletNative, no_native, "names its native function"),
@@ -21,26 +29,50 @@ const DEFECTS: &[Defect] = &[
     (FindingCode::PatchletLabel, empty, "its 0 bytes are not in one loaded section"),
     (FindingCode::PatchletOverlap, overlapping_patchlets, "shares bytes with `ud2`"),
     (FindingCode::Index, index_with_other_length, "says that `invlpg` has 2 bytes"),
-    (FindingCode::Index, index_with_other_native, "says that the native function of `invlpg` is at 0x"),
+    (
+        FindingCode::Index,
+        index_with_other_native,
+        "says that the native function of `invlpg` is at 0x",
+    ),
     (FindingCode::Index, index_cut, "is not whole"),
     (FindingCode::SectionFlags, writable_patchlets, "holds patchlets and is writable (flags 0x3)"),
-    (FindingCode::SectionFlags, executable_patchlets, "holds patchlets and is executable (flags 0x6)"),
+    (
+        FindingCode::SectionFlags,
+        executable_patchlets,
+        "holds patchlets and is executable (flags 0x6)",
+    ),
     (FindingCode::SectionFlags, writable_records, "holds the records of the sites and is writable"),
     (FindingCode::SectionFlags, writable_index, "holds the index of patchlets and is writable"),
-    (FindingCode::SegmentFlags, patchlets_in_text_segment, "holds patchlets and is loaded by the segment"),
+    (
+        FindingCode::SegmentFlags,
+        patchlets_in_text_segment,
+        "holds patchlets and is loaded by the segment",
+    ),
     (FindingCode::SegmentFlags, index_in_data_segment, "which is writable"),
     (FindingCode::SegmentFlags, records_in_text_segment, "which is executable"),
     (FindingCode::SectionSegment, moved_segments, "a loader takes those at 0x"),
     (FindingCode::Relocation, relocated_patchlet, "has a relocation at 0x"),
-    (FindingCode::Relocation, packed_relocation, "patchlet `save_fl` at 0x110002: has a relocation"),
+    (
+        FindingCode::Relocation,
+        packed_relocation,
+        "patchlet `save_fl` at 0x110002: has a relocation",
+    ),
     (FindingCode::Relocation, kept_relocation, "patchlet `save_fl` at 0x110002: has a relocation"),
     (FindingCode::Relocation, relocated_record, "table of records at 0x"),
     (FindingCode::Relocation, relocated_site, "a loader would write to 0x"),
-    (FindingCode::RecordTable, half_a_record, "it has 76 bytes, which is no multiple of a record's 12"),
+    (
+        FindingCode::RecordTable,
+        half_a_record,
+        "it has 76 bytes, which is no multiple of a record's 12",
+    ),
     (FindingCode::RecordTable, bounds_too_small, "the symbols say 0x"),
     (FindingCode::RecordTable, bounds_backwards, "it ends at 0x"),
     (FindingCode::RecordTable, hidden, "cannot be found: there is no such section, and no symbols"),
-    (FindingCode::RecordCapacity, capacity_5, "its capacity is 5 bytes, where 6 to 32 are possible"),
+    (
+        FindingCode::RecordCapacity,
+        capacity_5,
+        "its capacity is 5 bytes, where 6 to 32 are possible",
+    ),
     (FindingCode::RecordCapacity, capacity_33, "its capacity is 33 bytes"),
     (FindingCode::RecordKind, kind_2, "its kind is 2, neither call (0) nor jump (1)"),
     (FindingCode::RecordSlot, other_op, "is that of op 2 of patchlet_pv_ops, its op is 1"),
@@ -50,14 +82,22 @@ const DEFECTS: &[Defect] = &[
     (FindingCode::SiteOutsideText, site_in_data, "its 6 bytes are not in an executable section"),
     (FindingCode::SiteOutsideText, site_nowhere, "its 6 bytes are not in an executable section"),
     (FindingCode::SiteOutsideText, site_at_the_end, "its 6 bytes are not in an executable section"),
-    (FindingCode::SiteBoundary, site_inside_an_instruction, "in the middle of the instruction at 0x"),
+    (
+        FindingCode::SiteBoundary,
+        site_inside_an_instruction,
+        "in the middle of the instruction at 0x",
+    ),
     (FindingCode::SiteBoundary, function_inside_a_site, "starts in the middle of it, at 0x"),
     (FindingCode::SiteBytes, other_slot, "or its native form 9c 58 0f 1f 40 00 must be"),
     (FindingCode::SiteBytes, padding, "must be; emit sites by the macros"),
     (FindingCode::SiteCapacity, too_long, "the replacement has 8 bytes and the site only 6"),
     (FindingCode::SiteOverlap, two_records, "shares bytes with the site of 7 bytes at 0x"),
     (FindingCode::SiteBranch, branch_into_a_site, "leads into the middle of it, to 0x"),
-    (FindingCode::Unrecorded, without_record, "of own_ops, and no record says so: it stays indirect"),
+    (
+        FindingCode::Unrecorded,
+        without_record,
+        "of own_ops, and no record says so: it stays indirect",
+    ),
     (FindingCode::Unrecorded, jump_without_record, "it calls or jumps through slot 0x"),
     (FindingCode::Unrecorded, beyond_the_records, "it calls or jumps through slot 0x"),
     (FindingCode::Unrecorded, by_a_register, "it calls or jumps through slot 0x"),

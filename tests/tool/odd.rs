@@ -193,7 +193,8 @@ fn sections_that_share_addresses_where_something_of_the_crate_lies() {
 /// One member of an archive.
 fn member(name: &str, bytes: &[u8]) -> Vec<u8> {
     let size = bytes.len();
-    let mut all = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644).into_bytes();
+    let mut all =
+        format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, 644).into_bytes();
     all.extend(bytes);
     if !size.is_multiple_of(2) {
         all.push(b'\n');
@@ -209,7 +210,11 @@ fn archives_in_every_command() {
     for (name, bytes, why) in [
         ("one.a", one, "an archive (1 ELF file in it): its objects have no addresses"),
         ("two.a", two, "an archive (2 ELF files in it): its objects have no addresses"),
-        ("none.a", [&b"!<arch>\n"[..], &member("text/", b"no ELF")].concat(), "without any ELF file"),
+        (
+            "none.a",
+            [&b"!<arch>\n"[..], &member("text/", b"no ELF")].concat(),
+            "without any ELF file",
+        ),
         ("empty.a", b"!<arch>\n".to_vec(), "without any ELF file"),
         ("thin.a", b"!<thin>\n".to_vec(), "a thin archive"),
     ] {
@@ -253,7 +258,9 @@ fn a_hurt_table_is_told_by_every_command() {
             }
         }
     }
-    for command in [&["sites", "--json", &path][..], &["plan", "--json", &path, "--platform", "native"]] {
+    for command in
+        [&["sites", "--json", &path][..], &["plan", "--json", &path, "--platform", "native"]]
+    {
         let output = tool(command);
         assert_eq!(output.exit, Exit::Finding);
         assert!(output.out.contains("\"code\": \"record-table\""), "{}", output.out);
@@ -275,7 +282,13 @@ fn addresses_of_a_position_independent_file() {
     let site = sample.sites[0].1;
     let linked = tool(&["sites", &path]);
     let words = "addresses as linked; all move by one distance when it is loaded\n";
-    assert!(linked.out.lines().next().is_some_and(|line| words.starts_with(&line[line.len() - words.len() + 1..])));
+    assert!(
+        linked
+            .out
+            .lines()
+            .next()
+            .is_some_and(|line| words.starts_with(&line[line.len() - words.len() + 1..]))
+    );
     assert!(linked.out.contains(&format!("{site:#x}  save_fl")), "{}", linked.out);
     // The first byte that is loaded is that of .text.
     let loaded = tool(&["sites", &path, "--loaded-at", "0xffff800000000000"]);

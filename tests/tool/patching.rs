@@ -174,7 +174,8 @@ fn sites_are_seen_in_the_state_they_are_in() {
         let model = Model::new(parse(&bytes).expect("ELF")).expect("linked");
         let states: Vec<SiteState> =
             model.records().iter().map(|record| model.state(record)).take(4).collect();
-        let (native, foreign, indirect) = (SiteState::Native, SiteState::Foreign, SiteState::Indirect);
+        let (native, foreign, indirect) =
+            (SiteState::Native, SiteState::Foreign, SiteState::Indirect);
         assert_eq!(states, [native, native, foreign, indirect], "{name}");
     }
 }

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 
-use super::image::Section;
+use super::section::Section;
 
 /// A range of addresses, and what lies there.
 #[derive(Clone, Copy, Debug)]

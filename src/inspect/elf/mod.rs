@@ -6,13 +6,15 @@ mod files;
 mod image;
 mod read;
 mod relocations;
+mod section;
 mod symbols;
 
 pub use files::{is_archive, map, members};
-pub use image::{Image, Linkage, Section};
+pub use image::{Image, Linkage};
 pub use read::parse;
+pub use section::Section;
 pub use symbols::{Symbol, SymbolKind, Symbols};
 
 pub(super) use files::objects;
-pub(super) use image::{Segment, little_endian, slice};
+pub(super) use section::{Segment, little_endian, slice};
 pub(super) use symbols::readable;

@@ -8,8 +8,9 @@ use object::{FileKind, LittleEndian, SectionIndex, SymbolIndex};
 
 use super::address_map::AddressMap;
 use super::files::{kind_of, members};
-use super::image::{ENDIAN, Image, Linkage, Section, Segment, slice};
+use super::image::{ENDIAN, Image, Linkage};
 use super::relocations;
+use super::section::{Section, Segment, slice};
 use super::symbols::{Symbol, SymbolKind, Symbols};
 use crate::disassemble::bits;
 use crate::insn::Width;
@@ -25,7 +26,9 @@ pub fn parse(data: &[u8]) -> Result<Image<'_>, FileError> {
             return Err(archive(data));
         }
         let start = data.get(..4).unwrap_or(data);
-        return Err(FileError::new(format!("not an ELF file: it starts with the bytes {start:02x?}")));
+        return Err(FileError::new(format!(
+            "not an ELF file: it starts with the bytes {start:02x?}"
+        )));
     }
     // Bytes 4 and 5 of the header (gABI, "ELF Identification").
     let (Some(&class), Some(&encoding)) = (data.get(4), data.get(5)) else {
@@ -64,7 +67,11 @@ fn archive(data: &[u8]) -> FileError {
         Ok(members) => FileError::new(format!(
             "an archive ({} in it): its objects have no addresses before they are linked; \
              give the linked file",
-            if members.len() == 1 { "1 ELF file".to_owned() } else { format!("{} ELF files", members.len()) },
+            if members.len() == 1 {
+                "1 ELF file".to_owned()
+            } else {
+                format!("{} ELF files", members.len())
+            },
         )),
     }
 }

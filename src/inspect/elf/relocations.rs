@@ -4,7 +4,8 @@ use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, SectionTable, Sym};
 use object::{LittleEndian, SectionIndex};
 
-use super::image::{ENDIAN, Image, Relocation, little_endian};
+use super::image::{ENDIAN, Image};
+use super::section::{Relocation, little_endian};
 use crate::insn::Width;
 use crate::inspect::error::FileError;
 

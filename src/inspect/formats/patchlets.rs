@@ -50,7 +50,10 @@ pub(crate) fn find<'d>(
     Ok(list)
 }
 
-fn from_labels<'d>(image: &Image<'d>, findings: &mut Findings) -> BTreeMap<&'d str, PatchletImage<'d>> {
+fn from_labels<'d>(
+    image: &Image<'d>,
+    findings: &mut Findings,
+) -> BTreeMap<&'d str, PatchletImage<'d>> {
     let symbols = image.symbols();
     let (mut starts, mut ends, mut natives) = (vec![], HashMap::new(), HashMap::new());
     for symbol in symbols.list() {

@@ -8,9 +8,9 @@ use super::native_set::native_set;
 use super::patchlet_image::PatchletImage;
 use super::sites::SiteImage;
 use crate::disassemble::bits;
+use crate::insn::{InsnBuffer, Width};
 use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
-use crate::insn::{InsnBuffer, Width};
 
 const fn other(width: Width) -> Width {
     match width {
@@ -28,9 +28,8 @@ pub(crate) fn code_is_of_width(
     patchlets: &[PatchletImage<'_>],
 ) -> Result<(), FileError> {
     let width = image.width();
-    let bytes_for = |width, name| {
-        native_set(width).iter().find(|row| row.0 == name).map(|&(_, bytes)| bytes)
-    };
+    let bytes_for =
+        |width, name| native_set(width).iter().find(|row| row.0 == name).map(|&(_, bytes)| bytes);
     let (mut of_other, mut of_this) = (Vec::new(), 0);
     for patchlet in patchlets {
         let (Some(this), Some(that)) =
@@ -57,9 +56,9 @@ pub(crate) fn code_is_of_width(
 pub(crate) fn sites_are_of_width(image: &Image<'_>, sites: &[SiteImage]) -> Result<(), FileError> {
     let width = image.width();
     let holds_indirect = |site: &&SiteImage, width| {
-        let indirect = site.kind().map(|kind| {
-            InsnBuffer::indirect(width, kind, site.site, site.capacity, site.slot)
-        });
+        let indirect = site
+            .kind()
+            .map(|kind| InsnBuffer::indirect(width, kind, site.site, site.capacity, site.slot));
         let present = image.bytes_at(site.site, u64::from(site.capacity));
         matches!((indirect, present), (Some(Ok(indirect)), Some(present))
             if indirect.bytes() == present)

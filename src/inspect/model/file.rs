@@ -215,10 +215,7 @@ impl<'d> Model<'d> {
         self.ident = ident.unwrap_or(SOME_IDENT);
         let named = |name: &str| {
             let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
-            found.map_or_else(
-                || bytes_of(self.image.width(), name),
-                |patchlet| patchlet.bytes,
-            )
+            found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
         };
         // On 32 bit there is none: argument and result are the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));

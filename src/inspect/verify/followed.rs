@@ -103,11 +103,10 @@ impl<'m, 'd> Followed<'m, 'd> {
     /// The slot, if the function at `target` is a thunk that jumps to the register loaded.
     fn through_thunk(&self, target: u64) -> Option<u64> {
         let (register, slot) = self.loaded?;
-        let jumps_to_it =
-            thunk_by_bytes(self.model, target).map_or_else(
-                || thunk_by_name(self.model, target, register),
-                |jumps_to| jumps_to == register,
-            );
+        let jumps_to_it = thunk_by_bytes(self.model, target).map_or_else(
+            || thunk_by_name(self.model, target, register),
+            |jumps_to| jumps_to == register,
+        );
         jumps_to_it.then_some(slot)
     }
 
@@ -216,7 +215,7 @@ fn thunk_by_name(model: &Model<'_>, target: u64, register: Register) -> bool {
     let symbols = model.image().symbols();
     let names = symbols.at(target).iter().take(NAMES).map(|symbol| symbols.name(symbol));
     let register = format!("{register:?}").to_lowercase();
-    names.filter_map(|name| name.strip_prefix("__x86_indirect_thunk_")).any(|name| {
-        name == register || format!("r{}", name.trim_start_matches('e')) == register
-    })
+    names
+        .filter_map(|name| name.strip_prefix("__x86_indirect_thunk_"))
+        .any(|name| name == register || format!("r{}", name.trim_start_matches('e')) == register)
 }

@@ -113,7 +113,13 @@ fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &m
         ),
         None => format!("its native function at {native:#x} is not in an executable section"),
     };
-    findings.add(FindingCode::PatchletNative, Some(patchlet.address), place(patchlet), what, RELINK);
+    findings.add(
+        FindingCode::PatchletNative,
+        Some(patchlet.address),
+        place(patchlet),
+        what,
+        RELINK,
+    );
 }
 
 fn not_relocated(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {

@@ -65,7 +65,10 @@ fn protected_once_loaded(
         FindingCode::SegmentFlags,
         Some(section.address),
         place_of(section),
-        format!("holds {holds} and is loaded by the segment at {:#x}, which is {is}", segment.address),
+        format!(
+            "holds {holds} and is loaded by the segment at {:#x}, which is {is}",
+            segment.address
+        ),
         "put the INCLUDE of patchlet.ld behind the read-only data; with PHDRS, name the segment of \
          the read-only data there (`:rodata`)",
     );
@@ -99,8 +102,10 @@ fn loaded_as_they_stand(
         return;
     }
     let tables = model.tables().iter().filter_map(|table| image.section_at(table.address));
-    let mut numbers: Vec<usize> =
-        tables.chain(trusted.iter().map(|(section, _)| *section)).map(|found| found.index).collect();
+    let mut numbers: Vec<usize> = tables
+        .chain(trusted.iter().map(|(section, _)| *section))
+        .map(|found| found.index)
+        .collect();
     numbers.sort_unstable();
     numbers.dedup();
     for section in image.sections() {
@@ -111,7 +116,8 @@ fn loaded_as_they_stand(
         // Few: a file has as many segments as kinds of memory. Sections that share
         // addresses are loaded by one segment each.
         let behind = image.segments().partition_point(|found| found.address <= section.address);
-        let mut nearest = image.segments().get(..behind).unwrap_or_default().iter().rev().take(NEAR);
+        let mut nearest =
+            image.segments().get(..behind).unwrap_or_default().iter().rev().take(NEAR);
         let what = match nearest.clone().find(|segment| segment.covers(section)) {
             None => "no segment loads all of it".to_owned(),
             Some(_) if nearest.any(|segment| segment.loads(section)) => continue,

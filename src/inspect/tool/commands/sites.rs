@@ -54,8 +54,7 @@ pub(in crate::inspect::tool) fn sites(
     let mut shown: Vec<&SiteImage> = model.records().iter().filter(wanted).collect();
     shown.sort_by_key(|record| record.site);
     let views = || shown.iter().map(|record| SiteView::new(&model, record, moved));
-    let mut counts =
-        Counts { all: model.records().len(), shown: shown.len(), ..Counts::default() };
+    let mut counts = Counts { all: model.records().len(), shown: shown.len(), ..Counts::default() };
     for record in &shown {
         *counts.by_op.entry(model.op_name_of(record)).or_default() += 1;
         *match model.state(record) {
