@@ -1,7 +1,9 @@
-//! The files of `src/` import one way. Two rules, read from the sources by `syn`:
+//! The files of `src/` import one way, and one name is one thing. Rules, read from the
+//! sources by `syn`:
 //!
 //! - no circle: no file needs another one that needs it;
-//! - layers: a file imports only from the layers that [`LAYERS`] allows to its own.
+//! - layers: a file imports only from the layers that [`LAYERS`] allows to its own;
+//! - names: no two types in different files have the same name.
 //!
 //! What counts is the file that *defines* a thing. `use super::Model`, where the parent
 //! only hands `Model` on from `file.rs`, is an import of `file.rs`; and a `pub use` by
@@ -138,6 +140,12 @@ fn layers_import_downwards() {
 }
 
 #[test]
+fn no_two_types_have_one_name() {
+    let twice = sources().types_of_one_name();
+    assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
+#[test]
 fn the_list_of_layers_is_in_order() {
     for (at, (layer, may)) in LAYERS.iter().enumerate() {
         for other in *may {
@@ -238,4 +246,15 @@ fn an_import_upwards_is_seen() {
     // A file that no layer names.
     let found = graph(&files("")).violations(&TWO[..1]);
     assert!(found.iter().any(|line| line.contains("high.rs is in no layer")), "{found:?}");
+}
+
+#[test]
+fn two_types_of_one_name_are_seen() {
+    let found = graph(&[
+        ("lib.rs", "mod a; mod b; pub use a::One;"),
+        ("a.rs", "pub struct One; enum Two { One } fn f() { struct Local; }"),
+        ("b.rs", "trait Two {} fn one() { struct Local; } mod inside { type One = u8; }"),
+    ])
+    .types_of_one_name();
+    assert_eq!(found, ["`One` is in a.rs and b.rs", "`Two` is in a.rs and b.rs"]);
 }

@@ -319,12 +319,11 @@ impl<'a> Proof<'a> {
             Flags::Unchanged => changed == 0,
             Flags::Status => changed & !STATUS == 0,
             Flags::All => true,
-            Flags::InterruptsOff => {
-                changed == 0
-                    || (changed == RflagsBits::IF && instruction.rflags_cleared() == changed)
+            Flags::Cleared(flag) => {
+                changed == 0 || (changed == flag.bit() && instruction.rflags_cleared() == changed)
             }
-            Flags::InterruptsOn => {
-                changed == 0 || (changed == RflagsBits::IF && instruction.rflags_set() == changed)
+            Flags::Set(flag) => {
+                changed == 0 || (changed == flag.bit() && instruction.rflags_set() == changed)
             }
         };
         if right { Ok(()) } else { Err(Breach::ChangesFlags) }

@@ -43,7 +43,7 @@
 //! | `in` | `-`, or registers with commas between, each with ` = ` and what it holds. A control register there may be written. |
 //! | `out` | `-`, or registers likewise; a control register behind ` = ` may be read. `does not return` and `raises #UD` are for what leaves by itself. |
 //! | `clobbers` | `-`, or registers; `GS base` is GS. |
-//! | `flags` | `unchanged`; `IF = 0`; `IF = 1`; `status` (OF, SF, ZF, AF, CF and PF are written); `undefined` (the same six); `all, from …`; `from …`. |
+//! | `flags` | `unchanged`; `IF = 0`; `IF = 1`, and likewise `AC` and `DF`; `status` (OF, SF, ZF, AF, CF and PF are written); `undefined` (the same six); `all, from …`; `from …`. |
 //! | `stack` | bytes below the stack pointer, `8 bytes below RSP`. Without it: none. |
 //! | `memory` | `writes one byte at RDI`; `reads 8 bytes at RSI`. Without it: none. |
 //! | `privilege` | `any`; `CPL 0`; `CPL <= IOPL`, with a reason behind it. Anything else is a condition: no instruction may need CPL 0 then. |
@@ -64,4 +64,4 @@ mod terms;
 
 pub use check::{Breach, Violation, check};
 pub use parse::{BadContract, parse};
-pub use terms::{Contract, Flags, MemoryAccess, Privilege};
+pub use terms::{Contract, Flags, MemoryAccess, Privilege, SystemFlag};

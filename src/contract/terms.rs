@@ -1,6 +1,6 @@
 //! What a contract says, as data.
 
-use iced_x86::Register;
+use iced_x86::{Register, RflagsBits};
 
 use crate::insn::Width;
 
@@ -38,14 +38,50 @@ pub struct Contract {
 pub enum Flags {
     /// No instruction changes any.
     Unchanged,
-    /// IF is cleared, nothing else.
-    InterruptsOff,
-    /// IF is set, nothing else.
-    InterruptsOn,
+    /// This one is cleared, nothing else.
+    Cleared(SystemFlag),
+    /// This one is set, nothing else.
+    Set(SystemFlag),
     /// The six status flags, or some of them, are written or undefined.
     Status,
     /// Any.
     All,
+}
+
+/// A flag that an instruction of its own sets or clears, and that code around a patchlet
+/// relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SystemFlag {
+    /// IF, interrupts: `cli`, `sti`.
+    Interrupt,
+    /// AC, which lets the kernel reach user memory under SMAP: `stac`, `clac`.
+    AlignmentCheck,
+    /// DF, the direction of string instructions: `cld`, `std`.
+    Direction,
+}
+
+impl SystemFlag {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Interrupt, Self::AlignmentCheck, Self::Direction];
+
+    /// Its name in the manuals (Intel SDM vol. 1, "EFLAGS Register").
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "IF",
+            Self::AlignmentCheck => "AC",
+            Self::Direction => "DF",
+        }
+    }
+
+    /// Its bit, as iced-x86 has it.
+    pub(super) const fn bit(self) -> u32 {
+        match self {
+            Self::Interrupt => RflagsBits::IF,
+            Self::AlignmentCheck => RflagsBits::AC,
+            Self::Direction => RflagsBits::DF,
+        }
+    }
 }
 
 /// One access to memory at the address in a register.

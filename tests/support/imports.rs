@@ -53,6 +53,8 @@ struct Contents {
     paths: BTreeSet<Vec<String>>,
     /// Names of what is defined here.
     items: BTreeSet<String>,
+    /// Those of types among them, and of types in modules inside of the file.
+    types: BTreeSet<String>,
 }
 
 /// Which file imports which.
@@ -236,6 +238,18 @@ impl Graph {
         found
     }
 
+    /// Types in different files that have the same name.
+    pub fn types_of_one_name(&self) -> Vec<String> {
+        let mut files: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
+        for (module, contents) in &self.contents {
+            for name in &contents.types {
+                files.entry(name).or_default().push(&self.modules[module]);
+            }
+        }
+        let twice = files.into_iter().filter(|(_, files)| files.len() > 1);
+        twice.map(|(name, files)| format!("`{name}` is in {}", files.join(" and "))).collect()
+    }
+
     /// Imports that no layer allows, and files that are in none.
     pub fn violations(&self, layers: &[(&str, &[&str])]) -> Vec<String> {
         let layer_of = |file: &str| {
@@ -280,6 +294,8 @@ struct Reader {
     exported_macros: Vec<String>,
     /// How many modules inside of the file this is in.
     depth: usize,
+    /// How many functions.
+    functions: usize,
 }
 
 impl Reader {
@@ -376,7 +392,25 @@ impl<'a> Visit<'a> for Reader {
         if self.depth == 0 {
             self.contents.items.extend(name.map(ToString::to_string));
         }
+        let is_type = matches!(
+            item,
+            syn::Item::Enum(_)
+                | syn::Item::Struct(_)
+                | syn::Item::Trait(_)
+                | syn::Item::Type(_)
+                | syn::Item::Union(_)
+        );
+        if is_type && self.functions == 0 {
+            self.contents.types.extend(name.map(ToString::to_string));
+        }
         visit::visit_item(self, item);
+    }
+
+    /// What is defined in a function is nobody else's.
+    fn visit_block(&mut self, block: &'a syn::Block) {
+        self.functions += 1;
+        visit::visit_block(self, block);
+        self.functions -= 1;
     }
 
     fn visit_item_mod(&mut self, item: &'a syn::ItemMod) {

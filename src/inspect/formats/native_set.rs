@@ -3,9 +3,10 @@
 
 use crate::insn::Width;
 
-type Row = (&'static str, &'static [u8]);
+/// A patchlet: its name and its bytes.
+type NamedBytes = (&'static str, &'static [u8]);
 
-const BITS64: &[Row] = &[
+const BITS64: &[NamedBytes] = &[
     ("irq_disable", &[0xfa]),
     ("irq_enable", &[0xfb]),
     ("save_fl", &[0x9c, 0x58]),
@@ -22,7 +23,7 @@ const BITS64: &[Row] = &[
     ("ud2", &[0x0f, 0x0b]),
 ];
 
-const BITS32: &[Row] = &[
+const BITS32: &[NamedBytes] = &[
     ("irq_disable", &[0xfa]),
     ("irq_enable", &[0xfb]),
     ("save_fl", &[0x9c, 0x58]),
