@@ -3,7 +3,7 @@
 
 use patchlet::inspect::{
     Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse,
-    patchlets_of, plan, plan_revert, write_edited,
+    patchlets_of, plan, plan_revert, raw, write_edited,
 };
 
 /// `patchlet list`: the patchlets of a file, or of each object in an archive.
@@ -33,11 +33,14 @@ pub fn sites(data: &[u8]) {
     }
 }
 
-/// `patchlet verify`: all findings.
+/// `patchlet verify` and `patchlet raw`: all findings.
 pub fn verify(data: &[u8]) {
     let Some(model) = model(data) else { return };
     let reference = Reference::native(&model);
     let findings = patchlet::inspect::verify(&model, &reference, &mut |_, _| ());
+    for instruction in raw(&model, &mut |_, _| ()) {
+        drop(model.function(instruction.address));
+    }
     for finding in findings.sorted() {
         assert_eq!(finding.to_string().lines().count(), 1, "{finding}");
     }

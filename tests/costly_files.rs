@@ -55,6 +55,8 @@ fn most_memory(name: &str, bytes: &[u8]) -> usize {
         &["verify", path],
         &["plan", path, "--platform", "native"],
         &["apply", path, "-o", &out],
+        &["raw", path],
+        &["raw", "--json", path],
         &["diff", path, path],
     ] {
         let before = NOW.load(Relaxed);
@@ -128,6 +130,19 @@ fn sites() -> Vec<u8> {
     sample.bytes()
 }
 
+/// Nothing but raw instructions.
+fn raw() -> Vec<u8> {
+    let mut sample = Sample::new(Width::Bits64);
+    sample.sections.push(section(
+        ".text.more",
+        PROGBITS,
+        ALLOC | EXECUTE,
+        BEHIND,
+        vec![0xfa; 1 << 17],
+    ));
+    sample.bytes()
+}
+
 /// Executable sections of one byte, each with a segment of its own.
 fn sections() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
@@ -172,6 +187,7 @@ fn memory_is_in_proportion_to_the_file() {
         ("records", records()),
         ("sites", sites()),
         ("sections", sections()),
+        ("raw", raw()),
         ("relocations", relocations()),
         ("archive", archive()),
     ] {

@@ -12,6 +12,8 @@ mod odd;
 mod output;
 #[path = "tool/patching.rs"]
 mod patching;
+#[path = "tool/raw.rs"]
+mod raw;
 #[path = "tool/real.rs"]
 mod real;
 #[path = "tool/replay.rs"]

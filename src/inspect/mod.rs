@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
-//! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply` and `diff`
-//! work on the model; `tool` is the command line on top, over any [`std::io::Write`]. What
+//! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply`, `diff` and
+//! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`]. What
 //! is chosen for a site and how it is composed is [`choose`](crate::choose) and
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!
@@ -41,6 +41,8 @@ mod formats;
 mod hex;
 mod model;
 mod plan;
+mod raw;
+mod sweep;
 mod tool;
 mod verify;
 
@@ -54,5 +56,6 @@ pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{PatchletImage, SiteImage, native_set, patchlets_of};
 pub use model::{Model, OpImage, SiteState, TableImage};
 pub use plan::{PlatformSpec, SitePlan, plan, plan_revert};
+pub use raw::{RawInstruction, raw};
 pub use tool::{Exit, Terminal, run};
 pub use verify::{Reference, verify};

@@ -18,6 +18,7 @@ fn every_command(path: &str) -> Vec<(&'static str, Output)> {
         ("verify", tool(&["verify", path])),
         ("plan", tool(&["plan", path, "--platform", "native"])),
         ("apply", tool(&["apply", path, "-o", &out])),
+        ("raw", tool(&["raw", path])),
         ("diff", tool(&["diff", path, path])),
     ]
 }

@@ -59,7 +59,9 @@ fn plan_is_as_blessed() {
 #[test]
 fn help_and_man_page_are_as_blessed() {
     let mut text = tool(&["--help"]).out;
-    for command in ["list", "sites", "verify", "plan", "apply", "diff", "completions", "man"] {
+    let commands =
+        ["list", "sites", "verify", "plan", "apply", "raw", "diff", "completions", "man"];
+    for command in commands {
         let output = tool(&[command, "--help"]);
         assert_eq!(output.exit, Exit::Holds);
         assert!(output.out.contains("Example"), "{command} --help shows no example");
@@ -74,7 +76,7 @@ fn completions_know_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = tool(&["completions", shell]);
         assert_eq!(output.exit, Exit::Holds);
-        for command in ["list", "sites", "verify", "plan", "apply", "diff"] {
+        for command in ["list", "sites", "verify", "plan", "apply", "raw", "diff"] {
             assert!(output.out.contains(command), "{shell}: {command}");
         }
     }

@@ -352,6 +352,13 @@ impl<'d> Model<'d> {
         }
     }
 
+    /// Where the function that an address is in starts; its section, if none is known.
+    pub(crate) fn start_of_function(&self, address: u64) -> u64 {
+        let Some(section) = self.image.section_at(address) else { return address };
+        let function = self.image.symbols().function(section.index, address);
+        function.map_or(section.address, |(symbol, _)| symbol.address)
+    }
+
     /// `main+0x12`; the section and the offset there, if no function is known.
     #[must_use]
     pub fn function(&self, address: u64) -> String {

@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 100,
     after_help = "\
 Exit status:
-  0  everything holds; for diff: no difference
-  1  a finding; for diff: a difference
+  0  everything holds; for diff: no difference; for raw: none
+  1  a finding; for diff: a difference; for raw: an instruction
   2  a file cannot be read or written, or the command line is wrong
 
 Examples:
@@ -77,6 +77,18 @@ Examples:
   patchlet apply kernel -o kernel.native
   patchlet apply --revert kernel.native -o kernel    the original, byte for byte")]
     Apply(ApplyArguments),
+    /// Show privileged instructions that do not go through the op that there is for them
+    #[command(after_help = "\
+A kernel's dependencies use such instructions behind its back. Which ones are looked for the file
+says itself: those in its patchlets, the kernel's own included. Native functions and sites are left
+out. Text in a file without symbols is read in line, so what follows data in text can be missed; so
+can an instruction that a program makes at run time.
+
+Examples:
+  patchlet raw kernel
+  patchlet raw kernel --except boot_ --except patchlet::    all but these functions
+  patchlet raw kernel --json | jq '.raw[].function'")]
+    Raw(RawArguments),
     /// Show how patchlets and sites of two builds differ
     #[command(after_help = "\
 Addresses are not compared, they move with every build. Lines start with + for what only the second
@@ -168,6 +180,18 @@ pub(super) struct ApplyArguments {
     /// Give every site its indirect call or jump back
     #[arg(long)]
     pub revert: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RawArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// Leave out functions with this in their names; can be given several times
+    #[arg(long, value_name = "PART")]
+    pub except: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

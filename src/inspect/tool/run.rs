@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::arguments::{Arguments, Command};
-use super::commands::{apply, completions, diff, list, man, plan, sites, verify};
+use super::commands::{apply, completions, diff, list, man, plan, raw, sites, verify};
 use super::stop::{Stop, fail};
 use super::terminal::{Exit, Terminal};
 
@@ -25,6 +25,7 @@ where
         Command::Sites(arguments) => sites(&arguments, terminal),
         Command::Verify(arguments) => verify(&arguments, terminal),
         Command::Plan(arguments) => plan(&arguments, terminal),
+        Command::Raw(arguments) => raw(&arguments, terminal),
         Command::Apply(arguments) => apply(&arguments, terminal),
         Command::Diff(arguments) => diff(&arguments, terminal),
         Command::Completions { shell } => completions(shell, terminal),

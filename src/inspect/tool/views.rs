@@ -10,6 +10,7 @@ use crate::inspect::formats::{PatchletImage, SiteImage};
 use crate::inspect::hex::bytes_in_hex;
 use crate::inspect::model::Model;
 use crate::inspect::plan::SitePlan;
+use crate::inspect::raw::RawInstruction;
 
 /// `patchlet list`
 #[derive(Clone, Debug, Serialize)]
@@ -124,6 +125,40 @@ impl SitePlanView {
             before: code(&site_plan.before),
             after: code(&site_plan.after),
         }
+    }
+}
+
+/// `patchlet raw`
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct RawView {
+    pub address: String,
+    pub function: String,
+    pub op: String,
+    pub bytes: String,
+    pub instructions: String,
+}
+
+impl RawView {
+    pub fn new(model: &Model<'_>, raw: &RawInstruction) -> Self {
+        let image = model.image();
+        let bytes = image.bytes_at(raw.address, raw.len.into()).unwrap_or_default();
+        Self {
+            address: format!("{:#x}", raw.address),
+            function: model.function(raw.address),
+            op: Self::op_of(model, raw).to_owned(),
+            bytes: bytes_in_hex(bytes),
+            instructions: disassemble(image.width(), raw.address, bytes, |_| None),
+        }
+    }
+
+    /// The name of the op that would replace it.
+    pub fn op_of<'m>(model: &'m Model<'_>, raw: &RawInstruction) -> &'m str {
+        let patchlet = usize::try_from(raw.patchlet).ok();
+        patchlet.and_then(|at| model.patchlets().get(at)).map_or("?", |patchlet| patchlet.name)
+    }
+
+    pub fn row(self) -> Vec<String> {
+        vec![self.address, self.op, self.bytes, self.instructions, self.function]
     }
 }
 

@@ -2,12 +2,11 @@
 //! findings; none means that all of it holds.
 
 mod followed;
-mod padding;
 mod patchlets;
 mod reference;
 mod sections;
 mod sites;
-mod sweep;
+mod text;
 
 pub use reference::Reference;
 
@@ -28,7 +27,7 @@ pub fn verify(
     }
     patchlets::check(model, reference, &mut findings);
     let sites = sites::check(model, &mut findings);
-    sweep::check(model, &sites, progress, &mut findings);
+    text::check(model, &sites, progress, &mut findings);
     sections::check(model, &mut findings);
     findings
 }

@@ -5,6 +5,7 @@ mod diff;
 mod help;
 mod list;
 mod plan;
+mod raw;
 mod sites;
 mod verify;
 
@@ -13,5 +14,6 @@ pub(super) use diff::diff;
 pub(super) use help::{completions, man};
 pub(super) use list::list;
 pub(super) use plan::plan;
+pub(super) use raw::raw;
 pub(super) use sites::sites;
 pub(super) use verify::verify;

@@ -1,22 +1,23 @@
-//! A sweep over all instructions of all executable sections, once: each site
-//! starts at one, no branch leads into the middle of a site, and nothing goes
-//! through an ops table without a record.
+//! A sweep over all instructions of all executable sections, once.
 //!
-//! The sweep goes on in line, and starts anew at each function: what looks like
-//! an instruction in data or padding before it does no harm behind. Without
-//! symbols it starts anew at what else is known to be a function.
+//! The sweep goes on in line, and starts anew at each function: what looks like an
+//! instruction in data or padding before it does no harm behind. Without symbols it starts
+//! anew at what else is known to be a function, and skips [padding](super::padding). What a
+//! site holds has no say in where the next instruction starts: the same is found whether
+//! the site is patched or not.
+//!
+//! What the sweep cannot see: code that is reached only by jumping into the middle of
+//! another instruction, and, without symbols, code behind data in text up to where the
+//! decoder is in step again.
 
 use std::iter::Peekable;
 
 use iced_x86::{DecoderError, FlowControl, Instruction};
 
-use super::followed::Followed;
 use super::padding::{Before, end_of_padding};
-use super::sites::place;
-use crate::disassemble::{branch_target, decoder};
+use crate::disassemble::decoder;
 use crate::insn::InsnBuffer;
 use crate::inspect::elf::{Section, SymbolKind};
-use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::SiteImage;
 use crate::inspect::model::Model;
 use crate::site::Kind;
@@ -24,37 +25,59 @@ use crate::site::Kind;
 /// How many instructions between two reports of progress.
 const REPORT: u64 = 1 << 18;
 
-/// The most bytes that an instruction has.
+/// The most bytes that an instruction has (Intel SDM vol. 2A, "Instruction Prefixes").
 const LONGEST: u64 = 15;
 
-pub(super) fn check(
-    model: &Model<'_>,
-    sites: &[&SiteImage],
-    progress: &mut dyn FnMut(u64, u64),
-    findings: &mut Findings,
-) {
+/// Who is told what the sweep comes by.
+pub(crate) trait Visitor {
+    /// Takes one instruction outside of sites.
+    fn instruction(&mut self, at: u64, instruction: &Instruction);
+
+    /// Is told that other code begins: what was known of registers holds no longer.
+    fn begin(&mut self) {}
+
+    /// Is told that a site starts inside of the instruction at `at`.
+    fn site_inside_instruction(&mut self, _site: &SiteImage, _at: u64) {}
+
+    /// Is told that a function starts inside of a site.
+    fn start_inside_site(&mut self, _site: &SiteImage, _start: u64) {}
+
+    /// Is told from time to time how many bytes of text are done, of how many.
+    fn progress(&mut self, _done: u64, _of: u64) {}
+}
+
+/// Sweeps all text. `sites`: those in executable sections, by address, each once.
+pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn Visitor) {
     let image = model.image();
     let text = || {
         let sections = image.sections().iter();
         sections.filter(|section| section.is_executable() && !section.data.is_empty())
     };
-    let total = text().map(|section| section.size).sum();
+    let of = text().map(|section| section.size).sum();
     let mut by_address: Vec<&Section<'_>> = text().collect();
     by_address.sort_by_key(|section| section.address);
-    let mut done = 0;
     let starts = starts(model);
-    let followed = Followed::new(model);
-    let mut sweep = Sweep { model, sites, next: 0, followed, findings };
+    let mut sweep = Sweep { model, sites, next: 0, done: 0, of, visitor };
     for section in by_address {
         let from = starts.partition_point(|start| start.address < section.address);
         let to = starts.partition_point(|start| start.address < section.end());
         let starts = starts.get(from..to).unwrap_or_default().iter();
         // At addresses that several sections share, each has its own functions.
         let own = starts.filter(|start| start.section.is_none_or(|own| own == section.index));
-        let own = own.map(|start| start.address);
-        sweep.section(section, own, &mut |part| progress(done + part, total));
-        done += section.size;
+        sweep.section(section, own.map(|start| start.address));
+        sweep.done += section.size;
     }
+}
+
+/// The records of sites in executable sections, by address, each site once.
+pub(crate) fn sites_in_text<'m>(model: &'m Model<'_>) -> Vec<&'m SiteImage> {
+    let in_text = |record: &&SiteImage| {
+        model.image().section_at(record.site).is_some_and(|section| section.is_executable())
+    };
+    let mut sites: Vec<&SiteImage> = model.records().iter().filter(in_text).collect();
+    sites.sort_by_key(|record| (record.site, record.address));
+    sites.dedup_by(|record, before| record.repeats(before));
+    sites
 }
 
 struct Sweep<'s, 'd> {
@@ -63,19 +86,16 @@ struct Sweep<'s, 'd> {
     sites: &'s [&'s SiteImage],
     /// Position of the first site that the sweep has not passed.
     next: usize,
-    followed: Followed<'s, 'd>,
-    findings: &'s mut Findings,
+    /// Bytes of the sections that are done, and of all of them.
+    done: u64,
+    of: u64,
+    visitor: &'s mut dyn Visitor,
 }
 
 impl Sweep<'_, '_> {
     /// Sweeps one section. `starts`: where in this section the sweep starts anew, by
     /// address.
-    fn section(
-        &mut self,
-        section: &Section<'_>,
-        starts: impl Iterator<Item = u64>,
-        progress: &mut dyn FnMut(u64),
-    ) {
+    fn section(&mut self, section: &Section<'_>, starts: impl Iterator<Item = u64>) {
         let mut starts = starts.peekable();
         let width = self.model.image().width();
         let mut decoder_in_line = decoder(width, section.address, section.data);
@@ -89,11 +109,11 @@ impl Sweep<'_, '_> {
         while at < end {
             count += 1;
             if count.is_multiple_of(REPORT) {
-                progress(at - section.address);
+                self.visitor.progress(self.done + (at - section.address), self.of);
             }
             while let Some(start) = starts.next_if(|&start| start <= at) {
                 if start == at {
-                    self.followed.begin();
+                    self.visitor.begin();
                 }
             }
             if let Some((behind, kind)) = self.at_site(at) {
@@ -148,9 +168,11 @@ impl Sweep<'_, '_> {
             }
             before = Before::Code;
             if cut {
-                self.not_at_instruction(at);
+                if let Some(site) = self.sites.get(self.next) {
+                    self.visitor.site_inside_instruction(site, at);
+                }
             } else if !instruction.is_invalid() {
-                self.instruction(at, &instruction);
+                self.visitor.instruction(at, &instruction);
                 before = behind_which(&instruction);
             }
             at = behind;
@@ -174,26 +196,14 @@ impl Sweep<'_, '_> {
             if site.site == at {
                 let end = found.map_or(0, |(end, _)| end).max(end_of(site));
                 found = Some((end, site.kind()));
-                self.followed.begin();
+                self.visitor.begin();
             }
             self.next += 1;
         }
         found.filter(|&(end, _)| end > at)
     }
 
-    /// The next site starts inside of the instruction at `at`.
-    fn not_at_instruction(&mut self, at: u64) {
-        let Some(site) = self.sites.get(self.next) else { return };
-        self.findings.add(
-            FindingCode::SiteBoundary,
-            Some(site.site),
-            place(self.model, site),
-            format!("it starts in the middle of the instruction at {at:#x}"),
-            "emit sites by the macros of patchlet only; give assembly functions .type and .size",
-        );
-    }
-
-    /// No function starts inside of the site from `at` to `behind`.
+    /// Tells of functions that start inside of the site from `at` to `behind`.
     fn not_a_start(
         &mut self,
         at: u64,
@@ -203,63 +213,8 @@ impl Sweep<'_, '_> {
         while let Some(start) = starts.next_if(|&start| start < behind) {
             let site = self.sites.get(self.next.saturating_sub(1)).filter(|_| start > at);
             let Some(site) = site else { continue };
-            self.findings.add(
-                FindingCode::SiteBoundary,
-                Some(site.site),
-                place(self.model, site),
-                format!("{} starts in the middle of it, at {start:#x}", self.model.function(start)),
-                "emit sites by the macros of patchlet only, with the capacity they say",
-            );
+            self.visitor.start_inside_site(site, start);
         }
-    }
-
-    fn instruction(&mut self, at: u64, instruction: &Instruction) {
-        if let Some(target) = branch_target(instruction) {
-            self.branch(at, target);
-        }
-        if let Some(slot) = self.followed.step(instruction) {
-            self.unrecorded(at, slot);
-        }
-    }
-
-    fn branch(&mut self, at: u64, target: u64) {
-        let behind = self.sites.partition_point(|site| site.site < target);
-        let Some(site) = behind.checked_sub(1).and_then(|before| self.sites.get(before)) else {
-            return;
-        };
-        if target < end_of(site) {
-            self.findings.add(
-                FindingCode::SiteBranch,
-                Some(site.site),
-                place(self.model, site),
-                format!(
-                    "the branch at {at:#x} ({}) leads into the middle of it, to {target:#x}",
-                    self.model.function(at)
-                ),
-                "put the label before the site or behind it",
-            );
-        }
-    }
-
-    fn unrecorded(&mut self, at: u64, slot: u64) {
-        let Some((table, offset)) = self.model.tables.containing(slot) else { return };
-        let index = offset / self.model.image.width().pointer_size();
-        let op = self.model.name_of_slot(slot, u16::try_from(index).unwrap_or(u16::MAX));
-        let table = self
-            .model
-            .tables
-            .list
-            .get(table)
-            .map_or_else(String::new, |found| found.words().into());
-        self.findings.add(
-            FindingCode::Unrecorded,
-            Some(at),
-            format!("{at:#x} ({op}, {})", self.model.function(at)),
-            format!(
-                "it calls or jumps through slot {slot:#x} of {table}, and no record says so: it stays indirect"
-            ),
-            "use the op's function, `site_asm!`, or PATCHLET_CALL and PATCHLET_JMP of patchlet.h",
-        );
     }
 }
 
@@ -280,7 +235,7 @@ fn behind_which(instruction: &Instruction) -> Before {
 
 /// The address behind a site, with a capacity that is possible: where it is not,
 /// that is one finding and not many.
-fn end_of(site: &SiteImage) -> u64 {
+pub(crate) fn end_of(site: &SiteImage) -> u64 {
     let capacity = usize::from(site.capacity).clamp(InsnBuffer::MIN, InsnBuffer::MAX);
     site.site.saturating_add(capacity as u64)
 }

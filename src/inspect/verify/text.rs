@@ -1,0 +1,113 @@
+//! What only a look at every instruction tells: each site starts at one, no branch leads
+//! into the middle of a site, and nothing goes through an ops table without a record.
+
+use iced_x86::Instruction;
+
+use super::followed::Followed;
+use super::sites::place;
+use crate::disassemble::branch_target;
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::inspect::formats::SiteImage;
+use crate::inspect::model::Model;
+use crate::inspect::sweep::{Visitor, end_of, sweep};
+
+/// Checks all text. `sites`: those in executable sections, by address, each once.
+pub(super) fn check(
+    model: &Model<'_>,
+    sites: &[&SiteImage],
+    progress: &mut dyn FnMut(u64, u64),
+    findings: &mut Findings,
+) {
+    let followed = Followed::new(model);
+    sweep(model, sites, &mut Check { model, sites, followed, progress, findings });
+}
+
+struct Check<'s, 'd> {
+    model: &'s Model<'d>,
+    /// By address.
+    sites: &'s [&'s SiteImage],
+    followed: Followed<'s, 'd>,
+    progress: &'s mut dyn FnMut(u64, u64),
+    findings: &'s mut Findings,
+}
+
+impl Visitor for Check<'_, '_> {
+    fn begin(&mut self) {
+        self.followed.begin();
+    }
+
+    fn instruction(&mut self, at: u64, instruction: &Instruction) {
+        if let Some(target) = branch_target(instruction) {
+            self.branch(at, target);
+        }
+        if let Some(slot) = self.followed.step(instruction) {
+            self.unrecorded(at, slot);
+        }
+    }
+
+    fn site_inside_instruction(&mut self, site: &SiteImage, at: u64) {
+        self.findings.add(
+            FindingCode::SiteBoundary,
+            Some(site.site),
+            place(self.model, site),
+            format!("it starts in the middle of the instruction at {at:#x}"),
+            "emit sites by the macros of patchlet only; give assembly functions .type and .size",
+        );
+    }
+
+    fn start_inside_site(&mut self, site: &SiteImage, start: u64) {
+        self.findings.add(
+            FindingCode::SiteBoundary,
+            Some(site.site),
+            place(self.model, site),
+            format!("{} starts in the middle of it, at {start:#x}", self.model.function(start)),
+            "emit sites by the macros of patchlet only, with the capacity they say",
+        );
+    }
+
+    fn progress(&mut self, done: u64, of: u64) {
+        (self.progress)(done, of);
+    }
+}
+
+impl Check<'_, '_> {
+    fn branch(&mut self, at: u64, target: u64) {
+        let behind = self.sites.partition_point(|site| site.site < target);
+        let Some(site) = behind.checked_sub(1).and_then(|before| self.sites.get(before)) else {
+            return;
+        };
+        if target < end_of(site) {
+            self.findings.add(
+                FindingCode::SiteBranch,
+                Some(site.site),
+                place(self.model, site),
+                format!(
+                    "the branch at {at:#x} ({}) leads into the middle of it, to {target:#x}",
+                    self.model.function(at)
+                ),
+                "put the label before the site or behind it",
+            );
+        }
+    }
+
+    fn unrecorded(&mut self, at: u64, slot: u64) {
+        let Some((table, offset)) = self.model.tables.containing(slot) else { return };
+        let index = offset / self.model.image.width().pointer_size();
+        let op = self.model.name_of_slot(slot, u16::try_from(index).unwrap_or(u16::MAX));
+        let table = self
+            .model
+            .tables
+            .list
+            .get(table)
+            .map_or_else(String::new, |found| found.words().into());
+        self.findings.add(
+            FindingCode::Unrecorded,
+            Some(at),
+            format!("{at:#x} ({op}, {})", self.model.function(at)),
+            format!(
+                "it calls or jumps through slot {slot:#x} of {table}, and no record says so: it stays indirect"
+            ),
+            "use the op's function, `site_asm!`, or PATCHLET_CALL and PATCHLET_JMP of patchlet.h",
+        );
+    }
+}
