@@ -157,8 +157,16 @@ fn an_overlay_is_swept() {
     sample.sections.push(section(".overlay.a", ALLOC | EXECUTE, 0x20_0000, vec![]));
     sample.sections.push(section(".overlay.b", ALLOC | EXECUTE, 0x20_0001, vec![0xc3; 9]));
     sample.text = ".overlay.a";
-    let call = sample.indirect(0x20_0000, sample.slot("own_ops", 1), 0);
+    let slot = sample.slot("own_ops", 1);
+    let call = sample.indirect(0x20_0000, slot, 0);
     sample.code(&call);
+    // movabs $…,%rax, whose operand would be another such call. A function of the other
+    // overlay starts at the operand.
+    let operand = sample.indirect(0x20_0008, slot, 0);
+    sample.code(&[0x48, 0xb8]);
+    sample.code(&operand);
+    sample.code(&[0x90, 0x90, 0xc3]);
+    sample.symbol("in_b", 0x20_0008, 2, crate::sample::FUNC, ".overlay.b");
     let found = findings(&sample.bytes());
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].to_string().starts_with("unrecorded: 0x200000 (tick"), "{}", found[0]);
@@ -348,17 +356,22 @@ fn zeros_between_functions() {
 #[test]
 fn zeros_in_code_are_no_padding() {
     for width in WIDTHS {
-        let mut sample = Sample::new(width);
-        // nop; add %al,(%rax); and the first byte of one more
-        let start = sample.begin(&[0x90, 0, 0, 0]);
-        sample.site("own_ops", 1, 6, 0);
-        sample.code(&[0xc3]);
-        sample.end("strange", start);
-        sample.bound_records();
-        for sample in [sample.clone(), sample.stripped()] {
-            let found = findings(&sample.bytes());
-            assert_eq!(found.len(), 1, "{width:?} {found:?}");
-            assert!(found[0].to_string().contains("in the middle of the instruction"));
+        let sample = Sample::new(width);
+        // NOPs; add %al,(%rax); and the first byte of one more: up to the site, and up to a
+        // multiple of 16.
+        for nops in [1, 13] {
+            let mut sample = sample.clone();
+            let start = sample.begin(&vec![0x90; nops]);
+            sample.code(&[0, 0, 0]);
+            sample.site("own_ops", 1, 6, 0);
+            sample.code(&[0xc3]);
+            sample.end("strange", start);
+            sample.bound_records();
+            for sample in [sample.clone(), sample.stripped()] {
+                let found = findings(&sample.bytes());
+                assert_eq!(found.len(), 1, "{width:?} {nops} {found:?}");
+                assert!(found[0].to_string().contains("in the middle of the instruction"));
+            }
         }
     }
 }

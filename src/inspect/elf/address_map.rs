@@ -87,3 +87,46 @@ impl AddressMap {
         here.filter_map(|range| Some((range.section, range.shared_with?))).next()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::AddressMap;
+    use crate::inspect::elf::Section;
+
+    fn section(address: u64, size: u64) -> Section<'static> {
+        Section { name: "", index: 0, address, size, offset: 0, flags: 0, data: &[] }
+    }
+
+    /// The figure above, with a third section behind, and one without a byte.
+    #[test]
+    fn an_address_has_the_section_that_alone_claims_it() {
+        let sections = [
+            section(0x1000, 0x2000),
+            section(0x2000, 0x800),
+            section(0x3000, 0x10),
+            section(0x2100, 0),
+        ];
+        let map = AddressMap::new(&sections);
+        for (address, expected) in [
+            (0xfff, None),
+            (0x1000, Some((0, 0x2000))),
+            (0x1fff, Some((0, 0x2000))),
+            (0x2000, None),
+            (0x27ff, None),
+            (0x2800, Some((0, 0x3000))),
+            (0x3000, Some((2, 0x3010))),
+            (0x3010, None),
+        ] {
+            assert_eq!(map.section(address), expected, "{address:#x}");
+        }
+        for (start, end, expected) in [
+            (0x1000, 0x2000, None),
+            (0x1fff, 0x2001, Some((0, 1))),
+            (0x27ff, 0x2800, Some((0, 1))),
+            (0x2800, 0x4000, None),
+            (0, u64::MAX, Some((0, 1))),
+        ] {
+            assert_eq!(map.shared(start, end), expected, "{start:#x}..{end:#x}");
+        }
+    }
+}
