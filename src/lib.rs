@@ -107,7 +107,11 @@ pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
-#[cfg(feature = "inspect")]
+#[cfg(any(feature = "build", feature = "inspect"))]
+#[cfg_attr(
+    not(feature = "inspect"),
+    allow(dead_code, reason = "a build script that needs it says so")
+)]
 mod labels;
 pub mod live;
 pub mod ops;

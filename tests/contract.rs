@@ -18,7 +18,7 @@ use patchlet::Width;
 use patchlet::contract::{self, Contract};
 use patchlet::inspect::{Exit, Terminal, run};
 use patchlet::ops::Abi;
-use support::elf;
+use support::elf::{self, Side, label_of, name_and_side};
 
 /// Sources of patchlets, and the widths they are for.
 const SOURCES: &[(&str, &[Width])] = &[
@@ -45,17 +45,16 @@ fn assemble(source: &str, width: Width) -> Vec<(String, Vec<u8>)> {
         .expect("gcc starts");
     assert!(status.success(), "gcc {source}");
     let image = elf::read(&object);
-    let address = |name: &str, side: &str| {
-        let label = format!("patchlet_{name}_{side}");
+    let address = |name: &str, side: Side| {
+        let label = label_of(name, side);
         let found = image.labels.iter().find(|found| found.name == label);
         usize::try_from(found.expect("both labels").address).expect("an offset in a section")
     };
-    let names = image.labels.iter().filter_map(|label| {
-        label.name.strip_prefix("patchlet_").and_then(|rest| rest.strip_suffix("_start"))
-    });
+    let labels = image.labels.iter().filter_map(|label| name_and_side(&label.name));
+    let names = labels.filter(|(_, side)| *side == Side::Start).map(|(name, _)| name);
     names
         .map(|name| {
-            let bytes = &image.section.bytes[address(name, "start")..address(name, "end")];
+            let bytes = &image.section.bytes[address(name, Side::Start)..address(name, Side::End)];
             (name.to_owned(), bytes.to_vec())
         })
         .collect()

@@ -101,7 +101,7 @@ fn packed_relocations() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     let mut data = BEHIND.to_le_bytes().to_vec();
     data.resize(1 << 20, 0xff);
-    sample.sections.push(section(".relr.dyn", 19, ALLOC, BEHIND, data));
+    sample.sections.push(section(".relr.dyn", sample::RELR, ALLOC, BEHIND, data));
     sample.bytes()
 }
 

@@ -3,15 +3,11 @@
 
 use std::path::Path;
 
-use super::elf::{self, Image, Label};
+use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_GNU_RETAIN, SHF_WRITE};
+
+use super::elf::{self, Image, Label, Side, label_of, name_and_side};
 use super::meaning::{check_decoded, check_encoded, hex};
 use super::table::{Expected, Width, native};
-
-/// `sh_flags`, gABI figure 4-11; RETAIN is GNU's.
-const WRITE: u64 = 1;
-const ALLOC: u64 = 2;
-const EXECINSTR: u64 = 4;
-const RETAIN: u64 = 1 << 21;
 
 /// A label pair and what is between.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +46,7 @@ pub fn check(image: &Image) -> Result<Vec<Found>, String> {
 
 fn flags(image: &Image) -> Result<(), String> {
     let section = &image.section;
-    if section.flags & (WRITE | ALLOC | EXECINSTR) == ALLOC {
+    if section.flags & (SHF_WRITE.0 | SHF_ALLOC.0 | SHF_EXECINSTR.0) == SHF_ALLOC.0 {
         return Ok(());
     }
     Err(format!(
@@ -66,14 +62,12 @@ fn ranges(image: &Image) -> Result<Vec<Found>, String> {
         if label.section != image.section.name {
             return Err(format!("`{}` is in {}", label.name, label.section));
         }
-        let Some((name, side)) =
-            label.name.strip_prefix("patchlet_").and_then(|rest| rest.rsplit_once('_'))
-        else {
+        let Some((name, side)) = name_and_side(&label.name) else {
             return Err(format!("`{}` is no label of a patchlet", label.name));
         };
-        let start = one(&image.labels, &format!("patchlet_{name}_start"))?;
-        let end = one(&image.labels, &format!("patchlet_{name}_end"))?;
-        if side == "end" {
+        let start = one(&image.labels, &label_of(name, Side::Start))?;
+        let end = one(&image.labels, &label_of(name, Side::End))?;
+        if side == Side::End {
             continue;
         }
         if start.address >= end.address {
@@ -160,7 +154,7 @@ fn object(image: &Image, found: &[Found]) -> Result<(), String> {
         return Err(format!("`{}` is not global and hidden", label.name));
     }
     let section = &image.section;
-    if section.name != ".rodata.patchlets" || section.flags & RETAIN == 0 {
+    if section.name != ".rodata.patchlets" || section.flags & SHF_GNU_RETAIN.0 == 0 {
         return Err(format!("the section is {} with flags {:#x}", section.name, section.flags));
     }
     let covered: usize = found.iter().map(|found| found.bytes.len()).sum();

@@ -4,7 +4,7 @@
 use patchlet::Width;
 use patchlet::inspect::{Exit, FindingCode};
 
-use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, Sample, Section, WRITE};
+use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, RELR, Sample, Section, WRITE};
 use crate::tool::{file, findings, tool};
 
 /// What breaks it, and what the line says.
@@ -354,7 +354,7 @@ fn packed_relocation(sample: &mut Sample) {
     let mut data = Vec::new();
     sample.put(&mut data, address);
     let section = sample.sections.last_mut().expect("the one just added");
-    (section.kind, section.data) = (19, data);
+    (section.kind, section.data) = (RELR, data);
 }
 
 /// Applied by the linker, and kept by --emit-relocs.

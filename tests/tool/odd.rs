@@ -4,7 +4,9 @@
 use patchlet::Width;
 use patchlet::inspect::Exit;
 
-use crate::sample::{ALLOC, DATA, EXECUTE, NOBITS, PROGBITS, Sample, Section, TEXT, WRITE};
+use crate::sample::{
+    ALLOC, DATA, EXECUTE, I386, NOBITS, PROGBITS, Sample, Section, TEXT, WRITE, X86_64,
+};
 use crate::tool::{Output, file, findings, tool};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
@@ -77,8 +79,8 @@ fn a_file_without_anything_of_the_crate() {
 fn code_of_the_other_width() {
     for width in WIDTHS {
         let (other, machine, words) = match width {
-            Width::Bits64 => (Width::Bits32, 3, "64-bit code in an ELF32 file"),
-            Width::Bits32 => (Width::Bits64, 62, "32-bit code in an ELF64 file"),
+            Width::Bits64 => (Width::Bits32, I386, "64-bit code in an ELF32 file"),
+            Width::Bits32 => (Width::Bits64, X86_64, "32-bit code in an ELF64 file"),
         };
         let mut sample = Sample::new(width);
         (sample.width, sample.machine) = (other, machine);

@@ -2,26 +2,32 @@
 //! two ops tables and a few sites. Every part can be changed before it is
 //! written, which no linker would do.
 
+use object::elf;
 use patchlet::Width;
 use patchlet::inspect::native_set;
 
-/// gABI, "Section Types" and "Section Attribute Flags".
-pub const PROGBITS: u32 = 1;
-pub const RELA: u32 = 4;
-pub const NOBITS: u32 = 8;
-pub const REL: u32 = 9;
-pub const WRITE: u64 = 1;
-pub const ALLOC: u64 = 2;
-pub const EXECUTE: u64 = 4;
+/// Types of sections.
+pub const PROGBITS: u32 = elf::SHT_PROGBITS.0;
+pub const RELA: u32 = elf::SHT_RELA.0;
+pub const NOBITS: u32 = elf::SHT_NOBITS.0;
+pub const REL: u32 = elf::SHT_REL.0;
+pub const RELR: u32 = elf::SHT_RELR.0;
 
-/// gABI, "Symbol Types".
-pub const NOTYPE: u8 = 0;
-pub const OBJECT: u8 = 1;
-pub const FUNC: u8 = 2;
+/// Attributes of sections.
+pub const WRITE: u64 = elf::SHF_WRITE.0;
+pub const ALLOC: u64 = elf::SHF_ALLOC.0;
+pub const EXECUTE: u64 = elf::SHF_EXECINSTR.0;
 
-/// gABI, "Object File Types".
-pub const ET_EXEC: u16 = 2;
-pub const ET_DYN: u16 = 3;
+/// Types of symbols.
+pub const NOTYPE: u8 = elf::STT_NOTYPE.0;
+pub const OBJECT: u8 = elf::STT_OBJECT.0;
+pub const FUNC: u8 = elf::STT_FUNC.0;
+
+/// Machines and types of files.
+pub const X86_64: u16 = elf::EM_X86_64.0;
+pub const I386: u16 = elf::EM_386.0;
+pub const ET_EXEC: u16 = elf::ET_EXEC.0;
+pub const ET_DYN: u16 = elf::ET_DYN.0;
 
 /// Where things are. Each has room for more than it holds.
 pub const TEXT: u64 = 0x10_0000;
@@ -104,7 +110,7 @@ impl Sample {
         let mut sample = Self {
             width,
             file_kind: ET_EXEC,
-            machine: if width == Width::Bits64 { 62 } else { 3 },
+            machine: if width == Width::Bits64 { X86_64 } else { I386 },
             sections: vec![
                 section(".text", ALLOC | EXECUTE, TEXT),
                 section(".rodata.patchlets", ALLOC, RODATA),
@@ -357,9 +363,18 @@ impl Sample {
         if !self.symbols.is_empty() {
             let (symbols, strings) = self.symbol_table();
             let link = sections.len() as u32 + 2;
-            let table = Section { kind: 2, data: symbols, link, ..section(".symtab", 0, 0) };
+            let table = Section {
+                kind: elf::SHT_SYMTAB.0,
+                data: symbols,
+                link,
+                ..section(".symtab", 0, 0)
+            };
             sections.push(table);
-            sections.push(Section { kind: 3, data: strings, ..section(".strtab", 0, 0) });
+            sections.push(Section {
+                kind: elf::SHT_STRTAB.0,
+                data: strings,
+                ..section(".strtab", 0, 0)
+            });
         }
         let mut names = vec![0];
         let mut name_offsets = Vec::new();
@@ -367,7 +382,11 @@ impl Sample {
             name_offsets.push(names.len() as u64);
             names.extend(name.bytes().chain([0]));
         }
-        sections.push(Section { kind: 3, data: names, ..section(".shstrtab", 0, 0) });
+        sections.push(Section {
+            kind: elf::SHT_STRTAB.0,
+            data: names,
+            ..section(".shstrtab", 0, 0)
+        });
 
         let loaded: Vec<usize> =
             (0..sections.len()).filter(|&at| sections[at].flags & ALLOC != 0).collect();
@@ -408,10 +427,10 @@ impl Sample {
         for section in loaded.into_iter().map(|at| &sections[at]) {
             let other = self.segment_flags.filter(|(name, _)| *name == section.name);
             let flags = other.map_or(section.flags, |(_, flags)| flags);
-            let rights: u32 = 4
-                | if flags & WRITE != 0 { 2 } else { 0 }
-                | if flags & EXECUTE != 0 { 1 } else { 0 };
-            file.extend(1_u32.to_le_bytes());
+            let rights: u32 = elf::PF_R.0
+                | if flags & WRITE != 0 { elf::PF_W.0 } else { 0 }
+                | if flags & EXECUTE != 0 { elf::PF_X.0 } else { 0 };
+            file.extend(elf::PT_LOAD.0.to_le_bytes());
             if wide {
                 file.extend(rights.to_le_bytes());
             }
@@ -437,9 +456,10 @@ impl Sample {
             file.extend(section.link.to_le_bytes());
             file.extend(section.info.to_le_bytes());
             self.put(&mut file, 1);
+            const SYMTAB: u32 = elf::SHT_SYMTAB.0;
             let entry = match (section.kind, wide) {
-                (2, true) | (RELA, true) => 24,
-                (2, false) => 16,
+                (SYMTAB, true) | (RELA, true) => 24,
+                (SYMTAB, false) => 16,
                 (REL, false) => 8,
                 _ => 0,
             };
