@@ -166,16 +166,10 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileEr
             table(one),
             table(other)
         ))),
-        (None, _) => {
-            let mut names: Vec<String> =
-                model.ops.iter().take(100).map(|op| model.op_name(op)).collect();
-            names.sort_unstable();
-            names.dedup();
-            Err(FileError::new(format!(
-                "no site is of an op `{words}`; there are {}",
-                names.join(", ")
-            )))
-        }
+        (None, _) => Err(FileError::new(format!(
+            "no site is of an op `{words}`; there are {}",
+            model.op_names().join(", ")
+        ))),
     }
 }
 

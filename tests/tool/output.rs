@@ -154,6 +154,10 @@ fn filters_choose_sites() {
     assert_eq!(lines(&["--function", "own"]).len(), 3);
     assert_eq!(lines(&["--function", "own", "--op", "tick"]).len(), 1);
     assert_eq!(lines(&["--op", "tic"]).len(), 0);
+    let output = tool(&["sites", &path, "--op", "tick", "--op", "tic"]);
+    assert_eq!((output.exit, &*output.out), (Exit::Failed, ""));
+    let names = "ident, invlpg, irq_disable, save_fl, tick, usergs_sysret64";
+    assert!(output.err.ends_with(&format!("no site is of an op `tic`; there are {names}\n")));
     let out = tool(&["sites", &path, "--op", "tick"]).out;
     assert!(out.contains("1 site of 6"), "{out}");
 }

@@ -12,12 +12,12 @@ use crate::tool::{file, folder, tool};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
 
-/// Links `tests/fixtures/raw.S` with the native set.
-fn link(width: Width) -> String {
+/// Links `tests/fixtures/raw.S` with the native set, and more arguments to the linker.
+pub fn link(name: &str, width: Width, more: &[&str]) -> String {
     let bits = width.pointer_size() * 8;
     let slots = if width == Width::Bits64 { 13 } else { 11 };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = folder("raw").join(format!("program-{bits}"));
+    let program = folder("raw").join(format!("{name}-{bits}"));
     let status = Command::new("gcc")
         .args([&format!("-m{bits}"), "-nostdlib", "-static", "-no-pie", "-fuse-ld=bfd"])
         .arg(format!("-DPV_OPS_SIZE={}", slots * width.pointer_size()))
@@ -25,6 +25,7 @@ fn link(width: Width) -> String {
         .arg(root.join("asm"))
         .arg(root.join("tests/fixtures/raw.S"))
         .arg(root.join(format!("asm/patch_{bits}.S")))
+        .args(more)
         .arg("-o")
         .arg(&program)
         .status()
@@ -48,7 +49,7 @@ fn lines(out: &str) -> Vec<(String, String)> {
 #[test]
 fn raw_instructions_of_a_linked_program() {
     for width in WIDTHS {
-        let program = link(width);
+        let program = link("program", width, &[]);
         let output = tool(&["raw", &program]);
         assert_eq!((output.exit, &*output.err), (Exit::Finding, ""));
         let mut expected =

@@ -136,6 +136,44 @@ fn an_object_as_reference() {
     assert_eq!(output.exit, Exit::Holds, "its index names the same patchlets");
 }
 
+/// A link script with PHDRS, and the line INCLUDE patchlet.ld in two places: behind text,
+/// where it inherits the segment of text, and behind the read-only data.
+#[test]
+fn the_segment_of_the_patchlets() {
+    let asm = Path::new(env!("CARGO_MANIFEST_DIR")).join("asm");
+    for width in [Width::Bits64, Width::Bits32] {
+        for (name, behind_text, behind_rodata) in
+            [("right", "", "INCLUDE patchlet.ld"), ("wrong", "INCLUDE patchlet.ld", "")]
+        {
+            let text = format!(
+                "PHDRS {{ text PT_LOAD FLAGS(5); rodata PT_LOAD FLAGS(4); data PT_LOAD FLAGS(6); }}\n\
+                 SECTIONS {{\n. = 1M;\n.text : {{ *(.text .text.*) }} :text\n{behind_text}\n\
+                 . = ALIGN(4096);\n.rodata : {{ LONG(0) *(.rodata) }} :rodata\n{behind_rodata}\n\
+                 . = ALIGN(4096);\n.data : {{ *(.data) }} :data\n\
+                 /DISCARD/ : {{ *(.note*) *(.eh_frame*) }}\n}}\n"
+            );
+            let script = folder("phdrs").join(format!("{name}.ld"));
+            fs::write(&script, text).expect("a file below CARGO_TARGET_TMPDIR");
+            let more =
+                [format!("-Wl,-L,{}", asm.display()), format!("-Wl,-T,{}", script.display())];
+            let program = crate::raw::link(name, width, &more.each_ref().map(|more| &**more));
+            let lines = tool(&["verify", &program]).out;
+            let flags = lines.lines().filter(|line| line.starts_with("segment-flags: ")).count();
+            if name == "right" {
+                assert_eq!(flags, 0, "{width:?} {lines}");
+                continue;
+            }
+            for what in ["patchlets", "the index of patchlets", "the records of the sites"] {
+                let words = format!(
+                    "holds {what} and is loaded by the segment at 0x100000, which is executable"
+                );
+                assert!(lines.contains(&words), "{width:?}: no `{words}` in\n{lines}");
+            }
+            assert_eq!(flags, 3, "{width:?} {lines}");
+        }
+    }
+}
+
 /// Our own executables and every kind of sample.
 #[test]
 fn goblin_reads_the_same() {

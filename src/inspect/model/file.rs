@@ -194,6 +194,17 @@ impl<'d> Model<'d> {
         self.name_of_slot(op.slot, op.index)
     }
 
+    /// The names of the ops that sites are of, sorted, for messages; of very many the first.
+    pub(crate) fn op_names(&self) -> Vec<String> {
+        /// More than anybody reads.
+        const MANY: usize = 100;
+        let mut names: Vec<String> =
+            self.ops.iter().take(MANY).map(|op| self.op_name(op)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The name of the op a record is of; `?` if its slot is no op's.
     pub(crate) fn op_name_of(&self, record: &SiteImage) -> String {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))

@@ -1,6 +1,6 @@
 //! `patchlet sites`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
@@ -42,6 +42,15 @@ pub(in crate::inspect::tool) fn sites(
             ))
         })?,
     };
+    if !arguments.op.is_empty() && !model.ops.is_empty() {
+        let names: HashSet<String> = model.ops.iter().map(|op| model.op_name(op)).collect();
+        if let Some(unknown) = arguments.op.iter().find(|name| !names.contains(*name)) {
+            return Err(in_file(path)(FileError::new(format!(
+                "no site is of an op `{unknown}`; there are {}",
+                model.op_names().join(", ")
+            ))));
+        }
+    }
     let findings = model.findings_of_reading();
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
     let wanted = |record: &&SiteImage| {
