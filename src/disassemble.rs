@@ -5,17 +5,17 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, In
 
 use crate::insn::Width;
 
-/// The width as a number of bits, as iced-x86 takes it and people say it.
+/// Returns the width as a number of bits, as iced-x86 takes it and people say it.
 pub(crate) const fn bits(width: Width) -> u32 {
     width.pointer_size() as u32 * 8
 }
 
-/// A decoder of the code that starts with `bytes` at `address`.
+/// Returns a decoder of the code that starts with `bytes` at `address`.
 pub(crate) fn decoder(width: Width, address: u64, bytes: &[u8]) -> Decoder<'_> {
     Decoder::with_ip(bits(width), bytes, address, DecoderOptions::NONE)
 }
 
-/// Bytes at an address as AT&T assembly, `pushfq; popq %rax`; `name` tells the
+/// Returns bytes at an address as AT&T assembly, `pushfq; popq %rax`; `name` tells the
 /// name of a direct branch's target.
 #[must_use]
 pub(crate) fn disassemble(
@@ -69,7 +69,7 @@ fn push_nops(text: &mut String, nops: &mut usize) {
     }
 }
 
-/// Where a direct branch leads.
+/// Returns where a direct branch leads.
 pub(crate) fn branch_target(instruction: &Instruction) -> Option<u64> {
     use FlowControl::{Call, ConditionalBranch, UnconditionalBranch, XbeginXabortXend};
 

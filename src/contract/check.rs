@@ -63,7 +63,7 @@ pub enum Breach {
 }
 
 impl Violation {
-    /// What it does, without the patchlet's name.
+    /// Returns what it does, without the patchlet's name.
     pub(crate) fn sentence(&self) -> String {
         match &*self.instruction {
             "" => format!("breaks its contract: {}", self.why),
@@ -192,7 +192,7 @@ impl<'a> Proof<'a> {
         self.flags(instruction)
     }
 
-    /// Whether this one leaves, which only the last may, and only by itself: a
+    /// Returns whether this one leaves, which only the last may, and only by itself: a
     /// relative branch would lead elsewhere at the site.
     fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Breach> {
         match instruction.flow_control() {
@@ -362,7 +362,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// Whether an access reads and whether it writes; what may happen counts.
+/// Returns whether an access reads and whether it writes; what may happen counts.
 const fn read_write(access: OpAccess) -> (bool, bool) {
     match access {
         OpAccess::None | OpAccess::NoMemAccess => (false, false),

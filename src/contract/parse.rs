@@ -52,7 +52,7 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
     Ok(contracts)
 }
 
-/// Lines with their offsets.
+/// Returns lines with their offsets.
 fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     source.split_inclusive('\n').map(move |line| {
@@ -65,13 +65,13 @@ fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
 /// The names of the fields, as they are written.
 const FIELDS: [&str; 8] = ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
 
-/// What a contract consists of, for messages.
+/// Returns what a contract consists of, for messages.
 fn known_fields() -> String {
     let [needed @ .., cpu] = FIELDS;
     format!("the fields are {} and {cpu}; stack, memory and CPU may be left out", needed.join(", "))
 }
 
-/// The text of each field, in the order of [`FIELDS`].
+/// Returns the text of each field, in the order of [`FIELDS`].
 fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
     let mut fields: [Option<String>; 8] = Default::default();
     let mut open = None;
@@ -156,7 +156,7 @@ fn for_width(text: &str, width: Width) -> String {
     result.trim().to_owned()
 }
 
-/// The registers of a list, and the control registers that stand behind a ` = `.
+/// Returns the registers of a list, and the control registers that stand behind a ` = `.
 fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>), String> {
     let mut own = Vec::new();
     let mut control = Vec::new();
@@ -178,7 +178,7 @@ fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>),
     Ok((own, control))
 }
 
-/// The register of this name, in capitals; the ones a contract can be about.
+/// Returns the register of this name, in capitals; the ones a contract can be about.
 fn register(name: &str) -> Option<Register> {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     if name.is_empty() || !name.bytes().all(is_capital) {
@@ -207,7 +207,7 @@ fn flags(text: &str) -> Result<Flags, String> {
     }
 }
 
-/// `IF = 0`
+/// Returns `IF = 0`
 fn one_flag(text: &str) -> Option<Flags> {
     let (name, value) = text.split_once('=')?;
     let flag = SystemFlag::ALL.into_iter().find(|flag| flag.name() == name.trim())?;

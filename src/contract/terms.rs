@@ -65,7 +65,7 @@ impl SystemFlag {
     /// All of them.
     pub(super) const ALL: [Self; 3] = [Self::Interrupt, Self::AlignmentCheck, Self::Direction];
 
-    /// Its name in the manuals (Intel SDM vol. 1, "EFLAGS Register").
+    /// Returns its name in the manuals (Intel SDM vol. 1, "EFLAGS Register").
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Interrupt => "IF",
@@ -74,7 +74,7 @@ impl SystemFlag {
         }
     }
 
-    /// Its bit, as iced-x86 has it.
+    /// Returns its bit, as iced-x86 has it.
     pub(super) const fn bit(self) -> u32 {
         match self {
             Self::Interrupt => RflagsBits::IF,
@@ -108,7 +108,7 @@ pub enum Privilege {
     Cpl0,
 }
 
-/// The whole register that a part belongs to.
+/// Returns the whole register that a part belongs to.
 pub(super) fn whole(register: Register, width: Width) -> Register {
     match width {
         Width::Bits64 => register.full_register(),

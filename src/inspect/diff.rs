@@ -53,7 +53,7 @@ pub struct Difference {
     pub what: String,
 }
 
-/// Everything that differs, patchlets first.
+/// Returns everything that differs, patchlets first.
 #[must_use]
 pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
     let mut list = compare("patchlet", patchlets(a), patchlets(b));
@@ -126,7 +126,7 @@ impl fmt::Display for SiteFacts {
     }
 }
 
-/// Sites by op and function; those of one function in the order of addresses.
+/// Returns sites by op and function; those of one function in the order of addresses.
 fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
     let mut records: Vec<_> = model.records().iter().collect();
     records.sort_by_key(|record| record.site);
@@ -141,7 +141,8 @@ fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
     list
 }
 
-/// Without the offset; stripped files have but one name for all.
+/// Returns the name of the function at an address, without the offset: that differs from
+/// build to build. In a stripped file it is the name of the section.
 fn function_name(model: &Model<'_>, address: u64) -> String {
     let Some(section) = model.image().section_at(address) else { return "nowhere".to_owned() };
     let symbols = model.image().symbols();

@@ -70,7 +70,7 @@ pub enum FindingCode {
 }
 
 impl FindingCode {
-    /// Where its findings stand among those of other kinds.
+    /// Returns where its findings stand among those of other kinds.
     fn position(self) -> Option<usize> {
         Self::ALL.iter().position(|code| *code == self)
     }
@@ -104,7 +104,7 @@ impl FindingCode {
         Self::Unrecorded,
     ];
 
-    /// Its stable name, the one in JSON too.
+    /// Returns its stable name, the one in JSON too.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -191,13 +191,13 @@ impl Findings {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The kept ones, by kind and address.
+    /// Returns the kept ones, by kind and address.
     #[must_use]
     pub fn sorted(mut self) -> Vec<Finding> {
         self.list.sort_by(|one, other| {
@@ -208,14 +208,14 @@ impl Findings {
         self.list
     }
 
-    /// How many there are of each kind that was found, in the order they are printed.
+    /// Returns how many there are of each kind that was found, in the order they are printed.
     #[must_use]
     pub fn counts(&self) -> Vec<(FindingCode, usize)> {
         let all = FindingCode::ALL.iter();
         all.filter_map(|code| Some((*code, *self.counts.get(code)?))).collect()
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     #[must_use]
     pub fn total(&self) -> usize {
         self.counts.values().sum()

@@ -3,7 +3,7 @@
 
 use serde::Serializer;
 
-/// Bytes as a disassembler lists them: `9c 58`.
+/// Returns bytes as a disassembler lists them: `9c 58`.
 #[must_use]
 pub(super) fn bytes_in_hex(bytes: &[u8]) -> String {
     /// More than any site has; the rest of a patchlet that makes no sense is cut.

@@ -11,7 +11,7 @@
 //! for finding in verify(&model, &Reference::native(&model), &mut |_, _| ()).sorted() {
 //!     println!("{finding}");
 //! }
-//! # Ok::<(), patchlet::inspect::Error>(())
+//! # Ok::<(), patchlet::inspect::FileError>(())
 //! ```
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and

@@ -17,7 +17,7 @@ pub struct PlatformSpec {
 }
 
 impl PlatformSpec {
-    /// Bare metal: every slot has its native function.
+    /// Returns bare metal: every slot has its native function.
     #[must_use]
     pub const fn native() -> Self {
         Self { overrides: vec![] }
@@ -85,7 +85,7 @@ pub fn plan<'m>(
     Ok(site_plans)
 }
 
-/// The plan that gives every site its indirect call or jump back.
+/// Returns the plan that gives every site its indirect call or jump back.
 ///
 /// # Errors
 /// The first site that holds something else than the crate puts there.
@@ -100,7 +100,7 @@ pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<SitePlan<'m>>, FileEr
     Ok(site_plans)
 }
 
-/// As the tool prints it.
+/// Returns the replacement as the tool prints it.
 const fn words(replacement: &Replacement<'_>) -> &'static str {
     match replacement {
         Replacement::Patchlet(_) => "patchlet",
@@ -116,7 +116,7 @@ fn bad(model: &Model<'_>, record: &SiteImage, why: &str) -> FileError {
     FileError::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
 }
 
-/// The op, the kind and the bytes of a site that holds what the crate puts there.
+/// Returns the op, the kind and the bytes of a site that holds what the crate puts there.
 fn known<'m>(
     model: &'m Model<'_>,
     record: &SiteImage,
@@ -136,7 +136,7 @@ fn known<'m>(
     Ok((op, kind, before))
 }
 
-/// Slot → what it holds, for the slots that do not hold their native function.
+/// Returns slot → what it holds, for the slots that do not hold their native function.
 fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>, FileError> {
     let mut targets = Vec::new();
     for (slot, target) in &platform.overrides {
@@ -146,7 +146,7 @@ fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>
     Ok(targets)
 }
 
-/// An op by `name`, `table.name` or `table[index]`.
+/// Returns an op by `name`, `table.name` or `table[index]`.
 fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileError> {
     let table = |op: &OpImage| {
         let table = op.table.and_then(|at| model.tables.list.get(at));
@@ -173,7 +173,7 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileEr
     }
 }
 
-/// An address by symbol, `0x…`, or one of the words for what every kernel has.
+/// Returns an address by symbol, `0x…`, or one of the words for what every kernel has.
 fn target_named(model: &Model<'_>, op: &OpImage, words: &str) -> Result<u64, FileError> {
     match words {
         "null" => return Ok(0),

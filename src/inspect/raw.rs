@@ -56,7 +56,7 @@ pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInst
 /// What a sensitive instruction is, whatever its general registers.
 type Key = (Code, Register);
 
-/// The key of an instruction whose result depends on the privilege of who executes it, or
+/// Returns the key of an instruction whose result depends on the privilege of who executes it, or
 /// that changes what only a kernel may change.
 fn key(instruction: &Instruction) -> Option<Key> {
     // Not privileged by themselves, but they read or write what belongs to the kernel (Intel
@@ -103,7 +103,8 @@ fn key(instruction: &Instruction) -> Option<Key> {
     Some((instruction.code(), special.next().unwrap_or(Register::None)))
 }
 
-/// Sensitive instructions in a row → the patchlet with as little as possible beside them.
+/// Returns sensitive instructions in a row → the patchlet that has them and as little as
+/// possible beside them.
 fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, u32> {
     let mut found: HashMap<Vec<Key>, u32> = HashMap::new();
     for (at, patchlet) in (0..).zip(patchlets) {

@@ -33,7 +33,7 @@ pub(crate) struct AddressMap {
 }
 
 impl AddressMap {
-    /// The map of these sections. Those without a byte are at no address.
+    /// Returns the map of these sections. Those without a byte are at no address.
     pub(super) fn new(sections: &[Section<'_>]) -> Self {
         // Where sections start and end: (address, whether it starts there, position).
         let mut edges = Vec::new();
@@ -71,14 +71,14 @@ impl AddressMap {
         (address < range.end).then_some(range)
     }
 
-    /// The position of the only section at an address, and the address up to which it is
+    /// Returns the position of the only section at an address, and the address up to which it is
     /// the only one.
     pub(super) fn section(&self, address: u64) -> Option<(usize, u64)> {
         let range = self.range(address).filter(|range| range.shared_with.is_none())?;
         Some((range.section, range.end))
     }
 
-    /// The positions of two sections that both claim an address from `start` up to, but
+    /// Returns the positions of two sections that both claim an address from `start` up to, but
     /// not including, `end`.
     pub(super) fn shared(&self, start: u64, end: u64) -> Option<(usize, usize)> {
         let from = self.ranges.partition_point(|range| range.end <= start);

@@ -30,7 +30,7 @@ pub fn map(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, FileError> 
     unsafe { Mmap::map(&file) }.map_err(failed)
 }
 
-/// What kind of file this is by its first bytes; none if `object` knows no such kind.
+/// Returns what kind of file this is by its first bytes; none if `object` knows no such kind.
 pub(super) fn kind_of(data: &[u8]) -> Option<FileKind> {
     // `object` looks at 16 bytes, and an empty archive has 8.
     let mut start = [0; 16];
@@ -40,13 +40,13 @@ pub(super) fn kind_of(data: &[u8]) -> Option<FileKind> {
     FileKind::parse(&start[..]).ok()
 }
 
-/// Whether the file is an archive, a thin one included.
+/// Returns whether the file is an archive, a thin one included.
 #[must_use]
 pub fn is_archive(data: &[u8]) -> bool {
     kind_of(data) == Some(FileKind::Archive)
 }
 
-/// The name and the bytes of each member that is an ELF file.
+/// Returns the name and the bytes of each member that is an ELF file.
 ///
 /// # Errors
 /// Where the archive breaks off; that it is a thin one.
@@ -75,7 +75,7 @@ pub fn members(data: &[u8]) -> Result<Vec<(String, &[u8])>, FileError> {
     Ok(members)
 }
 
-/// The file itself under an empty name, or the ELF files of an archive.
+/// Returns the file itself under an empty name, or the ELF files of an archive.
 pub(crate) fn objects(data: &[u8]) -> Result<Vec<(String, &[u8])>, FileError> {
     if is_archive(data) { members(data) } else { Ok(vec![(String::new(), data)]) }
 }

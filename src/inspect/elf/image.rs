@@ -26,7 +26,7 @@ pub enum Linkage {
 }
 
 impl Linkage {
-    /// As the tool prints it.
+    /// Returns it as the tool prints it.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -55,41 +55,41 @@ pub struct Image<'d> {
 }
 
 impl<'d> Image<'d> {
-    /// 32 or 64 bit.
+    /// Returns the width, 32 or 64 bit.
     #[must_use]
     pub const fn width(&self) -> Width {
         self.width
     }
 
-    /// What the linker has done to it.
+    /// Returns what the linker has done to it.
     #[must_use]
     pub const fn kind(&self) -> Linkage {
         self.kind
     }
 
-    /// The sections that are loaded.
+    /// Returns the sections that are loaded.
     #[must_use]
     pub fn sections(&self) -> &[Section<'d>] {
         &self.sections
     }
 
-    /// Where the program starts, as the linker wrote it.
+    /// Returns where the program starts, as the linker wrote it.
     pub(crate) const fn entry(&self) -> u64 {
         self.entry
     }
 
-    /// What a loader maps, by address; empty in an object.
+    /// Returns what a loader maps, by address; empty in an object.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// The symbols; none if they are stripped.
+    /// Returns the symbols; none if they are stripped.
     #[must_use]
     pub const fn symbols(&self) -> &Symbols<'d> {
         &self.symbols
     }
 
-    /// `ELF64 executable`
+    /// Returns `ELF64 executable`
     #[must_use]
     pub fn words(&self) -> String {
         let bits = bits(self.width);
@@ -97,7 +97,7 @@ impl<'d> Image<'d> {
         format!("ELF{bits} {}{stripped}", self.kind.words())
     }
 
-    /// What addresses in the file mean, if a running program does not have the same.
+    /// Returns what addresses in the file mean, if a running program does not have the same.
     #[must_use]
     pub fn address_words(&self) -> Option<&'static str> {
         match self.kind {
@@ -111,29 +111,29 @@ impl<'d> Image<'d> {
         }
     }
 
-    /// The lowest address that is loaded.
+    /// Returns the lowest address that is loaded.
     fn base(&self) -> u64 {
         self.segments.first().map_or(0, |segment| segment.address)
     }
 
-    /// By how much all addresses move if the file is loaded at this one; none if it cannot
-    /// be loaded anywhere else than it was linked for.
+    /// Returns by how much all addresses move if the file is loaded at this one; none if it
+    /// cannot be loaded anywhere else than it was linked for.
     pub(crate) fn distance_to(&self, loaded_at: u64) -> Option<u64> {
         (self.kind == Linkage::PositionIndependent).then(|| loaded_at.wrapping_sub(self.base()))
     }
 
-    /// The section of this number.
+    /// Returns the section of this number.
     pub(crate) fn section(&self, index: usize) -> Option<&Section<'d>> {
         let at = self.sections.partition_point(|section| section.index < index);
         self.sections.get(at).filter(|section| section.index == index)
     }
 
-    /// The first section of this name.
+    /// Returns the first section of this name.
     pub(crate) fn section_named(&self, name: &str) -> Option<&Section<'d>> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// The section of a linked file that an address lies in; none if several do.
+    /// Returns the section of a linked file that an address lies in; none if several do.
     pub(crate) fn section_at(&self, address: u64) -> Option<&Section<'d>> {
         self.sections.get(self.addresses.section(address)?.0)
     }
@@ -164,7 +164,7 @@ impl<'d> Image<'d> {
         )))
     }
 
-    /// `len` bytes of a linked file from an address on, if they are in one
+    /// Returns `len` bytes of a linked file from an address on, if they are in one
     /// section and in the file.
     pub(crate) fn bytes_at(&self, address: u64, len: u64) -> Option<&'d [u8]> {
         let (at, end) = self.addresses.section(address)?;
@@ -172,13 +172,13 @@ impl<'d> Image<'d> {
         slice(section.data, address.checked_sub(section.address)?, len)
     }
 
-    /// Where in the file the byte at an address is.
+    /// Returns where in the file the byte at an address is.
     pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
         let section = self.section_at(address)?;
         section.offset.checked_add(address - section.address)
     }
 
-    /// What a self-relative 32-bit field at `place` means: addresses wrap at the
+    /// Returns what a self-relative 32-bit field at `place` means: addresses wrap at the
     /// width.
     pub(crate) fn relative(&self, place: u64, offset: u32) -> u64 {
         let address = place.wrapping_add_signed(i64::from(offset.cast_signed()));
@@ -188,14 +188,14 @@ impl<'d> Image<'d> {
         }
     }
 
-    /// The relocations that begin inside of a range.
+    /// Returns the relocations that begin inside of a range.
     pub(crate) fn relocations_in(&self, start: u64, end: u64) -> &[Relocation] {
         let from = self.relocations.partition_point(|relocation| relocation.address < start);
         let to = self.relocations.partition_point(|relocation| relocation.address < end);
         self.relocations.get(from..to).unwrap_or_default()
     }
 
-    /// The pointer at an address, as it will be once loaded at the address it was
+    /// Returns the pointer at an address, as it will be once loaded at the address it was
     /// linked for.
     pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
         let from = self.relocations.partition_point(|relocation| relocation.address < address);

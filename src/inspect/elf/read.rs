@@ -57,7 +57,7 @@ pub fn parse(data: &[u8]) -> Result<Image<'_>, FileError> {
     }
 }
 
-/// What to say of an archive where one ELF file is wanted.
+/// Returns what to say of an archive where one ELF file is wanted.
 fn archive(data: &[u8]) -> FileError {
     match members(data) {
         Err(error) => error,
@@ -80,7 +80,7 @@ fn truncated(data: &[u8]) -> FileError {
     FileError::new(format!("truncated: {} bytes are too few for an ELF header", data.len()))
 }
 
-/// `e_machine` of x86 code of a width.
+/// Returns `e_machine` of x86 code of a width.
 const fn machine_of(width: Width) -> elf::Machine {
     match width {
         Width::Bits32 => elf::EM_386,
@@ -158,7 +158,7 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
         Ok(image)
     }
 
-    /// The loaded sections, each checked against the size of the file.
+    /// Returns the loaded sections, each checked against the size of the file.
     fn sections(&self, kind: Linkage) -> Result<Vec<Section<'d>>, FileError> {
         let mut sections = Vec::new();
         for (index, header) in self.table.enumerate() {
@@ -270,8 +270,8 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
     }
 }
 
-/// A debug file (`objcopy --only-keep-debug`) has all section headers of the file it was
-/// taken from, and the contents of none that is loaded.
+/// Checks that text has contents. A debug file (`objcopy --only-keep-debug`) has all section
+/// headers of the file it was taken from, and the contents of none that is loaded.
 fn has_contents(sections: &[Section<'_>]) -> Result<(), FileError> {
     let mut text =
         sections.iter().filter(|section| section.is_executable() && section.size > 0).peekable();
@@ -286,7 +286,7 @@ fn has_contents(sections: &[Section<'_>]) -> Result<(), FileError> {
     Ok(())
 }
 
-/// No two loaded sections share bytes of the file: each byte is read once, and a
+/// Checks that no two loaded sections share bytes of the file: each byte is read once, and a
 /// site that is patched in one section is not patched in another.
 fn no_shared_bytes(sections: &[Section<'_>]) -> Result<(), FileError> {
     let mut sorted: Vec<&Section<'_>> =

@@ -108,7 +108,7 @@ fn relocation<S: Sym<Endian = LittleEndian>>(
     Relocation { address: entry.address, dynamic, absolute, value }
 }
 
-/// The symbols that a section of relocations refers to.
+/// Returns the symbols that a section of relocations refers to.
 fn symbols_of<'d, H: FileHeader<Endian = LittleEndian>>(
     data: &'d [u8],
     table: &SectionTable<'d, H>,
@@ -118,7 +118,7 @@ fn symbols_of<'d, H: FileHeader<Endian = LittleEndian>>(
     section.and_then(|section| section.data_as_array(ENDIAN, data).ok()).unwrap_or_default()
 }
 
-/// The value of symbol `index`; symbol 0 is none and worth 0. Undefined symbols
+/// Returns the value of symbol `index`; symbol 0 is none and worth 0. Undefined symbols
 /// have no value here.
 fn symbol_value<S: Sym<Endian = LittleEndian>>(symbols: &[S], index: u32) -> Option<u64> {
     if index == 0 {
@@ -128,7 +128,7 @@ fn symbol_value<S: Sym<Endian = LittleEndian>>(symbols: &[S], index: u32) -> Opt
     (symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF).then(|| symbol.st_value(ENDIAN).into())
 }
 
-/// Whether what this kind of relocation writes depends on the load address.
+/// Returns whether what this kind of relocation writes depends on the load address.
 fn is_absolute(width: Width, kind: elf::RelocationType) -> bool {
     match width {
         Width::Bits32 => matches!(kind, elf::R_386_32 | elf::R_386_RELATIVE),

@@ -23,32 +23,32 @@ pub struct Section<'d> {
 }
 
 impl Section<'_> {
-    /// Whether it holds instructions.
+    /// Returns whether it holds instructions.
     #[must_use]
     pub const fn is_executable(&self) -> bool {
         self.flags & elf::SHF_EXECINSTR.0 != 0
     }
 
-    /// Whether the program may write to it.
+    /// Returns whether the program may write to it.
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         self.flags & elf::SHF_WRITE.0 != 0
     }
 
-    /// The address behind it. Checked not to wrap when the file was read.
+    /// Returns the address behind it. Checked not to wrap when the file was read.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.address.saturating_add(self.size)
     }
 
-    /// Its bytes from an address on: `len` of them, or none at all.
+    /// Returns its bytes from an address on: `len` of them, or none at all.
     #[must_use]
     pub fn bytes(&self, address: u64, len: u64) -> Option<&[u8]> {
         slice(self.data, address.checked_sub(self.address)?, len)
     }
 }
 
-/// `len` bytes from `at` on, if there are as many.
+/// Returns `len` bytes from `at` on, if there are as many.
 pub(crate) fn slice(data: &[u8], at: u64, len: u64) -> Option<&[u8]> {
     let at = usize::try_from(at).ok()?;
     data.get(at..at.checked_add(usize::try_from(len).ok()?)?)
@@ -72,14 +72,14 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Whether it loads all of a section, from the very bytes that the section has.
+    /// Returns whether it loads all of a section, from the very bytes that the section has.
     pub fn loads(&self, section: &Section<'_>) -> bool {
         self.covers(section)
             && self.offset.wrapping_add(section.address.wrapping_sub(self.address))
                 == section.offset
     }
 
-    /// Whether the bytes of a section lie between its first and last address.
+    /// Returns whether the bytes of a section lie between its first and last address.
     pub const fn covers(&self, section: &Section<'_>) -> bool {
         self.address <= section.address && section.end() <= self.address.saturating_add(self.size)
     }
@@ -98,7 +98,7 @@ pub struct Relocation {
     pub value: Option<u64>,
 }
 
-/// Up to eight bytes as a number, the lowest first.
+/// Returns up to eight bytes as a number, the lowest first.
 pub(crate) fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

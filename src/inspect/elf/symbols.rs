@@ -24,7 +24,7 @@ pub enum SymbolKind {
 }
 
 impl SymbolKind {
-    /// How little it tells of an address: of several symbols at one address, the one
+    /// Returns how little it tells of an address: of several symbols at one address, the one
     /// with the lowest number names it.
     const fn rank(self) -> u8 {
         match self {
@@ -65,29 +65,29 @@ impl<'d> Symbols<'d> {
         Self { list, strings }
     }
 
-    /// Whether there is none: the file was stripped.
+    /// Returns whether there is none: the file was stripped.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// All of them, by address.
+    /// Returns all of them, by address.
     #[must_use]
     pub fn list(&self) -> &[Symbol] {
         &self.list
     }
 
-    /// The name, without looking for its end.
+    /// Returns the name, without looking for its end.
     fn name_onwards(&self, symbol: &Symbol) -> &'d [u8] {
         usize::try_from(symbol.name).ok().and_then(|at| self.strings.get(at..)).unwrap_or_default()
     }
 
-    /// Whether its name starts like this; cheap.
+    /// Returns whether its name starts like this; cheap.
     pub(crate) fn starts_with(&self, symbol: &Symbol, prefix: &str) -> bool {
         self.name_onwards(symbol).starts_with(prefix.as_bytes())
     }
 
-    /// Its name as the file has it.
+    /// Returns its name as the file has it.
     #[must_use]
     pub fn name(&self, symbol: &Symbol) -> &'d str {
         let bytes = self.name_onwards(symbol);
@@ -96,13 +96,13 @@ impl<'d> Symbols<'d> {
         str::from_utf8(bytes.get(..end).unwrap_or_default()).unwrap_or("(not UTF-8)")
     }
 
-    /// Its name as a person wrote it.
+    /// Returns its name as a person wrote it.
     #[must_use]
     pub fn readable(&self, symbol: &Symbol) -> Cow<'d, str> {
         readable(self.name(symbol))
     }
 
-    /// The symbol of this name. Reads all of them.
+    /// Returns the symbol of this name. Reads all of them.
     pub(crate) fn find(&self, name: &str) -> Option<&Symbol> {
         let whole = |symbol: &&Symbol| {
             let rest = self.name_onwards(symbol).strip_prefix(name.as_bytes());
@@ -111,20 +111,20 @@ impl<'d> Symbols<'d> {
         self.list.iter().find(whole)
     }
 
-    /// The symbols at this very address.
+    /// Returns the symbols at this very address.
     pub(crate) fn at(&self, address: u64) -> &[Symbol] {
         let from = self.list.partition_point(|symbol| symbol.address < address);
         let to = self.list.partition_point(|symbol| symbol.address <= address);
         self.list.get(from..to).unwrap_or_default()
     }
 
-    /// The nearest symbols at or before an address, the nearest first.
+    /// Returns the nearest symbols at or before an address, the nearest first.
     pub(crate) fn before(&self, address: u64) -> impl Iterator<Item = &Symbol> {
         let to = self.list.partition_point(|symbol| symbol.address <= address);
         self.list.get(..to).unwrap_or_default().iter().rev()
     }
 
-    /// The function, or the label for want of one, that an address is in, and
+    /// Returns the function, or the label for want of one, that an address is in, and
     /// how far inside.
     #[must_use]
     pub fn function(&self, section: usize, address: u64) -> Option<(&Symbol, u64)> {
@@ -145,7 +145,7 @@ impl<'d> Symbols<'d> {
     }
 }
 
-/// A name as a person wrote it, if it was mangled by Rust. Long ones are cut: a
+/// Returns a name as a person wrote it, if it was mangled by Rust. Long ones are cut: a
 /// few mangled bytes can stand for a megabyte.
 pub(crate) fn readable(name: &str) -> Cow<'_, str> {
     // A file must not be able to write to the terminal.

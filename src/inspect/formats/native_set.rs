@@ -37,7 +37,7 @@ const BITS32: &[NamedBytes] = &[
     ("ud2", &[0x0f, 0x0b]),
 ];
 
-/// The native set of a width: names and bytes, in the order of its source.
+/// Returns the native set of a width: names and bytes, in the order of its source.
 #[must_use]
 pub const fn native_set(width: Width) -> &'static [(&'static str, &'static [u8])] {
     match width {
@@ -54,7 +54,7 @@ pub(crate) const PV_TABLE: &str = "patchlet_pv_ops";
 pub(crate) const PV_TABLE_STARTS: [&str; 7] =
     ["irq_disable", "irq_enable", "save_fl", "restore_fl", "read_cr2", "read_cr3", "write_cr3"];
 
-/// The bytes of one of the set.
+/// Returns the bytes of one of the set.
 pub(crate) fn bytes_of(width: Width, name: &str) -> &'static [u8] {
     native_set(width).iter().find(|row| row.0 == name).map_or(&[], |row| row.1)
 }

@@ -20,7 +20,7 @@ pub struct PatchletImage<'d> {
 }
 
 impl PatchletImage<'_> {
-    /// The address behind it.
+    /// Returns the address behind it.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.address.saturating_add(self.bytes.len() as u64)

@@ -41,7 +41,7 @@ pub struct SiteImage {
 }
 
 impl SiteImage {
-    /// Call or jump; nothing if it is neither.
+    /// Returns call or jump; nothing if it is neither.
     #[must_use]
     pub const fn kind(&self) -> Option<Kind> {
         const CALL: u8 = Kind::Call as u8;
@@ -53,7 +53,7 @@ impl SiteImage {
         }
     }
 
-    /// Call or jump, as the tool prints it.
+    /// Returns call or jump as the tool prints it.
     pub(crate) const fn kind_words(&self) -> &'static str {
         match self.kind() {
             Some(Kind::Call) => "call",
@@ -62,7 +62,7 @@ impl SiteImage {
         }
     }
 
-    /// Whether it says the same of the same site. Linkers that fold functions of
+    /// Returns whether it says the same of the same site. Linkers that fold functions of
     /// the same code into one (`--icf=all`) can leave the records of each.
     #[must_use]
     pub const fn repeats(&self, other: &Self) -> bool {
@@ -73,7 +73,7 @@ impl SiteImage {
             && self.kind == other.kind
     }
 
-    /// The address behind its site.
+    /// Returns the address behind its site.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.site.saturating_add(self.capacity as u64)

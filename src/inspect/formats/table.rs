@@ -29,12 +29,12 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// A 32-bit address, relative to the field's own.
+    /// Returns a 32-bit address, relative to the field's own.
     pub const fn address(at: u64) -> Self {
         Self { at, size: 4, relative: true }
     }
 
-    /// A number of so many bytes.
+    /// Returns a number of so many bytes.
     pub const fn number(at: u64, size: u64) -> Self {
         Self { at, size, relative: false }
     }
@@ -99,7 +99,7 @@ impl RecordFormat {
         Search::Found(FoundTable { start, end, bytes })
     }
 
-    /// The records of a table, in its order: the address of each, and its fields.
+    /// Returns the records of a table, in its order: the address of each, and its fields.
     pub fn records<'t, const FIELDS: usize>(
         &'t self,
         image: &'t Image<'_>,
@@ -119,7 +119,7 @@ impl RecordFormat {
     }
 }
 
-/// The value of a field of the record at `address`; one that is relative made absolute.
+/// Returns the value of a field of the record at `address`; one that is relative made absolute.
 pub(super) fn field_of(
     image: &Image<'_>,
     record: &[u8],

@@ -54,7 +54,7 @@ pub enum SiteState {
 }
 
 impl SiteState {
-    /// As the tool prints it.
+    /// Returns it as the tool prints it.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -124,14 +124,14 @@ impl<'d> Model<'d> {
         Ok(model)
     }
 
-    /// What reading the file brought up: what is wrong with labels, index and tables, or
+    /// Returns what reading the file brought up: what is wrong with labels, index and tables, or
     /// that there is nothing of the crate in the file.
     #[must_use]
     pub fn findings_of_reading(&self) -> Findings {
         self.findings.clone()
     }
 
-    /// Whether there is nothing of the crate in the file.
+    /// Returns whether there is nothing of the crate in the file.
     #[must_use]
     pub fn is_without_patchlet(&self) -> bool {
         let has_section = |name| self.image.section_named(name).is_some();
@@ -155,31 +155,31 @@ impl<'d> Model<'d> {
         Ok(())
     }
 
-    /// The file.
+    /// Returns the file.
     #[must_use]
     pub const fn image(&self) -> &Image<'d> {
         &self.image
     }
 
-    /// Its patchlets, by address.
+    /// Returns its patchlets, by address.
     #[must_use]
     pub fn patchlets(&self) -> &[PatchletImage<'d>] {
         &self.patchlets
     }
 
-    /// Its records, in the order of their table.
+    /// Returns its records, in the order of their table.
     #[must_use]
     pub fn records(&self) -> &[SiteImage] {
         &self.records.list
     }
 
-    /// Its ops tables, by address.
+    /// Returns its ops tables, by address.
     #[must_use]
     pub fn tables(&self) -> &[TableImage<'d>] {
         &self.tables.list
     }
 
-    /// The op a record is of.
+    /// Returns the op a record is of.
     #[must_use]
     pub fn op(&self, record: &SiteImage) -> Option<&OpImage> {
         let wanted = (record.slot, record.op);
@@ -187,14 +187,15 @@ impl<'d> Model<'d> {
         self.ops.get(at)
     }
 
-    /// The name of an op: that of its patchlet or native function; for want of one
+    /// Returns the name of an op: that of its patchlet or native function; for want of one
     /// `table[index]`.
     #[must_use]
     pub fn op_name(&self, op: &OpImage) -> String {
         self.name_of_slot(op.slot, op.index)
     }
 
-    /// The names of the ops that sites are of, sorted, for messages; of very many the first.
+    /// Returns the names of the ops that sites are of, sorted, for messages; of very many the
+    /// first.
     pub(crate) fn op_names(&self) -> Vec<String> {
         /// More than anybody reads.
         const MANY: usize = 100;
@@ -205,7 +206,7 @@ impl<'d> Model<'d> {
         names
     }
 
-    /// The name of the op a record is of; `?` if its slot is no op's.
+    /// Returns the name of the op a record is of; `?` if its slot is no op's.
     pub(crate) fn op_name_of(&self, record: &SiteImage) -> String {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
     }
@@ -232,7 +233,7 @@ impl<'d> Model<'d> {
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
     }
 
-    /// What the slot of `ident` in the built-in table holds. Where its symbol is
+    /// Returns what the slot of `ident` in the built-in table holds. Where its symbol is
     /// stripped, the table is known by the slots before that one.
     fn builtin_ident(&self) -> Option<u64> {
         let pointer = self.image.width().pointer_size();
@@ -249,7 +250,7 @@ impl<'d> Model<'d> {
         self.image.pointer_at(table.address.checked_add(slot)?)
     }
 
-    /// The patchlet whose native function a slot holds at first.
+    /// Returns the patchlet whose native function a slot holds at first.
     fn patchlet_behind(&self, slot: u64) -> Option<usize> {
         self.natives.get(&self.image.pointer_at(slot)?).copied()
     }
@@ -272,7 +273,7 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// The name of the op whose slot is at this address.
+    /// Returns the name of the op whose slot is at this address.
     pub(crate) fn name_of_slot(&self, slot: u64, index: u16) -> String {
         let symbols = self.image.symbols();
         let native = self.image.pointer_at(slot).filter(|&native| native != 0);
@@ -295,7 +296,7 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// What an op's replacement is chosen by.
+    /// Returns what an op's replacement is chosen by.
     #[must_use]
     pub fn choice(&self, op: &OpImage) -> Choice<'d> {
         Choice {
@@ -308,13 +309,13 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// The bytes of a site, if it lies in a section of the file.
+    /// Returns the bytes of a site, if it lies in a section of the file.
     #[must_use]
     pub fn present(&self, record: &SiteImage) -> Option<InsnBuffer> {
         InsnBuffer::copy_of(self.image.bytes_at(record.site, u64::from(record.capacity))?)
     }
 
-    /// The site as the assembler left it.
+    /// Returns the site as the assembler left it.
     ///
     /// # Errors
     /// If there can be no such site.
@@ -323,7 +324,7 @@ impl<'d> Model<'d> {
         InsnBuffer::indirect(width, kind, record.site, capacity, record.slot)
     }
 
-    /// The site with this replacement, with the NOPs every CPU of its width has
+    /// Returns the site with this replacement, with the NOPs every CPU of its width has
     /// but the oldest.
     ///
     /// # Errors
@@ -337,7 +338,7 @@ impl<'d> Model<'d> {
         InsnBuffer::compose(width, Nops::Long, record.site, record.capacity, replacement)
     }
 
-    /// What bare metal gets: the op's native function in its slot.
+    /// Returns what bare metal gets: the op's native function in its slot.
     ///
     /// # Errors
     /// If it does not go into the site.
@@ -348,7 +349,7 @@ impl<'d> Model<'d> {
         self.composed(record, &replacement)
     }
 
-    /// What a site holds at present.
+    /// Returns what a site holds at present.
     #[must_use]
     pub fn state(&self, record: &SiteImage) -> SiteState {
         let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
@@ -363,14 +364,15 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Where the function that an address is in starts; its section, if none is known.
+    /// Returns where the function that an address is in starts; its section, if none is known.
     pub(crate) fn start_of_function(&self, address: u64) -> u64 {
         let Some(section) = self.image.section_at(address) else { return address };
         let function = self.image.symbols().function(section.index, address);
         function.map_or(section.address, |(symbol, _)| symbol.address)
     }
 
-    /// `main+0x12`; the section and the offset there, if no function is known.
+    /// Returns the function and the offset there, `main+0x12`; the section and the offset
+    /// there, if no function is known.
     #[must_use]
     pub fn function(&self, address: u64) -> String {
         let Some(section) = self.image.section_at(address) else { return "nowhere".to_owned() };
@@ -384,7 +386,7 @@ impl<'d> Model<'d> {
     }
 }
 
-/// The one finding of a file in which there is nothing to look at.
+/// Returns the one finding of a file in which there is nothing to look at.
 fn nothing_here(image: &Image<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = if image.symbols().is_empty() {

@@ -21,7 +21,7 @@ pub struct TableImage<'d> {
 }
 
 impl TableImage<'_> {
-    /// Its name or, for want of one, its address.
+    /// Returns its name or, for want of one, its address.
     #[must_use]
     pub fn words(&self) -> Cow<'_, str> {
         match &self.name {
@@ -40,7 +40,8 @@ pub(crate) struct OpsTables<'d> {
 }
 
 impl<'d> OpsTables<'d> {
-    /// `natives`: the native functions that the file's patchlets have.
+    /// Finds the tables that records are of, and the built-in one. `natives`: the native
+    /// functions that the file's patchlets have.
     pub fn find(image: &Image<'d>, records: &[SiteImage], natives: &HashMap<u64, usize>) -> Self {
         let pointer = image.width().pointer_size();
         // Each record's slot and index say where its table begins.
@@ -68,8 +69,8 @@ impl<'d> OpsTables<'d> {
         tables
     }
 
-    /// A table goes on as long as its slots hold native functions of patchlets,
-    /// up to the next table.
+    /// Gives tables without a symbol the slots that no record names: a table goes on as long
+    /// as its slots hold native functions of patchlets, up to the next table.
     fn extend_unnamed(&mut self, image: &Image<'_>, natives: &HashMap<u64, usize>) {
         let starts: Vec<u64> = self.list.iter().map(|table| table.address).collect();
         for (at, table) in
@@ -88,7 +89,7 @@ impl<'d> OpsTables<'d> {
         }
     }
 
-    /// The table an address is in and the offset there, in bytes.
+    /// Returns the table an address is in and the offset there, in bytes.
     pub fn containing(&self, address: u64) -> Option<(usize, u64)> {
         let at = self.list.partition_point(|table| table.address <= address).checked_sub(1)?;
         let table = self.list.get(at)?;
@@ -96,20 +97,20 @@ impl<'d> OpsTables<'d> {
         (offset / self.pointer < table.slots).then_some((at, offset))
     }
 
-    /// The slot that is at this very address: table and index.
+    /// Returns the slot that is at this very address: table and index.
     pub fn slot(&self, address: u64) -> Option<(usize, u64)> {
         let (table, offset) = self.containing(address)?;
         offset.is_multiple_of(self.pointer).then_some((table, offset / self.pointer))
     }
 }
 
-/// Whether there can be a table at an address.
+/// Returns whether there can be a table at an address.
 fn is_data(image: &Image<'_>, address: u64) -> bool {
     let section = image.section_at(address);
     section.is_some_and(|section| !section.is_executable() && !section.data.is_empty())
 }
 
-/// The data symbol that an address is in.
+/// Returns the data symbol that an address is in.
 fn covering<'i>(image: &'i Image<'_>, address: u64) -> Option<&'i Symbol> {
     /// How many symbols may stand between a table's and the address.
     const NEAR: usize = 16;

@@ -32,7 +32,7 @@ pub(super) enum Before {
     End,
 }
 
-/// The address behind the padding at `at`, if there is padding. `bytes` are those of the
+/// Returns the address behind the padding at `at`, if there is padding. `bytes` are those of the
 /// section from `at` on.
 ///
 /// Behind the end of a function, zeros are padding up to the first byte that is none, or to

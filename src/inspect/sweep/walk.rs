@@ -69,7 +69,7 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn V
     }
 }
 
-/// The records of sites in executable sections, by address, each site once.
+/// Returns the records of sites in executable sections, by address, each site once.
 pub(crate) fn sites_in_text<'m>(model: &'m Model<'_>) -> Vec<&'m SiteImage> {
     let in_text = |record: &&SiteImage| {
         model.image().section_at(record.site).is_some_and(|section| section.is_executable())
@@ -187,7 +187,7 @@ impl Sweep<'_, '_> {
         }
     }
 
-    /// The end of the site that starts here, and what it is.
+    /// Returns the end of the site that starts here, and what it is.
     fn at_site(&mut self, at: u64) -> Option<(u64, Option<Kind>)> {
         let mut found: Option<(u64, Option<Kind>)> = None;
         while let Some(site) = self.sites.get(self.next).filter(|site| site.site <= at) {
@@ -218,7 +218,7 @@ impl Sweep<'_, '_> {
     }
 }
 
-/// What an instruction is for what stands behind it.
+/// Returns what an instruction is for what stands behind it.
 fn behind_which(instruction: &Instruction) -> Before {
     match instruction.flow_control() {
         FlowControl::Return
@@ -233,7 +233,7 @@ fn behind_which(instruction: &Instruction) -> Before {
     }
 }
 
-/// The address behind a site, with a capacity that is possible: where it is not,
+/// Returns the address behind a site, with a capacity that is possible: where it is not,
 /// that is one finding and not many.
 pub(crate) fn end_of(site: &SiteImage) -> u64 {
     let capacity = usize::from(site.capacity).clamp(InsnBuffer::MIN, InsnBuffer::MAX);
@@ -248,7 +248,7 @@ struct Start {
     section: Option<usize>,
 }
 
-/// Where the sweep starts anew, by address.
+/// Returns where the sweep starts anew, by address.
 fn starts(model: &Model<'_>) -> Vec<Start> {
     // Behind data there may be code again.
     let code = model.image().symbols().list().iter().map(|symbol| {

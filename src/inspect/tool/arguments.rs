@@ -205,7 +205,7 @@ pub(super) struct DiffArguments {
     pub json: bool,
 }
 
-/// An address as the command line has it.
+/// Returns an address as the command line has it.
 fn address(words: &str) -> Result<u64, String> {
     let digits = words.strip_prefix("0x").ok_or("an address begins with 0x")?;
     u64::from_str_radix(digits, 16).map_err(|error| error.to_string())

@@ -14,12 +14,12 @@ pub(super) struct Column {
     pub right: bool,
 }
 
-/// A column of text.
+/// Returns a column of text.
 pub(super) const fn text(heading: &'static str) -> Column {
     Column { heading, right: false }
 }
 
-/// A column of numbers.
+/// Returns a column of numbers.
 pub(super) const fn number(heading: &'static str) -> Column {
     Column { heading, right: true }
 }
@@ -54,7 +54,7 @@ where
     Ok(())
 }
 
-/// Which columns start a new line.
+/// Returns which columns start a new line.
 fn breaks(widths: &[usize], terminal: Option<usize>) -> Vec<bool> {
     let limit = terminal.unwrap_or(usize::MAX);
     let mut at = 0;

@@ -21,14 +21,14 @@ where
     }
 }
 
-/// One document.
+/// Prints one document.
 pub(super) fn print_json(terminal: &mut Terminal<'_>, value: &impl Serialize) -> Result<(), Stop> {
     serde_json::to_writer_pretty(&mut *terminal.out, value)?;
     writeln!(terminal.out)?;
     Ok(())
 }
 
-/// `1 site`, `2 sites`
+/// Returns `1 site`, `2 sites`
 pub(super) fn count(count: usize, of: &str) -> String {
     if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
 }

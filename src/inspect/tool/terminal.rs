@@ -14,7 +14,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// As a number.
+    /// Returns it as a number, for the system.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -24,7 +24,7 @@ impl Exit {
         }
     }
 
-    /// The worse of the two, for a command that read several files.
+    /// Returns the worse of the two, for a command that read several files.
     #[must_use]
     pub const fn or_worse(self, other: Self) -> Self {
         match (self, other) {

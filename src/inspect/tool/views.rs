@@ -62,7 +62,8 @@ pub(super) struct SiteView {
 }
 
 impl SiteView {
-    /// `moved`: by how much the image is loaded behind the addresses it was linked for.
+    /// Returns what is shown of a site. `moved`: by how much the image is loaded behind the
+    /// addresses it was linked for.
     pub fn new(model: &Model<'_>, record: &SiteImage, moved: u64) -> Self {
         let present = model.present(record);
         let present = present.as_ref().map_or(&[][..], InsnBuffer::bytes);
@@ -151,7 +152,7 @@ impl RawView {
         }
     }
 
-    /// The name of the op that would replace it.
+    /// Returns the name of the op that would replace it.
     pub fn op_of<'m>(model: &'m Model<'_>, raw: &RawInstruction) -> &'m str {
         let patchlet = usize::try_from(raw.patchlet).ok();
         patchlet.and_then(|at| model.patchlets().get(at)).map_or("?", |patchlet| patchlet.name)

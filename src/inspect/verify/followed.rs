@@ -77,7 +77,7 @@ impl<'m, 'd> Followed<'m, 'd> {
         through
     }
 
-    /// The slot that a memory operand names.
+    /// Returns the slot that a memory operand names.
     fn slot_of(&self, instruction: &Instruction) -> Option<u64> {
         let image = self.model.image();
         let address = if instruction.is_ip_rel_memory_operand() {
@@ -95,12 +95,13 @@ impl<'m, 'd> Followed<'m, 'd> {
             .then_some(address)
     }
 
-    /// The slot whose content a register holds.
+    /// Returns the slot whose content a register holds.
     fn loaded_in(&self, register: Register) -> Option<u64> {
         self.loaded.filter(|loaded| loaded.0 == register.full_register()).map(|loaded| loaded.1)
     }
 
-    /// The slot, if the function at `target` is a thunk that jumps to the register loaded.
+    /// Returns the slot, if the function at `target` is a thunk that jumps to the register
+    /// loaded.
     fn through_thunk(&self, target: u64) -> Option<u64> {
         let (register, slot) = self.loaded?;
         let jumps_to_it = thunk_by_bytes(self.model, target).map_or_else(
@@ -143,7 +144,7 @@ impl<'m, 'd> Followed<'m, 'd> {
     }
 }
 
-/// The register that the function at `target` jumps to, if it is a thunk by its bytes.
+/// Returns the register that the function at `target` jumps to, if it is a thunk by its bytes.
 ///
 /// Where branches must not be indirect (`-mretpoline`, `-mindirect-branch`), compilers call
 /// through such a function. Three forms are known:
@@ -207,7 +208,7 @@ fn thunk_by_bytes(model: &Model<'_>, target: u64) -> Option<Register> {
     }
 }
 
-/// Whether the function at `target` is a thunk for this register by its name,
+/// Returns whether the function at `target` is a thunk for this register by its name,
 /// `__x86_indirect_thunk_rax`.
 fn thunk_by_name(model: &Model<'_>, target: u64, register: Register) -> bool {
     /// How many of its names are looked at.

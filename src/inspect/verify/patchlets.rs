@@ -86,8 +86,9 @@ fn missing(name: &str, origin: &str, findings: &mut Findings) {
     );
 }
 
-/// Both come from the same lines of assembly; so this holds of stripped files
-/// and of patchlets that no reference knows.
+/// Checks that a patchlet and its native function have the same bytes. Both come from the
+/// same lines of assembly, so this holds of stripped files, too, and of patchlets that no
+/// reference has.
 fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {
     let Some(native) = patchlet.native else {
         findings.add(

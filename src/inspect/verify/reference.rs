@@ -19,7 +19,7 @@ pub struct Reference<'r> {
 }
 
 impl<'r> Reference<'r> {
-    /// The crate's own set for the width of this file.
+    /// Returns the crate's own set for the width of this file.
     #[must_use]
     pub fn native(model: &Model<'_>) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl<'r> Reference<'r> {
         }
     }
 
-    /// The patchlets of an object.
+    /// Returns the patchlets of an object.
     #[must_use]
     pub fn object(patchlets: &'r [PatchletImage<'r>]) -> Self {
         Self {

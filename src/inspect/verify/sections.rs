@@ -21,7 +21,7 @@ pub(super) fn check(model: &Model<'_>, findings: &mut Findings) {
     loaded_as_they_stand(model, &trusted, findings);
 }
 
-/// The sections of what the patcher trusts, and what each holds.
+/// Returns the sections of what the patcher trusts, and what each holds.
 fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     let image = model.image();
     let mut numbers: Vec<usize> =
@@ -38,7 +38,7 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
         .collect()
 }
 
-/// Whether a section is read-only and not executable; a finding if it is not.
+/// Returns whether a section is read-only and not executable; a finding if it is not.
 fn protected(section: &Section<'_>, holds: &str, findings: &mut Findings) -> bool {
     let Some(is) = rights(section.is_writable(), section.is_executable()) else { return true };
     findings.add(
@@ -51,9 +51,9 @@ fn protected(section: &Section<'_>, holds: &str, findings: &mut Findings) -> boo
     false
 }
 
-/// The flags of the section say nothing to a loader: the segment decides what the CPU may
-/// do there. An output section behind the wrong one in a link script with PHDRS is put
-/// into that one's segment.
+/// Checks what the CPU may do where the section is loaded. The flags of the section say nothing
+/// to a loader, the segment decides. An output section behind the wrong one in a link script with
+/// PHDRS is put into that one's segment.
 fn protected_once_loaded(
     section: &Section<'_>,
     holds: &str,
@@ -74,7 +74,7 @@ fn protected_once_loaded(
     );
 }
 
-/// What may be done beside reading.
+/// Returns what may be done beside reading.
 const fn rights(writable: bool, executable: bool) -> Option<&'static str> {
     match (writable, executable) {
         (false, false) => None,
@@ -84,7 +84,7 @@ const fn rights(writable: bool, executable: bool) -> Option<&'static str> {
     }
 }
 
-/// Whether a segment has any address of a section.
+/// Returns whether a segment has any address of a section.
 const fn overlap(segment: &Segment, section: &Section<'_>) -> bool {
     section.size > 0
         && segment.address < section.end()
@@ -143,7 +143,7 @@ fn loaded_as_they_stand(
 /// each section.
 const NEAR: usize = 16;
 
-/// `section .text at 0x1000`
+/// Returns `section .text at 0x1000`
 fn place_of(section: &Section<'_>) -> String {
     format!("section {} at {:#x}", section.name, section.address)
 }

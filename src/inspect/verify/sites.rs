@@ -29,7 +29,7 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
     sites
 }
 
-/// The table as a whole.
+/// Checks the table as a whole.
 fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     for relocation in model.image.relocations_in(start, end) {
         // What --emit-relocs leaves behind is applied already, and relative.
@@ -45,13 +45,13 @@ fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     }
 }
 
-/// `site 0x1234 (save_fl, main+0x4)`
+/// Returns `site 0x1234 (save_fl, main+0x4)`
 pub(super) fn place(model: &Model<'_>, record: &SiteImage) -> String {
     let (op, function) = (model.op_name_of(record), model.function(record.site));
     format!("site {:#x} ({op}, {function})", record.site)
 }
 
-/// One record and its site; whether it lies in an executable section.
+/// Checks one record and its site; returns whether the site lies in an executable section.
 fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) -> bool {
     let mut add = |code, what, fix| {
         findings.add(code, Some(record.site), place(model, record), what, fix);
@@ -145,7 +145,7 @@ fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) 
     true
 }
 
-/// No two sites share bytes.
+/// Checks that no two sites share bytes.
 fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
     let mut before: Option<&SiteImage> = None;
     for &record in sites {
@@ -167,7 +167,7 @@ fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
     }
 }
 
-/// What the slots of the sites hold at first.
+/// Checks what the slots of the sites hold at first.
 fn slots(model: &Model<'_>, findings: &mut Findings) {
     for op in &model.ops {
         // Where the record is wrong this is no slot, and was found already.

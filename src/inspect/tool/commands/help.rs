@@ -17,7 +17,7 @@ pub(in crate::inspect::tool) fn completions(
     Ok(Exit::Holds)
 }
 
-/// One page: the tool, then each command's help as it is.
+/// Prints one page: the tool, then each command's help as it is.
 pub(in crate::inspect::tool) fn man(terminal: &mut Terminal<'_>) -> Result<Exit, Stop> {
     let mut tool = Arguments::command().disable_help_subcommand(true).term_width(80);
     let page = clap_mangen::Man::new(tool.clone());
@@ -35,7 +35,7 @@ pub(in crate::inspect::tool) fn man(terminal: &mut Terminal<'_>) -> Result<Exit,
     Ok(Exit::Holds)
 }
 
-/// A section of text that is laid out already.
+/// Prints a section of text that is laid out already.
 fn as_it_is(terminal: &mut Terminal<'_>, heading: &str, text: &str) -> Result<(), Stop> {
     writeln!(terminal.out, ".SH {heading}\n.nf")?;
     for line in text.trim_end().lines() {

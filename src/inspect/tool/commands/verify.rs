@@ -99,7 +99,7 @@ pub(in crate::inspect::tool) fn verify(
     Ok(exit)
 }
 
-/// The patchlets of an object or archive to compare with.
+/// Returns the patchlets of an object or archive to compare with.
 fn reference_patchlets<'d>(
     model: &Model<'_>,
     data: &'d [u8],
