@@ -55,7 +55,7 @@ pub use error::FileError;
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{PatchletImage, SiteImage, native_set, patchlets_of};
 pub use model::{Model, OpImage, SiteState, TableImage};
-pub use plan::{PlatformSpec, SitePlan, plan, plan_revert};
+pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
 pub use raw::{RawInstruction, raw};
 pub use tool::{Exit, Terminal, run};
 pub use verify::{Reference, verify};

@@ -62,6 +62,19 @@ pub struct SitePlan<'m> {
     pub after: InsnBuffer,
 }
 
+/// Compares the sites of a file with what a platform gets, and no longer with what bare metal
+/// gets: for [`verify`](super::verify()), [`plan_revert`] and [`Model::state`].
+///
+/// # Errors
+/// A slot or target that is not known.
+pub fn on_platform<'d>(
+    mut model: Model<'d>,
+    platform: &PlatformSpec,
+) -> Result<Model<'d>, FileError> {
+    model.held = targets(&model, platform)?.into_iter().collect();
+    Ok(model)
+}
+
 /// Makes the plan for a platform.
 ///
 /// # Errors

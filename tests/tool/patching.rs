@@ -82,6 +82,69 @@ fn apply_writes_the_native_form_and_nothing_else() {
     }
 }
 
+/// Ahead of boot for a hypervisor: `plan` says what, `verify` and `--revert` know it again.
+#[test]
+fn apply_for_another_platform() {
+    const PLATFORM: &str = "save_fl=tick,irq_disable=nop,usergs_sysret64=null";
+    const PLATFORM_32: &str = "save_fl=tick,irq_disable=nop,iret=null";
+    for width in [Width::Bits64, Width::Bits32] {
+        let platform = if width == Width::Bits64 { PLATFORM } else { PLATFORM_32 };
+        let sample = Sample::new(width);
+        let path = file("platform", &format!("{width:?}"), &sample.bytes());
+        let (out, back) = (format!("{path}.patched"), format!("{path}.back"));
+        let output = tool(&["apply", &path, "-o", &out, "--platform", platform]);
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        let mut expected = sample.clone();
+        let mut bytes = native_bytes(width);
+        let call = sample.address_of("tick").wrapping_sub(sample.sites[0].1 + 5) as u32;
+        bytes[0] = [&[0xe8][..], &call.to_le_bytes(), &[0x90]].concat();
+        bytes[1] = vec![0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00];
+        bytes[5] = vec![0x0f, 0x0b, 0x0f, 0x1f, 0x40, 0x00];
+        for ((_, address), bytes) in sample.sites.iter().zip(bytes) {
+            expected.at(*address)[..bytes.len()].copy_from_slice(&bytes);
+        }
+        assert_eq!(fs::read(&out).expect("it was written"), expected.bytes(), "{width:?}");
+
+        let output = tool(&["verify", &out, "--platform", platform]);
+        assert_eq!(output.exit, Exit::Holds, "{}", output.out);
+        let output = tool(&["verify", &out]);
+        assert_eq!(output.exit, Exit::Finding);
+        assert_eq!(output.out.matches("site-bytes: ").count(), 3, "{}", output.out);
+        assert_eq!(tool(&["apply", &out, "-o", &back]).exit, Exit::Finding);
+        let output = tool(&["apply", "--revert", &out, "-o", &back, "--platform", platform]);
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        assert_eq!(fs::read(&back).expect("it was written"), sample.bytes(), "{width:?}");
+        for command in [&["apply", &path, "-o", &back][..], &["verify", &path]] {
+            let output = tool(&[command, &["--platform", "nothing=nop"]].concat());
+            assert_eq!((output.exit, &*output.out), (Exit::Failed, ""));
+            assert!(output.err.contains("no site is of an op `nothing`"), "{}", output.err);
+        }
+    }
+}
+
+/// The copy has the permissions of the original, in place as well.
+#[cfg(unix)]
+#[test]
+fn apply_keeps_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let sample = Sample::new(Width::Bits64);
+    let path = file("permissions", "kernel", &sample.bytes());
+    let mode = |path: &str| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    for wanted in [0o755, 0o640] {
+        fs::write(&path, sample.bytes()).expect("a file below CARGO_TARGET_TMPDIR");
+        fs::set_permissions(&path, fs::Permissions::from_mode(wanted)).expect("it is ours");
+        let out = format!("{path}.native");
+        assert_eq!(tool(&["apply", &path, "-o", &out]).exit, Exit::Holds);
+        assert_eq!(mode(&out), wanted);
+        assert_eq!(tool(&["apply", &path, "-o", &path]).exit, Exit::Holds);
+        assert_eq!(mode(&path), wanted);
+        assert_eq!(fs::read(&path).expect("in place"), fs::read(&out).expect("the copy"));
+    }
+    let left = fs::read_dir(folder("permissions")).expect("the folder").count();
+    assert_eq!(left, 2, "a temporary file was left");
+}
+
 #[test]
 fn apply_writes_nothing_if_anything_is_wrong() {
     let mut sample = Sample::new(Width::Bits64);

@@ -47,7 +47,7 @@ pub struct OpImage {
 pub enum SiteState {
     /// The indirect call or jump that the assembler put there.
     Indirect,
-    /// What bare metal gets: patched ahead of boot.
+    /// What bare metal, or the platform chosen, gets: patched ahead of boot.
     Native,
     /// Something else.
     Foreign,
@@ -80,6 +80,9 @@ pub struct Model<'d> {
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
     trap: &'d [u8],
+    /// Slot → what it holds on the platform that the sites are compared with; the other
+    /// slots hold their native functions.
+    pub(crate) held: HashMap<u64, u64>,
     /// What reading it brought up.
     pub(crate) findings: Findings,
 }
@@ -113,6 +116,7 @@ impl<'d> Model<'d> {
             ident: SOME_IDENT,
             ident_patchlet: &[],
             trap: &[],
+            held: HashMap::new(),
             findings,
         };
         model.find_functions();
@@ -338,13 +342,15 @@ impl<'d> Model<'d> {
         InsnBuffer::compose(width, Nops::Long, record.site, record.capacity, replacement)
     }
 
-    /// Returns what bare metal gets: the op's native function in its slot.
+    /// Returns what the site gets ahead of boot: on bare metal, what the op's native function
+    /// in its slot stands for; otherwise what the [platform](crate::inspect::on_platform) has.
     ///
     /// # Errors
     /// If it does not go into the site.
     pub fn native(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
         let replacement = self.op(record).map_or(Replacement::Nops, |op| {
-            self.choice(op).replacement(op.native.unwrap_or(0), kind)
+            let held = self.held.get(&op.slot).copied().or(op.native);
+            self.choice(op).replacement(held.unwrap_or(0), kind)
         });
         self.composed(record, &replacement)
     }

@@ -68,13 +68,16 @@ Examples:
   patchlet plan kernel --platform native
   patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop")]
     Plan(PlanArguments),
-    /// Patch the sites in a copy of the file, for bare metal
+    /// Patch the sites in a copy of the file, for bare metal or another platform
     #[command(after_help = "\
 The sites get what the kernel's own patching at boot gives them where every slot has its native
-function. The file is verified first; nothing is written unless everything holds.
+function, or what --platform says. The slots themselves stay as they are: a kernel for another
+platform still puts its functions into them. The file is verified first; nothing is written unless
+everything holds. What was patched for a platform is verified and reverted with the same --platform.
 
 Examples:
   patchlet apply kernel -o kernel.native
+  patchlet apply kernel -o kernel.xen --platform save_fl=xen_save_fl
   patchlet apply --revert kernel.native -o kernel    the original, byte for byte")]
     Apply(ApplyArguments),
     /// Show privileged instructions that do not go through the op that there is for them
@@ -150,6 +153,9 @@ pub(super) struct VerifyArguments {
     /// Patchlets that must be there beside the reference, with commas between
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub require: Vec<String>,
+    /// What sites that are patched already were patched for, as for `plan`
+    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
+    pub platform: String,
     /// Prove that patchlets keep the contracts in this .S file; can be given several times
     #[arg(long, value_name = "SOURCE")]
     pub contracts: Vec<PathBuf>,
@@ -180,6 +186,9 @@ pub(super) struct ApplyArguments {
     /// Give every site its indirect call or jump back
     #[arg(long)]
     pub revert: bool,
+    /// What the slots would hold, as for `plan`
+    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
+    pub platform: String,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::inspect::finding::Finding;
 use crate::inspect::plan::plan as plan_of;
 use crate::inspect::tool::arguments::PlanArguments;
-use crate::inspect::tool::open::{linked, read};
+use crate::inspect::tool::open::{linked, platform, read};
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -18,7 +18,7 @@ pub(in crate::inspect::tool) fn plan(
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
-    let platform = arguments.platform.parse().map_err(|error| Stop::Failed(format!("{error}")))?;
+    let platform = platform(&arguments.platform)?;
     let data = read(path)?;
     let model = linked(path, &data)?;
     let findings = model.findings_of_reading();

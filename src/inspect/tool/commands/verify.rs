@@ -12,7 +12,7 @@ use crate::inspect::finding::Finding;
 use crate::inspect::formats::{PatchletImage, patchlets_of};
 use crate::inspect::model::Model;
 use crate::inspect::tool::arguments::VerifyArguments;
-use crate::inspect::tool::open::{linked, read};
+use crate::inspect::tool::open::{linked_for, platform, read};
 use crate::inspect::tool::output::{count, print_findings, print_json};
 use crate::inspect::tool::progress::verify_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -25,7 +25,7 @@ pub(in crate::inspect::tool) fn verify(
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
     let data = read(path)?;
-    let model = linked(path, &data)?;
+    let model = linked_for(path, &data, &platform(&arguments.platform)?)?;
     let against = match &arguments.against {
         Some(path) => Some((path, read(path)?)),
         None => None,
