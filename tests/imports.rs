@@ -84,6 +84,14 @@ const LAYERS: &[Layer] = &[
     ("inspect::apply", &["insn", "inspect::error", "inspect::model", "inspect::plan"]),
     ("inspect::diff", &["inspect::formats", "inspect::hex", "inspect::model"]),
     (
+        "inspect::sweep",
+        &["disassemble", "insn", "inspect::elf", "inspect::formats", "inspect::model", "site"],
+    ),
+    (
+        "inspect::raw",
+        &["disassemble", "insn", "inspect::formats", "inspect::model", "inspect::sweep"],
+    ),
+    (
         "inspect::verify",
         &[
             "contract",
@@ -95,6 +103,7 @@ const LAYERS: &[Layer] = &[
             "inspect::formats",
             "inspect::hex",
             "inspect::model",
+            "inspect::sweep",
             "site",
         ],
     ),
@@ -113,6 +122,7 @@ const LAYERS: &[Layer] = &[
             "inspect::hex",
             "inspect::model",
             "inspect::plan",
+            "inspect::raw",
             "inspect::verify",
         ],
     ),

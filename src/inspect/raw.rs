@@ -46,8 +46,8 @@ pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInst
         })
         .collect();
     natives.sort_unstable();
-    let (run, found) = (Run::default(), vec![]);
-    let mut search = Search { patterns, natives, run, found, progress };
+    let (run, found) = (SensitiveRun::default(), vec![]);
+    let mut search = RawSearch { patterns, natives, run, found, progress };
     sweep(model, &sites_in_text(model), &mut search);
     search.end_run();
     search.found
@@ -133,22 +133,22 @@ const LONGEST: usize = 4;
 
 /// Sensitive instructions in a row.
 #[derive(Default)]
-struct Run {
+struct SensitiveRun {
     keys: Vec<Key>,
     /// The address of each, and the address behind.
     bounds: Vec<(u64, u64)>,
 }
 
-struct Search<'s> {
+struct RawSearch<'s> {
     patterns: HashMap<Vec<Key>, u32>,
     /// The native functions, by address: start and end.
     natives: Vec<(u64, u64)>,
-    run: Run,
+    run: SensitiveRun,
     found: Vec<RawInstruction>,
     progress: &'s mut dyn FnMut(u64, u64),
 }
 
-impl Visitor for Search<'_> {
+impl Visitor for RawSearch<'_> {
     fn begin(&mut self) {
         self.end_run();
     }
@@ -173,7 +173,7 @@ impl Visitor for Search<'_> {
     }
 }
 
-impl Search<'_> {
+impl RawSearch<'_> {
     fn in_native(&self, at: u64) -> bool {
         let behind = self.natives.partition_point(|&(start, _)| start <= at);
         let before = behind.checked_sub(1).and_then(|before| self.natives.get(before));

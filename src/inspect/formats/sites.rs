@@ -1,7 +1,7 @@
 //! Site records in a linked file: the numbers as they stand there, made absolute. What
 //! they mean is for the model, whether they make sense for `verify`.
 
-use super::table::{Field, FoundTable, RecordFormat, Search};
+use super::table::{Field, FoundTable, RecordFormat, TableSearch};
 use crate::inspect::elf::{Image, Linkage};
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
@@ -96,9 +96,9 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
         ));
     }
     let table = match SITES.find(image, findings) {
-        Search::Found(table) => table,
-        Search::Unusable => return Ok(SiteTable::default()),
-        Search::None => {
+        TableSearch::Found(table) => table,
+        TableSearch::Unusable => return Ok(SiteTable::default()),
+        TableSearch::None => {
             // With symbols it is certain that there is none.
             if image.symbols().is_empty() {
                 findings.add(

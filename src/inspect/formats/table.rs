@@ -49,7 +49,7 @@ pub(crate) struct FoundTable<'d> {
 }
 
 /// What is known of where a table is.
-pub(crate) enum Search<'d> {
+pub(crate) enum TableSearch<'d> {
     /// There is no such section, and no symbol that bounds one.
     None,
     /// There are bounds, but what lies between them is no table; said in a finding.
@@ -60,12 +60,12 @@ pub(crate) enum Search<'d> {
 impl RecordFormat {
     /// Finds the table: between its two symbols if they are there, else all of its
     /// section. What is wrong with it goes to `findings`.
-    pub fn find<'d>(&self, image: &Image<'d>, findings: &mut Findings) -> Search<'d> {
+    pub fn find<'d>(&self, image: &Image<'d>, findings: &mut Findings) -> TableSearch<'d> {
         let name = self.section;
         let section = image.section_named(name).map(|section| (section.address, section.end()));
         let symbol = |name| image.symbols().find(name).map(|symbol| symbol.address);
         let [start, end] = self.bounds.map(symbol);
-        let Some((start, end)) = start.zip(end).or(section) else { return Search::None };
+        let Some((start, end)) = start.zip(end).or(section) else { return TableSearch::None };
         let mut bad = |what, fix| {
             let place = format!("table of records at {start:#x}");
             findings.add(FindingCode::RecordTable, Some(start), place, what, fix);
@@ -87,7 +87,7 @@ impl RecordFormat {
                 format!("it ends at {end:#x}, and that is not all in one section of the file"),
                 "take the section in as patchlet.ld does",
             );
-            return Search::Unusable;
+            return TableSearch::Unusable;
         };
         if len % self.size != 0 {
             let size = self.size;
@@ -96,7 +96,7 @@ impl RecordFormat {
                 "let nothing but the pieces that the macros of patchlet emit into the section",
             );
         }
-        Search::Found(FoundTable { start, end, bytes })
+        TableSearch::Found(FoundTable { start, end, bytes })
     }
 
     /// Returns the records of a table, in its order: the address of each, and its fields.
