@@ -43,7 +43,9 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
     if before == Before::Code {
         return None;
     }
-    let boundary = (at + 1).next_multiple_of(ALIGNMENT);
+    // Beyond the last multiple of 16 there is the end of the section at most.
+    let boundary =
+        at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
     let up_to_boundary = usize::try_from(boundary - at).ok()?.min(bytes.len());
     FILLS.iter().find_map(|fill| {
         let pattern = fill.iter().cycle();
@@ -84,6 +86,9 @@ mod tests {
             (Before::Code, 0x1001, &zeros[..], None),
             (Before::End, 0x1001, &[0x55], None),
             (Before::End, 0x1001, &[], None),
+            // At the last addresses.
+            (Before::End, u64::MAX - 4, &zeros[..4], Some(u64::MAX)),
+            (Before::End, u64::MAX, &zeros[..4], None),
             // UD2, cut in the middle.
             (Before::End, 0x100d, &[0x0f, 0x0b, 0x0f, 0x55], Some(0x1010)),
             (Before::End, 0x100d, &[0x0f, 0x0b, 0x55, 0x55], None),
