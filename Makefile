@@ -164,7 +164,7 @@ size-limit: setup ## boot patching has no more text than it may have
 
 ##@ To work on it
 bless: setup ## take what the tool prints now as its golden files
-	$(STEP) 'golden files' env BLESS=1 cargo test --locked --all-features --test inspect
+	$(STEP) 'golden files' env BLESS=1 cargo test --locked --all-features --test tool
 	@git --no-pager diff --stat -- tests/golden
 
 fmt: setup-lint ## format every file

@@ -1,9 +1,9 @@
 // The entry points that are fuzzed, on any bytes. Shared by the fuzz targets and
-// by the test that replays their corpus (tests/inspect/replay.rs).
+// by the test that replays their corpus (tests/tool/replay.rs).
 
 use patchlet::inspect::{
-    Model, Platform, Reference, State, diff, edits, is_archive, members, parse, patchlets_of, plan,
-    plan_revert, write_edited,
+    Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse,
+    patchlets_of, plan, plan_revert, raw, write_edited,
 };
 
 /// `patchlet list`: the patchlets of a file, or of each object in an archive.
@@ -11,7 +11,7 @@ pub fn list(data: &[u8]) {
     let objects = if is_archive(data) { members(data) } else { Ok(vec![(String::new(), data)]) };
     for (_, object) in objects.unwrap_or_default() {
         if let Ok(image) = parse(object) {
-            let (patchlets, findings) = patchlets_of(&image);
+            let Ok((patchlets, findings)) = patchlets_of(&image) else { continue };
             assert!(patchlets.iter().all(|patchlet| !patchlet.bytes.is_empty()));
             findings.sorted().iter().for_each(|finding| drop(finding.to_string()));
         }
@@ -28,16 +28,19 @@ pub fn sites(data: &[u8]) {
     for record in model.records() {
         drop(model.function(record.site));
         let present = model.present(record);
-        assert!(present.is_some() || model.state(record) == State::Foreign);
+        assert!(present.is_some() || model.state(record) == SiteState::Foreign);
         assert!(model.op(record).is_some());
     }
 }
 
-/// `patchlet verify`: all findings.
+/// `patchlet verify` and `patchlet raw`: all findings.
 pub fn verify(data: &[u8]) {
     let Some(model) = model(data) else { return };
     let reference = Reference::native(&model);
     let findings = patchlet::inspect::verify(&model, &reference, &mut |_, _| ());
+    for instruction in raw(&model, &mut |_, _| ()) {
+        drop(model.function(instruction.address));
+    }
     for finding in findings.sorted() {
         assert_eq!(finding.to_string().lines().count(), 1, "{finding}");
     }
@@ -48,7 +51,7 @@ pub fn verify(data: &[u8]) {
 pub fn patch(data: &[u8]) {
     let Some(model) = model(data) else { return };
     for platform in ["native", "save_fl=nop,irq_disable=0x100000", "own_ops[1]=null"] {
-        let platform: Platform = platform.parse().expect("a platform");
+        let platform: PlatformSpec = platform.parse().expect("a platform");
         let _ = plan(&model, &platform);
     }
     assert!(diff(&model, &model).is_empty());
@@ -56,7 +59,7 @@ pub fn patch(data: &[u8]) {
     if !patchlet::inspect::verify(&model, &reference, &mut |_, _| ()).is_empty() {
         return;
     }
-    let native = plan(&model, &Platform::native()).expect("what holds can be patched");
+    let native = plan(&model, &PlatformSpec::native()).expect("what holds can be patched");
     let Ok(edits_to_native) = edits(&model, &native) else { return };
     let mut patched = Vec::new();
     write_edited(data, &edits_to_native, &mut patched).expect("memory takes everything");

@@ -100,10 +100,18 @@
 pub mod assemble;
 #[cfg(feature = "inspect")]
 pub mod contract;
+#[cfg(feature = "inspect")]
+mod disassemble;
 pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+#[cfg(any(feature = "build", feature = "inspect"))]
+#[cfg_attr(
+    not(feature = "inspect"),
+    allow(dead_code, reason = "a build script that needs it says so")
+)]
+mod labels;
 pub mod live;
 pub mod ops;
 pub mod patchlet;

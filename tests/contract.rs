@@ -18,7 +18,7 @@ use patchlet::Width;
 use patchlet::contract::{self, Contract};
 use patchlet::inspect::{Exit, Terminal, run};
 use patchlet::ops::Abi;
-use support::elf;
+use support::elf::{self, Side, label_of, name_and_side};
 
 /// Sources of patchlets, and the widths they are for.
 const SOURCES: &[(&str, &[Width])] = &[
@@ -45,17 +45,16 @@ fn assemble(source: &str, width: Width) -> Vec<(String, Vec<u8>)> {
         .expect("gcc starts");
     assert!(status.success(), "gcc {source}");
     let image = elf::read(&object);
-    let address = |name: &str, side: &str| {
-        let label = format!("patchlet_{name}_{side}");
+    let address = |name: &str, side: Side| {
+        let label = label_of(name, side);
         let found = image.labels.iter().find(|found| found.name == label);
         usize::try_from(found.expect("both labels").address).expect("an offset in a section")
     };
-    let names = image.labels.iter().filter_map(|label| {
-        label.name.strip_prefix("patchlet_").and_then(|rest| rest.strip_suffix("_start"))
-    });
+    let labels = image.labels.iter().filter_map(|label| name_and_side(&label.name));
+    let names = labels.filter(|(_, side)| *side == Side::Start).map(|(name, _)| name);
     names
         .map(|name| {
-            let bytes = &image.section.bytes[address(name, "start")..address(name, "end")];
+            let bytes = &image.section.bytes[address(name, Side::Start)..address(name, Side::End)];
             (name.to_owned(), bytes.to_vec())
         })
         .collect()
@@ -84,8 +83,8 @@ fn every_patchlet_keeps_its_contract() {
     }
 }
 
-/// The callee-save class of SPEC.md §2 is about the contracts, too: one result
-/// register and the flags, nothing else.
+/// The callee-save class is about the contracts, too: one result register and the flags,
+/// nothing else.
 #[test]
 fn callee_save_ops_have_contracts_that_say_so() {
     let (source, width) = if cfg!(target_arch = "x86_64") {
@@ -180,6 +179,18 @@ const BROKEN: &[(&str, &str, &[u8], &str)] = &[
     ("wrong_flag", "in: -   out: -   clobbers: -   flags: IF = 0   privilege: CPL <= IOPL",
      &[0xfb],
      "`sti` changes flags that must stay"),
+    ("sets_ac", "in: -   out: -   clobbers: -   flags: AC = 0   privilege: CPL 0",
+     &[0x0f, 0x01, 0xcb],
+     "`stac` changes flags that must stay"),
+    ("clears_ac", "in: -   out: -   clobbers: -   flags: AC = 1   privilege: CPL 0",
+     &[0x0f, 0x01, 0xca],
+     "`clac` changes flags that must stay"),
+    ("keeps_ac", "in: -   out: -   clobbers: -   flags: AC = 1   privilege: any",
+     &[0x90],
+     "the flags do not change as they must"),
+    ("sets_direction", "in: -   out: -   clobbers: -   flags: DF = 0   privilege: any",
+     &[0xfd],
+     "`std` changes flags that must stay"),
     ("changes_direction", "in: -   out: -   clobbers: -   flags: status   privilege: any",
      &[0xfd],
      "`std` changes flags that must stay"),
@@ -208,6 +219,26 @@ const BROKEN: &[(&str, &str, &[u8], &str)] = &[
      &[0x0f, 0x20],
      "the bytes are no whole instructions"),
 ];
+
+/// Contracts about one flag, and instructions that keep them.
+#[test]
+fn a_flag_of_its_own_is_set_and_cleared() {
+    for (flags, privilege, bytes) in [
+        ("AC = 1, user memory is reached", "CPL 0", &[0x0f, 0x01, 0xcb][..]),
+        ("AC = 0", "CPL 0", &[0x0f, 0x01, 0xca]),
+        ("DF = 0", "any", &[0xfc]),
+        ("DF = 1 (strings run backwards)", "any", &[0xfd]),
+        ("IF = 0", "CPL <= IOPL", &[0xfa]),
+        ("IF = 1", "CPL <= IOPL", &[0xfb]),
+    ] {
+        let comment =
+            format!("/* in: -   out: -   clobbers: -   flags: {flags}   privilege: {privilege} */");
+        let source = format!("{comment}\nPATCHLET(one)\n");
+        let parsed =
+            contract::parse(&source, Width::Bits64).unwrap_or_else(|error| panic!("{error}"));
+        contract::check(&parsed[0], bytes, Width::Bits64).unwrap_or_else(|why| panic!("{why}"));
+    }
+}
 
 #[test]
 fn every_broken_contract_is_named() {
@@ -315,16 +346,31 @@ fn the_tool_names_a_patchlet_that_clobbers_rcx() {
 /// Comments that are no contracts, and what is said of them.
 const UNREADABLE: &[(&str, &str)] = &[
     ("", "is missing: put a comment with it above PATCHLET"),
-    ("/* no fields */", "has no field `in`"),
-    ("/* in: -   out: -   clobbers: -   flags: unchanged */", "has no field `privilege`"),
+    (
+        "/* no fields */",
+        "has no field `in`; the fields are in, out, clobbers, flags, stack, memory, privilege and \
+         CPU; stack, memory and CPU may be left out",
+    ),
+    (
+        "/* in: -   out: -   clobbers: -   flags: unchanged */",
+        "has no field `privilege`; the fields are in, out, clobbers, flags, stack, memory, \
+         privilege and CPU; stack, memory and CPU may be left out",
+    ),
+    (
+        "/* in: -   out: -   clobber: RCX   flags: unchanged   privilege: any */",
+        "has a field `clobber`, which is not known; the fields are in, out, clobbers, flags, \
+         stack, memory, privilege and CPU; stack, memory and CPU may be left out",
+    ),
     ("/* in: -   in: - */", "has the field `in` twice"),
     (
         "/* in: a pointer   out: -   clobbers: -   flags: unchanged   privilege: any */",
-        "names `a pointer`, which is no register",
+        "names `a pointer`, which is no register; write registers in capitals with commas between, \
+         `RDI` or `EAX, EDX`, and `-` for none",
     ),
     (
         "/* in: -   out: -   clobbers: -   flags: some   privilege: any */",
-        "says `some` of the flags, which is not known",
+        "says `some` of the flags, which is not known; known are `unchanged`, `IF = 0`, `IF = 1`, \
+         `AC = 0`, `AC = 1`, `DF = 0`, `DF = 1`, `status`, `undefined`, `all` and `from …`",
     ),
     (
         "/* in: -   out: -   clobbers: -   flags: all   stack: little   privilege: any */",
@@ -332,7 +378,8 @@ const UNREADABLE: &[(&str, &str)] = &[
     ),
     (
         "/* in: -   out: -   clobbers: -   flags: all   memory: all of it   privilege: any */",
-        "says `all of it` of memory: write `writes one byte at RDI`",
+        "says `all of it` of memory: write `reads` or `writes`, how many bytes, and the register, \
+         as in `writes one byte at RDI` or `reads 8 bytes at RSI`",
     ),
 ];
 

@@ -4,15 +4,15 @@
 
 mod support {
     pub mod elf;
-    pub mod inspect;
     pub mod kernel;
+    pub mod layout;
     pub mod meaning;
     pub mod table;
 }
 
 use support::elf;
-use support::inspect::{Found, inspect_linked};
 use support::kernel::build;
+use support::layout::{Found, inspect_linked};
 use support::table::{Width, native};
 
 /// All that a kernel has, its own patchlets being these.

@@ -3,11 +3,12 @@
 use core::fmt;
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction,
-    InstructionInfo, InstructionInfoFactory, OpAccess, Register, RflagsBits,
+    Code, FlowControl, Formatter, GasFormatter, Instruction, InstructionInfo,
+    InstructionInfoFactory, OpAccess, Register, RflagsBits,
 };
 
-use super::{Contract, Flags, Memory, Privilege, whole};
+use super::terms::{Contract, Flags, MemoryAccess, Privilege, whole};
+use crate::disassemble::decoder;
 use crate::insn::Width;
 
 /// How a patchlet breaks its contract.
@@ -19,13 +20,13 @@ pub struct Violation {
     /// The instruction, in AT&T syntax; empty if it is about all of them.
     pub instruction: String,
     /// What it does.
-    pub why: Why,
+    pub why: Breach,
 }
 
 /// What is not in the contract, or in the contract and not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Why {
+pub enum Breach {
     /// The bytes are no instructions.
     NoInstruction,
     /// A register is read that is no input.
@@ -43,7 +44,7 @@ pub enum Why {
     ChangesFlags,
     /// Flags that the contract names do not change.
     NoFlags,
-    /// Memory is used that the contract does not name.
+    /// MemoryAccess is used that the contract does not name.
     UsesMemory,
     /// The access to memory that the contract names is not there.
     NoMemory,
@@ -62,7 +63,7 @@ pub enum Why {
 }
 
 impl Violation {
-    /// What it does, without the patchlet's name.
+    /// Returns what it does, without the patchlet's name.
     pub(crate) fn sentence(&self) -> String {
         match &*self.instruction {
             "" => format!("breaks its contract: {}", self.why),
@@ -77,7 +78,7 @@ impl fmt::Display for Violation {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoInstruction => f.write_str("the bytes are no whole instructions"),
@@ -124,18 +125,14 @@ pub fn check(contract: &Contract, bytes: &[u8], width: Width) -> Result<(), Viol
         instruction: instruction.map(text).unwrap_or_default(),
         why,
     };
-    let bitness = match width {
-        Width::Bits64 => 64,
-        Width::Bits32 => 32,
-    };
     let mut proof = Proof::new(contract, width);
     let mut factory = InstructionInfoFactory::new();
-    let mut decoder = Decoder::new(bitness, bytes, DecoderOptions::NONE);
+    let mut decoder = decoder(width, 0, bytes);
     let mut instruction = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() {
-            return Err(violation(None, Why::NoInstruction));
+            return Err(violation(None, Breach::NoInstruction));
         }
         let info = factory.info(&instruction);
         let last = !decoder.can_decode();
@@ -184,7 +181,7 @@ impl<'a> Proof<'a> {
         instruction: &Instruction,
         info: &InstructionInfo,
         last: bool,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Breach> {
         let leaves = self.flow(instruction, last)?;
         self.privilege(instruction)?;
         self.registers(instruction, info, leaves)?;
@@ -195,9 +192,9 @@ impl<'a> Proof<'a> {
         self.flags(instruction)
     }
 
-    /// Whether this one leaves, which only the last may, and only by itself: a
+    /// Returns whether this one leaves, which only the last may, and only by itself: a
     /// relative branch would lead elsewhere at the site.
-    fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Why> {
+    fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Breach> {
         match instruction.flow_control() {
             FlowControl::Next => Ok(false),
             FlowControl::Return | FlowControl::Exception | FlowControl::IndirectBranch
@@ -206,11 +203,11 @@ impl<'a> Proof<'a> {
                 self.left = true;
                 Ok(true)
             }
-            _ => Err(Why::Leaves),
+            _ => Err(Breach::Leaves),
         }
     }
 
-    fn privilege(&mut self, instruction: &Instruction) -> Result<(), Why> {
+    fn privilege(&mut self, instruction: &Instruction) -> Result<(), Breach> {
         if !instruction.is_privileged() {
             return Ok(());
         }
@@ -219,7 +216,7 @@ impl<'a> Proof<'a> {
         match self.contract.privilege {
             Privilege::Cpl0 => Ok(()),
             Privilege::Iopl if by_iopl => Ok(()),
-            _ => Err(Why::Privileged),
+            _ => Err(Breach::Privileged),
         }
     }
 
@@ -235,7 +232,7 @@ impl<'a> Proof<'a> {
         instruction: &Instruction,
         info: &InstructionInfo,
         leaves: bool,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Breach> {
         let contract = self.contract;
         let stack_pointer = self.stack_pointer();
         let by_name = (0..instruction.op_count())
@@ -248,13 +245,13 @@ impl<'a> Proof<'a> {
             let register = whole(used.register(), self.width);
             let (reads, writes) = read_write(used.access());
             if reads && !by_stack(register) && !self.may_read(register) {
-                return Err(Why::Reads(register));
+                return Err(Breach::Reads(register));
             }
             // What leaves for user mode takes the stack pointer along.
             if writes && !by_stack(register) && !(leaves && register == stack_pointer) {
                 let may = [&contract.outputs, &contract.clobbers, &contract.control_written];
                 if !may.iter().any(|list| list.contains(&register)) {
-                    return Err(Why::Writes(register));
+                    return Err(Breach::Writes(register));
                 }
                 written.push(register);
             }
@@ -273,15 +270,15 @@ impl<'a> Proof<'a> {
         exchanged || lists.iter().any(|list| list.contains(&register))
     }
 
-    fn stack(&mut self, instruction: &Instruction) -> Result<(), Why> {
+    fn stack(&mut self, instruction: &Instruction) -> Result<(), Breach> {
         self.sp = self.sp.saturating_add(instruction.stack_pointer_increment());
         self.lowest = self.lowest.min(self.sp);
         if self.sp > 0 {
-            return Err(Why::TakesFromCaller);
+            return Err(Breach::TakesFromCaller);
         }
         let depth = self.lowest.unsigned_abs();
         if depth > self.contract.stack {
-            return Err(Why::Stack(depth));
+            return Err(Breach::Stack(depth));
         }
         Ok(())
     }
@@ -291,7 +288,7 @@ impl<'a> Proof<'a> {
         instruction: &Instruction,
         info: &InstructionInfo,
         leaves: bool,
-    ) -> Result<(), Why> {
+    ) -> Result<(), Breach> {
         for used in info.used_memory() {
             let (reads, writes) = read_write(used.access());
             if !reads && !writes {
@@ -301,72 +298,71 @@ impl<'a> Proof<'a> {
             if own_stack && whole(used.base(), self.width) == self.stack_pointer() {
                 continue;
             }
-            let access = Memory {
+            let access = MemoryAccess {
                 writes,
                 bytes: used.memory_size().size(),
                 at: whole(used.base(), self.width),
             };
             let plain = used.index() == Register::None && used.displacement() == 0;
             if !plain || reads == writes || self.contract.memory != Some(access) {
-                return Err(Why::UsesMemory);
+                return Err(Breach::UsesMemory);
             }
             self.memory = true;
         }
         Ok(())
     }
 
-    fn flags(&mut self, instruction: &Instruction) -> Result<(), Why> {
+    fn flags(&mut self, instruction: &Instruction) -> Result<(), Breach> {
         let changed = instruction.rflags_modified();
         self.flags |= changed;
         let right = match self.contract.flags {
             Flags::Unchanged => changed == 0,
             Flags::Status => changed & !STATUS == 0,
             Flags::All => true,
-            Flags::InterruptsOff => {
-                changed == 0
-                    || (changed == RflagsBits::IF && instruction.rflags_cleared() == changed)
+            Flags::Cleared(flag) => {
+                changed == 0 || (changed == flag.bit() && instruction.rflags_cleared() == changed)
             }
-            Flags::InterruptsOn => {
-                changed == 0 || (changed == RflagsBits::IF && instruction.rflags_set() == changed)
+            Flags::Set(flag) => {
+                changed == 0 || (changed == flag.bit() && instruction.rflags_set() == changed)
             }
         };
-        if right { Ok(()) } else { Err(Why::ChangesFlags) }
+        if right { Ok(()) } else { Err(Breach::ChangesFlags) }
     }
 
-    fn end(&self) -> Result<(), Why> {
+    fn end(&self) -> Result<(), Breach> {
         let contract = self.contract;
         if contract.leaves != self.left {
-            return Err(Why::DoesNotLeave);
+            return Err(Breach::DoesNotLeave);
         }
         if let Some(output) = contract.outputs.iter().find(|output| !self.written.contains(output))
         {
             // Argument and result can be one register, as it is.
             if !contract.inputs.contains(output) {
-                return Err(Why::NoOutput(*output));
+                return Err(Breach::NoOutput(*output));
             }
         }
         if self.sp != 0 && !contract.leaves {
-            return Err(Why::Unbalanced(self.sp));
+            return Err(Breach::Unbalanced(self.sp));
         }
         let depth = self.lowest.unsigned_abs();
         if depth != contract.stack {
-            return Err(Why::LessStack(depth));
+            return Err(Breach::LessStack(depth));
         }
         if contract.memory.is_some() != self.memory {
-            return Err(Why::NoMemory);
+            return Err(Breach::NoMemory);
         }
         // What leaves takes its flags from elsewhere.
         if contract.flags != Flags::Unchanged && self.flags == 0 && !contract.leaves {
-            return Err(Why::NoFlags);
+            return Err(Breach::NoFlags);
         }
         if contract.privilege == Privilege::Cpl0 && !self.privileged {
-            return Err(Why::NotPrivileged);
+            return Err(Breach::NotPrivileged);
         }
         Ok(())
     }
 }
 
-/// Whether an access reads and whether it writes; what may happen counts.
+/// Returns whether an access reads and whether it writes; what may happen counts.
 const fn read_write(access: OpAccess) -> (bool, bool) {
     match access {
         OpAccess::None | OpAccess::NoMemAccess => (false, false),

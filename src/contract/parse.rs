@@ -5,10 +5,10 @@ use core::fmt;
 
 use iced_x86::Register;
 
-use super::{Contract, Flags, Memory, Privilege, whole};
+use super::terms::{Contract, Flags, MemoryAccess, Privilege, SystemFlag, whole};
 use crate::insn::Width;
 
-/// Why a source's contracts cannot be read.
+/// Breach a source's contracts cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BadContract {
@@ -52,7 +52,7 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
     Ok(contracts)
 }
 
-/// Lines with their offsets.
+/// Returns lines with their offsets.
 fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     source.split_inclusive('\n').map(move |line| {
@@ -65,7 +65,13 @@ fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
 /// The names of the fields, as they are written.
 const FIELDS: [&str; 8] = ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
 
-/// The text of each field, in the order of [`FIELDS`].
+/// Returns what a contract consists of, for messages.
+fn known_fields() -> String {
+    let [needed @ .., cpu] = FIELDS;
+    format!("the fields are {} and {cpu}; stack, memory and CPU may be left out", needed.join(", "))
+}
+
+/// Returns the text of each field, in the order of [`FIELDS`].
 fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
     let mut fields: [Option<String>; 8] = Default::default();
     let mut open = None;
@@ -79,6 +85,11 @@ fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
             }
             *field = Some(String::new());
             open = begins;
+        } else if let Some(name) = word.strip_suffix(':')
+            && open.is_some()
+            && name.chars().all(|c| c.is_ascii_alphabetic())
+        {
+            return Err(format!("has a field `{name}`, which is not known; {}", known_fields()));
         } else if let Some(Some(text)) = open.and_then(|index| fields.get_mut(index)) {
             if !text.is_empty() {
                 text.push(' ');
@@ -93,7 +104,9 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
     let fields = fields(comment)?;
     let [inputs, outputs, clobbers, flags, stack, memory, privilege, _] =
         fields.map(|field| field.map(|text| for_width(&text, width)));
-    let need = |field: Option<String>, name| field.ok_or(format!("has no field `{name}`"));
+    let need = |field: Option<String>, name| {
+        field.ok_or_else(|| format!("has no field `{name}`; {}", known_fields()))
+    };
     let registers = |text: &str| registers(text, width);
     let (inputs, control_written) = registers(&need(inputs, "in")?)?;
     let outputs = need(outputs, "out")?;
@@ -143,7 +156,7 @@ fn for_width(text: &str, width: Width) -> String {
     result.trim().to_owned()
 }
 
-/// The registers of a list, and the control registers that stand behind a ` = `.
+/// Returns the registers of a list, and the control registers that stand behind a ` = `.
 fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>), String> {
     let mut own = Vec::new();
     let mut control = Vec::new();
@@ -153,15 +166,19 @@ fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>),
     for item in text.split(',') {
         let (name, meaning) = item.split_once('=').unwrap_or((item, ""));
         let name = name.trim().trim_end_matches(" base");
-        let named =
-            register(name).ok_or_else(|| format!("names `{name}`, which is no register"))?;
+        let named = register(name).ok_or_else(|| {
+            format!(
+                "names `{name}`, which is no register; write registers in capitals with commas \
+                 between, `RDI` or `EAX, EDX`, and `-` for none"
+            )
+        })?;
         own.push(whole(named, width));
         control.extend(register(meaning.trim()).filter(|register| register.is_cr()));
     }
     Ok((own, control))
 }
 
-/// The register of this name, in capitals; the ones a contract can be about.
+/// Returns the register of this name, in capitals; the ones a contract can be about.
 fn register(name: &str) -> Option<Register> {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     if name.is_empty() || !name.bytes().all(is_capital) {
@@ -176,12 +193,28 @@ fn register(name: &str) -> Option<Register> {
 fn flags(text: &str) -> Result<Flags, String> {
     match text.split([',', '(']).next().unwrap_or_default().trim() {
         "unchanged" => Ok(Flags::Unchanged),
-        "IF = 0" => Ok(Flags::InterruptsOff),
-        "IF = 1" => Ok(Flags::InterruptsOn),
         "status" | "undefined" => Ok(Flags::Status),
         "all" => Ok(Flags::All),
         from if from.starts_with("from ") => Ok(Flags::All),
-        other => Err(format!("says `{other}` of the flags, which is not known")),
+        other => one_flag(other).ok_or_else(|| {
+            let flags = SystemFlag::ALL.map(|flag| format!("`{0} = 0`, `{0} = 1`", flag.name()));
+            format!(
+                "says `{other}` of the flags, which is not known; known are `unchanged`, {}, \
+                 `status`, `undefined`, `all` and `from …`",
+                flags.join(", ")
+            )
+        }),
+    }
+}
+
+/// Returns `IF = 0`
+fn one_flag(text: &str) -> Option<Flags> {
+    let (name, value) = text.split_once('=')?;
+    let flag = SystemFlag::ALL.into_iter().find(|flag| flag.name() == name.trim())?;
+    match value.trim() {
+        "0" => Some(Flags::Cleared(flag)),
+        "1" => Some(Flags::Set(flag)),
+        _ => None,
     }
 }
 
@@ -190,10 +223,15 @@ fn stack(text: &str) -> Result<u32, String> {
     number.parse().map_err(|_| format!("says `{text}` of the stack: begin with the bytes"))
 }
 
-fn memory(text: &str, width: Width) -> Result<Memory, String> {
-    let unknown = || format!("says `{text}` of memory: write `writes one byte at RDI`");
+fn memory(text: &str, width: Width) -> Result<MemoryAccess, String> {
+    let unknown = || {
+        format!(
+            "says `{text}` of memory: write `reads` or `writes`, how many bytes, and the register, \
+             as in `writes one byte at RDI` or `reads 8 bytes at RSI`"
+        )
+    };
     match text.split_whitespace().collect::<Vec<_>>()[..] {
-        [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(Memory {
+        [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(MemoryAccess {
             writes: access == "writes",
             bytes: if number == "one" { 1 } else { number.parse().map_err(|_| unknown())? },
             at: whole(register(at).ok_or_else(unknown)?, width),

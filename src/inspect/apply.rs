@@ -1,15 +1,15 @@
-//! Patching a file: the bytes of its sites, at their offsets in the file.
-//! Everything is checked first; what is written is a copy, under its final name
-//! only when it is complete.
+//! Patching a file: the bytes of its sites, at their offsets in the file. Everything is
+//! checked first; what is written is a copy, under its final name only when it is complete.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
-use super::error::Error;
+use tempfile::NamedTempFile;
+
+use super::error::FileError;
 use super::model::Model;
-use super::plan::Outcome;
+use super::plan::SitePlan;
 use crate::insn::InsnBuffer;
 
 /// New bytes at an offset of the file.
@@ -22,19 +22,19 @@ pub struct Edit {
     pub bytes: InsnBuffer,
 }
 
-/// The edits that carry out a plan, by offset; sites that stay are left out.
+/// Returns the edits that carry out a plan, by offset; sites that stay are left out.
 ///
 /// # Errors
 /// A site that something else would write to, so that the edit would not last.
-pub fn edits(model: &Model<'_>, plan: &[Outcome<'_>]) -> Result<Vec<Edit>, Error> {
+pub fn edits(model: &Model<'_>, plan: &[SitePlan<'_>]) -> Result<Vec<Edit>, FileError> {
     let mut edits = Vec::new();
-    for outcome in plan.iter().filter(|outcome| outcome.before != outcome.after) {
-        let record = outcome.record;
+    for site_plan in plan.iter().filter(|site_plan| site_plan.before != site_plan.after) {
+        let record = site_plan.record;
         // Kept by --emit-relocs for a kernel that relocates itself: it would
         // add to bytes that are no address any more. A relative one it skips.
-        let relocations = model.image.relocations_in(record.site, record.end());
+        let relocations = model.image().relocations_in(record.site, record.end());
         if let Some(relocation) = relocations.iter().find(|relocation| relocation.absolute) {
-            return Err(Error::new(format!(
+            return Err(FileError::new(format!(
                 "site {:#x} ({}) has a relocation at {:#x}: relocating the kernel would destroy what is \
                  patched in; patch it at boot, or link it for a fixed address",
                 record.site,
@@ -42,52 +42,42 @@ pub fn edits(model: &Model<'_>, plan: &[Outcome<'_>]) -> Result<Vec<Edit>, Error
                 relocation.address
             )));
         }
-        let offset = model.image.file_offset(record.site).ok_or_else(|| {
-            Error::new(format!("site {:#x} is not in any section of the file", record.site))
+        let offset = model.image().file_offset(record.site).ok_or_else(|| {
+            FileError::new(format!("site {:#x} is not in any section of the file", record.site))
         })?;
-        edits.push(Edit { offset, bytes: outcome.after });
+        edits.push(Edit { offset, bytes: site_plan.after });
     }
     edits.sort_by_key(|edit| edit.offset);
     Ok(edits)
 }
 
-/// Writes `original` with the edits to `path`, with the rights of the file at
-/// `like`.
+/// Writes `original` with the edits to `path`, with the permissions of the file at `like`.
 ///
 /// # Errors
 /// What the system said; there is no new file then, and an old one is as it was.
-pub fn write(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> Result<(), Error> {
-    let part = part_name(path);
-    let result = write_part(original, edits, &part, like)
-        .and_then(|()| fs::rename(&part, path))
-        .map_err(|error| Error::new(format!("cannot write {}: {error}", path.display())));
-    if result.is_err() {
-        // It may not even be there.
-        let _ = fs::remove_file(&part);
-    }
-    result
+pub fn write(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> Result<(), FileError> {
+    replace(original, edits, path, like)
+        .map_err(|error| FileError::new(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Beside the file, so that it can be renamed.
-fn part_name(path: &Path) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
+fn replace(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> io::Result<()> {
+    let permissions = fs::metadata(like)?.permissions();
+    // In the same folder, so that it can be renamed. It goes away by itself on an error.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut part = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    write_edited(original, edits, &mut part)?;
+    let file = part.as_file();
+    file.set_permissions(permissions)?;
+    file.sync_all()?;
+    part.persist(path)?;
+    Ok(())
 }
 
-fn write_part(original: &[u8], edits: &[Edit], part: &Path, like: &Path) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(part)?;
-    write_edited(original, edits, &mut file)?;
-    file.set_permissions(File::open(like)?.metadata()?.permissions())?;
-    file.sync_all()
-}
-
-/// The file with the edits, from its start to its end.
+/// Writes the file with the edits, from its start to its end.
 ///
 /// # Errors
 /// What the writer said.
-pub fn write_edited(original: &[u8], edits: &[Edit], out: &mut dyn Write) -> std::io::Result<()> {
+pub fn write_edited(original: &[u8], edits: &[Edit], out: &mut dyn Write) -> io::Result<()> {
     let mut at = 0;
     for edit in edits {
         let offset = usize::try_from(edit.offset).unwrap_or(usize::MAX);

@@ -1,20 +1,50 @@
 //! How the patchlets and sites of two builds differ. Addresses move with every
 //! build; what is compared is what stays: names, bytes, functions, ops.
 
+use std::cmp::Ordering;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::disassemble::bytes_in_hex;
-use super::model::{Model, State};
-use super::records::Record;
+use super::formats::SiteImage;
+use super::hex::bytes_in_hex;
+use super::model::{Model, SiteState};
+
+/// In which of two files a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sign {
+    /// In the second only.
+    Added,
+    /// In the first only.
+    Removed,
+    /// In both, and not the same.
+    Changed,
+}
+
+/// `+`, `-` and `~`
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "+",
+            Self::Removed => "-",
+            Self::Changed => "~",
+        })
+    }
+}
+
+impl Serialize for Sign {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// One difference, one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Difference {
-    /// `+` only in the second file, `-` only in the first, `~` in both.
-    pub sign: char,
+    /// In which of the files.
+    pub sign: Sign,
     /// `patchlet` or `site`.
     pub thing: &'static str,
     /// The patchlet, or function and op.
@@ -23,7 +53,7 @@ pub struct Difference {
     pub what: String,
 }
 
-/// Everything that differs, patchlets first.
+/// Returns everything that differs, patchlets first.
 #[must_use]
 pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
     let mut list = compare("patchlet", patchlets(a), patchlets(b));
@@ -39,30 +69,28 @@ fn compare<V: PartialEq + fmt::Display>(
     a: Sorted<V>,
     b: Sorted<V>,
 ) -> Vec<Difference> {
-    let (mut a, mut b) = (numbered(a), numbered(b));
-    let (mut old, mut new) = (a.next(), b.next());
+    let (mut a, mut b) = (numbered(a).peekable(), numbered(b).peekable());
     let mut list = Vec::new();
     loop {
-        let (sign, what, key) = match (&old, &new) {
+        let order = match (a.peek(), b.peek()) {
             (None, None) => return list,
-            (Some((key, was)), Some((other, is))) if key == other => {
-                (if was == is { '=' } else { '~' }, format!("{was} → {is}"), key)
-            }
-            (Some((key, was)), Some((other, _))) if key < other => ('-', was.to_string(), key),
-            (Some((key, was)), None) => ('-', was.to_string(), key),
-            (_, Some((key, is))) => ('+', is.to_string(), key),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
         };
-        if sign != '=' {
-            let (name, number) = key;
-            let name = if *number > 1 { format!("{name} #{number}") } else { name.clone() };
-            list.push(Difference { sign, thing, name, what });
-        }
-        if sign != '+' {
-            old = a.next();
-        }
-        if sign != '-' {
-            new = b.next();
-        }
+        // What comes first by name and is not in the other file is in this one only.
+        let old = if order.is_le() { a.next() } else { None };
+        let new = if order.is_ge() { b.next() } else { None };
+        let (sign, key, what) = match (old, new) {
+            (Some((_, was)), Some((_, is))) if was == is => continue,
+            (Some((key, was)), Some((_, is))) => (Sign::Changed, key, format!("{was} → {is}")),
+            (Some((key, was)), None) => (Sign::Removed, key, was.to_string()),
+            (None, Some((key, is))) => (Sign::Added, key, is.to_string()),
+            (None, None) => return list,
+        };
+        let (name, number) = key;
+        let name = if number > 1 { format!("{name} #{number}") } else { name };
+        list.push(Difference { sign, thing, name, what });
     }
 }
 
@@ -86,32 +114,26 @@ fn patchlets(model: &Model<'_>) -> Sorted<String> {
 
 /// What stays the same of a site from build to build.
 #[derive(PartialEq)]
-struct Site {
-    kind: u8,
+struct SiteFacts {
+    kind: &'static str,
     capacity: u8,
-    state: State,
+    state: SiteState,
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for SiteFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            0 => "call",
-            1 => "jump",
-            _ => "unknown kind",
-        };
-        write!(f, "{kind}, {} bytes, {}", self.capacity, self.state.words())
+        write!(f, "{}, {} bytes, {}", self.kind, self.capacity, self.state.words())
     }
 }
 
-/// Sites by op and function; those of one function in the order of addresses.
-fn sites(model: &Model<'_>) -> Sorted<Site> {
+/// Returns sites by op and function; those of one function in the order of addresses.
+fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
     let mut records: Vec<_> = model.records().iter().collect();
     records.sort_by_key(|record| record.site);
-    let site = |record: &&Record| {
-        let op = model.op(record).map_or_else(|| "?".to_owned(), |op| model.op_name(op));
-        let name = format!("{op} in {}", function_name(model, record.site));
-        let Record { kind, capacity, .. } = **record;
-        (name, Site { kind, capacity, state: model.state(record) })
+    let site = |record: &&SiteImage| {
+        let name = format!("{} in {}", model.op_name_of(record), function_name(model, record.site));
+        let (kind, capacity) = (record.kind_words(), record.capacity);
+        (name, SiteFacts { kind, capacity, state: model.state(record) })
     };
     let mut list: Vec<_> = records.iter().map(site).collect();
     // Stable: what has the same name stays in the order of addresses.
@@ -119,7 +141,8 @@ fn sites(model: &Model<'_>) -> Sorted<Site> {
     list
 }
 
-/// Without the offset; stripped files have but one name for all.
+/// Returns the name of the function at an address, without the offset: that differs from
+/// build to build. In a stripped file it is the name of the section.
 fn function_name(model: &Model<'_>, address: u64) -> String {
     let Some(section) = model.image().section_at(address) else { return "nowhere".to_owned() };
     let symbols = model.image().symbols();

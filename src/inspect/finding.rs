@@ -1,6 +1,6 @@
 //! Findings: what is wrong with a file, one line each.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -9,10 +9,14 @@ use serde::Serialize;
 const KEPT: usize = 100;
 
 /// What kind of thing is wrong. The names in JSON and in text are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Code {
+pub enum FindingCode {
+    /// There is nothing of the crate in the file: no patchlet, no record, no ops table.
+    NothingHere,
+    /// An archive has no ELF file in it.
+    ArchiveEmpty,
     /// A patchlet that must be there is not.
     PatchletMissing,
     /// A patchlet has other bytes than the reference.
@@ -32,6 +36,9 @@ pub enum Code {
     SectionFlags,
     /// The bytes of a section are not those that a loader puts there.
     SectionSegment,
+    /// Patchlets, index or records are in a segment that is writable or executable, though
+    /// their section is neither.
+    SegmentFlags,
     /// A linker or loader would still write to a patchlet, record or site.
     Relocation,
     /// The table of records is no whole number of records, or not all of its
@@ -62,9 +69,16 @@ pub enum Code {
     Unrecorded,
 }
 
-impl Code {
+impl FindingCode {
+    /// Returns where its findings stand among those of other kinds.
+    fn position(self) -> Option<usize> {
+        Self::ALL.iter().position(|code| *code == self)
+    }
+
     /// All of them, in the order they are printed.
     pub const ALL: &'static [Self] = &[
+        Self::NothingHere,
+        Self::ArchiveEmpty,
         Self::PatchletMissing,
         Self::PatchletBytes,
         Self::PatchletNative,
@@ -74,6 +88,7 @@ impl Code {
         Self::Index,
         Self::SectionFlags,
         Self::SectionSegment,
+        Self::SegmentFlags,
         Self::Relocation,
         Self::RecordTable,
         Self::RecordCapacity,
@@ -89,10 +104,12 @@ impl Code {
         Self::Unrecorded,
     ];
 
-    /// Its stable name, the one in JSON too.
+    /// Returns its stable name, the one in JSON too.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::NothingHere => "nothing-here",
+            Self::ArchiveEmpty => "archive-empty",
             Self::PatchletMissing => "patchlet-missing",
             Self::PatchletBytes => "patchlet-bytes",
             Self::PatchletNative => "patchlet-native",
@@ -102,6 +119,7 @@ impl Code {
             Self::Index => "index",
             Self::SectionFlags => "section-flags",
             Self::SectionSegment => "section-segment",
+            Self::SegmentFlags => "segment-flags",
             Self::Relocation => "relocation",
             Self::RecordTable => "record-table",
             Self::RecordCapacity => "record-capacity",
@@ -119,20 +137,20 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for FindingCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// What kind of thing.
-    pub code: Code,
+    pub code: FindingCode,
     /// Where, if at an address.
-    #[serde(serialize_with = "super::json::hex")]
+    #[serde(serialize_with = "super::hex::address")]
     pub address: Option<u64>,
     /// Where, in words.
     pub place: String,
@@ -154,13 +172,13 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
-    counts: BTreeMap<Code, usize>,
+    counts: HashMap<FindingCode, usize>,
 }
 
 impl Findings {
     pub(super) fn add(
         &mut self,
-        code: Code,
+        code: FindingCode,
         address: Option<u64>,
         place: String,
         what: String,
@@ -173,22 +191,33 @@ impl Findings {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The kept ones, by kind and address.
+    /// Returns the kept ones, by kind and address.
     #[must_use]
     pub fn sorted(mut self) -> Vec<Finding> {
-        self.list.sort();
+        self.list.sort_by(|one, other| {
+            let order = |of: &Finding| (of.code.position(), of.address);
+            let words = |of: &Finding| (of.place.clone(), of.what.clone());
+            order(one).cmp(&order(other)).then_with(|| words(one).cmp(&words(other)))
+        });
         self.list
     }
 
-    /// How many there are of each kind.
+    /// Returns how many there are of each kind that was found, in the order they are printed.
     #[must_use]
-    pub const fn counts(&self) -> &BTreeMap<Code, usize> {
-        &self.counts
+    pub fn counts(&self) -> Vec<(FindingCode, usize)> {
+        let all = FindingCode::ALL.iter();
+        all.filter_map(|code| Some((*code, *self.counts.get(code)?))).collect()
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.counts.values().sum()
     }
 }

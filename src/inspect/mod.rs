@@ -11,62 +11,51 @@
 //! for finding in verify(&model, &Reference::native(&model), &mut |_, _| ()).sorted() {
 //!     println!("{finding}");
 //! }
-//! # Ok::<(), patchlet::inspect::Error>(())
+//! # Ok::<(), patchlet::inspect::FileError>(())
 //! ```
 //!
-//! Imports run one way: `image` and `symbols` are plain data, `read` makes them;
-//! `patchlets`, `records` and `tables` look into them; `model` joins all of it;
-//! `verify`, `plan`, `apply` and `diff` work on the model; `command` is the tool
-//! on top, over any [`std::io::Write`]. What is chosen for a site and how it is
-//! composed is [`Choice`](crate::ops::Choice) and [`insn`](crate::insn), the same code
-//! that patches at boot.
+//! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
+//! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply`, `diff` and
+//! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`]. What
+//! is chosen for a site and how it is composed is [`Choice`](crate::ops::Choice) and
+//! [`insn`](crate::insn), the same code that patches at boot.
+//!
+//! A type that ends in `Image` is a thing of the crate as it stands in a file: numbers and
+//! borrowed bytes, where the type without that ending is the thing in a running program.
 //!
 //! # What is stable
 //!
 //! For as long as the crate's version says: the command line, the [`Exit`] status, the
-//! names of [`Code`], the fields of `--json`, and this library. There can always be
+//! names of [`FindingCode`], the fields of `--json`, and this library. There can always be
 //! more options, more codes, and more fields in JSON and in structs. The columns and
 //! sentences for people can change at any time. The tool reads kernels that were built
 //! with a crate of its own version; a record, or the index of patchlets, may look
 //! different in another one.
 
 mod apply;
-mod archive;
-mod arguments;
-mod columns;
-mod command;
 mod diff;
-mod disassemble;
+mod elf;
 mod error;
 mod finding;
-mod image;
-mod json;
-mod map;
+mod formats;
+mod hex;
 mod model;
-mod native_set;
-mod patchlets;
 mod plan;
-mod read;
-mod records;
-mod symbols;
-mod tables;
+mod raw;
+mod sweep;
+mod tool;
 mod verify;
-mod views;
 
 pub use apply::{Edit, edits, write, write_edited};
-pub use archive::{is_archive, members};
-pub use command::{Exit, Terminal, run};
-pub use diff::{Difference, diff};
-pub use error::Error;
-pub use finding::{Code, Finding, Findings};
-pub use image::{FileKind, Image, Section};
-pub use map::map;
-pub use model::{Model, Op, State};
-pub use native_set::native_set;
-pub use patchlets::{Patchlet, patchlets_of};
-pub use plan::{Outcome, Platform, plan, plan_revert};
-pub use read::parse;
-pub use records::Record;
-pub use symbols::{Symbol, SymbolKind, Symbols};
-pub use tables::Table;
+pub use diff::{Difference, Sign, diff};
+pub use elf::{
+    Image, Linkage, Section, Symbol, SymbolKind, Symbols, is_archive, map, members, parse,
+};
+pub use error::FileError;
+pub use finding::{Finding, FindingCode, Findings};
+pub use formats::{PatchletImage, SiteImage, native_set, patchlets_of};
+pub use model::{Model, OpImage, SiteState, TableImage};
+pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
+pub use raw::{RawInstruction, raw};
+pub use tool::{Exit, Terminal, run};
 pub use verify::{Reference, verify};

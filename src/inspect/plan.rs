@@ -1,21 +1,21 @@
 //! What patching would do, site by site, for a platform: what each slot would
 //! hold. Nothing is written.
 
-use super::error::Error;
-use super::model::{Model, Op, State};
-use super::records::Record;
-use super::symbols::readable;
+use super::elf::readable;
+use super::error::FileError;
+use super::formats::SiteImage;
+use super::model::{Model, OpImage, SiteState};
 use crate::insn::{InsnBuffer, Kind, Replacement};
 
-/// What the slots would hold.
+/// What the slots would hold on a platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
+pub struct PlatformSpec {
     /// Slot and target, as words; every other slot has its native function.
     overrides: Vec<(String, String)>,
 }
 
-impl Platform {
-    /// Bare metal: every slot has its native function.
+impl PlatformSpec {
+    /// Returns bare metal: every slot has its native function.
     #[must_use]
     pub const fn native() -> Self {
         Self { overrides: vec![] }
@@ -23,10 +23,10 @@ impl Platform {
 }
 
 /// `native`, or `slot=target,…`
-impl std::str::FromStr for Platform {
-    type Err = Error;
+impl std::str::FromStr for PlatformSpec {
+    type Err = FileError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, FileError> {
         let mut overrides = Vec::new();
         for part in text.split(',').map(str::trim).filter(|&part| part != "native") {
             match part.split_once('=') {
@@ -34,7 +34,7 @@ impl std::str::FromStr for Platform {
                     overrides.push((slot.trim().to_owned(), target.trim().to_owned()));
                 }
                 _ => {
-                    return Err(Error::new(format!(
+                    return Err(FileError::new(format!(
                         "`{part}` is no platform: say `native`, or `slot=target` with commas between"
                     )));
                 }
@@ -47,11 +47,11 @@ impl std::str::FromStr for Platform {
 /// What happens, or would happen, to one site.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outcome<'m> {
+pub struct SitePlan<'m> {
     /// The site.
-    pub record: &'m Record,
+    pub record: &'m SiteImage,
     /// Its op.
-    pub op: &'m Op,
+    pub op: &'m OpImage,
     /// What it gets, in words.
     pub gets: &'static str,
     /// Its bytes before.
@@ -60,13 +60,29 @@ pub struct Outcome<'m> {
     pub after: InsnBuffer,
 }
 
+/// Compares the sites of a file with what a platform gets, and no longer with what bare metal
+/// gets: for [`verify`](super::verify()), [`plan_revert`] and [`Model::state`].
+///
+/// # Errors
+/// A slot or target that is not known.
+pub fn on_platform<'d>(
+    mut model: Model<'d>,
+    platform: &PlatformSpec,
+) -> Result<Model<'d>, FileError> {
+    model.held = targets(&model, platform)?.into_iter().collect();
+    Ok(model)
+}
+
 /// Makes the plan for a platform.
 ///
 /// # Errors
 /// A slot or target that is not known; the first site that cannot be patched.
-pub fn plan<'m>(model: &'m Model<'_>, platform: &Platform) -> Result<Vec<Outcome<'m>>, Error> {
+pub fn plan<'m>(
+    model: &'m Model<'_>,
+    platform: &PlatformSpec,
+) -> Result<Vec<SitePlan<'m>>, FileError> {
     let targets = targets(model, platform)?;
-    let mut outcomes = Vec::new();
+    let mut site_plans = Vec::new();
     for record in model.records() {
         let (op, kind, before) = known(model, record)?;
         let target = targets.iter().find(|(slot, _)| *slot == record.slot);
@@ -75,27 +91,27 @@ pub fn plan<'m>(model: &'m Model<'_>, platform: &Platform) -> Result<Vec<Outcome
         let after = model
             .composed(record, &replacement)
             .map_err(|error| bad(model, record, &error.to_string()))?;
-        outcomes.push(Outcome { record, op, gets: words(&replacement), before, after });
+        site_plans.push(SitePlan { record, op, gets: words(&replacement), before, after });
     }
-    Ok(outcomes)
+    Ok(site_plans)
 }
 
-/// The plan that gives every site its indirect call or jump back.
+/// Returns the plan that gives every site its indirect call or jump back.
 ///
 /// # Errors
 /// The first site that holds something else than the crate puts there.
-pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<Outcome<'m>>, Error> {
-    let mut outcomes = Vec::new();
+pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<SitePlan<'m>>, FileError> {
+    let mut site_plans = Vec::new();
     for record in model.records() {
         let (op, kind, before) = known(model, record)?;
         let after =
             model.indirect(record, kind).map_err(|error| bad(model, record, &error.to_string()))?;
-        outcomes.push(Outcome { record, op, gets: "indirect", before, after });
+        site_plans.push(SitePlan { record, op, gets: "indirect", before, after });
     }
-    Ok(outcomes)
+    Ok(site_plans)
 }
 
-/// As the tool prints it.
+/// Returns the replacement as the tool prints it.
 const fn words(replacement: &Replacement<'_>) -> &'static str {
     match replacement {
         Replacement::Indirect(..) => "indirect",
@@ -108,18 +124,21 @@ const fn words(replacement: &Replacement<'_>) -> &'static str {
     }
 }
 
-fn bad(model: &Model<'_>, record: &Record, why: &str) -> Error {
-    Error::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
+fn bad(model: &Model<'_>, record: &SiteImage, why: &str) -> FileError {
+    FileError::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
 }
 
-/// The op, the kind and the bytes of a site that holds what the crate puts there.
-fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, Kind, InsnBuffer), Error> {
+/// Returns the op, the kind and the bytes of a site that holds what the crate puts there.
+fn known<'m>(
+    model: &'m Model<'_>,
+    record: &SiteImage,
+) -> Result<(&'m OpImage, Kind, InsnBuffer), FileError> {
     let in_text = model.image.section_at(record.site).filter(|section| section.is_executable());
     let (Some(op), Some(before), Some(_)) = (model.op(record), model.present(record), in_text)
     else {
         return Err(bad(model, record, "it is not inside an executable section"));
     };
-    if model.state(record) == State::Foreign {
+    if model.state(record) == SiteState::Foreign {
         let why = format!(
             "it holds {before}, which is neither its indirect call or jump nor its native form: run `patchlet verify`"
         );
@@ -129,8 +148,8 @@ fn known<'m>(model: &'m Model<'_>, record: &Record) -> Result<(&'m Op, Kind, Ins
     Ok((op, kind, before))
 }
 
-/// Slot → what it holds, for the slots that do not hold their native function.
-fn targets(model: &Model<'_>, platform: &Platform) -> Result<Vec<(u64, u64)>, Error> {
+/// Returns slot → what it holds, for the slots that do not hold their native function.
+fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>, FileError> {
     let mut targets = Vec::new();
     for (slot, target) in &platform.overrides {
         let op = op_named(model, slot)?;
@@ -139,13 +158,13 @@ fn targets(model: &Model<'_>, platform: &Platform) -> Result<Vec<(u64, u64)>, Er
     Ok(targets)
 }
 
-/// An op by `name`, `table.name` or `table[index]`.
-fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m Op, Error> {
-    let table = |op: &Op| {
+/// Returns an op by `name`, `table.name` or `table[index]`.
+fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileError> {
+    let table = |op: &OpImage| {
         let table = op.table.and_then(|at| model.tables.list.get(at));
         table.map_or_else(String::new, |table| table.words().into_owned())
     };
-    let is = |op: &&Op| {
+    let is = |op: &&OpImage| {
         let name = model.op_name(op);
         name == words
             || format!("{}.{name}", table(op)) == words
@@ -154,26 +173,20 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m Op, Error> {
     let mut found = model.ops.iter().filter(is);
     match (found.next(), found.next()) {
         (Some(op), None) => Ok(op),
-        (Some(one), Some(other)) => Err(Error::new(format!(
+        (Some(one), Some(other)) => Err(FileError::new(format!(
             "`{words}` is an op of two tables: say `{}.{words}` or `{}.{words}`",
             table(one),
             table(other)
         ))),
-        (None, _) => {
-            let mut names: Vec<String> =
-                model.ops.iter().take(100).map(|op| model.op_name(op)).collect();
-            names.sort_unstable();
-            names.dedup();
-            Err(Error::new(format!(
-                "no site is of an op `{words}`; there are {}",
-                names.join(", ")
-            )))
-        }
+        (None, _) => Err(FileError::new(format!(
+            "no site is of an op `{words}`; there are {}",
+            model.op_names().join(", ")
+        ))),
     }
 }
 
-/// An address by symbol, `0x…`, or one of the words for what every kernel has.
-fn target_named(model: &Model<'_>, op: &Op, words: &str) -> Result<u64, Error> {
+/// Returns an address by symbol, `0x…`, or one of the words for what every kernel has.
+fn target_named(model: &Model<'_>, op: &OpImage, words: &str) -> Result<u64, FileError> {
     match words {
         "null" => return Ok(0),
         "nop" => return Ok(model.nop),
@@ -183,7 +196,7 @@ fn target_named(model: &Model<'_>, op: &Op, words: &str) -> Result<u64, Error> {
     }
     if let Some(digits) = words.strip_prefix("0x") {
         return u64::from_str_radix(digits, 16)
-            .map_err(|error| Error::new(format!("`{words}` is no address: {error}")));
+            .map_err(|error| FileError::new(format!("`{words}` is no address: {error}")));
     }
     let symbols = model.image.symbols();
     if let Some(symbol) = symbols.find(words) {
@@ -196,10 +209,10 @@ fn target_named(model: &Model<'_>, op: &Op, words: &str) -> Result<u64, Error> {
     });
     match (readables.next(), symbols.is_empty()) {
         (Some(symbol), _) => Ok(symbol.address),
-        (None, true) => Err(Error::new(format!(
+        (None, true) => Err(FileError::new(format!(
             "no symbol `{words}`, as all are stripped: give the target's address as 0x…"
         ))),
-        (None, false) => Err(Error::new(format!(
+        (None, false) => Err(FileError::new(format!(
             "no symbol `{words}`; a target is a symbol, 0x…, or one of nop, ident, null, native"
         ))),
     }

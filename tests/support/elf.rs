@@ -53,6 +53,24 @@ pub fn read(path: &Path) -> Image {
     image.unwrap_or_else(|reason| panic!("{}: {reason}", path.display()))
 }
 
-fn is_label(name: &str) -> bool {
-    name.starts_with("patchlet_") && (name.ends_with("_start") || name.ends_with("_end"))
+/// Which end of a patchlet a label marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Start,
+    End,
+}
+
+/// Takes a label apart, `patchlet_<name>_start` or `…_end`: the patchlet's name, and the end.
+pub fn name_and_side(label: &str) -> Option<(&str, Side)> {
+    let rest = label.strip_prefix("patchlet_")?;
+    let start = rest.strip_suffix("_start").map(|name| (name, Side::Start));
+    start.or_else(|| rest.strip_suffix("_end").map(|name| (name, Side::End)))
+}
+
+/// The label at an end of a patchlet.
+pub fn label_of(name: &str, side: Side) -> String {
+    match side {
+        Side::Start => format!("patchlet_{name}_start"),
+        Side::End => format!("patchlet_{name}_end"),
+    }
 }

@@ -1,5 +1,5 @@
-//! The oracle: the native set of SPEC.md §2, transcribed by hand and by nobody
-//! else's tool, in its order, which is the order of the sources too.
+//! The oracle: the native set, transcribed by hand and by nobody else's tool, in the order
+//! of the sources.
 
 use std::fmt;
 

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
+use super::reference::Reference;
 use crate::contract;
-use crate::inspect::disassemble::bytes_in_hex;
-use crate::inspect::finding::{Code, Findings};
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::inspect::formats::PatchletImage;
+use crate::inspect::hex::bytes_in_hex;
 use crate::inspect::model::Model;
-use crate::inspect::patchlets::Patchlet;
-use crate::inspect::verify::{Reference, read_only};
 
 const RELINK: &str = "link the objects of one build, and let nothing rewrite the section";
 
@@ -20,22 +20,14 @@ pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut
         not_relocated(model, patchlet, findings);
     }
     apart(model, findings);
-    let mut sections: Vec<usize> = model.patchlets.iter().map(|found| found.section).collect();
-    sections.dedup();
-    for section in sections.into_iter().filter_map(|index| model.image.section(index)) {
-        read_only(section, "patchlets", findings);
-    }
-    if let Some(section) = model.image.section_named("patchlet_index") {
-        read_only(section, "the index of patchlets", findings);
-    }
 }
 
-fn place(patchlet: &Patchlet<'_>) -> String {
+fn place(patchlet: &PatchletImage<'_>) -> String {
     format!("patchlet `{}` at {:#x}", patchlet.name, patchlet.address)
 }
 
 fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
-    let by_name: HashMap<&str, &Patchlet<'_>> =
+    let by_name: HashMap<&str, &PatchletImage<'_>> =
         model.patchlets.iter().map(|patchlet| (patchlet.name, patchlet)).collect();
     let found = |name: &str| by_name.get(name);
     for &(name, bytes) in &reference.patchlets {
@@ -45,7 +37,7 @@ fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Finding
         };
         if patchlet.bytes != bytes {
             findings.add(
-                Code::PatchletBytes,
+                FindingCode::PatchletBytes,
                 Some(patchlet.address),
                 place(patchlet),
                 format!(
@@ -74,7 +66,7 @@ fn contracts(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findin
         };
         if let Err(violation) = contract::check(contract, patchlet.bytes, model.image.width()) {
             findings.add(
-                Code::Contract,
+                FindingCode::Contract,
                 Some(patchlet.address),
                 place(patchlet),
                 violation.sentence(),
@@ -86,7 +78,7 @@ fn contracts(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findin
 
 fn missing(name: &str, origin: &str, findings: &mut Findings) {
     findings.add(
-        Code::PatchletMissing,
+        FindingCode::PatchletMissing,
         None,
         format!("patchlet `{name}` of {origin}"),
         "is not in the file".into(),
@@ -94,12 +86,13 @@ fn missing(name: &str, origin: &str, findings: &mut Findings) {
     );
 }
 
-/// Both come from the same lines of assembly; so this holds of stripped files
-/// and of patchlets that no reference knows.
-fn native_function(model: &Model<'_>, patchlet: &Patchlet<'_>, findings: &mut Findings) {
+/// Checks that a patchlet and its native function have the same bytes. Both come from the
+/// same lines of assembly, so this holds of stripped files, too, and of patchlets that no
+/// reference has.
+fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {
     let Some(native) = patchlet.native else {
         findings.add(
-            Code::PatchletNative,
+            FindingCode::PatchletNative,
             Some(patchlet.address),
             place(patchlet),
             format!(
@@ -121,13 +114,19 @@ fn native_function(model: &Model<'_>, patchlet: &Patchlet<'_>, findings: &mut Fi
         ),
         None => format!("its native function at {native:#x} is not in an executable section"),
     };
-    findings.add(Code::PatchletNative, Some(patchlet.address), place(patchlet), what, RELINK);
+    findings.add(
+        FindingCode::PatchletNative,
+        Some(patchlet.address),
+        place(patchlet),
+        what,
+        RELINK,
+    );
 }
 
-fn not_relocated(model: &Model<'_>, patchlet: &Patchlet<'_>, findings: &mut Findings) {
+fn not_relocated(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {
     for relocation in model.image.relocations_in(patchlet.address, patchlet.end()) {
         findings.add(
-            Code::Relocation,
+            FindingCode::Relocation,
             Some(relocation.address),
             place(patchlet),
             format!("has a relocation at {:#x}", relocation.address),
@@ -143,7 +142,7 @@ fn apart(model: &Model<'_>, findings: &mut Findings) {
             && first.end() > second.address
         {
             findings.add(
-                Code::PatchletOverlap,
+                FindingCode::PatchletOverlap,
                 Some(second.address),
                 place(second),
                 format!("shares bytes with `{}` at {:#x}", first.name, first.address),

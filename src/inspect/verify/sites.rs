@@ -1,18 +1,17 @@
-//! Records and their sites, each by itself and against its neighbours.
+//! SiteTable and their sites, each by itself and against its neighbours.
 
 use crate::insn::{ComposeError, InsnBuffer};
-use crate::inspect::disassemble::bytes_in_hex;
-use crate::inspect::finding::{Code, Findings};
-use crate::inspect::image::Section;
-use crate::inspect::model::{Model, State};
-use crate::inspect::records::Record;
-use crate::inspect::verify::read_only;
+use crate::inspect::elf::Section;
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::inspect::formats::SiteImage;
+use crate::inspect::hex::bytes_in_hex;
+use crate::inspect::model::{Model, SiteState};
 
 const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
 /// Checks all records; returns the sites in executable sections, by address, each
 /// once.
-pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m Record> {
+pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m SiteImage> {
     if let Some((start, end)) = model.records.range {
         table(model, start, end, findings);
     }
@@ -29,16 +28,13 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
     sites
 }
 
-/// The table as a whole.
+/// Checks the table as a whole.
 fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
-    if let Some(section) = model.image.section_at(start) {
-        read_only(section, "the records of the sites", findings);
-    }
     for relocation in model.image.relocations_in(start, end) {
         // What --emit-relocs leaves behind is applied already, and relative.
         if relocation.dynamic || relocation.absolute {
             findings.add(
-                Code::Relocation,
+                FindingCode::Relocation,
                 Some(relocation.address),
                 format!("table of records at {start:#x}"),
                 format!("has a relocation at {:#x}", relocation.address),
@@ -48,36 +44,41 @@ fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     }
 }
 
-/// `site 0x1234 (save_fl, main+0x4)`
-pub(super) fn place(model: &Model<'_>, record: &Record) -> String {
-    let op = model.op(record).map_or_else(|| "?".to_owned(), |op| model.op_name(op));
-    format!("site {:#x} ({op}, {})", record.site, model.function(record.site))
+/// Returns `site 0x1234 (save_fl, main+0x4)`
+pub(super) fn place(model: &Model<'_>, record: &SiteImage) -> String {
+    let (op, function) = (model.op_name_of(record), model.function(record.site));
+    format!("site {:#x} ({op}, {function})", record.site)
 }
 
-/// One record and its site; whether it lies in an executable section.
-fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> bool {
+/// Checks one record and its site; returns whether the site lies in an executable section.
+fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) -> bool {
     let mut add = |code, what, fix| {
         findings.add(code, Some(record.site), place(model, record), what, fix);
     };
     let possible = (InsnBuffer::MIN..=InsnBuffer::MAX).contains(&usize::from(record.capacity));
     if !possible {
         add(
-            Code::RecordCapacity,
-            format!("its capacity is {} bytes, where 6 to 32 are possible", record.capacity),
+            FindingCode::RecordCapacity,
+            format!(
+                "its capacity is {} bytes, where {} to {} are possible",
+                record.capacity,
+                InsnBuffer::MIN,
+                InsnBuffer::MAX
+            ),
             RELINK,
         );
     }
     let kind = record.kind();
     if kind.is_none() {
         let what = format!("its kind is {}, neither call (0) nor jump (1)", record.kind);
-        add(Code::RecordKind, what, RELINK);
+        add(FindingCode::RecordKind, what, RELINK);
     }
     let known_slot = match model.tables.slot(record.slot) {
         Some((_, index)) if index == u64::from(record.op) => true,
         Some((table, index)) => {
             let table = model.tables.list.get(table).map_or_else(String::new, |t| t.words().into());
             add(
-                Code::RecordSlot,
+                FindingCode::RecordSlot,
                 format!(
                     "its slot {:#x} is that of op {index} of {table}, its op is {}",
                     record.slot, record.op
@@ -88,7 +89,7 @@ fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> 
         }
         None => {
             add(
-                Code::RecordSlot,
+                FindingCode::RecordSlot,
                 format!("{:#x} is no slot of any ops table (op {})", record.slot, record.op),
                 RELINK,
             );
@@ -100,14 +101,14 @@ fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> 
     };
     if model.image.section_at(record.site).filter(inside).is_none() {
         let what = format!("its {} bytes are not in an executable section", record.capacity);
-        add(Code::SiteOutsideText, what, RELINK);
+        add(FindingCode::SiteOutsideText, what, RELINK);
         return false;
     }
     let (Some(kind), true, true) = (kind, possible, known_slot) else { return true };
     for relocation in model.image.relocations_in(record.site, record.end()) {
         if relocation.dynamic {
             add(
-                Code::Relocation,
+                FindingCode::Relocation,
                 format!(
                     "a loader would write to {:#x}, over what the patcher put there",
                     relocation.address
@@ -121,16 +122,16 @@ fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> 
             ComposeError::OutOfReach { .. } => "link text within 2 GiB",
             _ => "give the site a larger capacity",
         };
-        add(Code::SiteCapacity, format!("its native form does not fit: {error}"), fix);
+        add(FindingCode::SiteCapacity, format!("its native form does not fit: {error}"), fix);
         return true;
     }
-    if model.state(record) == State::Foreign {
+    if model.state(record) == SiteState::Foreign {
         let form = |bytes: Result<InsnBuffer, ComposeError>| {
             bytes.map_or_else(|error| format!("(none: {error})"), |bytes| bytes.to_string())
         };
         let present = model.present(record);
         add(
-            Code::SiteBytes,
+            FindingCode::SiteBytes,
             format!(
                 "it holds {}, where {} or its native form {} must be",
                 bytes_in_hex(present.as_ref().map_or(&[], InsnBuffer::bytes)),
@@ -143,13 +144,13 @@ fn record_alone(model: &Model<'_>, record: &Record, findings: &mut Findings) -> 
     true
 }
 
-/// No two sites share bytes.
-fn apart(model: &Model<'_>, sites: &[&Record], findings: &mut Findings) {
-    let mut before: Option<&Record> = None;
+/// Checks that no two sites share bytes.
+fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
+    let mut before: Option<&SiteImage> = None;
     for &record in sites {
         if let Some(other) = before.filter(|other| other.end() > record.site) {
             findings.add(
-                Code::SiteOverlap,
+                FindingCode::SiteOverlap,
                 Some(record.site),
                 place(model, record),
                 format!(
@@ -165,7 +166,7 @@ fn apart(model: &Model<'_>, sites: &[&Record], findings: &mut Findings) {
     }
 }
 
-/// What the slots of the sites hold at first.
+/// Checks what the slots of the sites hold at first.
 fn slots(model: &Model<'_>, findings: &mut Findings) {
     for op in &model.ops {
         // Where the record is wrong this is no slot, and was found already.
@@ -182,7 +183,7 @@ fn slots(model: &Model<'_>, findings: &mut Findings) {
             None => "is not in the file, or refers to a symbol of another".to_owned(),
         };
         findings.add(
-            Code::SlotValue,
+            FindingCode::SlotValue,
             Some(op.slot),
             format!("slot {:#x} ({})", op.slot, model.op_name(op)),
             what,

@@ -13,7 +13,7 @@
 mod support {
     pub mod elf;
     #[allow(dead_code, reason = "tests look at files of their own")]
-    pub mod inspect;
+    pub mod layout;
     pub mod meaning;
     pub mod table;
 }
@@ -136,7 +136,7 @@ fn labels(program: &Path, config: &Config, binary: &Binary) -> Result<(), String
     let found = panic::catch_unwind(|| {
         let mut image = support::elf::read(program);
         image.labels.retain(|label| is_native(&label.name));
-        support::inspect::check(&image)
+        support::layout::check(&image)
     });
     let found = match found {
         Ok(found) => found?,

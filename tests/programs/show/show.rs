@@ -5,8 +5,8 @@
 mod support {
     pub mod boot;
     pub mod elf;
-    pub mod inspect;
     pub mod kernel;
+    pub mod layout;
     pub mod meaning;
     pub mod table;
 }
@@ -19,8 +19,8 @@ use std::{env, fs};
 
 use disassembly::Disassembler;
 use support::boot::{self, Log, Site};
-use support::inspect::inspect_linked;
 use support::kernel;
+use support::layout::inspect_linked;
 use support::meaning::hex;
 use support::table::{Width, native};
 

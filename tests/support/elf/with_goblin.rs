@@ -5,7 +5,7 @@ use goblin::elf::program_header::{PF_X, PT_LOAD};
 use goblin::elf::sym::{STB_GLOBAL, STV_HIDDEN};
 use goblin::elf::{Elf, SectionHeader};
 
-use super::{Image, Label, Section, Width, is_label};
+use super::{Image, Label, Section, Width, name_and_side};
 
 pub fn read(bytes: &[u8]) -> Result<Image, String> {
     let elf = Elf::parse(bytes).map_err(|error| error.to_string())?;
@@ -21,7 +21,7 @@ pub fn read(bytes: &[u8]) -> Result<Image, String> {
     let mut sections = Vec::new();
     for symbol in &elf.syms {
         let name = elf.strtab.get_at(symbol.st_name).unwrap_or_default();
-        if !is_label(name) {
+        if name_and_side(name).is_none() {
             continue;
         }
         // Index 0 stands for "defined elsewhere".

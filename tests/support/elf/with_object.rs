@@ -5,7 +5,7 @@ use object::{
     SymbolFlags, elf,
 };
 
-use super::{Image, Label, Section, Width, is_label};
+use super::{Image, Label, Section, Width, name_and_side};
 
 pub fn read(bytes: &[u8]) -> Result<Image, String> {
     let file = object::File::parse(bytes).map_err(|error| error.to_string())?;
@@ -18,7 +18,7 @@ pub fn read(bytes: &[u8]) -> Result<Image, String> {
     let mut labels = Vec::new();
     for symbol in file.symbols() {
         let name = symbol.name().unwrap_or_default();
-        if is_label(name) {
+        if name_and_side(name).is_some() {
             labels.push(label(&file, &symbol, name)?);
         }
     }

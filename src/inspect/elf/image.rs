@@ -1,0 +1,211 @@
+//! An ELF file as far as patching is concerned: plain data, borrowed from the
+//! file, and the way from an address to its bytes. Made by `read.rs`.
+
+use object::LittleEndian;
+
+use super::address_map::AddressMap;
+use super::section::{Relocation, Section, Segment, little_endian, slice};
+use super::symbols::Symbols;
+use crate::disassemble::bits;
+use crate::insn::Width;
+use crate::inspect::error::FileError;
+
+/// The byte order of every x86 file.
+pub(super) const ENDIAN: LittleEndian = LittleEndian;
+
+/// What the linker has done to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Linkage {
+    /// Nothing: an object. Addresses are offsets in their section.
+    Object,
+    /// Linked for fixed addresses.
+    Executable,
+    /// Linked; a loader, or the program itself, relocates it (static PIE).
+    PositionIndependent,
+}
+
+impl Linkage {
+    /// Returns it as the tool prints it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Executable => "executable",
+            Self::PositionIndependent => "position-independent executable",
+        }
+    }
+}
+
+/// An ELF file for 32- or 64-bit x86.
+#[derive(Debug)]
+pub struct Image<'d> {
+    pub(super) width: Width,
+    pub(super) kind: Linkage,
+    pub(super) entry: u64,
+    /// The loaded ones, in the file's order.
+    pub(super) sections: Vec<Section<'d>>,
+    /// Which section is at an address. Empty in an object.
+    pub(super) addresses: AddressMap,
+    /// By address.
+    pub(super) segments: Vec<Segment>,
+    pub(super) symbols: Symbols<'d>,
+    /// By address; at most one of each kind at an address.
+    pub(super) relocations: Vec<Relocation>,
+}
+
+impl<'d> Image<'d> {
+    /// Returns the width, 32 or 64 bit.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Returns what the linker has done to it.
+    #[must_use]
+    pub const fn kind(&self) -> Linkage {
+        self.kind
+    }
+
+    /// Returns the sections that are loaded.
+    #[must_use]
+    pub fn sections(&self) -> &[Section<'d>] {
+        &self.sections
+    }
+
+    /// Returns where the program starts, as the linker wrote it.
+    pub(crate) const fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// Returns what a loader maps, by address; empty in an object.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Returns the symbols; none if they are stripped.
+    #[must_use]
+    pub const fn symbols(&self) -> &Symbols<'d> {
+        &self.symbols
+    }
+
+    /// Returns `ELF64 executable`
+    #[must_use]
+    pub fn words(&self) -> String {
+        let bits = bits(self.width);
+        let stripped = if self.symbols.is_empty() { ", stripped" } else { "" };
+        format!("ELF{bits} {}{stripped}", self.kind.words())
+    }
+
+    /// Returns what addresses in the file mean, if a running program does not have the same.
+    #[must_use]
+    pub fn address_words(&self) -> Option<&'static str> {
+        match self.kind {
+            Linkage::Object | Linkage::Executable => None,
+            Linkage::PositionIndependent if self.base() == 0 => {
+                Some("addresses are offsets from where it is loaded")
+            }
+            Linkage::PositionIndependent => {
+                Some("addresses as linked; all move by one distance when it is loaded")
+            }
+        }
+    }
+
+    /// Returns the lowest address that is loaded.
+    fn base(&self) -> u64 {
+        self.segments.first().map_or(0, |segment| segment.address)
+    }
+
+    /// Returns by how much all addresses move if the file is loaded at this one; none if it
+    /// cannot be loaded anywhere else than it was linked for.
+    pub(crate) fn distance_to(&self, loaded_at: u64) -> Option<u64> {
+        (self.kind == Linkage::PositionIndependent).then(|| loaded_at.wrapping_sub(self.base()))
+    }
+
+    /// Returns the section of this number.
+    pub(crate) fn section(&self, index: usize) -> Option<&Section<'d>> {
+        let at = self.sections.partition_point(|section| section.index < index);
+        self.sections.get(at).filter(|section| section.index == index)
+    }
+
+    /// Returns the first section of this name.
+    pub(crate) fn section_named(&self, name: &str) -> Option<&Section<'d>> {
+        self.sections.iter().find(|section| section.name == name)
+    }
+
+    /// Returns the section of a linked file that an address lies in; none if several do.
+    pub(crate) fn section_at(&self, address: u64) -> Option<&Section<'d>> {
+        self.sections.get(self.addresses.section(address)?.0)
+    }
+
+    /// Checks that no two sections share an address of a range, in which something lies
+    /// that matters.
+    pub(crate) fn claimed_once(
+        &self,
+        start: u64,
+        end: u64,
+        words: impl Fn() -> String,
+    ) -> Result<(), FileError> {
+        let shared = self.addresses.shared(start, end);
+        let section = |at: usize| self.sections.get(at);
+        let Some((Some(a), Some(b))) = shared.map(|(a, b)| (section(a), section(b))) else {
+            return Ok(());
+        };
+        Err(FileError::new(format!(
+            "sections {} ({:#x}..{:#x}) and {} ({:#x}..{:#x}) overlap in memory, and {} lies \
+             there: which of them is loaded cannot be told",
+            a.name,
+            a.address,
+            a.end(),
+            b.name,
+            b.address,
+            b.end(),
+            words()
+        )))
+    }
+
+    /// Returns `len` bytes of a linked file from an address on, if they are in one
+    /// section and in the file.
+    pub(crate) fn bytes_at(&self, address: u64, len: u64) -> Option<&'d [u8]> {
+        let (at, end) = self.addresses.section(address)?;
+        let section = self.sections.get(at).filter(|_| end - address >= len)?;
+        slice(section.data, address.checked_sub(section.address)?, len)
+    }
+
+    /// Returns where in the file the byte at an address is.
+    pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
+        let section = self.section_at(address)?;
+        section.offset.checked_add(address - section.address)
+    }
+
+    /// Returns what a self-relative 32-bit field at `place` means: addresses wrap at the
+    /// width.
+    pub(crate) fn relative(&self, place: u64, offset: u32) -> u64 {
+        let address = place.wrapping_add_signed(i64::from(offset.cast_signed()));
+        match self.width {
+            Width::Bits32 => address & 0xffff_ffff,
+            Width::Bits64 => address,
+        }
+    }
+
+    /// Returns the relocations that begin inside of a range.
+    pub(crate) fn relocations_in(&self, start: u64, end: u64) -> &[Relocation] {
+        let from = self.relocations.partition_point(|relocation| relocation.address < start);
+        let to = self.relocations.partition_point(|relocation| relocation.address < end);
+        self.relocations.get(from..to).unwrap_or_default()
+    }
+
+    /// Returns the pointer at an address, as it will be once loaded at the address it was
+    /// linked for.
+    pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
+        let from = self.relocations.partition_point(|relocation| relocation.address < address);
+        let relocated = self.relocations.get(from..).into_iter().flatten();
+        for relocation in relocated.take_while(|relocation| relocation.address == address) {
+            if relocation.dynamic && relocation.value.is_some() {
+                return relocation.value;
+            }
+        }
+        let bytes = self.bytes_at(address, self.width.pointer_size())?;
+        Some(little_endian(bytes))
+    }
+}

@@ -1,0 +1,20 @@
+//! ELF files: opened, recognized by their first bytes, and read by the crate `object`
+//! into plain data. Knows nothing of patchlets.
+
+mod address_map;
+mod files;
+mod image;
+mod read;
+mod relocations;
+mod section;
+mod symbols;
+
+pub use files::{is_archive, map, members};
+pub use image::{Image, Linkage};
+pub use read::parse;
+pub use section::Section;
+pub use symbols::{Symbol, SymbolKind, Symbols};
+
+pub(super) use files::objects;
+pub(super) use section::{Segment, little_endian, slice};
+pub(super) use symbols::readable;

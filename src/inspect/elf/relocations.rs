@@ -1,0 +1,140 @@
+//! Relocations: where a linker or loader still writes, and what.
+
+use object::elf;
+use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, SectionTable, Sym};
+use object::{LittleEndian, SectionIndex};
+
+use super::image::{ENDIAN, Image};
+use super::section::{Relocation, little_endian};
+use crate::insn::Width;
+use crate::inspect::error::FileError;
+
+/// One entry of a section of relocations, whichever its form.
+struct Entry {
+    address: u64,
+    kind: elf::RelocationType,
+    symbol: u32,
+    /// None where the place itself holds it (`Rel`).
+    addend: Option<i64>,
+}
+
+/// Reads the relocations of the loaded sections, by address. A linked file has those
+/// that its loader applies, and maybe those that the linker applied and kept
+/// (`--emit-relocs`).
+pub(super) fn read<'d, H: FileHeader<Endian = LittleEndian>>(
+    data: &'d [u8],
+    table: &SectionTable<'d, H>,
+    image: &Image<'d>,
+) -> Result<Vec<Relocation>, FileError> {
+    let mut list = Vec::new();
+    for (index, header) in table.enumerate() {
+        let dynamic = header.sh_flags(ENDIAN).contains(elf::SHF_ALLOC);
+        let target = usize::try_from(header.sh_info(ENDIAN)).unwrap_or(usize::MAX);
+        if !dynamic && image.section(target).is_none() {
+            continue;
+        }
+        let bad = |error: object::Error| {
+            FileError::new(format!("unusable relocations in section {}: {error}", index.0))
+        };
+        if let Some((entries, link)) = header.rela(ENDIAN, data).map_err(bad)? {
+            let symbols = symbols_of(data, table, link);
+            list.extend(entries.iter().map(|entry| {
+                let entry = Entry {
+                    address: entry.r_offset(ENDIAN).into(),
+                    kind: entry.r_type(ENDIAN, false),
+                    symbol: entry.r_sym(ENDIAN, false),
+                    addend: Some(entry.r_addend(ENDIAN).into()),
+                };
+                relocation(image, symbols, dynamic, &entry)
+            }));
+        }
+        if let Some((entries, link)) = header.rel(ENDIAN, data).map_err(bad)? {
+            let symbols = symbols_of(data, table, link);
+            list.extend(entries.iter().map(|entry| {
+                let entry = Entry {
+                    address: entry.r_offset(ENDIAN).into(),
+                    kind: entry.r_type(ENDIAN),
+                    symbol: entry.r_sym(ENDIAN),
+                    addend: None,
+                };
+                relocation(image, symbols, dynamic, &entry)
+            }));
+        }
+        if let Some(addresses) = header.relr(ENDIAN, data).map_err(bad)? {
+            for address in addresses {
+                // They are packed, 63 in a word: no file needs more of them than it has
+                // pointers.
+                if list.len() > data.len() / 4 {
+                    return Err(FileError::new(format!(
+                        "section {}: more relocations than the file has pointers",
+                        index.0
+                    )));
+                }
+                // The place itself holds the value.
+                let address = address.into();
+                list.push(Relocation { address, dynamic, absolute: true, value: None });
+            }
+        }
+    }
+    let same = |of: &Relocation| (of.address, of.dynamic, of.absolute);
+    // Of several at one place, the one that knows its value is kept.
+    list.sort_by_key(|relocation| (same(relocation), relocation.value.is_none()));
+    list.dedup_by_key(|relocation| same(relocation));
+    Ok(list)
+}
+
+fn relocation<S: Sym<Endian = LittleEndian>>(
+    image: &Image<'_>,
+    symbols: &[S],
+    dynamic: bool,
+    entry: &Entry,
+) -> Relocation {
+    let absolute = is_absolute(image.width(), entry.kind);
+    let value = || {
+        let value = symbol_value(symbols, entry.symbol)?;
+        let sum = match entry.addend {
+            Some(addend) => value.wrapping_add_signed(addend),
+            None => {
+                let bytes = image.bytes_at(entry.address, image.width().pointer_size())?;
+                value.wrapping_add(little_endian(bytes))
+            }
+        };
+        Some(match image.width() {
+            Width::Bits32 => sum & u64::from(u32::MAX),
+            Width::Bits64 => sum,
+        })
+    };
+    let value = if dynamic && absolute { value() } else { None };
+    Relocation { address: entry.address, dynamic, absolute, value }
+}
+
+/// Returns the symbols that a section of relocations refers to.
+fn symbols_of<'d, H: FileHeader<Endian = LittleEndian>>(
+    data: &'d [u8],
+    table: &SectionTable<'d, H>,
+    link: SectionIndex,
+) -> &'d [H::Sym] {
+    let section = table.section(link).ok();
+    section.and_then(|section| section.data_as_array(ENDIAN, data).ok()).unwrap_or_default()
+}
+
+/// Returns the value of symbol `index`; symbol 0 is none and worth 0. Undefined symbols
+/// have no value here.
+fn symbol_value<S: Sym<Endian = LittleEndian>>(symbols: &[S], index: u32) -> Option<u64> {
+    if index == 0 {
+        return Some(0);
+    }
+    let symbol = symbols.get(usize::try_from(index).ok()?)?;
+    (symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF).then(|| symbol.st_value(ENDIAN).into())
+}
+
+/// Returns whether what this kind of relocation writes depends on the load address.
+fn is_absolute(width: Width, kind: elf::RelocationType) -> bool {
+    match width {
+        Width::Bits32 => matches!(kind, elf::R_386_32 | elf::R_386_RELATIVE),
+        Width::Bits64 => matches!(
+            kind,
+            elf::R_X86_64_64 | elf::R_X86_64_RELATIVE | elf::R_X86_64_32 | elf::R_X86_64_32S
+        ),
+    }
+}

@@ -1,0 +1,22 @@
+//! What the crate's macros leave in a file, by format. Each table of records is one row
+//! of data ([`table::RecordFormat`]): its section, its bounds, the size of a record and
+//! where its fields are.
+
+mod index;
+mod native_set;
+mod patchlet_image;
+mod patchlets;
+mod sites;
+mod table;
+mod width;
+
+pub use native_set::native_set;
+pub use patchlet_image::PatchletImage;
+pub use patchlets::patchlets_of;
+pub use sites::SiteImage;
+
+pub(super) use index::INDEX_SECTION;
+pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
+pub(super) use patchlets::find as find_patchlets;
+pub(super) use sites::{SITES, SiteTable, read as read_sites};
+pub(super) use width::sites_are_of_width;

@@ -1,0 +1,185 @@
+//! Patchlets in a file: by their labels, by the index, or by both, which must
+//! then agree.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::index::{INDEX_SECTION, record};
+use super::patchlet_image::{LONGEST, PatchletImage};
+use super::sites::SITES;
+use super::width::code_is_of_width;
+use crate::inspect::elf::{Image, Linkage, SymbolKind, slice};
+use crate::inspect::error::FileError;
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::labels::{Label, PREFIX, label};
+
+/// The section that the macros put patchlets into.
+const SECTION: &str = ".rodata.patchlets";
+
+/// Finds all patchlets of a file, by section and address; what is wrong with labels
+/// and index goes to `findings`.
+///
+/// # Errors
+/// If the code in the file is not of the width that its header says, or two sections share
+/// an address of a patchlet or of a table of records.
+pub(crate) fn find<'d>(
+    image: &Image<'d>,
+    findings: &mut Findings,
+) -> Result<Vec<PatchletImage<'d>>, FileError> {
+    for name in [SECTION, SITES.section, INDEX_SECTION] {
+        if let Some(section) = image.section_named(name) {
+            let words = || format!("section {name}");
+            image.claimed_once(section.address, section.end(), words)?;
+        }
+    }
+    let mut found = from_labels(image, findings);
+    if image.kind() != Linkage::Object {
+        merge_index(image, &mut found, findings);
+    }
+    let mut list: Vec<PatchletImage<'d>> = found.into_values().collect();
+    list.sort_by_key(|patchlet| (patchlet.section, patchlet.address, patchlet.name));
+    for patchlet in &list {
+        let words = || format!("patchlet `{}`", patchlet.name);
+        image.claimed_once(patchlet.address, patchlet.end(), words)?;
+        if let Some(native) = patchlet.native {
+            let end = native.saturating_add(patchlet.bytes.len() as u64);
+            let words = || format!("the native function of {}", words());
+            image.claimed_once(native, end, words)?;
+        }
+    }
+    code_is_of_width(image, &list)?;
+    Ok(list)
+}
+
+fn from_labels<'d>(
+    image: &Image<'d>,
+    findings: &mut Findings,
+) -> BTreeMap<&'d str, PatchletImage<'d>> {
+    let symbols = image.symbols();
+    let (mut starts, mut ends, mut natives) = (vec![], HashMap::new(), HashMap::new());
+    for symbol in symbols.list() {
+        if !symbols.starts_with(symbol, PREFIX) {
+            continue;
+        }
+        match label(symbols.name(symbol), symbol.kind == SymbolKind::Function) {
+            Some((Label::Start, name)) if symbol.kind == SymbolKind::Object => {
+                starts.push((name, symbol));
+            }
+            Some((Label::End, name)) => {
+                ends.insert(name, symbol);
+            }
+            Some((Label::Native, name)) => {
+                natives.insert(name, symbol);
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (name, start) in starts {
+        let mut bad = |what: String| {
+            findings.add(
+                FindingCode::PatchletLabel,
+                Some(start.address),
+                format!("patchlet `{name}` at {:#x}", start.address),
+                what,
+                "define it by PATCHLET and END_PATCHLET of patchlet.h only",
+            );
+        };
+        let Some(end) = ends.get(name) else {
+            bad(format!("has no label patchlet_{name}_end"));
+            continue;
+        };
+        let (Some(len), true) =
+            (end.address.checked_sub(start.address), start.section == end.section)
+        else {
+            bad(format!(
+                "its end, {:#x} in section {}, is not behind its start in section {}",
+                end.address, end.section, start.section
+            ));
+            continue;
+        };
+        let section = image.section(start.section);
+        let bytes = section
+            .filter(|_| (1..=LONGEST).contains(&len))
+            .and_then(|section| Some((section, start.address.checked_sub(section.address)?)))
+            .and_then(|(section, at)| slice(section.data, at, len));
+        let Some(bytes) = bytes else {
+            bad(format!("its {len} bytes are not in one loaded section, or not 1 to {LONGEST}"));
+            continue;
+        };
+        let patchlet = PatchletImage {
+            name,
+            address: start.address,
+            section: start.section,
+            bytes,
+            native: natives.get(name).map(|native| native.address),
+        };
+        let address = start.address;
+        if let Some(other) = found.insert(name, patchlet).filter(|other| other.address != address) {
+            bad(format!("is defined twice, at {:#x} as well", other.address));
+        }
+    }
+    found
+}
+
+/// Takes in the records of the index, one after the other.
+fn merge_index<'d>(
+    image: &Image<'d>,
+    found: &mut BTreeMap<&'d str, PatchletImage<'d>>,
+    findings: &mut Findings,
+) {
+    let Some(section) = image.section_named(INDEX_SECTION) else { return };
+    let mut at = 0;
+    while at < section.size {
+        let address = section.address + at;
+        let mut bad = |what, fix| {
+            let place = format!("record of {INDEX_SECTION} at {address:#x}");
+            findings.add(FindingCode::Index, Some(address), place, what, fix);
+        };
+        let Some((patchlet, size)) = record(image, section.data, section.address, at) else {
+            bad(
+                "is not whole, or its name, length or addresses are impossible".into(),
+                "take the section in as patchlet.ld does, and let nothing write to it",
+            );
+            return;
+        };
+        at += size;
+        let known = found.entry(patchlet.name).or_insert_with(|| patchlet.clone());
+        let native = patchlet.native.unwrap_or(0);
+        if (known.address, known.bytes.len()) != (patchlet.address, patchlet.bytes.len()) {
+            bad(
+                format!(
+                    "says that `{}` has {} bytes at {:#x}, where there are {} at {:#x}",
+                    patchlet.name,
+                    patchlet.bytes.len(),
+                    patchlet.address,
+                    known.bytes.len(),
+                    known.address
+                ),
+                "link each patchlet once, and link the objects of one build",
+            );
+        } else if *known.native.get_or_insert(native) != native {
+            bad(
+                format!(
+                    "says that the native function of `{}` is at {native:#x}, and its symbol {:#x}",
+                    patchlet.name,
+                    known.native.unwrap_or(0)
+                ),
+                "link the objects of one build",
+            );
+        }
+    }
+}
+
+/// Finds all patchlets of a file, an object too; and what is wrong with labels and
+/// index.
+///
+/// # Errors
+/// If the code in the file is not of the width that its header says, or two sections share
+/// an address of a patchlet or of a table of records.
+pub fn patchlets_of<'d>(
+    image: &Image<'d>,
+) -> Result<(Vec<PatchletImage<'d>>, Findings), FileError> {
+    let mut findings = Findings::default();
+    let patchlets = find(image, &mut findings)?;
+    Ok((patchlets, findings))
+}

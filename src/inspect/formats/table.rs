@@ -1,0 +1,134 @@
+//! Tables of records: where one is in a file, and its records as numbers. What the
+//! numbers mean is for the module of the format.
+
+use crate::inspect::elf::{Image, little_endian, slice};
+use crate::inspect::finding::{FindingCode, Findings};
+
+/// One table of records, as data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordFormat {
+    /// The section that the assembler writes records into.
+    pub section: &'static str,
+    /// The symbols that bound the section once it is linked.
+    pub bounds: [&'static str; 2],
+    /// Size of a record, in bytes.
+    pub size: u64,
+    /// Its fields.
+    pub fields: &'static [Field],
+}
+
+/// One field of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    /// Offset in the record, in bytes.
+    pub at: u64,
+    /// Size, in bytes.
+    pub size: u64,
+    /// Whether it holds an address, relative to its own.
+    pub relative: bool,
+}
+
+impl Field {
+    /// Returns a 32-bit address, relative to the field's own.
+    pub const fn address(at: u64) -> Self {
+        Self { at, size: 4, relative: true }
+    }
+
+    /// Returns a number of so many bytes.
+    pub const fn number(at: u64, size: u64) -> Self {
+        Self { at, size, relative: false }
+    }
+}
+
+/// A table in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundTable<'d> {
+    pub start: u64,
+    pub end: u64,
+    pub bytes: &'d [u8],
+}
+
+/// What is known of where a table is.
+pub(crate) enum TableSearch<'d> {
+    /// There is no such section, and no symbol that bounds one.
+    None,
+    /// There are bounds, but what lies between them is no table; said in a finding.
+    Unusable,
+    Found(FoundTable<'d>),
+}
+
+impl RecordFormat {
+    /// Finds the table: between its two symbols if they are there, else all of its
+    /// section. What is wrong with it goes to `findings`.
+    pub fn find<'d>(&self, image: &Image<'d>, findings: &mut Findings) -> TableSearch<'d> {
+        let name = self.section;
+        let section = image.section_named(name).map(|section| (section.address, section.end()));
+        let symbol = |name| image.symbols().find(name).map(|symbol| symbol.address);
+        let [start, end] = self.bounds.map(symbol);
+        let Some((start, end)) = start.zip(end).or(section) else { return TableSearch::None };
+        let mut bad = |what, fix| {
+            let place = format!("table of records at {start:#x}");
+            findings.add(FindingCode::RecordTable, Some(start), place, what, fix);
+        };
+        if let Some((section_start, section_end)) = section
+            && (start, end) != (section_start, section_end)
+        {
+            bad(
+                format!(
+                    "the symbols say {start:#x}..{end:#x}, the section {name} is {section_start:#x}..{section_end:#x}"
+                ),
+                "take the section in as patchlet.ld does, in one place",
+            );
+        }
+        let len = end.saturating_sub(start);
+        let bytes = if len == 0 { Some(Default::default()) } else { image.bytes_at(start, len) };
+        let Some(bytes) = bytes.filter(|_| end >= start) else {
+            bad(
+                format!("it ends at {end:#x}, and that is not all in one section of the file"),
+                "take the section in as patchlet.ld does",
+            );
+            return TableSearch::Unusable;
+        };
+        if len % self.size != 0 {
+            let size = self.size;
+            bad(
+                format!("it has {len} bytes, which is no multiple of a record's {size}"),
+                "let nothing but the pieces that the macros of patchlet emit into the section",
+            );
+        }
+        TableSearch::Found(FoundTable { start, end, bytes })
+    }
+
+    /// Returns the records of a table, in its order: the address of each, and its fields.
+    pub fn records<'t, const FIELDS: usize>(
+        &'t self,
+        image: &'t Image<'_>,
+        table: FoundTable<'t>,
+    ) -> impl Iterator<Item = (u64, [u64; FIELDS])> + 't {
+        let count = table.bytes.len() as u64 / self.size;
+        (0..count).filter_map(move |number| {
+            let at = number * self.size;
+            let record = slice(table.bytes, at, self.size)?;
+            let address = table.start.checked_add(at)?;
+            let mut values = [0; FIELDS];
+            for (value, field) in values.iter_mut().zip(self.fields) {
+                *value = field_of(image, record, address, field)?;
+            }
+            Some((address, values))
+        })
+    }
+}
+
+/// Returns the value of a field of the record at `address`; one that is relative made absolute.
+pub(super) fn field_of(
+    image: &Image<'_>,
+    record: &[u8],
+    address: u64,
+    field: &Field,
+) -> Option<u64> {
+    let value = little_endian(slice(record, field.at, field.size)?);
+    if !field.relative {
+        return Some(value);
+    }
+    Some(image.relative(address.wrapping_add(field.at), u32::try_from(value).ok()?))
+}

@@ -1,0 +1,408 @@
+//! Everything the commands need of one linked file, read once: its patchlets,
+//! its records, its ops tables, and which op each record is of.
+
+use std::collections::HashMap;
+
+use super::ops_tables::{OpsTables, TableImage};
+use crate::insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
+use crate::inspect::elf::Image;
+use crate::inspect::error::FileError;
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::inspect::formats::{
+    INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
+    find_patchlets, read_sites, sites_are_of_width,
+};
+use crate::ops::Choice;
+
+/// No function is at this address: one that is not known.
+const NOWHERE: u64 = 1;
+
+/// The same, for the no-op and the identity function, which may be meant though
+/// their addresses are not known.
+const SOME_NOP: u64 = 2;
+const SOME_IDENT: u64 = 3;
+
+/// One op, as far as records go through its slot.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OpImage {
+    /// Address of its slot.
+    pub slot: u64,
+    /// Index in its table, according to the records.
+    pub index: u16,
+    /// Position of its table.
+    pub table: Option<usize>,
+    /// What the slot holds at first: the native function. None if that cannot be
+    /// told.
+    pub native: Option<u64>,
+    /// Position of its patchlet, the one whose native function it has.
+    pub patchlet: Option<usize>,
+}
+
+/// What a site holds at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SiteState {
+    /// The indirect call or jump that the assembler put there.
+    Indirect,
+    /// What bare metal, or the platform chosen, gets: patched ahead of boot.
+    Native,
+    /// Something else.
+    Foreign,
+}
+
+impl SiteState {
+    /// Returns it as the tool prints it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Indirect => "indirect",
+            Self::Native => "native",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+/// One linked file.
+#[derive(Debug)]
+pub struct Model<'d> {
+    pub(crate) image: Image<'d>,
+    pub(crate) patchlets: Vec<PatchletImage<'d>>,
+    pub(crate) records: SiteTable,
+    pub(crate) tables: OpsTables<'d>,
+    /// By slot and index.
+    pub(crate) ops: Vec<OpImage>,
+    /// Address of a native function → position in `patchlets`.
+    natives: HashMap<u64, usize>,
+    pub(crate) nop: u64,
+    pub(crate) ident: u64,
+    ident_patchlet: &'d [u8],
+    trap: &'d [u8],
+    /// Slot → what it holds on the platform that the sites are compared with; the other
+    /// slots hold their native functions.
+    pub(crate) held: HashMap<u64, u64>,
+    /// What reading it brought up.
+    pub(crate) findings: Findings,
+}
+
+impl<'d> Model<'d> {
+    /// Reads a linked file.
+    ///
+    /// # Errors
+    /// If it is an object, if its code is not of the width that its header says, or if it
+    /// leaves open which bytes a patchlet, a record, a slot or a site has.
+    pub fn new(image: Image<'d>) -> Result<Self, FileError> {
+        let mut findings = Findings::default();
+        let patchlets = find_patchlets(&image, &mut findings)?;
+        let records = read_sites(&image, &mut findings)?;
+        sites_are_of_width(&image, &records.list)?;
+        let mut natives = HashMap::new();
+        for (at, patchlet) in patchlets.iter().enumerate() {
+            if let Some(native) = patchlet.native {
+                natives.entry(native).or_insert(at);
+            }
+        }
+        let tables = OpsTables::find(&image, &records.list, &natives);
+        let mut model = Self {
+            image,
+            patchlets,
+            records,
+            tables,
+            ops: vec![],
+            natives,
+            nop: SOME_NOP,
+            ident: SOME_IDENT,
+            ident_patchlet: &[],
+            trap: &[],
+            held: HashMap::new(),
+            findings,
+        };
+        model.find_functions();
+        model.find_ops();
+        model.is_unambiguous()?;
+        if model.is_without_patchlet() {
+            model.findings = nothing_here(&model.image);
+        }
+        Ok(model)
+    }
+
+    /// Returns what reading the file brought up: what is wrong with labels, index and tables, or
+    /// that there is nothing of the crate in the file.
+    #[must_use]
+    pub fn findings_of_reading(&self) -> Findings {
+        self.findings.clone()
+    }
+
+    /// Returns whether there is nothing of the crate in the file.
+    #[must_use]
+    pub fn is_without_patchlet(&self) -> bool {
+        let has_section = |name| self.image.section_named(name).is_some();
+        self.patchlets.is_empty()
+            && self.records.range.is_none()
+            && self.tables.list.is_empty()
+            && ![SITES.section, INDEX_SECTION].into_iter().any(has_section)
+    }
+
+    /// Checks that no two sections share an address of a site or slot.
+    fn is_unambiguous(&self) -> Result<(), FileError> {
+        let image = &self.image;
+        for record in &self.records.list {
+            let words = || format!("the site {:#x}", record.site);
+            image.claimed_once(record.site, record.end(), words)?;
+        }
+        for op in &self.ops {
+            let end = op.slot.saturating_add(image.width().pointer_size());
+            image.claimed_once(op.slot, end, || format!("the slot {:#x}", op.slot))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub const fn image(&self) -> &Image<'d> {
+        &self.image
+    }
+
+    /// Returns its patchlets, by address.
+    #[must_use]
+    pub fn patchlets(&self) -> &[PatchletImage<'d>] {
+        &self.patchlets
+    }
+
+    /// Returns its records, in the order of their table.
+    #[must_use]
+    pub fn records(&self) -> &[SiteImage] {
+        &self.records.list
+    }
+
+    /// Returns its ops tables, by address.
+    #[must_use]
+    pub fn tables(&self) -> &[TableImage<'d>] {
+        &self.tables.list
+    }
+
+    /// Returns the op a record is of.
+    #[must_use]
+    pub fn op(&self, record: &SiteImage) -> Option<&OpImage> {
+        let wanted = (record.slot, record.op);
+        let at = self.ops.binary_search_by_key(&wanted, |op| (op.slot, op.index)).ok()?;
+        self.ops.get(at)
+    }
+
+    /// Returns the name of an op: that of its patchlet or native function; for want of one
+    /// `table[index]`.
+    #[must_use]
+    pub fn op_name(&self, op: &OpImage) -> String {
+        self.name_of_slot(op.slot, op.index)
+    }
+
+    /// Returns the names of the ops that sites are of, sorted, for messages; of very many the
+    /// first.
+    pub(crate) fn op_names(&self) -> Vec<String> {
+        /// More than anybody reads.
+        const MANY: usize = 100;
+        let mut names: Vec<String> =
+            self.ops.iter().take(MANY).map(|op| self.op_name(op)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns the name of the op a record is of; `?` if its slot is no op's.
+    pub(crate) fn op_name_of(&self, record: &SiteImage) -> String {
+        self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
+    }
+
+    /// Finds the no-op function and the identity function.
+    fn find_functions(&mut self) {
+        let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
+        let nop = symbol("patchlet_nop");
+        let ident = match self.image.width() {
+            Width::Bits64 => self
+                .patchlets
+                .iter()
+                .find(|patchlet| patchlet.name == "ident_64")
+                .and_then(|patchlet| patchlet.native),
+            Width::Bits32 => symbol("patchlet_ident").or_else(|| self.builtin_ident()),
+        };
+        self.nop = nop.unwrap_or(SOME_NOP);
+        self.ident = ident.unwrap_or(SOME_IDENT);
+        let named = |name: &str| {
+            let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
+            found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
+        };
+        // On 32 bit there is none: argument and result are the same register.
+        (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
+    }
+
+    /// Returns what the slot of `ident` in the built-in table holds. Where its symbol is
+    /// stripped, the table is known by the slots before that one.
+    fn builtin_ident(&self) -> Option<u64> {
+        let pointer = self.image.width().pointer_size();
+        let starts = |table: &&TableImage<'_>| {
+            PV_TABLE_STARTS.iter().zip(0..).all(|(&name, index)| {
+                let slot = table.address.checked_add(index * pointer);
+                slot.and_then(|slot| self.patchlet_behind(slot)).is_some_and(|at| {
+                    self.patchlets.get(at).is_some_and(|patchlet| patchlet.name == name)
+                })
+            })
+        };
+        let table = self.tables.list.iter().find(starts)?;
+        let slot = PV_TABLE_STARTS.len() as u64 * pointer;
+        self.image.pointer_at(table.address.checked_add(slot)?)
+    }
+
+    /// Returns the patchlet whose native function a slot holds at first.
+    fn patchlet_behind(&self, slot: u64) -> Option<usize> {
+        self.natives.get(&self.image.pointer_at(slot)?).copied()
+    }
+
+    fn find_ops(&mut self) {
+        let mut slots: Vec<(u64, u16)> =
+            self.records.list.iter().map(|record| (record.slot, record.op)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        self.ops = slots.into_iter().map(|(slot, index)| self.op_of(slot, index)).collect();
+    }
+
+    fn op_of(&self, slot: u64, index: u16) -> OpImage {
+        OpImage {
+            slot,
+            index,
+            table: self.tables.containing(slot).map(|(table, _)| table),
+            native: self.image.pointer_at(slot),
+            patchlet: self.patchlet_behind(slot),
+        }
+    }
+
+    /// Returns the name of the op whose slot is at this address.
+    pub(crate) fn name_of_slot(&self, slot: u64, index: u16) -> String {
+        let symbols = self.image.symbols();
+        let native = self.image.pointer_at(slot).filter(|&native| native != 0);
+        if native == Some(self.ident) {
+            return "ident".to_owned();
+        }
+        if let Some(patchlet) = self.patchlet_behind(slot).and_then(|at| self.patchlets.get(at)) {
+            return patchlet.name.to_owned();
+        }
+        let function = native.and_then(|native| {
+            let mut names = symbols.at(native).iter().map(|symbol| symbols.readable(symbol));
+            names.next()
+        });
+        if let Some(name) = function {
+            return name.strip_prefix("patchlet_native_").unwrap_or(&name).to_owned();
+        }
+        match self.tables.containing(slot).and_then(|(table, _)| self.tables.list.get(table)) {
+            Some(table) => format!("{}[{index}]", table.words()),
+            None => format!("{slot:#x}[{index}]"),
+        }
+    }
+
+    /// Returns what an op's replacement is chosen by.
+    #[must_use]
+    pub fn choice(&self, op: &OpImage) -> Choice<'d> {
+        Choice {
+            native: op.native.unwrap_or(NOWHERE),
+            patchlet: op.patchlet.and_then(|at| self.patchlets.get(at)).map_or(&[], |p| p.bytes),
+            nop: self.nop,
+            ident: self.ident,
+            ident_patchlet: self.ident_patchlet,
+            trap: self.trap,
+        }
+    }
+
+    /// Returns the bytes of a site, if it lies in a section of the file.
+    #[must_use]
+    pub fn present(&self, record: &SiteImage) -> Option<InsnBuffer> {
+        InsnBuffer::copy_of(self.image.bytes_at(record.site, u64::from(record.capacity))?)
+    }
+
+    /// Returns the site as the assembler left it.
+    ///
+    /// # Errors
+    /// If there can be no such site.
+    pub fn indirect(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
+        self.composed(record, &Replacement::Indirect(kind, record.slot))
+    }
+
+    /// Returns the site with this replacement, with the NOPs every CPU of its width has
+    /// but the oldest.
+    ///
+    /// # Errors
+    /// If it does not go into the site.
+    pub fn composed(
+        &self,
+        record: &SiteImage,
+        replacement: &Replacement<'_>,
+    ) -> Result<InsnBuffer, ComposeError> {
+        let width = self.image.width();
+        InsnBuffer::compose(width, Nops::Long, record.site, record.capacity, replacement)
+    }
+
+    /// Returns what the site gets ahead of boot: on bare metal, what the op's native function
+    /// in its slot stands for; otherwise what the [platform](crate::inspect::on_platform) has.
+    ///
+    /// # Errors
+    /// If it does not go into the site.
+    pub fn native(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
+        let replacement = self.op(record).map_or(Replacement::Nops, |op| {
+            let held = self.held.get(&op.slot).copied().or(op.native);
+            self.choice(op).replacement(held.unwrap_or(0), kind)
+        });
+        self.composed(record, &replacement)
+    }
+
+    /// Returns what a site holds at present.
+    #[must_use]
+    pub fn state(&self, record: &SiteImage) -> SiteState {
+        let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
+            return SiteState::Foreign;
+        };
+        if self.indirect(record, kind) == Ok(present) {
+            SiteState::Indirect
+        } else if self.native(record, kind) == Ok(present) {
+            SiteState::Native
+        } else {
+            SiteState::Foreign
+        }
+    }
+
+    /// Returns where the function that an address is in starts; its section, if none is known.
+    pub(crate) fn start_of_function(&self, address: u64) -> u64 {
+        let Some(section) = self.image.section_at(address) else { return address };
+        let function = self.image.symbols().function(section.index, address);
+        function.map_or(section.address, |(symbol, _)| symbol.address)
+    }
+
+    /// Returns the function and the offset there, `main+0x12`; the section and the offset
+    /// there, if no function is known.
+    #[must_use]
+    pub fn function(&self, address: u64) -> String {
+        let Some(section) = self.image.section_at(address) else { return "nowhere".to_owned() };
+        match self.image.symbols().function(section.index, address) {
+            Some((symbol, 0)) => self.image.symbols().readable(symbol).into_owned(),
+            Some((symbol, offset)) => {
+                format!("{}+{offset:#x}", self.image.symbols().readable(symbol))
+            }
+            None => format!("{}+{:#x}", section.name, address - section.address),
+        }
+    }
+}
+
+/// Returns the one finding of a file in which there is nothing to look at.
+fn nothing_here(image: &Image<'_>) -> Findings {
+    let mut findings = Findings::default();
+    let fix = if image.symbols().is_empty() {
+        "give the file before it is stripped, or keep the sections as patchlet.ld does"
+    } else {
+        "give the linked kernel, and link it with `patchlet`"
+    };
+    findings.add(
+        FindingCode::NothingHere,
+        None,
+        image.words(),
+        "there is no patchlet, no site and no ops table in it".to_owned(),
+        fix,
+    );
+    findings
+}

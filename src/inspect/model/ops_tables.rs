@@ -1,0 +1,131 @@
+//! Ops tables in a linked file: where each begins and ends. By symbols where
+//! they are; else by the records, each of which says where its table begins.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::inspect::elf::{Image, Symbol, SymbolKind};
+use crate::inspect::formats::{PV_TABLE, SiteImage};
+
+/// One ops table.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TableImage<'d> {
+    /// The name of its symbol; none if stripped.
+    pub name: Option<Cow<'d, str>>,
+    /// Address of its first slot.
+    pub address: u64,
+    /// How many slots it has; where no symbol says it, those that are known to
+    /// be its.
+    pub slots: u64,
+}
+
+impl TableImage<'_> {
+    /// Returns its name or, for want of one, its address.
+    #[must_use]
+    pub fn words(&self) -> Cow<'_, str> {
+        match &self.name {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("table at {:#x}", self.address)),
+        }
+    }
+}
+
+/// The tables of a file, by address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OpsTables<'d> {
+    pub list: Vec<TableImage<'d>>,
+    /// Size of a slot, in bytes.
+    pointer: u64,
+}
+
+impl<'d> OpsTables<'d> {
+    /// Finds the tables that records are of, and the built-in one. `natives`: the native
+    /// functions that the file's patchlets have.
+    pub fn find(image: &Image<'d>, records: &[SiteImage], natives: &HashMap<u64, usize>) -> Self {
+        let pointer = image.width().pointer_size();
+        // Each record's slot and index say where its table begins.
+        let mut bases: BTreeMap<u64, u64> = BTreeMap::new();
+        for record in records {
+            if let Some(base) = record.slot.checked_sub(u64::from(record.op) * pointer) {
+                let slots = bases.entry(base).or_default();
+                *slots = (*slots).max(u64::from(record.op) + 1);
+            }
+        }
+        let mut found: BTreeMap<u64, TableImage<'d>> = BTreeMap::new();
+        if let Some(symbol) = image.symbols().find(PV_TABLE) {
+            found.insert(symbol.address, by_symbol(image, symbol, pointer));
+        }
+        for (&base, &slots) in &bases {
+            let table = match covering(image, base) {
+                Some(symbol) => by_symbol(image, symbol, pointer),
+                None if is_data(image, base) => TableImage { name: None, address: base, slots },
+                None => continue,
+            };
+            found.entry(table.address).or_insert(table);
+        }
+        let mut tables = Self { list: found.into_values().collect(), pointer };
+        tables.extend_unnamed(image, natives);
+        tables
+    }
+
+    /// Gives tables without a symbol the slots that no record names: a table goes on as long
+    /// as its slots hold native functions of patchlets, up to the next table.
+    fn extend_unnamed(&mut self, image: &Image<'_>, natives: &HashMap<u64, usize>) {
+        let starts: Vec<u64> = self.list.iter().map(|table| table.address).collect();
+        for (at, table) in
+            self.list.iter_mut().enumerate().filter(|(_, table)| table.name.is_none())
+        {
+            let limit = starts.get(at + 1).copied().unwrap_or(u64::MAX);
+            loop {
+                let end = table.address.saturating_add(table.slots * self.pointer);
+                let native =
+                    image.pointer_at(end).is_some_and(|value| natives.contains_key(&value));
+                if end >= limit || !native {
+                    break;
+                }
+                table.slots += 1;
+            }
+        }
+    }
+
+    /// Returns the table an address is in and the offset there, in bytes.
+    pub fn containing(&self, address: u64) -> Option<(usize, u64)> {
+        let at = self.list.partition_point(|table| table.address <= address).checked_sub(1)?;
+        let table = self.list.get(at)?;
+        let offset = address - table.address;
+        (offset / self.pointer < table.slots).then_some((at, offset))
+    }
+
+    /// Returns the slot that is at this very address: table and index.
+    pub fn slot(&self, address: u64) -> Option<(usize, u64)> {
+        let (table, offset) = self.containing(address)?;
+        offset.is_multiple_of(self.pointer).then_some((table, offset / self.pointer))
+    }
+}
+
+/// Returns whether there can be a table at an address.
+fn is_data(image: &Image<'_>, address: u64) -> bool {
+    let section = image.section_at(address);
+    section.is_some_and(|section| !section.is_executable() && !section.data.is_empty())
+}
+
+/// Returns the data symbol that an address is in.
+fn covering<'i>(image: &'i Image<'_>, address: u64) -> Option<&'i Symbol> {
+    /// How many symbols may stand between a table's and the address.
+    const NEAR: usize = 16;
+    let inside = |symbol: &&Symbol| {
+        symbol.kind == SymbolKind::Object && address - symbol.address < symbol.size
+    };
+    image.symbols().before(address).take(NEAR).find(inside)
+}
+
+fn by_symbol<'d>(image: &Image<'d>, symbol: &Symbol, pointer: u64) -> TableImage<'d> {
+    let section_end = image.section_at(symbol.address).map_or(symbol.address, |found| found.end());
+    let size = symbol.size.min(section_end - symbol.address);
+    TableImage {
+        name: Some(image.symbols().readable(symbol)),
+        address: symbol.address,
+        slots: size / pointer,
+    }
+}

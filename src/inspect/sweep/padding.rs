@@ -1,0 +1,99 @@
+//! What linkers put between functions to align the next one.
+//!
+//! Most padding is harmless to a decoder: INT3 and NOPs end where the next function
+//! starts. Zeros, which mold and linker scripts use, do not. Two of them are one
+//! instruction, `add %al,(%rax)`, and an odd one takes the first bytes of the next function
+//! along:
+//!
+//! ```text
+//! c3                  ret
+//! 00 00               add %al,(%rax)
+//! 00 ff               add %bh,%bh          ff was the first byte of `call *slot`
+//! 15 …
+//! ```
+//!
+//! With symbols the sweep starts anew at each function. Without, it has to know padding.
+
+/// What a byte or two of padding is, again and again.
+const FILLS: [&[u8]; 2] = [&[0x00], &[0x0f, 0x0b]];
+
+/// What compilers align functions to, unless told otherwise.
+const ALIGNMENT: u64 = 16;
+
+/// What comes before an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// An instruction behind which execution goes on.
+    Code,
+    /// A call, which may be to a function that does not return.
+    Call,
+    /// Nothing runs from there to here: a return, a jump, a trap, padding, or the start of
+    /// the section.
+    End,
+}
+
+/// Returns the address behind the padding at `at`, if there is padding. `bytes` are those of the
+/// section from `at` on.
+///
+/// Behind the end of a function, zeros are padding up to the first byte that is none, or to
+/// the next multiple of 16: a function can start with a zero, and then it is the address
+/// that tells. Behind a call, where more code may follow, only fill that reaches all the way
+/// to a multiple of 16 is padding. Anywhere else zeros are code.
+pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u64> {
+    if before == Before::Code {
+        return None;
+    }
+    // Beyond the last multiple of 16 there is the end of the section at most.
+    let boundary = at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
+    let up_to_boundary = usize::try_from(boundary - at).ok()?.min(bytes.len());
+    FILLS.iter().find_map(|fill| {
+        let pattern = fill.iter().cycle();
+        let len = bytes.iter().zip(pattern).take_while(|(byte, fill)| byte == fill).count();
+        let aligned = at.is_multiple_of(ALIGNMENT);
+        match len {
+            0 => None,
+            len if len >= up_to_boundary => Some(at + up_to_boundary as u64),
+            len if before == Before::End && !aligned && fill.len() == 1 => Some(at + len as u64),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Before, end_of_padding};
+
+    /// Behind each kind of instruction, at an address, these bytes: where code starts.
+    #[test]
+    fn padding_ends_where_code_starts() {
+        let zeros = [0; 40];
+        let then = |zeros: usize, code: u8| [vec![0; zeros], vec![code, 0, 0]].concat();
+        for (before, at, bytes, expected) in [
+            // Up to the next multiple of 16, whatever comes there.
+            (Before::End, 0x1001, &zeros[..], Some(0x1010)),
+            (Before::Call, 0x1001, &zeros[..], Some(0x1010)),
+            (Before::End, 0x1010, &zeros[..], Some(0x1020)),
+            // Up to the end of the section.
+            (Before::Call, 0x1001, &zeros[..3], Some(0x1004)),
+            // Up to the first byte of a function that is aligned to less.
+            (Before::End, 0x1001, &then(3, 0x55), Some(0x1004)),
+            (Before::End, 0x1005, &then(1, 0x55), Some(0x1006)),
+            // Behind a call that may return it is code.
+            (Before::Call, 0x1001, &then(3, 0x55), None),
+            // A function whose first byte is a zero.
+            (Before::End, 0x1010, &then(1, 0x05), None),
+            (Before::Code, 0x1001, &zeros[..], None),
+            (Before::End, 0x1001, &[0x55], None),
+            (Before::End, 0x1001, &[], None),
+            // At the last addresses.
+            (Before::End, u64::MAX - 4, &zeros[..4], Some(u64::MAX)),
+            (Before::End, u64::MAX, &zeros[..4], None),
+            // UD2, cut in the middle.
+            (Before::End, 0x100d, &[0x0f, 0x0b, 0x0f, 0x55], Some(0x1010)),
+            (Before::End, 0x100d, &[0x0f, 0x0b, 0x55, 0x55], None),
+        ] {
+            let found = end_of_padding(before, at, bytes);
+            assert_eq!(found, expected, "{before:?} {at:#x} {bytes:02x?}");
+        }
+    }
+}

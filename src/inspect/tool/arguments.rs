@@ -1,0 +1,221 @@
+//! The command line, by clap.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply.
+#[derive(Debug, Parser)]
+#[command(
+    name = "patchlet",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit status:
+  0  everything holds; for diff: no difference; for raw: none
+  1  a finding; for diff: a difference; for raw: an instruction
+  2  a file cannot be read or written, or the command line is wrong
+
+Examples:
+  patchlet list target/kernel                 what patchlets are in it
+  patchlet verify target/kernel               in CI: can it be patched, all of it?
+  patchlet apply target/kernel -o vmkernel    patch it for bare metal ahead of boot
+
+Output is coloured on a terminal only, and not with NO_COLOR set."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List the patchlets in objects, archives and linked files
+    #[command(after_help = "\
+Examples:
+  patchlet list kernel                 address, length, name, section, bytes, instructions
+  patchlet list own.o libown.a         before linking: offsets instead of addresses
+  patchlet list --json kernel | jq     for programs")]
+    List(ListArguments),
+    /// List the patch sites of a linked file
+    #[command(after_help = "\
+Examples:
+  patchlet sites kernel
+  patchlet sites kernel --op save_fl --op restore_fl
+  patchlet sites kernel --function schedule      sites in functions with that in their names
+  patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
+    Sites(SitesArguments),
+    /// Prove what can be proven of a linked file; one line for each finding
+    #[command(after_help = "\
+Checked: patchlets complete, intact, the same as their native functions, in read-only data, without
+relocations; records whole; each site inside text, at an instruction of its function, holding the
+indirect call or jump through its slot or its native form, large enough, overlapping no other, no
+branch into its middle; every indirect call or jump through an ops table has a record.
+
+Examples:
+  patchlet verify kernel
+  patchlet verify kernel --require invlpg,rdtsc    the kernel's own patchlets must be there too
+  patchlet verify kernel --against own.o           compare with an object, not with the native set
+  patchlet verify kernel --contracts own.S         do they only what the comments above them say?")]
+    Verify(VerifyArguments),
+    /// Show what patching would do, site by site, without doing it
+    #[command(after_help = "\
+A platform is `native`, or `slot=target` with commas between; other slots keep their native
+functions. A slot is an op's name, table.name or table[index]; a target is a symbol, an address
+(0x…, as the file has it), or nop, ident, null, native.
+
+Examples:
+  patchlet plan kernel --platform native
+  patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop")]
+    Plan(PlanArguments),
+    /// Patch the sites in a copy of the file, for bare metal or another platform
+    #[command(after_help = "\
+The sites get what the kernel's own patching at boot gives them where every slot has its native
+function, or what --platform says. The slots themselves stay as they are: a kernel for another
+platform still puts its functions into them. The file is verified first; nothing is written unless
+everything holds. What was patched for a platform is verified and reverted with the same --platform.
+
+Examples:
+  patchlet apply kernel -o kernel.native
+  patchlet apply kernel -o kernel.xen --platform save_fl=xen_save_fl
+  patchlet apply --revert kernel.native -o kernel    the original, byte for byte")]
+    Apply(ApplyArguments),
+    /// Show privileged instructions that do not go through the op that there is for them
+    #[command(after_help = "\
+A kernel's dependencies use such instructions behind its back. Which ones are looked for the file
+says itself: those in its patchlets, the kernel's own included. Native functions and sites are left
+out. Text in a file without symbols is read in line, so what follows data in text can be missed; so
+can an instruction that a program makes at run time.
+
+Examples:
+  patchlet raw kernel
+  patchlet raw kernel --except boot_ --except patchlet::    all but these functions
+  patchlet raw kernel --json | jq '.raw[].function'")]
+    Raw(RawArguments),
+    /// Show how patchlets and sites of two builds differ
+    #[command(after_help = "\
+Addresses are not compared, they move with every build. Lines start with + for what only the second
+file has, - for what only the first has, ~ for what changed.
+
+Example:
+  patchlet diff kernel.old kernel")]
+    Diff(DiffArguments),
+    /// Print completions for a shell
+    #[command(after_help = "\
+Example:
+  patchlet completions bash > /etc/bash_completion.d/patchlet")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    #[command(after_help = "\
+Example:
+  patchlet man > /usr/local/share/man/man1/patchlet.1")]
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Objects, archives, linked files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SitesArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// Only sites of this op; can be given several times
+    #[arg(long, value_name = "NAME")]
+    pub op: Vec<String>,
+    /// Only sites in functions with this in their names; can be given several times
+    #[arg(long, value_name = "PART")]
+    pub function: Vec<String>,
+    /// Show the addresses that a position-independent file has when loaded there
+    #[arg(long, value_name = "0x…", value_parser = address)]
+    pub loaded_at: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// Compare patchlets with those of this object or archive
+    #[arg(long, value_name = "OBJECT")]
+    pub against: Option<PathBuf>,
+    /// Patchlets that must be there beside the reference, with commas between
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub require: Vec<String>,
+    /// What sites that are patched already were patched for, as for `plan`
+    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
+    pub platform: String,
+    /// Prove that patchlets keep the contracts in this .S file; can be given several times
+    #[arg(long, value_name = "SOURCE")]
+    pub contracts: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// What the slots would hold
+    #[arg(long, value_name = "native|SLOT=TARGET,…")]
+    pub platform: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApplyArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// Where to write the result
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Give every site its indirect call or jump back
+    #[arg(long)]
+    pub revert: bool,
+    /// What the slots would hold, as for `plan`
+    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
+    pub platform: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RawArguments {
+    /// A linked file
+    pub file: PathBuf,
+    /// Leave out functions with this in their names; can be given several times
+    #[arg(long, value_name = "PART")]
+    pub except: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiffArguments {
+    /// A linked file
+    pub a: PathBuf,
+    /// Another build of it
+    pub b: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Returns an address as the command line has it.
+fn address(words: &str) -> Result<u64, String> {
+    let digits = words.strip_prefix("0x").ok_or("an address begins with 0x")?;
+    u64::from_str_radix(digits, 16).map_err(|error| error.to_string())
+}

@@ -1,0 +1,124 @@
+//! `patchlet list`
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::inspect::elf::{is_archive, members, parse};
+use crate::inspect::finding::{Finding, FindingCode, Findings};
+use crate::inspect::formats::patchlets_of;
+use crate::inspect::tool::arguments::ListArguments;
+use crate::inspect::tool::columns::{self, number, text};
+use crate::inspect::tool::open::read;
+use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
+use crate::inspect::tool::stop::{Stop, fail};
+use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
+use crate::inspect::tool::views::PatchletView;
+
+pub(in crate::inspect::tool) fn list(
+    arguments: &ListArguments,
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let mut exit = Exit::Holds;
+    for path in &arguments.files {
+        let one = match read(path) {
+            Ok(data) => list_file(arguments.json, path, &data, terminal)?,
+            Err(Stop::Failed(message)) => fail(terminal, &message),
+            Err(Stop::Closed) => return Err(Stop::Closed),
+        };
+        exit = exit.or_worse(one);
+    }
+    Ok(exit)
+}
+
+/// What is printed of one object or linked file.
+#[derive(Serialize)]
+struct Document<'v, S: Serialize> {
+    file: &'v str,
+    format: String,
+    patchlets: S,
+    findings: Vec<Finding>,
+}
+
+/// Lists a file, or each object of an archive. JSON is one document for each of them.
+fn list_file(
+    json: bool,
+    path: &Path,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let name = path.display().to_string();
+    if !is_archive(data) {
+        return list_image(json, &name, data, terminal);
+    }
+    let members = match members(data) {
+        Ok(members) => members,
+        Err(error) => return Ok(fail(terminal, &format!("{name}: {error}"))),
+    };
+    if members.is_empty() {
+        return empty_archive(json, &name, terminal);
+    }
+    let mut exit = Exit::Holds;
+    for (member, data) in members {
+        let name = format!("{name}({member})");
+        exit = exit.or_worse(list_image(json, &name, data, terminal)?);
+    }
+    Ok(exit)
+}
+
+fn empty_archive(json: bool, name: &str, terminal: &mut Terminal<'_>) -> Result<Exit, Stop> {
+    let mut findings = Findings::default();
+    findings.add(
+        FindingCode::ArchiveEmpty,
+        None,
+        format!("archive {name}"),
+        "has no ELF file in it".to_owned(),
+        "build it from ELF objects; LLVM bitcode is none before it is linked",
+    );
+    if json {
+        let (format, findings) = ("archive".to_owned(), findings.sorted());
+        let patchlets: [PatchletView<'_>; 0] = [];
+        print_json(terminal, &Document { file: name, format, patchlets, findings })?;
+    } else {
+        print_findings(terminal, findings)?;
+    }
+    Ok(Exit::Finding)
+}
+
+fn list_image(
+    json: bool,
+    name: &str,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let found = parse(data).and_then(|image| {
+        let found = patchlets_of(&image)?;
+        Ok((image, found))
+    });
+    let (image, (patchlets, findings)) = match found {
+        Ok(found) => found,
+        Err(error) => return Ok(fail(terminal, &format!("{name}: {error}"))),
+    };
+    let views = || patchlets.iter().map(|patchlet| PatchletView::new(&image, patchlet));
+    let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
+    if json {
+        let (format, findings) = (image.words(), findings.sorted());
+        print_json(terminal, &Document { file: name, format, patchlets: Stream(views), findings })?;
+        return Ok(exit);
+    }
+    let heading = format!("{name}: {}, {}", image.words(), count(patchlets.len(), "patchlet"));
+    writeln!(terminal.out, "{}", terminal.paint(Paint::Heading, &heading))?;
+    if !patchlets.is_empty() {
+        let columns = [
+            text("ADDRESS"),
+            number("LEN"),
+            text("NAME"),
+            text("SECTION"),
+            text("BYTES"),
+            text("INSTRUCTIONS"),
+        ];
+        columns::print(terminal, &columns, || views().map(PatchletView::row))?;
+    }
+    print_findings(terminal, findings)?;
+    Ok(exit)
+}

@@ -1,0 +1,19 @@
+//! One file for each command.
+
+mod apply;
+mod diff;
+mod help;
+mod list;
+mod plan;
+mod raw;
+mod sites;
+mod verify;
+
+pub(super) use apply::apply;
+pub(super) use diff::diff;
+pub(super) use help::{completions, man};
+pub(super) use list::list;
+pub(super) use plan::plan;
+pub(super) use raw::raw;
+pub(super) use sites::sites;
+pub(super) use verify::verify;

@@ -1,0 +1,15 @@
+//! The command line on top of the library, over any [`std::io::Write`].
+
+mod arguments;
+mod columns;
+mod commands;
+mod open;
+mod output;
+mod progress;
+mod run;
+mod stop;
+mod terminal;
+mod views;
+
+pub use run::run;
+pub use terminal::{Exit, Terminal};

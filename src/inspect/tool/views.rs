@@ -1,0 +1,175 @@
+//! What the tool shows of a patchlet, a site, and a planned change: the same
+//! values as text and as JSON.
+
+use serde::Serialize;
+
+use crate::disassemble::disassemble;
+use crate::insn::InsnBuffer;
+use crate::inspect::elf::Image;
+use crate::inspect::formats::{PatchletImage, SiteImage};
+use crate::inspect::hex::bytes_in_hex;
+use crate::inspect::model::Model;
+use crate::inspect::plan::SitePlan;
+use crate::inspect::raw::RawInstruction;
+
+/// `patchlet list`
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PatchletView<'v> {
+    pub name: &'v str,
+    pub address: String,
+    pub section: &'v str,
+    pub length: usize,
+    pub bytes: String,
+    pub instructions: String,
+}
+
+impl<'v> PatchletView<'v> {
+    pub fn new(image: &Image<'v>, patchlet: &PatchletImage<'v>) -> Self {
+        let bytes = patchlet.bytes;
+        Self {
+            name: patchlet.name,
+            address: format!("{:#x}", patchlet.address),
+            section: image.section(patchlet.section).map_or("?", |section| section.name),
+            length: bytes.len(),
+            bytes: bytes_in_hex(bytes),
+            instructions: disassemble(image.width(), patchlet.address, bytes, |_| None),
+        }
+    }
+
+    pub fn row(self) -> Vec<String> {
+        vec![
+            self.address,
+            self.length.to_string(),
+            self.name.to_owned(),
+            self.section.to_owned(),
+            self.bytes,
+            self.instructions,
+        ]
+    }
+}
+
+/// `patchlet sites`
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SiteView {
+    pub address: String,
+    pub function: String,
+    pub op: String,
+    pub kind: &'static str,
+    pub capacity: u8,
+    pub state: &'static str,
+    pub bytes: String,
+    pub instructions: String,
+}
+
+impl SiteView {
+    /// Returns what is shown of a site. `moved`: by how much the image is loaded behind the
+    /// addresses it was linked for.
+    pub fn new(model: &Model<'_>, record: &SiteImage, moved: u64) -> Self {
+        let present = model.present(record);
+        let present = present.as_ref().map_or(&[][..], InsnBuffer::bytes);
+        Self {
+            address: format!("{:#x}", record.site.wrapping_add(moved)),
+            function: model.function(record.site),
+            op: model.op_name_of(record),
+            kind: record.kind_words(),
+            capacity: record.capacity,
+            state: model.state(record).words(),
+            bytes: bytes_in_hex(present),
+            instructions: instructions(model, record, present, moved),
+        }
+    }
+
+    pub fn row(self) -> Vec<String> {
+        vec![
+            self.address,
+            self.op,
+            self.kind.to_owned(),
+            self.capacity.to_string(),
+            self.bytes,
+            self.instructions,
+            self.function,
+        ]
+    }
+}
+
+/// `patchlet plan`
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct SitePlanView {
+    pub address: String,
+    pub function: String,
+    pub op: String,
+    pub gets: &'static str,
+    pub changes: bool,
+    pub before: CodeView,
+    pub after: CodeView,
+}
+
+/// Bytes, and what they mean.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct CodeView {
+    pub bytes: String,
+    pub instructions: String,
+}
+
+impl SitePlanView {
+    pub fn new(model: &Model<'_>, site_plan: &SitePlan<'_>) -> Self {
+        let code = |buffer: &InsnBuffer| CodeView {
+            bytes: bytes_in_hex(buffer.bytes()),
+            instructions: instructions(model, site_plan.record, buffer.bytes(), 0),
+        };
+        Self {
+            address: format!("{:#x}", site_plan.record.site),
+            function: model.function(site_plan.record.site),
+            op: model.op_name(site_plan.op),
+            gets: site_plan.gets,
+            changes: site_plan.before != site_plan.after,
+            before: code(&site_plan.before),
+            after: code(&site_plan.after),
+        }
+    }
+}
+
+/// `patchlet raw`
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct RawView {
+    pub address: String,
+    pub function: String,
+    pub op: String,
+    pub bytes: String,
+    pub instructions: String,
+}
+
+impl RawView {
+    pub fn new(model: &Model<'_>, raw: &RawInstruction) -> Self {
+        let image = model.image();
+        let bytes = image.bytes_at(raw.address, raw.len.into()).unwrap_or_default();
+        Self {
+            address: format!("{:#x}", raw.address),
+            function: model.function(raw.address),
+            op: Self::op_of(model, raw).to_owned(),
+            bytes: bytes_in_hex(bytes),
+            instructions: disassemble(image.width(), raw.address, bytes, |_| None),
+        }
+    }
+
+    /// Returns the name of the op that would replace it.
+    pub fn op_of<'m>(model: &'m Model<'_>, raw: &RawInstruction) -> &'m str {
+        let patchlet = usize::try_from(raw.patchlet).ok();
+        patchlet.and_then(|at| model.patchlets().get(at)).map_or("?", |patchlet| patchlet.name)
+    }
+
+    pub fn row(self) -> Vec<String> {
+        vec![self.address, self.op, self.bytes, self.instructions, self.function]
+    }
+}
+
+fn instructions(model: &Model<'_>, record: &SiteImage, bytes: &[u8], moved: u64) -> String {
+    let name = |target: u64| {
+        let target = target.wrapping_sub(moved);
+        // Inside of the site there is no name worth telling.
+        let outside = !(record.site..record.end()).contains(&target);
+        let known = model.image().section_at(target).is_some_and(|section| section.is_executable());
+        (outside && known).then(|| model.function(target))
+    };
+    disassemble(model.image().width(), record.site.wrapping_add(moved), bytes, name)
+}

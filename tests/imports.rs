@@ -1,0 +1,270 @@
+//! The files of `src/` import one way, and one name is one thing. Rules, read from the
+//! sources by `syn`:
+//!
+//! - no circle: no file needs another one that needs it;
+//! - layers: a file imports only from the layers that [`LAYERS`] allows to its own;
+//! - names: no two types in different files have the same name.
+//!
+//! What counts is the file that *defines* a thing. `use super::Model`, where the parent
+//! only hands `Model` on from `file.rs`, is an import of `file.rs`; and a `pub use` by
+//! itself is no import of the file that it stands in, unless that file uses the name, too.
+
+mod support {
+    pub mod imports;
+}
+
+use std::path::Path;
+
+use support::imports::{Graph, read};
+
+/// A layer, by the path of its module, and the layers that it may import. The one with the
+/// longest path that fits is a file's own; within a layer any file may import any other,
+/// as long as there is no circle.
+type Layer = (&'static str, &'static [&'static str]);
+
+/// Lowest first: a layer may only name those above it in this list.
+const LAYERS: &[Layer] = &[
+    // The core.
+    ("error", &[]),
+    ("insn", &["error"]),
+    ("site", &["error"]),
+    ("text", &["error", "insn", "site"]),
+    ("live", &["error", "insn", "site", "text"]),
+    ("patchlet", &["error"]),
+    ("choose", &["error", "insn", "patchlet", "site"]),
+    ("ops", &["choose", "error", "insn", "live", "patchlet", "site", "text"]),
+    ("slot_fn", &["ops"]),
+    // For build scripts, and what they share with the tool.
+    ("labels", &[]),
+    ("assemble", &["labels"]),
+    // The tool.
+    ("disassemble", &["insn"]),
+    ("contract", &["disassemble", "insn"]),
+    ("inspect::error", &[]),
+    ("inspect::hex", &[]),
+    ("inspect::finding", &["inspect::hex"]),
+    ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
+    (
+        "inspect::formats",
+        &[
+            "disassemble",
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::finding",
+            "labels",
+            "site",
+        ],
+    ),
+    (
+        "inspect::model",
+        &[
+            "choose",
+            "error",
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::finding",
+            "inspect::formats",
+            "site",
+        ],
+    ),
+    (
+        "inspect::plan",
+        &[
+            "choose",
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::formats",
+            "inspect::model",
+            "site",
+        ],
+    ),
+    ("inspect::apply", &["insn", "inspect::error", "inspect::model", "inspect::plan"]),
+    ("inspect::diff", &["inspect::formats", "inspect::hex", "inspect::model"]),
+    (
+        "inspect::sweep",
+        &["disassemble", "insn", "inspect::elf", "inspect::formats", "inspect::model", "site"],
+    ),
+    (
+        "inspect::raw",
+        &["disassemble", "insn", "inspect::formats", "inspect::model", "inspect::sweep"],
+    ),
+    (
+        "inspect::verify",
+        &[
+            "contract",
+            "disassemble",
+            "error",
+            "insn",
+            "inspect::elf",
+            "inspect::finding",
+            "inspect::formats",
+            "inspect::hex",
+            "inspect::model",
+            "inspect::sweep",
+            "site",
+        ],
+    ),
+    (
+        "inspect::tool",
+        &[
+            "contract",
+            "disassemble",
+            "insn",
+            "inspect::apply",
+            "inspect::diff",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::finding",
+            "inspect::formats",
+            "inspect::hex",
+            "inspect::model",
+            "inspect::plan",
+            "inspect::raw",
+            "inspect::verify",
+        ],
+    ),
+    // Only hands on.
+    ("inspect", &[]),
+    ("bin", &["inspect::tool"]),
+];
+
+fn sources() -> Graph {
+    Graph::new(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")))
+}
+
+#[test]
+fn there_is_no_circle() {
+    let graph = sources();
+    assert!(graph.files().count() > 50, "only {} files", graph.files().count());
+    let circles = graph.circles();
+    assert!(circles.is_empty(), "{} circles:\n{}", circles.len(), circles.join("\n"));
+}
+
+#[test]
+fn layers_import_downwards() {
+    let violations = sources().violations(LAYERS);
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let twice = sources().types_of_one_name();
+    assert!(twice.is_empty(), "{}", twice.join("\n"));
+}
+
+#[test]
+fn the_list_of_layers_is_in_order() {
+    for (at, (layer, may)) in LAYERS.iter().enumerate() {
+        for other in *may {
+            let above = LAYERS[..at].iter().any(|(name, _)| name == other);
+            assert!(above, "{layer} may import {other}, which does not stand above it");
+        }
+    }
+}
+
+/// A made-up crate: files by path.
+fn graph(files: &[(&str, &str)]) -> Graph {
+    Graph::new(&files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect())
+}
+
+/// Ways to import, each put in by hand: `a.rs` uses `b.rs`, which uses `a.rs`.
+#[test]
+fn a_circle_is_seen_however_it_is_written() {
+    const LIB: &str = "mod a; mod b; pub mod outer; pub use b::B; pub use outer::*;";
+    const OUTER: &str = "mod inner; pub use inner::{Inner, made};";
+    const INNER: &str = "pub struct Inner; pub fn made() {}";
+    for a in [
+        "use crate::b::B; pub struct A;",
+        "use crate::b; pub struct A; fn f() { b::f() }",
+        "use super::{b::{self, B as Other}}; pub struct A;",
+        "pub struct A(crate::b::B);",
+        "pub struct A; fn f() { super::b::f() }",
+        "pub struct A; fn f() { println!(\"{}\", crate::b::f()) }",
+        // Through the root, which hands it on.
+        "use crate::B; pub struct A;",
+        "pub struct A(super::B);",
+        // Handed on, and used here as well.
+        "pub use crate::b::B; pub struct A(B);",
+    ] {
+        let b = "use crate::a::A; pub struct B; pub fn f() {}";
+        let found = graph(&[
+            ("lib.rs", LIB),
+            ("a.rs", a),
+            ("b.rs", b),
+            ("outer/mod.rs", OUTER),
+            ("outer/inner.rs", INNER),
+        ])
+        .circles();
+        assert_eq!(found.len(), 1, "{a}: {found:?}");
+        assert!(
+            found[0].contains("a.rs → b.rs") && found[0].contains("b.rs → a.rs"),
+            "{}",
+            found[0]
+        );
+    }
+    // No circle: a parent that hands on, a child that asks its parent for a sibling's, a
+    // macro whose text is expanded elsewhere, a comment.
+    for (a, inner) in [
+        ("pub use crate::b::B; pub struct A;", INNER),
+        ("pub struct A; macro_rules! m { () => { $crate::b::f() } } // crate::b::f()", INNER),
+        ("pub struct A;", "use super::made as other; pub struct Inner; pub fn made() {}"),
+        ("use crate::outer::Inner; pub struct A;", INNER),
+        ("use crate::made; pub struct A;", INNER),
+    ] {
+        let b = "use crate::a::A; pub struct B; pub fn f() {}";
+        let found = graph(&[
+            ("lib.rs", LIB),
+            ("a.rs", a),
+            ("b.rs", b),
+            ("outer/mod.rs", OUTER),
+            ("outer/inner.rs", inner),
+        ])
+        .circles();
+        assert!(found.is_empty(), "{a}, {inner}: {found:?}");
+    }
+    // A child that uses its parent, which uses the child: by path, and by a glob.
+    for inner in ["use super::helper; pub fn made() {}", "use super::*; pub fn made() { helper() }"]
+    {
+        let outer = "mod inner; pub fn helper() {} fn f() { inner::made() }";
+        let found =
+            graph(&[("lib.rs", "mod outer;"), ("outer/mod.rs", outer), ("outer/inner.rs", inner)])
+                .circles();
+        assert_eq!(found.len(), 1, "{inner}: {found:?}");
+    }
+}
+
+#[test]
+fn an_import_upwards_is_seen() {
+    const TWO: &[Layer] = &[("low", &[]), ("high", &["low"])];
+    let files = |low: &'static str| {
+        [
+            ("lib.rs", "mod low; mod high; pub use high::H;"),
+            ("low/mod.rs", "mod part;"),
+            ("low/part.rs", low),
+            ("high.rs", "use crate::low; pub struct H;"),
+        ]
+    };
+    assert!(graph(&files("")).violations(TWO).is_empty());
+    for low in ["use crate::high::H;", "fn f(_: crate::H) {}", "use crate::{H};"] {
+        let found = graph(&files(low)).violations(TWO);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("low/part.rs imports high.rs: "), "{}", found[0]);
+    }
+    // A file that no layer names.
+    let found = graph(&files("")).violations(&TWO[..1]);
+    assert!(found.iter().any(|line| line.contains("high.rs is in no layer")), "{found:?}");
+}
+
+#[test]
+fn two_types_of_one_name_are_seen() {
+    let found = graph(&[
+        ("lib.rs", "mod a; mod b; pub use a::One;"),
+        ("a.rs", "pub struct One; enum Two { One } fn f() { struct Local; }"),
+        ("b.rs", "trait Two {} fn one() { struct Local; } mod inside { type One = u8; }"),
+    ])
+    .types_of_one_name();
+    assert_eq!(found, ["`One` is in a.rs and b.rs", "`Two` is in a.rs and b.rs"]);
+}

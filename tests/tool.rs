@@ -1,0 +1,24 @@
+//! The tool `patchlet`, on files small enough to be written byte by byte, with
+//! every defect there is, and on real ones.
+#![cfg(feature = "inspect")]
+
+#[path = "tool/defects.rs"]
+mod defects;
+#[path = "tool/malformed.rs"]
+mod malformed;
+#[path = "tool/odd.rs"]
+mod odd;
+#[path = "tool/output.rs"]
+mod output;
+#[path = "tool/patching.rs"]
+mod patching;
+#[path = "tool/raw.rs"]
+mod raw;
+#[path = "tool/real.rs"]
+mod real;
+#[path = "tool/replay.rs"]
+mod replay;
+#[path = "tool/sample.rs"]
+mod sample;
+#[path = "tool/run.rs"]
+mod tool;

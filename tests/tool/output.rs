@@ -1,0 +1,182 @@
+//! What the tool prints: golden files, folding, colour, exit status.
+
+use patchlet::Width;
+use patchlet::inspect::{Exit, native_set};
+
+use crate::sample::Sample;
+use crate::tool::{file, golden, on_terminal, tool};
+
+const WIDTHS: [(Width, u32); 2] = [(Width::Bits64, 64), (Width::Bits32, 32)];
+
+/// The sample of a width as a file, and its name without the folder.
+fn sample(test: &str, width: Width) -> String {
+    file(test, "kernel", &Sample::new(width).bytes())
+}
+
+/// The output with the folder cut off, which is another one everywhere.
+fn without_folder(text: &str, path: &str) -> String {
+    let folder = path.strip_suffix("kernel").expect("the sample's path");
+    text.replace(folder, "")
+}
+
+fn check(command: &str, arguments: &[&str]) {
+    for (width, bits) in WIDTHS {
+        let path = sample(&format!("output-{command}-{bits}"), width);
+        let mut all = vec![command, &path];
+        all.extend(arguments);
+        for (json, ending) in [(false, "txt"), (true, "json")] {
+            let mut all = all.clone();
+            if json {
+                all.push("--json");
+            }
+            let output = tool(&all);
+            assert_eq!((output.exit, &*output.err), (Exit::Holds, ""), "{command}: {}", output.out);
+            golden(&format!("{command}-{bits}.{ending}"), &without_folder(&output.out, &path));
+        }
+    }
+}
+
+#[test]
+fn list_is_as_blessed() {
+    check("list", &[]);
+}
+
+#[test]
+fn sites_are_as_blessed() {
+    check("sites", &[]);
+}
+
+#[test]
+fn verify_is_as_blessed() {
+    check("verify", &[]);
+}
+
+#[test]
+fn plan_is_as_blessed() {
+    check("plan", &["--platform", "save_fl=tick,irq_disable=nop,invlpg=ident,tick=null"]);
+}
+
+#[test]
+fn help_and_man_page_are_as_blessed() {
+    let mut text = tool(&["--help"]).out;
+    let commands =
+        ["list", "sites", "verify", "plan", "apply", "raw", "diff", "completions", "man"];
+    for command in commands {
+        let output = tool(&[command, "--help"]);
+        assert_eq!(output.exit, Exit::Holds);
+        assert!(output.out.contains("Example"), "{command} --help shows no example");
+        text += &format!("\n==== {command}\n{}", output.out);
+    }
+    golden("help.txt", &text);
+    golden("man.1", &tool(&["man"]).out);
+}
+
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tool(&["completions", shell]);
+        assert_eq!(output.exit, Exit::Holds);
+        for command in ["list", "sites", "verify", "plan", "apply", "raw", "diff"] {
+            assert!(output.out.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
+fn wide_output_is_folded_at_the_same_columns() {
+    let path = sample("folding", Width::Bits64);
+    let narrow = on_terminal(&["sites", &path], false, Some(60)).out;
+    let rows = narrow.lines().skip(1).filter(|line| !line.ends_with("foreign"));
+    let rows: Vec<&str> = rows.take_while(|line| !line.trim_start().starts_with("1 ")).collect();
+    assert!(rows.iter().all(|line| line.len() <= 60), "{narrow}");
+    let folded = rows.iter().filter(|line| line.starts_with("      ")).count();
+    assert!(folded >= rows.len() / 2, "{narrow}");
+    let wide = on_terminal(&["sites", &path], false, Some(400)).out;
+    assert_eq!(wide, tool(&["sites", &path]).out, "wide enough: not folded");
+}
+
+#[test]
+fn colour_is_decoration_only() {
+    let path = sample("colour", Width::Bits64);
+    for command in ["list", "sites", "verify"] {
+        let (plain, coloured) =
+            (tool(&[command, &path]).out, on_terminal(&[command, &path], true, None).out);
+        assert!(coloured.contains('\u{1b}') && !plain.contains('\u{1b}'), "{command}");
+        let mut without = String::new();
+        for (at, part) in coloured.split('\u{1b}').enumerate() {
+            let text = if at == 0 { part } else { part.split_once('m').expect("m ends it").1 };
+            without += text;
+        }
+        assert_eq!(without, plain, "{command}");
+    }
+}
+
+/// The thin binary: the terminal and the exit status are its matter.
+#[test]
+fn the_program_has_the_exit_status_of_the_function() {
+    let path = sample("program", Width::Bits64);
+    let mut broken = Sample::new(Width::Bits64);
+    broken.record(0)[11] = 2;
+    let broken = file("program", "broken", &broken.bytes());
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_patchlet"))
+            .args(arguments)
+            .env("CLICOLOR_FORCE", "1")
+            .output()
+            .expect("the program starts")
+    };
+    for (arguments, status) in [
+        (&["verify", &path][..], 0),
+        (&["verify", &broken], 1),
+        (&["verify", "/nowhere"], 2),
+        (&["verify"], 2),
+        (&["--help"], 0),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
+        assert!(!output.stdout.contains(&0x1b), "colour in a pipe");
+    }
+    let output = run(&["list", &path]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), tool(&["list", &path]).out);
+}
+
+#[test]
+fn filters_choose_sites() {
+    let path = sample("filters", Width::Bits64);
+    let lines = |arguments: &[&str]| {
+        let mut all = vec!["sites", &path];
+        all.extend(arguments);
+        let out = tool(&all).out;
+        out.lines().filter(|line| line.starts_with("0x")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&[]).len(), 6);
+    assert_eq!(lines(&["--op", "save_fl", "--op", "tick"]).len(), 2);
+    assert_eq!(lines(&["--function", "own"]).len(), 3);
+    assert_eq!(lines(&["--function", "own", "--op", "tick"]).len(), 1);
+    assert_eq!(lines(&["--op", "tic"]).len(), 0);
+    let output = tool(&["sites", &path, "--op", "tick", "--op", "tic"]);
+    assert_eq!((output.exit, &*output.out), (Exit::Failed, ""));
+    let names = "ident, invlpg, irq_disable, save_fl, tick, usergs_sysret64";
+    assert!(output.err.ends_with(&format!("no site is of an op `tic`; there are {names}\n")));
+    let out = tool(&["sites", &path, "--op", "tick"]).out;
+    assert!(out.contains("1 site of 6"), "{out}");
+}
+
+#[test]
+fn what_is_required_must_be_there() {
+    let path = sample("required", Width::Bits64);
+    let output = tool(&["verify", &path, "--require", "invlpg,save_fl"]);
+    assert_eq!(output.exit, Exit::Holds, "{}", output.out);
+    let output = tool(&["verify", &path, "--require", "invlpg,rdtsc"]);
+    assert_eq!(output.exit, Exit::Finding);
+    assert!(output.out.starts_with("patchlet-missing: patchlet `rdtsc` of --require"));
+}
+
+/// What the patcher knows, the tool knows: of this width by linking, of the other
+/// by the table that the sources' own test has.
+#[test]
+fn the_native_set_is_that_of_the_crate() {
+    let linked: Vec<_> =
+        patchlet::native::ALL.iter().map(|patchlet| (patchlet.name(), patchlet.bytes())).collect();
+    assert_eq!(native_set(Width::NATIVE), linked);
+}

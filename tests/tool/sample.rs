@@ -1,0 +1,504 @@
+//! A small linked ELF file, written byte by byte: a kernel with the native set,
+//! two ops tables and a few sites. Every part can be changed before it is
+//! written, which no linker would do.
+
+use object::elf;
+use patchlet::Width;
+use patchlet::inspect::native_set;
+
+/// Types of sections.
+pub const PROGBITS: u32 = elf::SHT_PROGBITS.0;
+pub const RELA: u32 = elf::SHT_RELA.0;
+pub const NOBITS: u32 = elf::SHT_NOBITS.0;
+pub const REL: u32 = elf::SHT_REL.0;
+pub const RELR: u32 = elf::SHT_RELR.0;
+
+/// Attributes of sections.
+pub const WRITE: u64 = elf::SHF_WRITE.0;
+pub const ALLOC: u64 = elf::SHF_ALLOC.0;
+pub const EXECUTE: u64 = elf::SHF_EXECINSTR.0;
+
+/// Types of symbols.
+pub const NOTYPE: u8 = elf::STT_NOTYPE.0;
+pub const OBJECT: u8 = elf::STT_OBJECT.0;
+pub const FUNC: u8 = elf::STT_FUNC.0;
+
+/// Machines and types of files.
+pub const X86_64: u16 = elf::EM_X86_64.0;
+pub const I386: u16 = elf::EM_386.0;
+pub const ET_EXEC: u16 = elf::ET_EXEC.0;
+pub const ET_DYN: u16 = elf::ET_DYN.0;
+
+/// Where things are. Each has room for more than it holds.
+pub const TEXT: u64 = 0x10_0000;
+pub const RODATA: u64 = 0x11_0000;
+pub const DYNAMIC: u64 = 0x11_2000;
+pub const DATA: u64 = 0x11_4000;
+pub const SITES: u64 = 0x12_0000;
+
+/// The ops of the kernel's own table. The last is the built-in one again.
+const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
+
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub name: &'static str,
+    pub kind: u32,
+    pub flags: u64,
+    pub address: u64,
+    pub data: Vec<u8>,
+    pub link: u32,
+    pub info: u32,
+    /// Says another size than it has.
+    pub size: Option<u64>,
+    /// Says another offset than it has.
+    pub offset: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Symbol {
+    pub name: String,
+    pub address: u64,
+    pub size: u64,
+    pub kind: u8,
+    pub section: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub width: Width,
+    pub file_kind: u16,
+    pub machine: u16,
+    pub sections: Vec<Section>,
+    pub symbols: Vec<Symbol>,
+    /// What is added to the offsets in program headers.
+    pub segment_shift: u64,
+    /// The section whose segment has other rights than itself, and which.
+    pub segment_flags: Option<(&'static str, u64)>,
+    /// The section that code is appended to.
+    pub text: &'static str,
+    /// Names of ops and addresses of their sites, in the order of the records.
+    pub sites: Vec<(&'static str, u64)>,
+}
+
+/// The ops of the built-in table, in the order of patchlet.h.
+pub fn builtin(width: Width) -> Vec<&'static str> {
+    let mut ops = vec![
+        "irq_disable",
+        "irq_enable",
+        "save_fl",
+        "restore_fl",
+        "read_cr2",
+        "read_cr3",
+        "write_cr3",
+        "ident",
+        "queued_spin_unlock",
+        "vcpu_is_preempted",
+    ];
+    match width {
+        Width::Bits64 => ops.extend(["wbinvd", "swapgs", "usergs_sysret64"]),
+        Width::Bits32 => ops.push("iret"),
+    }
+    ops
+}
+
+fn pointer(width: Width) -> u64 {
+    width.pointer_size()
+}
+
+impl Sample {
+    pub fn new(width: Width) -> Self {
+        let mut sample = Self {
+            width,
+            file_kind: ET_EXEC,
+            machine: if width == Width::Bits64 { X86_64 } else { I386 },
+            sections: vec![
+                section(".text", ALLOC | EXECUTE, TEXT),
+                section(".rodata.patchlets", ALLOC, RODATA),
+                section("patchlet_index", ALLOC, RODATA + 0x1000),
+                section("patchlet_sites", ALLOC, SITES),
+                section(".data", ALLOC | WRITE, DATA),
+            ],
+            symbols: vec![],
+            segment_shift: 0,
+            segment_flags: None,
+            text: ".text",
+            sites: vec![],
+        };
+        let mut patchlets = native_set(width).to_vec();
+        let invlpg: &[u8] =
+            if width == Width::Bits64 { &[0x0f, 0x01, 0x3f] } else { &[0x0f, 0x01, 0x38] };
+        patchlets.push(("invlpg", invlpg));
+        for (name, bytes) in patchlets {
+            sample.patchlet(name, bytes);
+        }
+        sample.function("patchlet_nop", &[0xc3]);
+        if width == Width::Bits32 {
+            sample.function("patchlet_ident", &[0xc3]);
+        }
+        // mov $1, %eax; ret
+        sample.function("tick", &[0xb8, 1, 0, 0, 0, 0xc3]);
+        sample.table("patchlet_pv_ops", &builtin(width));
+        sample.table("own_ops", &OWN);
+
+        // Each function starts with something else than a site.
+        let start = sample.begin(&[0x90]);
+        sample.site("patchlet_pv_ops", 2, 6, 0);
+        sample.code(&[0x31, 0xd2]);
+        sample.site("patchlet_pv_ops", 0, 6, 0);
+        sample.code(&[0xc3]);
+        sample.end("save_and_disable", start);
+        let start = sample.begin(&[0x55]);
+        sample.site("own_ops", 0, 9, 0);
+        sample.site("own_ops", 1, 6, 0);
+        sample.site("own_ops", 2, 16, 0);
+        sample.code(&[0x5d, 0xc3]);
+        sample.end("own_work", start);
+        let start = sample.begin(&[0x90]);
+        let last = builtin(width).len() - 1;
+        sample.site("patchlet_pv_ops", last, 6, 1);
+        sample.code(&[0x0f, 0x0b]);
+        sample.end("leave", start);
+        // A branch over it, and no site.
+        let start = sample.begin(&[0x74, 0x01, 0x90, 0xe8, 0, 0, 0, 0, 0xc3]);
+        sample.end("without_site", start);
+
+        let (start, end) = {
+            let sites = sample.section("patchlet_sites");
+            (sites.address, sites.address + sites.data.len() as u64)
+        };
+        sample.symbol("__start_patchlet_sites", start, 0, NOTYPE, "patchlet_sites");
+        sample.symbol("__stop_patchlet_sites", end, 0, NOTYPE, "patchlet_sites");
+        sample
+    }
+
+    /// Without symbols.
+    pub fn stripped(mut self) -> Self {
+        self.symbols.clear();
+        self
+    }
+
+    /// As a static PIE: the slots are relocations.
+    pub fn position_independent(mut self) -> Self {
+        self.file_kind = ET_DYN;
+        let (data, pointer) = (self.section(".data").clone(), pointer(self.width));
+        let mut relocations = Vec::new();
+        for at in (0..data.data.len()).step_by(pointer as usize) {
+            let value = number(&data.data[at..at + pointer as usize]);
+            let address = data.address + at as u64;
+            self.put(&mut relocations, address);
+            self.put(&mut relocations, 8);
+            if self.width == Width::Bits64 {
+                self.put(&mut relocations, value);
+                self.section_mut(".data").data[at..at + 8].fill(0);
+            }
+        }
+        let (name, kind) = match self.width {
+            Width::Bits64 => (".rela.dyn", RELA),
+            Width::Bits32 => (".rel.dyn", REL),
+        };
+        self.sections.push(Section { kind, data: relocations, ..section(name, ALLOC, DYNAMIC) });
+        self
+    }
+
+    pub fn section(&self, name: &str) -> &Section {
+        self.sections.iter().find(|section| section.name == name).expect(name)
+    }
+
+    pub fn section_mut(&mut self, name: &str) -> &mut Section {
+        self.sections.iter_mut().find(|section| section.name == name).expect(name)
+    }
+
+    pub fn address_of(&self, symbol: &str) -> u64 {
+        self.symbols.iter().find(|found| found.name == symbol).expect(symbol).address
+    }
+
+    pub fn symbol_mut(&mut self, name: &str) -> &mut Symbol {
+        self.symbols.iter_mut().find(|found| found.name == name).expect(name)
+    }
+
+    /// The bytes from an address on.
+    pub fn at(&mut self, address: u64) -> &mut [u8] {
+        let inside = |section: &&mut Section| {
+            (section.address..section.address + section.data.len() as u64).contains(&address)
+        };
+        let section = self.sections.iter_mut().find(inside).expect("an address of the sample");
+        let at = (address - section.address) as usize;
+        &mut section.data[at..]
+    }
+
+    /// The bytes of a record.
+    pub fn record(&mut self, number: usize) -> &mut [u8] {
+        &mut self.section_mut("patchlet_sites").data[12 * number..12 * number + 12]
+    }
+
+    /// Appends a function; its address.
+    pub fn function(&mut self, name: &str, code: &[u8]) -> u64 {
+        let start = self.begin(code);
+        self.end(name, start);
+        start
+    }
+
+    /// `call *slot` or `jmp *slot` without a record.
+    pub fn indirect(&self, at: u64, slot: u64, kind: u8) -> Vec<u8> {
+        let operand = match self.width {
+            Width::Bits64 => slot.wrapping_sub(at + 6),
+            Width::Bits32 => slot,
+        };
+        let mut code = vec![0xff, if kind == 0 { 0x15 } else { 0x25 }];
+        code.extend(&operand.to_le_bytes()[..4]);
+        code
+    }
+
+    /// Where the next code comes.
+    pub fn here(&self) -> u64 {
+        let text = self.section(self.text);
+        text.address + text.data.len() as u64
+    }
+
+    /// The address of a slot.
+    pub fn slot(&self, table: &str, index: usize) -> u64 {
+        self.address_of(table) + pointer(self.width) * index as u64
+    }
+
+    pub fn symbol(&mut self, name: &str, address: u64, size: u64, kind: u8, section: &'static str) {
+        self.symbols.push(Symbol { name: name.into(), address, size, kind, section });
+    }
+
+    pub fn code(&mut self, code: &[u8]) {
+        self.section_mut(self.text).data.extend(code);
+    }
+
+    /// Starts a function with this code, aligned by INT3.
+    pub fn begin(&mut self, code: &[u8]) -> u64 {
+        while !self.here().is_multiple_of(16) {
+            self.code(&[0xcc]);
+        }
+        let start = self.here();
+        self.code(code);
+        start
+    }
+
+    pub fn end(&mut self, name: &str, start: u64) {
+        let size = self.here() - start;
+        self.symbol(name, start, size, FUNC, self.text);
+    }
+
+    /// A site, its padding and its record.
+    pub fn site(&mut self, table: &str, index: usize, capacity: u8, kind: u8) {
+        let (at, slot) = (self.here(), self.slot(table, index));
+        let code = self.indirect(at, slot, kind);
+        self.code(&code);
+        self.code(&vec![0x90; usize::from(capacity) - 6]);
+        let records = self.section_mut("patchlet_sites");
+        let record = records.address + records.data.len() as u64;
+        records.data.extend(&at.wrapping_sub(record).to_le_bytes()[..4]);
+        records.data.extend(&slot.wrapping_sub(record + 4).to_le_bytes()[..4]);
+        records.data.extend((index as u16).to_le_bytes());
+        records.data.extend([capacity, kind]);
+        let op = if table == "patchlet_pv_ops" { builtin(self.width)[index] } else { OWN[index] };
+        self.sites.push((op, at));
+    }
+
+    /// Makes the bounds those of the records again.
+    pub fn bound_records(&mut self) {
+        let records = self.section("patchlet_sites");
+        let end = records.address + records.data.len() as u64;
+        self.symbol_mut("__stop_patchlet_sites").address = end;
+    }
+
+    /// Labels, native function and index of a patchlet.
+    fn patchlet(&mut self, name: &str, bytes: &[u8]) {
+        let mut code = bytes.to_vec();
+        if !matches!(name, "usergs_sysret64" | "iret" | "ud2") {
+            code.push(0xc3);
+        }
+        let native = self.function(&format!("patchlet_native_{name}"), &code);
+        let section = self.section_mut(".rodata.patchlets");
+        let start = section.address + section.data.len() as u64;
+        section.data.extend(bytes);
+        let (len, end) = (bytes.len() as u64, start + bytes.len() as u64);
+        self.symbol(&format!("patchlet_{name}_start"), start, len, OBJECT, ".rodata.patchlets");
+        self.symbol(&format!("patchlet_{name}_end"), end, 0, NOTYPE, ".rodata.patchlets");
+        let index = self.section_mut("patchlet_index");
+        let record = index.address + index.data.len() as u64;
+        index.data.extend(&start.wrapping_sub(record).to_le_bytes()[..4]);
+        index.data.extend(&native.wrapping_sub(record + 4).to_le_bytes()[..4]);
+        index.data.extend((bytes.len() as u16).to_le_bytes());
+        index.data.extend((name.len() as u16).to_le_bytes());
+        index.data.extend(name.as_bytes());
+        while !index.data.len().is_multiple_of(4) {
+            index.data.push(0);
+        }
+    }
+
+    fn table(&mut self, name: &str, ops: &[&str]) {
+        let section = self.section(".data");
+        let start = section.address + section.data.len() as u64;
+        let mut slots = Vec::new();
+        for op in ops {
+            let native = match (*op, self.width) {
+                ("tick", _) => "tick".to_owned(),
+                ("ident", Width::Bits64) => "patchlet_native_ident_64".to_owned(),
+                ("ident", Width::Bits32) => "patchlet_ident".to_owned(),
+                _ => format!("patchlet_native_{op}"),
+            };
+            let address = self.address_of(&native);
+            self.put(&mut slots, address);
+        }
+        self.symbol(name, start, slots.len() as u64, OBJECT, ".data");
+        self.section_mut(".data").data.extend(slots);
+    }
+
+    /// A number of the file's width.
+    pub fn put(&self, bytes: &mut Vec<u8>, value: u64) {
+        bytes.extend(&value.to_le_bytes()[..pointer(self.width) as usize]);
+    }
+
+    /// The file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let wide = self.width == Width::Bits64;
+        let (header, program_header, section_header): (u64, u64, u16) =
+            if wide { (64, 56, 64) } else { (52, 32, 40) };
+        let mut sections = self.sections.clone();
+        if !self.symbols.is_empty() {
+            let (symbols, strings) = self.symbol_table();
+            let link = sections.len() as u32 + 2;
+            let table = Section {
+                kind: elf::SHT_SYMTAB.0,
+                data: symbols,
+                link,
+                ..section(".symtab", 0, 0)
+            };
+            sections.push(table);
+            sections.push(Section {
+                kind: elf::SHT_STRTAB.0,
+                data: strings,
+                ..section(".strtab", 0, 0)
+            });
+        }
+        let mut names = vec![0];
+        let mut name_offsets = Vec::new();
+        for name in sections.iter().map(|section| section.name).chain([".shstrtab"]) {
+            name_offsets.push(names.len() as u64);
+            names.extend(name.bytes().chain([0]));
+        }
+        sections.push(Section {
+            kind: elf::SHT_STRTAB.0,
+            data: names,
+            ..section(".shstrtab", 0, 0)
+        });
+
+        let loaded: Vec<usize> =
+            (0..sections.len()).filter(|&at| sections[at].flags & ALLOC != 0).collect();
+        let mut offset = header + program_header * loaded.len() as u64;
+        let mut body = Vec::new();
+        for section in &mut sections {
+            let padding = offset.next_multiple_of(16) - offset;
+            body.resize(body.len() + padding as usize, 0);
+            offset += padding;
+            section.offset.get_or_insert(offset);
+            if section.kind != NOBITS {
+                body.extend(&section.data);
+                offset += section.data.len() as u64;
+            }
+        }
+        let table = offset.next_multiple_of(16);
+        body.resize(body.len() + (table - offset) as usize, 0);
+
+        let mut file = vec![0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, 1, 1];
+        file.resize(16, 0);
+        file.extend(self.file_kind.to_le_bytes());
+        file.extend(self.machine.to_le_bytes());
+        file.extend(1_u32.to_le_bytes());
+        self.put(&mut file, TEXT);
+        self.put(&mut file, header);
+        self.put(&mut file, table);
+        file.extend(0_u32.to_le_bytes());
+        for half in [
+            header as u16,
+            program_header as u16,
+            loaded.len() as u16,
+            section_header,
+            sections.len() as u16 + 1,
+            sections.len() as u16,
+        ] {
+            file.extend(half.to_le_bytes());
+        }
+        for section in loaded.into_iter().map(|at| &sections[at]) {
+            let other = self.segment_flags.filter(|(name, _)| *name == section.name);
+            let flags = other.map_or(section.flags, |(_, flags)| flags);
+            let rights: u32 = elf::PF_R.0
+                | if flags & WRITE != 0 { elf::PF_W.0 } else { 0 }
+                | if flags & EXECUTE != 0 { elf::PF_X.0 } else { 0 };
+            file.extend(elf::PT_LOAD.0.to_le_bytes());
+            if wide {
+                file.extend(rights.to_le_bytes());
+            }
+            let size = section.data.len() as u64;
+            let offset = section.offset.unwrap_or(0).wrapping_add(self.segment_shift);
+            for value in [offset, section.address, section.address, size, size] {
+                self.put(&mut file, value);
+            }
+            if !wide {
+                file.extend(rights.to_le_bytes());
+            }
+            self.put(&mut file, 1);
+        }
+        file.extend(body);
+        file.extend(vec![0; usize::from(section_header)]);
+        for (section, name) in sections.iter().zip(name_offsets) {
+            file.extend((name as u32).to_le_bytes());
+            file.extend(section.kind.to_le_bytes());
+            let size = section.size.unwrap_or(section.data.len() as u64);
+            for value in [section.flags, section.address, section.offset.unwrap_or(0), size] {
+                self.put(&mut file, value);
+            }
+            file.extend(section.link.to_le_bytes());
+            file.extend(section.info.to_le_bytes());
+            self.put(&mut file, 1);
+            const SYMTAB: u32 = elf::SHT_SYMTAB.0;
+            let entry = match (section.kind, wide) {
+                (SYMTAB, true) | (RELA, true) => 24,
+                (SYMTAB, false) => 16,
+                (REL, false) => 8,
+                _ => 0,
+            };
+            self.put(&mut file, entry);
+        }
+        file
+    }
+
+    fn symbol_table(&self) -> (Vec<u8>, Vec<u8>) {
+        let wide = self.width == Width::Bits64;
+        let mut table = vec![0; if wide { 24 } else { 16 }];
+        let mut strings = vec![0];
+        for symbol in &self.symbols {
+            let name = strings.len() as u32;
+            strings.extend(symbol.name.bytes().chain([0]));
+            let index = self.sections.iter().position(|section| section.name == symbol.section);
+            let index = index.expect(symbol.section) as u16 + 1;
+            let info = 0x10 | symbol.kind;
+            table.extend(name.to_le_bytes());
+            if !wide {
+                self.put(&mut table, symbol.address);
+                self.put(&mut table, symbol.size);
+            }
+            table.extend([info, 0]);
+            table.extend(index.to_le_bytes());
+            if wide {
+                self.put(&mut table, symbol.address);
+                self.put(&mut table, symbol.size);
+            }
+        }
+        (table, strings)
+    }
+}
+
+fn section(name: &'static str, flags: u64, address: u64) -> Section {
+    let (data, size, offset) = (vec![], None, None);
+    Section { name, kind: PROGBITS, flags, address, data, link: 0, info: 0, size, offset }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
