@@ -25,14 +25,13 @@ type Layer = (&'static str, &'static [&'static str]);
 /// Lowest first: a layer may only name those above it in this list.
 const LAYERS: &[Layer] = &[
     // The core.
-    ("error", &[]),
-    ("insn", &["error"]),
-    ("site", &["error"]),
+    ("insn", &[]),
+    ("error", &["insn"]),
+    ("site", &["insn"]),
     ("text", &["error", "insn", "site"]),
     ("live", &["error", "insn", "site", "text"]),
-    ("patchlet", &["error"]),
-    ("choose", &["error", "insn", "patchlet", "site"]),
-    ("ops", &["choose", "error", "insn", "live", "patchlet", "site", "text"]),
+    ("patchlet", &[]),
+    ("ops", &["insn", "patchlet", "site", "text"]),
     ("slot_fn", &["ops"]),
     // For build scripts, and what they share with the tool.
     ("labels", &[]),
@@ -59,20 +58,17 @@ const LAYERS: &[Layer] = &[
     (
         "inspect::model",
         &[
-            "choose",
-            "error",
             "insn",
             "inspect::elf",
             "inspect::error",
             "inspect::finding",
             "inspect::formats",
-            "site",
+            "ops",
         ],
     ),
     (
         "inspect::plan",
         &[
-            "choose",
             "insn",
             "inspect::elf",
             "inspect::error",
