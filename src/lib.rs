@@ -93,6 +93,9 @@
 //!   [`contract`](https://docs.rs/patchlet/latest/patchlet/contract/), which read linked
 //!   binaries.
 #![cfg_attr(not(any(feature = "build", feature = "inspect")), no_std)]
+// The modules that need the labels of assembled patchlets are there for x86 targets with ELF
+// objects only. On another host the tool and `assemble` use a part of what remains.
+#![cfg_attr(not(patchlet_assembled), allow(dead_code, unused_imports))]
 // docs.rs: each item says for which feature or width it is.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -105,18 +108,26 @@ pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+#[cfg(patchlet_assembled)]
 pub mod live;
+#[cfg(patchlet_assembled)]
 pub mod ops;
+#[cfg(patchlet_assembled)]
 pub mod patchlet;
 pub mod site;
+#[cfg(patchlet_assembled)]
 mod slot_fn;
+#[cfg(patchlet_assembled)]
 pub mod text;
 
 pub use error::{ComposeError, Error};
 pub use insn::{InsnBuffer, Nops, Width};
+#[cfg(patchlet_assembled)]
 pub use ops::pv;
+#[cfg(patchlet_assembled)]
 pub use patchlet::{Patchlet, native};
 pub use site::{Kind, Sites};
+#[cfg(patchlet_assembled)]
 pub use text::{Goal, OneCpu, Patcher, Platform, SecondMapping, Writable, WriteProtectOff};
 
 /// The code in the README, compiled.

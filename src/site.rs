@@ -113,6 +113,7 @@ pub struct Sites<'a> {
 impl<'a> Sites<'a> {
     /// Every site of the program: what the linker collected from all crates and
     /// `.S` files into the section `patchlet_sites`.
+    #[cfg(patchlet_assembled)]
     #[must_use]
     pub fn linked() -> Sites<'static> {
         unsafe extern "C" {
