@@ -170,8 +170,12 @@ patchlet_native_\name:
 	.set	PATCHLET_OP_wbinvd,			10
 	.set	PATCHLET_OP_swapgs,			11
 	.set	PATCHLET_OP_usergs_sysret64,		12
+	.set	PATCHLET_OP_safe_halt,			13
+	.set	PATCHLET_OP_halt,			14
 #else
 	.set	PATCHLET_OP_iret,			10
+	.set	PATCHLET_OP_safe_halt,			11
+	.set	PATCHLET_OP_halt,			12
 #endif
 
 /* Assembly never needs an executable stack; say so, or linkers assume it. */

@@ -87,8 +87,8 @@ pub fn builtin(width: Width) -> Vec<&'static str> {
         "vcpu_is_preempted",
     ];
     match width {
-        Width::Bits64 => ops.extend(["wbinvd", "swapgs", "usergs_sysret64"]),
-        Width::Bits32 => ops.push("iret"),
+        Width::Bits64 => ops.extend(["wbinvd", "swapgs", "usergs_sysret64", "safe_halt", "halt"]),
+        Width::Bits32 => ops.extend(["iret", "safe_halt", "halt"]),
     }
     ops
 }

@@ -36,7 +36,7 @@ macro_rules! counters {
 
 counters! {
     irq_disable irq_enable save_fl restore_fl read_cr2 read_cr3 write_cr3 wbinvd ident
-    queued_spin_unlock vcpu_is_preempted flush_page ticks_low
+    queued_spin_unlock vcpu_is_preempted safe_halt halt flush_page ticks_low
 }
 
 // Counted in asm/own.S, where these ops are functions at all.
@@ -132,6 +132,13 @@ patchlet::slot_fn! {
         count(&calls::vcpu_is_preempted);
         cpu & 1 == 1
     };
+    const SAFE_HALT = callee_save fn() {
+        count(&calls::safe_halt);
+        FLAGS.store(cpu::FLAGS_IF, Relaxed);
+    };
+    const HALT = callee_save fn() {
+        count(&calls::halt);
+    };
     const FLUSH_PAGE = callee_save fn(_address: usize) {
         count(&calls::flush_page);
     };
@@ -164,6 +171,8 @@ pub fn install() {
             (pv::Id::ident, IDENT),
             (pv::Id::queued_spin_unlock, UNLOCK),
             (pv::Id::vcpu_is_preempted, PREEMPTED),
+            (pv::Id::safe_halt, SAFE_HALT),
+            (pv::Id::halt, HALT),
             #[cfg(target_arch = "x86_64")]
             (pv::Id::wbinvd, WBINVD),
             #[cfg(target_arch = "x86_64")]
