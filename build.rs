@@ -29,7 +29,7 @@ fn run() -> Result<(), assemble::Error> {
     // Kernels read it as DEP_PATCHLET_INCLUDE: the folder of patchlet.h and patchlet.ld.
     println!("cargo::metadata=include={}", asm.display());
     println!("cargo::rerun-if-changed={}", asm.join("patchlet.ld").display());
-    println!("cargo::rustc-check-cfg=cfg(patchlet_assembled)");
+    println!("cargo::rustc-check-cfg=cfg(patchlet_assembled, patchlet_ibt)");
 
     let target = match assemble::Target::from_cargo() {
         Ok(target) => target,

@@ -10,7 +10,7 @@ use std::mem::size_of_val;
 use frame::Frame;
 use patchlet::choose::Replacement;
 use patchlet::live::{Handled, INT3, Live};
-use patchlet::ops::__private::{Applied, FromRegister, Slot};
+use patchlet::ops::__private::{Applied, Register, Slot};
 use patchlet::ops::{Abi, Op, Table, Target};
 use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Sites, Width};
 

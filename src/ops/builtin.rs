@@ -1,7 +1,5 @@
 //! The built-in table.
 
-#[cfg(target_arch = "x86")]
-use super::target::ident;
 use crate::patchlet::native;
 
 crate::ops! {
@@ -50,7 +48,7 @@ crate::ops! {
             /// The identity; hypervisors replace it where page-table entries need
             /// translating between what the kernel means and what hardware sees.
             #[cfg(target_arch = "x86")]
-            ident: callee_save fn(value: u64) -> u64 = function ident;
+            ident: callee_save fn(value: u64) -> u64 = assembly "patchlet_ident";
         }
         lock {
             /// Releases a spinlock: stores 0 to its byte.

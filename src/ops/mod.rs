@@ -7,11 +7,13 @@ mod define;
 mod op;
 mod table;
 mod target;
+mod value;
 
 pub use builtin::pv;
 pub use op::{Abi, Op};
 pub use table::Table;
 pub use target::Target;
+pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
 
 pub(crate) use table::{INDIRECT, Row};
 
@@ -19,6 +21,6 @@ pub(crate) use table::{INDIRECT, Row};
 /// changes with the macro.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::define::FromRegister;
-    pub use super::table::{Applied, Slot};
+    pub use super::table::{Applied, Slot, Slots};
+    pub use super::value::{Register, argument_registers, class_number, result_registers};
 }

@@ -307,7 +307,7 @@ fn mix() {
         pv::install(&[
             (pv::Id::irq_enable, Target::NOP),
             (pv::Id::vcpu_is_preempted, Target::IDENT),
-            (pv::Id::save_fl, guest::SAVE_FL),
+            pv::slot::save_fl.holds(guest::SAVE_FL),
             (pv::Id::read_cr2, Target::NULL),
         ]);
     }
