@@ -5,11 +5,17 @@
 #[macro_export]
 macro_rules! __op_fn {
     ([assembly] $($rest:tt)*) => {};
-    ([$class:ident fn] $($rest:tt)*) => {
-        $crate::__op_fn! { @ $class [] $($rest)* }
+    ([callee_save fn] $($rest:tt)*) => {
+        $crate::__op_fn! { @ callee_save [] $($rest)* }
     };
-    ([$class:ident unsafe fn] $($rest:tt)*) => {
-        $crate::__op_fn! { @ $class [unsafe] $($rest)* }
+    ([callee_save unsafe fn] $($rest:tt)*) => {
+        $crate::__op_fn! { @ callee_save [unsafe] $($rest)* }
+    };
+    ([c fn] $($rest:tt)*) => {
+        $crate::__op_fn! { @ c [] $($rest)* }
+    };
+    ([c unsafe fn] $($rest:tt)*) => {
+        $crate::__op_fn! { @ c [unsafe] $($rest)* }
     };
     (@ $class:ident [$($unsafe:tt)?] [$($doc:tt)*] $name:ident ($($arg:tt)*) [$($result:tt)*]) => {
         $($doc)*
