@@ -76,6 +76,8 @@ mod native;
 /// | `function path`, an `extern "C"` function; it is `unsafe` if and only if the op is | `c` | the signature |
 /// | `assembly "symbol"`, a function in a `.S` file | all | nothing: whoever writes the symbol keeps to the class |
 ///
+/// Names and paths are looked up where `ops!` stands, not inside the module that it makes.
+///
 /// The module holds the functions; `Id`, the ops by name; `slot`, their slots by name, for
 /// `install`; `TABLE` for the patcher; `install` and `reset` for what is in the slots; and
 /// `SLOTS` for [`site_asm!`](crate::site_asm).
