@@ -108,7 +108,9 @@ patchlet_native_\name:
  *
  * "o" (SHF_LINK_ORDER) ties a record to the section of its site: it is dropped
  * with it, and the linker sorts the records by the address of their sites. The
- * section name is a C identifier so that every linker gives it bounds,
+ * relocation at the site, which relocates nothing, ties them the other way round:
+ * `ld -r` makes one section of all records, tied to the section of any one site,
+ * and without the relocation all would go with that one. The section name is a C identifier so that every linker gives it bounds,
  * __start_patchlet_sites and __stop_patchlet_sites.
  */
 .macro patchlet_site opcode:req, kind:req, capacity:req, table:req, index:req
@@ -125,8 +127,10 @@ patchlet_native_\name:
 	.if \capacity > 6
 	.skip	\capacity - 6, 0x90
 	.endif
+	.reloc	.Lpatchlet_site_\@, BFD_RELOC_NONE, .Lpatchlet_record_\@
 	.pushsection patchlet_sites, "ao", @progbits, .Lpatchlet_site_\@
 	.balign	4
+.Lpatchlet_record_\@:
 	.long	.Lpatchlet_site_\@ - .
 #ifdef __x86_64__
 	.long	\table + 8 * (\index) - .

@@ -218,7 +218,10 @@ macro_rules! site_asm {
         ::core::arch::asm!(
             // A record is tied to the section of its site by SHF_LINK_ORDER, so
             // that it goes when the function goes and every inlined copy has its
-            // own. The flag wants the name of a symbol, a new one each time the
+            // own. The relocation, which relocates nothing, ties them the other way
+            // round: `ld -r` makes one section of all records, tied to the section of
+            // any one site, and without the relocation all would go with that one.
+            // The flag wants the name of a symbol, a new one each time the
             // compiler emits this text; \@ starts anew in each `asm!`, so count,
             // and let .altmacro turn the count into a name.
             ".ifndef .Lpatchlet_count",
@@ -229,8 +232,10 @@ macro_rules! site_asm {
             ".Lpatchlet_site_\\number:",
             ::core::concat!($opcode, " *", $crate::__slot_operand!()),
             ".skip {patchlet_capacity} - 6, 0x90",
+            ".reloc .Lpatchlet_site_\\number, BFD_RELOC_NONE, .Lpatchlet_record_\\number",
             ".pushsection patchlet_sites, \"ao\", @progbits, .Lpatchlet_site_\\number",
             ".balign 4",
+            ".Lpatchlet_record_\\number:",
             ".long .Lpatchlet_site_\\number - .",
             ".long {patchlet_slots}+{patchlet_offset} - .",
             ".short {patchlet_index}",
