@@ -117,6 +117,9 @@ patchlet_native_\name:
 	.if \capacity < 6 || \capacity > 32
 	.error "a patch site has 6 to 32 bytes"
 	.endif
+	/* In a shared object the slots are reached at a fixed distance, which they
+	 * have only if no other object can replace them. */
+	.hidden	\table
 .Lpatchlet_site_\@:
 #ifdef __x86_64__
 	\opcode	*(\table + 8 * (\index))(%rip)
