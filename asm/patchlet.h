@@ -68,6 +68,9 @@ patchlet_\name\()_end:
 	.hidden	patchlet_native_\name
 	.type	patchlet_native_\name, @function
 patchlet_native_\name:
+	/* Relocates nothing, but refers to the index: GNU ld heeds "R" only in
+	 * objects whose OS/ABI is GNU's or FreeBSD's, and some kernels have another. */
+5100:	.reloc	5100b, BFD_RELOC_NONE, .Lpatchlet_index_\name
 	patchlet_body_\name
 	\return
 	.size	patchlet_native_\name, . - patchlet_native_\name
@@ -79,6 +82,7 @@ patchlet_native_\name:
 	 * section keeps its name through links without a script. */
 	.pushsection patchlet_index, "aR", @progbits
 	.balign	4
+.Lpatchlet_index_\name:
 	.long	patchlet_\name\()_start - .
 	.long	patchlet_native_\name - .
 	.short	patchlet_\name\()_end - patchlet_\name\()_start
