@@ -349,6 +349,8 @@ fn a_shared_object() {
                 Command::new("gcc")
                     .arg(package.join("main.c"))
                     .arg(folder.join("libshared.so"))
+                    // A dylib has a name of its own, by which it is found.
+                    .arg(format!("-Wl,-rpath,{}", folder.display()))
                     .arg(&std_folder)
                     .arg("-o")
                     .arg(&program),
