@@ -41,6 +41,9 @@ fn run() -> Result<(), assemble::Error> {
         Err(error) => return Err(error),
     };
     println!("cargo::rustc-cfg=patchlet_assembled");
+    // Cargo hands this to the link of every program that depends on the crate, before the
+    // arguments of the program's own build script: `INCLUDE patchlet.ld` needs no `-L` there.
+    println!("cargo::rustc-link-search=native={}", asm.display());
     let source = match target.width {
         assemble::Width::Bits64 => asm.join("patch_64.S"),
         assemble::Width::Bits32 => asm.join("patch_32.S"),

@@ -68,6 +68,9 @@ patchlet_\name\()_end:
 	.hidden	patchlet_native_\name
 	.type	patchlet_native_\name, @function
 patchlet_native_\name:
+	/* Relocates nothing, but refers to the index: GNU ld heeds "R" only in
+	 * objects whose OS/ABI is GNU's or FreeBSD's, and some kernels have another. */
+5100:	.reloc	5100b, BFD_RELOC_NONE, .Lpatchlet_index_\name
 	patchlet_body_\name
 	\return
 	.size	patchlet_native_\name, . - patchlet_native_\name
@@ -79,6 +82,7 @@ patchlet_native_\name:
 	 * section keeps its name through links without a script. */
 	.pushsection patchlet_index, "aR", @progbits
 	.balign	4
+.Lpatchlet_index_\name:
 	.long	patchlet_\name\()_start - .
 	.long	patchlet_native_\name - .
 	.short	patchlet_\name\()_end - patchlet_\name\()_start
@@ -108,13 +112,18 @@ patchlet_native_\name:
  *
  * "o" (SHF_LINK_ORDER) ties a record to the section of its site: it is dropped
  * with it, and the linker sorts the records by the address of their sites. The
- * section name is a C identifier so that every linker gives it bounds,
+ * relocation at the site, which relocates nothing, ties them the other way round:
+ * `ld -r` makes one section of all records, tied to the section of any one site,
+ * and without the relocation all would go with that one. The section name is a C identifier so that every linker gives it bounds,
  * __start_patchlet_sites and __stop_patchlet_sites.
  */
 .macro patchlet_site opcode:req, kind:req, capacity:req, table:req, index:req
 	.if \capacity < 6 || \capacity > 32
 	.error "a patch site has 6 to 32 bytes"
 	.endif
+	/* In a shared object the slots are reached at a fixed distance, which they
+	 * have only if no other object can replace them. */
+	.hidden	\table
 .Lpatchlet_site_\@:
 #ifdef __x86_64__
 	\opcode	*(\table + 8 * (\index))(%rip)
@@ -125,8 +134,10 @@ patchlet_native_\name:
 	.if \capacity > 6
 	.skip	\capacity - 6, 0x90
 	.endif
+	.reloc	.Lpatchlet_site_\@, BFD_RELOC_NONE, .Lpatchlet_record_\@
 	.pushsection patchlet_sites, "ao", @progbits, .Lpatchlet_site_\@
 	.balign	4
+.Lpatchlet_record_\@:
 	.long	.Lpatchlet_site_\@ - .
 #ifdef __x86_64__
 	.long	\table + 8 * (\index) - .

@@ -1,8 +1,8 @@
 //! Runs the compiler on one `.S` file and finds out which files it read.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::fs;
 
 use super::target::{Target, Width};
 use super::{Assembly, Error, io, one_line};
@@ -102,7 +102,8 @@ impl Assembly {
                 continue;
             }
             // Both assemblers look in the current folder first.
-            let folders = std::iter::once(Path::new("")).chain(self.include.iter().map(AsRef::as_ref));
+            let folders =
+                std::iter::once(Path::new("")).chain(self.include.iter().map(AsRef::as_ref));
             let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
             let Some(path) = found.filter(|path| !inputs.contains(path)) else { continue };
             inputs.push(path.clone());
