@@ -41,6 +41,11 @@ fn run() -> Result<(), assemble::Error> {
         Err(error) => return Err(error),
     };
     println!("cargo::rustc-cfg=patchlet_assembled");
+    if assemble::tracks_branches(&target) {
+        println!("cargo::rustc-cfg=patchlet_ibt");
+        // Kernels' build scripts get it as DEP_PATCHLET_IBT, for their own patchlets.
+        println!("cargo::metadata=ibt=1");
+    }
     // Cargo hands this to the link of every program that depends on the crate, before the
     // arguments of the program's own build script: `INCLUDE patchlet.ld` needs no `-L` there.
     println!("cargo::rustc-link-search=native={}", asm.display());

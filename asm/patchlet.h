@@ -41,6 +41,25 @@
 #error "patchlet.h: only 32-bit and 64-bit x86 ELF targets are supported"
 #endif
 
+/* With indirect branch tracking (CET-IBT) the target of an indirect call begins with ENDBR.
+ * That is the native function; a site is no target, so the patchlet has none. The build
+ * script says what is wanted; where there is none, the compiler does (-fcf-protection). */
+#if !defined(PATCHLET_IBT)
+#if defined(__CET__)
+#define PATCHLET_IBT (__CET__ & 1)
+#else
+#define PATCHLET_IBT 0
+#endif
+#endif
+
+.macro patchlet_endbr
+#if PATCHLET_IBT && defined(__x86_64__)
+	endbr64
+#elif PATCHLET_IBT
+	endbr32
+#endif
+.endm
+
 /* The body becomes an assembler macro, so that one text makes both copies. */
 #define PATCHLET(name)		.macro patchlet_body_##name
 #define END_PATCHLET(name)	.endm ; patchlet_emit name, ret
@@ -71,6 +90,7 @@ patchlet_native_\name:
 	/* Relocates nothing, but refers to the index: GNU ld heeds "R" only in
 	 * objects whose OS/ABI is GNU's or FreeBSD's, and some kernels have another. */
 5100:	.reloc	5100b, BFD_RELOC_NONE, .Lpatchlet_index_\name
+	patchlet_endbr
 	patchlet_body_\name
 	\return
 	.size	patchlet_native_\name, . - patchlet_native_\name

@@ -88,6 +88,11 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     compare_with_native(&file, &section, &ranges)
 }
 
+/// What a native function begins with where indirect branches are tracked, and a patchlet
+/// never does: a site is no target (Intel SDM vol. 2A, "ENDBR64" and "ENDBR32").
+const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+const ENDBR32: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfb];
+
 /// Compares each patchlet with its native function.
 ///
 /// The native function is a second copy of the same lines in another section, so an
@@ -110,7 +115,10 @@ fn compare_with_native<'d, H: FileHeader<Endian = object::Endianness>>(
                  define patchlets by the macros of patchlet.h only"
             ));
         };
-        let (at, len) = (function.address(), end - start);
+        let (mut at, len) = (function.address(), end - start);
+        if matches!(text.data_range(at, 4), Ok(Some(ENDBR64 | ENDBR32))) {
+            at += 4;
+        }
         let copy = at..at.saturating_add(len);
         let relocation = text
             .relocations()

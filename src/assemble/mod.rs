@@ -22,7 +22,8 @@
 //! - there is no gap, no overlap and no byte outside a patchlet;
 //! - there is no relocation, since a linker may rewrite a relocated instruction, and a
 //!   displacement would be right for the data's address, not for the site's;
-//! - every native function begins with the bytes of its patchlet.
+//! - every native function is the bytes of its patchlet, behind the ENDBR that indirect
+//!   branch tracking wants.
 //!
 //! The compiler assembles for the target and runs on the host, so its name can be needed
 //! in a variable when the two differ; `docs/linking.md` has a table.
@@ -30,6 +31,7 @@
 mod check;
 mod run;
 mod target;
+mod tracking;
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
@@ -200,6 +202,13 @@ impl Assembly {
                 Error::Archiver { reason: one_line(&error.to_string()) }
             })
     }
+}
+
+/// Tells whether the program is built with indirect branch tracking.
+#[allow(dead_code)] // Only the crate's own build script asks.
+pub(crate) fn tracks_branches(target: &Target) -> bool {
+    let compiler = target.build().no_default_flags(true).try_get_compiler();
+    tracking::is_on(compiler.as_ref().map_or(&[], cc::Tool::args))
 }
 
 /// Makes an error of what the system says of a file.

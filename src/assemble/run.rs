@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::target::{Target, Width};
+use super::tracking;
 use super::{Assembly, Error, io, one_line};
 
 impl Assembly {
@@ -30,6 +31,9 @@ impl Assembly {
         if tool.is_like_clang() {
             compiler.arg(triple);
         }
+        // Of patchlet.h, which asks the compiler only where this is not said.
+        let tracked = u8::from(tracking::is_on(tool.args()));
+        compiler.arg(format!("-DPATCHLET_IBT={tracked}"));
 
         let headers = object.with_extension("d");
         let included = object.with_extension("included.d");
