@@ -1,10 +1,10 @@
-//! The op indices of asm/patchlet.h are those of the built-in table, for both
+//! The op indices of asm/site.h are those of the built-in table, for both
 //! widths: the half for the width of this test against `pv::Id` itself, both
 //! halves against the order of the ops in src/ops/builtin.rs.
 
 use patchlet::{Width, pv};
 
-const HEADER: &str = include_str!("../../asm/patchlet.h");
+const HEADER: &str = include_str!("../../asm/site.h");
 const OPS: &str = include_str!("../../src/ops/builtin.rs");
 
 /// `PATCHLET_OP_<name>` and its value, as the preprocessor leaves them for a
@@ -28,7 +28,7 @@ fn indices(width: Width) -> Vec<(String, usize)> {
             found.push((name.to_owned(), value.trim().parse().unwrap()));
         }
     }
-    assert_eq!(keep, [true], "unpaired #if in patchlet.h");
+    assert_eq!(keep, [true], "unpaired #if in site.h");
     found
 }
 
