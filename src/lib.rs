@@ -136,4 +136,7 @@ pub use text::{Goal, OneCpu, Patcher, Platform, SecondMapping, Writable, WritePr
 mod readme {}
 
 #[doc = include_str!("../docs/guide.md")]
-pub mod guide {}
+pub mod guide {
+    #[doc = include_str!("../docs/neighbours.md")]
+    pub mod neighbours {}
+}

@@ -34,7 +34,7 @@ pub struct Record {
     shape: u32,
 }
 
-// The layout is written twice more: in `site_asm!` below and in patchlet.h.
+// The layout is written twice more: in `site_asm!` below and in asm/site.h.
 // A record without repr(C) once worked until the compiler reordered it.
 const _: () = {
     assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
