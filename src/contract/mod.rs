@@ -59,9 +59,11 @@
 //! test kernel executes every patchlet for that.
 
 mod check;
+mod class;
 mod parse;
 
 pub use check::{Violation, Why, check};
+pub use class::{Class, Contradiction, Convention, compare};
 pub use parse::{BadContract, parse};
 
 use iced_x86::Register;

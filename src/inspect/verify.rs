@@ -1,6 +1,7 @@
 //! Everything that can be proven of a linked file. Each check is a function
 //! that adds findings; none means that all of it holds.
 
+mod conventions;
 mod patchlets;
 mod sites;
 mod text;
@@ -60,6 +61,7 @@ pub fn verify(
 ) -> Findings {
     let mut findings = model.findings.clone();
     patchlets::check(model, reference, &mut findings);
+    conventions::check(model, reference, &mut findings);
     let sites = sites::check(model, &mut findings);
     text::check(model, &sites, progress, &mut findings);
     loaded_as_they_stand(model, &mut findings);
