@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use super::finding::Findings;
 use super::image::Image;
 use super::native_set;
+use super::op_records;
 use super::records::Record;
 use super::symbols::{Symbol, SymbolKind};
 
@@ -57,6 +59,16 @@ impl<'d> Tables<'d> {
         if let Some(symbol) = image.symbols().find(native_set::TABLE) {
             found.insert(symbol.address, by_symbol(image, symbol, pointer));
         }
+        // The records of ops know their tables, stripped or not. The symbol of a table has
+        // company, those of its ops, and covers more than the slots.
+        let mut recorded: BTreeMap<u64, Table<'d>> = BTreeMap::new();
+        for op in op_records::read(image, &mut Findings::default()) {
+            let Some(base) = op.slot.checked_sub(u64::from(op.index) * pointer) else { continue };
+            let named = Table { name: Some(op.table.into()), address: base, slots: 0 };
+            let table = recorded.entry(base).or_insert(named);
+            table.slots = table.slots.max(u64::from(op.index) + 1);
+        }
+        found.append(&mut recorded);
         for (&base, &slots) in &bases {
             let table = match covering(image, base) {
                 Some(symbol) => by_symbol(image, symbol, pointer),
