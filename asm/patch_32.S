@@ -20,7 +20,9 @@ PATCHLET(irq_disable)
 	cli
 END_PATCHLET(irq_disable)
 
-/* irq.irq_enable: external interrupts, after the next instruction.
+/* irq.irq_enable: let external interrupts in. STI holds them off for one more
+ * instruction; at a site that instruction is one of the filling NOPs, so what
+ * follows the site is not covered. For `sti; hlt` there is safe_halt.
  * in: -   out: -   clobbers: -   flags: IF = 1
  * privilege: CPL <= IOPL   CPU: any */
 PATCHLET(irq_enable)
@@ -94,3 +96,22 @@ END_PATCHLET(vcpu_is_preempted)
 PATCHLET(ud2)
 	ud2
 END_PATCHLET_JUMP(ud2)
+
+/* irq.safe_halt: let external interrupts in and sleep until one comes. One
+ * patchlet, since STI holds interrupts off until HLT has begun: one that is
+ * already pending wakes the CPU (SDM vol. 2B, "STI"). Between two patchlets it
+ * would be taken before HLT, and the CPU would sleep although there is work.
+ * in: -   out: -   clobbers: -   flags: IF = 1
+ * privilege: CPL 0   CPU: any */
+PATCHLET(safe_halt)
+	sti
+	hlt
+END_PATCHLET(safe_halt)
+
+/* irq.halt: sleep until an interrupt comes; with interrupts off, until an NMI,
+ * an SMI, INIT or a reset comes (SDM vol. 2A, "HLT").
+ * in: -   out: -   clobbers: -   flags: unchanged
+ * privilege: CPL 0   CPU: any */
+PATCHLET(halt)
+	hlt
+END_PATCHLET(halt)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * The macros of `patchlet` for assembly: patchlets and patch sites.
- * There is no instruction in this file but the indirect call and jump of a
- * site. GNU as (gcc) and LLVM's assembler (clang) both take it; it is for
- * `.S` files, the C preprocessor runs first.
+ * The macros of `patchlet` for patchlets in assembly; those for sites, which
+ * this file includes, are in `site.h`. There is no instruction in it but the ENDBR
+ * of native functions. GNU as (gcc) and LLVM's assembler (clang) both take it;
+ * it is for `.S` files, the C preprocessor runs first.
  *
  * A patchlet is its instructions between two macros:
  *
@@ -23,29 +23,45 @@
  * END_PATCHLET_JUMP(name) ends a patchlet that leaves by itself (`iret`): its
  * native function has no `ret`.
  *
- * A site is one line, where the call or jump shall stand:
+ *	name	of the patchlet; part of the labels, and what the tool and
+ *		`patchlets!` call it. The same in both macros.
  *
- *	PATCHLET_CALL swapgs
- *	PATCHLET_JMP usergs_sysret64
- *	PATCHLET_CALL my_op, capacity=8, table=my_ops, index=3
+ * PATCHLET_IBT, 0 or 1, can be defined before this file is included: whether
+ * native functions begin with ENDBR.
  */
 #ifndef PATCHLET_H
 #define PATCHLET_H
 
-#if !defined(__ASSEMBLER__)
-#error "patchlet.h is for assembly (.S) files"
+#include "site.h"
+
+/* With indirect branch tracking (CET-IBT) the target of an indirect call begins with ENDBR.
+ * That is the native function; a site is no target, so the patchlet has none. The build
+ * script says what is wanted; where there is none, the compiler does (-fcf-protection). */
+#if !defined(PATCHLET_IBT)
+#if defined(__CET__)
+#define PATCHLET_IBT (__CET__ & 1)
+#else
+#define PATCHLET_IBT 0
 #endif
-/* Not by __ELF__: clang does not define it for x86_64-unknown-none. */
-#if defined(_WIN32) || defined(__CYGWIN__) || defined(__APPLE__) || \
-	!(defined(__i386__) || (defined(__x86_64__) && !defined(__ILP32__)))
-#error "patchlet.h: only 32-bit and 64-bit x86 ELF targets are supported"
 #endif
+
+/* Emits what a native function begins with: ENDBR, or nothing. */
+.macro patchlet_endbr
+#if PATCHLET_IBT && defined(__x86_64__)
+	endbr64
+#elif PATCHLET_IBT
+	endbr32
+#endif
+.endm
 
 /* The body becomes an assembler macro, so that one text makes both copies. */
 #define PATCHLET(name)		.macro patchlet_body_##name
 #define END_PATCHLET(name)	.endm ; patchlet_emit name, ret
 #define END_PATCHLET_JUMP(name)	.endm ; patchlet_emit name
 
+/* Emits both copies of a patchlet and its record in the index.
+ *	name	of the patchlet
+ *	return	the instruction that ends the native function, or nothing */
 .macro patchlet_emit name:req, return
 	.ifdef patchlet_\name\()_start
 	.error "patchlet `\name` is defined twice"
@@ -68,6 +84,10 @@ patchlet_\name\()_end:
 	.hidden	patchlet_native_\name
 	.type	patchlet_native_\name, @function
 patchlet_native_\name:
+	/* Relocates nothing, but refers to the index: GNU ld heeds "R" only in
+	 * objects whose OS/ABI is GNU's or FreeBSD's, and some kernels have another. */
+5100:	.reloc	5100b, BFD_RELOC_NONE, .Lpatchlet_index_\name
+	patchlet_endbr
 	patchlet_body_\name
 	\return
 	.size	patchlet_native_\name, . - patchlet_native_\name
@@ -79,6 +99,7 @@ patchlet_native_\name:
 	 * section keeps its name through links without a script. */
 	.pushsection patchlet_index, "aR", @progbits
 	.balign	4
+.Lpatchlet_index_\name:
 	.long	patchlet_\name\()_start - .
 	.long	patchlet_native_\name - .
 	.short	patchlet_\name\()_end - patchlet_\name\()_start
@@ -101,81 +122,5 @@ patchlet_native_\name:
 	.endif
 	.purgem	patchlet_body_\name
 .endm
-
-/* ---- sites ---------------------------------------------------------------
- *
- * The record is `patchlet::site::Record`; the layout is asserted there.
- *
- * "o" (SHF_LINK_ORDER) ties a record to the section of its site: it is dropped
- * with it, and the linker sorts the records by the address of their sites. The
- * section name is a C identifier so that every linker gives it bounds,
- * __start_patchlet_sites and __stop_patchlet_sites.
- */
-.macro patchlet_site opcode:req, kind:req, capacity:req, table:req, index:req
-	.if \capacity < 6 || \capacity > 32
-	.error "a patch site has 6 to 32 bytes"
-	.endif
-.Lpatchlet_site_\@:
-#ifdef __x86_64__
-	\opcode	*(\table + 8 * (\index))(%rip)
-#else
-	\opcode	*(\table + 4 * (\index))
-#endif
-	/* GNU as warns of a length of 0. */
-	.if \capacity > 6
-	.skip	\capacity - 6, 0x90
-	.endif
-	.pushsection patchlet_sites, "ao", @progbits, .Lpatchlet_site_\@
-	.balign	4
-	.long	.Lpatchlet_site_\@ - .
-#ifdef __x86_64__
-	.long	\table + 8 * (\index) - .
-#else
-	.long	\table + 4 * (\index) - .
-#endif
-	.short	\index
-	.byte	\capacity, \kind
-	.popsection
-.endm
-
-.macro PATCHLET_CALL op:req, capacity=6, table=patchlet_pv_ops, index
-	.ifb \index
-	patchlet_site call, 0, \capacity, \table, PATCHLET_OP_\op
-	.else
-	patchlet_site call, 0, \capacity, \table, \index
-	.endif
-.endm
-
-.macro PATCHLET_JMP op:req, capacity=6, table=patchlet_pv_ops, index
-	.ifb \index
-	patchlet_site jmp, 1, \capacity, \table, PATCHLET_OP_\op
-	.else
-	patchlet_site jmp, 1, \capacity, \table, \index
-	.endif
-.endm
-
-/* The index of each op in the built-in table, `patchlet::pv`; a test compares
- * them with the Rust side. Absolute, local to the object. */
-	.set	PATCHLET_OP_irq_disable,		0
-	.set	PATCHLET_OP_irq_enable,			1
-	.set	PATCHLET_OP_save_fl,			2
-	.set	PATCHLET_OP_restore_fl,			3
-	.set	PATCHLET_OP_read_cr2,			4
-	.set	PATCHLET_OP_read_cr3,			5
-	.set	PATCHLET_OP_write_cr3,			6
-	.set	PATCHLET_OP_ident,			7
-	.set	PATCHLET_OP_queued_spin_unlock,		8
-	.set	PATCHLET_OP_vcpu_is_preempted,		9
-#ifdef __x86_64__
-	.set	PATCHLET_OP_wbinvd,			10
-	.set	PATCHLET_OP_swapgs,			11
-	.set	PATCHLET_OP_usergs_sysret64,		12
-#else
-	.set	PATCHLET_OP_iret,			10
-#endif
-
-/* Assembly never needs an executable stack; say so, or linkers assume it. */
-	.section .note.GNU-stack, "", @progbits
-	.text
 
 #endif /* PATCHLET_H */

@@ -93,11 +93,15 @@
 //!   [`contract`](https://docs.rs/patchlet/latest/patchlet/contract/), which read linked
 //!   binaries.
 #![cfg_attr(not(any(feature = "build", feature = "inspect")), no_std)]
+// The modules that need the labels of assembled patchlets are there for x86 targets with ELF
+// objects only. On another host the tool and `assemble` use a part of what remains.
+#![cfg_attr(not(patchlet_assembled), allow(dead_code, unused_imports))]
 // docs.rs: each item says for which feature or width it is.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "build")]
 pub mod assemble;
+pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
 #[cfg(feature = "inspect")]
@@ -112,18 +116,26 @@ pub mod inspect;
     allow(dead_code, reason = "a build script that needs it says so")
 )]
 mod labels;
+#[cfg(patchlet_assembled)]
 pub mod live;
+#[cfg(patchlet_assembled)]
 pub mod ops;
+#[cfg(patchlet_assembled)]
 pub mod patchlet;
 pub mod site;
+#[cfg(patchlet_assembled)]
 mod slot_fn;
+#[cfg(patchlet_assembled)]
 pub mod text;
 
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
+#[cfg(patchlet_assembled)]
 pub use ops::pv;
+#[cfg(patchlet_assembled)]
 pub use patchlet::{Patchlet, native};
 pub use site::Sites;
+#[cfg(patchlet_assembled)]
 pub use text::{
     Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
 };
@@ -134,4 +146,7 @@ pub use text::{
 mod readme {}
 
 #[doc = include_str!("../docs/guide.md")]
-pub mod guide {}
+pub mod guide {
+    #[doc = include_str!("../docs/neighbours.md")]
+    pub mod neighbours {}
+}

@@ -164,5 +164,7 @@ patchlets! {
         queued_spin_unlock,
         vcpu_is_preempted,
         ud2,
+        safe_halt,
+        halt,
     }
 }

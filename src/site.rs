@@ -27,7 +27,7 @@ pub struct Record {
     shape: u32,
 }
 
-// The layout is written twice more: in `site_asm!` below and in patchlet.h.
+// The layout is written twice more: in `site_asm!` below and in asm/site.h.
 // A record without repr(C) once worked until the compiler reordered it.
 const _: () = {
     assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
@@ -116,6 +116,7 @@ pub struct Sites<'a> {
 impl<'a> Sites<'a> {
     /// Every site of the program: what the linker collected from all crates and
     /// `.S` files into the section `patchlet_sites`.
+    #[cfg(patchlet_assembled)]
     #[must_use]
     pub fn linked() -> Sites<'static> {
         unsafe extern "C" {
@@ -220,19 +221,27 @@ macro_rules! site_asm {
         ::core::arch::asm!(
             // A record is tied to the section of its site by SHF_LINK_ORDER, so
             // that it goes when the function goes and every inlined copy has its
-            // own. The flag wants the name of a symbol, a new one each time the
+            // own. Hidden: in a shared object the slots are reached at a fixed distance,
+            // which they have only if no other object can replace them, and each object
+            // has a table of sites of its own. The relocation, which relocates nothing, ties them the other way
+            // round: `ld -r` makes one section of all records, tied to the section of
+            // any one site, and without the relocation all would go with that one.
+            // The flag wants the name of a symbol, a new one each time the
             // compiler emits this text; \@ starts anew in each `asm!`, so count,
             // and let .altmacro turn the count into a name.
             ".ifndef .Lpatchlet_count",
             ".set .Lpatchlet_count, 0",
             ".endif",
             ".set .Lpatchlet_count, .Lpatchlet_count + 1",
+            ".hidden {patchlet_slots}, __start_patchlet_sites, __stop_patchlet_sites",
             ".macro patchlet_site number",
             ".Lpatchlet_site_\\number:",
             ::core::concat!($opcode, " *", $crate::__slot_operand!()),
             ".skip {patchlet_capacity} - 6, 0x90",
+            ".reloc .Lpatchlet_site_\\number, BFD_RELOC_NONE, .Lpatchlet_record_\\number",
             ".pushsection patchlet_sites, \"ao\", @progbits, .Lpatchlet_site_\\number",
             ".balign 4",
+            ".Lpatchlet_record_\\number:",
             ".long .Lpatchlet_site_\\number - .",
             ".long {patchlet_slots}+{patchlet_offset} - .",
             ".short {patchlet_index}",

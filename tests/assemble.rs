@@ -10,7 +10,7 @@ mod support {
 use std::fs;
 use std::path::Path;
 
-use support::script::{Outcome, assemble};
+use support::script::{Outcome, assemble, assemble_with};
 
 const TARGET_64: &str = "x86_64-unknown-none";
 const TARGET_32: &str = "i686-unknown-linux-gnu";
@@ -68,6 +68,11 @@ fn refused_source(case: &str, source: &str, target: &str, words: &[&str]) {
     }
 }
 
+/// Tells whether cargo would watch this file of the package.
+fn watched(outcome: &Outcome, file: &str) -> bool {
+    outcome.inputs.iter().any(|input| Path::new(input).ends_with(file))
+}
+
 /// gcc as CC, with the flag in $LAST_FLAG behind all others.
 fn compiler_with_last_flag() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cc_with.sh");
@@ -86,6 +91,63 @@ fn good_input_is_linked_whole() {
         assert_eq!(outcome.errors, [""; 0]);
         assert_eq!(outcome.linked, ["static:+whole-archive=own_patchlets"]);
     }
+}
+
+// ---- what else is read ----
+
+/// A file that the assembler takes in is watched like a header, also one that such a file takes
+/// in; a name in a comment is none.
+#[test]
+fn included_by_the_assembler() {
+    let files = [
+        ("src/one.inc", "# .include \"src/other.inc\"\n\t.include \"src/two.inc\"\n"),
+        ("src/two.inc", "\t.set\tnumber, 1\n"),
+        ("src/other.inc", ""),
+        ("src/data b#$.bin", "\u{90}"),
+    ];
+    let source = format!(
+        "/* .include \"src/other.inc\" */\n\
+         \t.include \"src/one.inc\"\n\
+         \t.section .rodata.other, \"a\"\n.Lb: .incbin \"src/data b#$.bin\"\n\t.text\n\
+         {GOOD}"
+    );
+    for compiler in ["gcc", "clang"] {
+        let case = format!("included_{compiler}");
+        let outcome = assemble_with(&case, &source, &files, TARGET_64, &[("CC", compiler)]);
+        assert_eq!(outcome.errors, [""; 0], "{compiler}");
+        assert_eq!(outcome.warnings, [""; 0], "{compiler}");
+        for file in ["src/own.S", "src/one.inc", "src/two.inc", "src/data b#$.bin"] {
+            assert!(watched(&outcome, file), "{compiler}: {file}: {:?}", outcome.inputs);
+        }
+        assert!(!watched(&outcome, "src/other.inc"), "{compiler}");
+        // Cargo takes a file that is not there for one that has changed.
+        for input in &outcome.inputs {
+            let path = outcome.out.parent().expect("the package").join(input);
+            assert!(path.exists(), "{compiler}: {input}");
+        }
+    }
+}
+
+/// GNU as knows what a macro includes, LLVM's assembler does not tell; then the user must.
+#[test]
+fn included_by_a_macro() {
+    let files = [("src/one.inc", "\t.set\tnumber, 1\n")];
+    let source = format!(
+        "\t.macro take name\n\t.include \"src/\\name\\().inc\"\n\t.endm\n\ttake one\n{GOOD}"
+    );
+    let gcc = assemble_with("macro_gcc", &source, &files, TARGET_64, &[("CC", "gcc")]);
+    assert!(watched(&gcc, "src/one.inc"), "{:?}", gcc.inputs);
+    assert_eq!(gcc.warnings, [""; 0]);
+    let clang = assemble_with("macro_clang", &source, &files, TARGET_64, &[("CC", "clang")]);
+    assert_eq!(clang.errors, [""; 0]);
+    assert_eq!(
+        clang.warnings,
+        [
+            "patchlet: src/own.S: \"src/\\\\name\\\\().inc\" is pulled in by a macro, and this assembler \
+          does not tell which file that is: print a line cargo::rerun-if-changed for it in the \
+          build script"
+        ]
+    );
 }
 
 // ---- the source ----
@@ -460,6 +522,34 @@ fn no_compiler() {
          No such file or directory (os error 2); \
          install gcc or clang, or name one in the variable CC",
     );
+}
+
+/// The program that is missing is the one that is named.
+#[test]
+fn no_wrapper_of_the_compiler() {
+    let outcome = assemble("no_wrapper", GOOD, TARGET_64, &[("CC", "/nonexistent/ccache gcc")]);
+    refused(
+        &outcome,
+        "patchlet: the compiler `gcc` is to be started by `/nonexistent/ccache`, which does not \
+         start: No such file or directory (os error 2); install `/nonexistent/ccache`, or take it \
+         out of the variable CC or RUSTC_WRAPPER",
+    );
+}
+
+/// A custom target is named by its file, which may have any name; the tools of its own are found.
+#[test]
+fn a_target_of_one_word() {
+    for (target, width) in [("mykernel", TARGET_64), ("my.kernel32", TARGET_32)] {
+        let outcome = assemble("one_word", GOOD, width, &[("TARGET", target)]);
+        assert_eq!(outcome.errors, [""; 0]);
+        assert_eq!(outcome.linked, ["static:+whole-archive=own_patchlets"]);
+    }
+    let own = [("TARGET", "mykernel"), ("CC_mykernel", "/nonexistent/cc")];
+    let outcome = assemble("one_word_cc", GOOD, TARGET_64, &own);
+    assert!(outcome.errors[0].contains("`/nonexistent/cc`"), "{:?}", outcome.errors);
+    let own = [("TARGET", "mykernel"), ("AR_mykernel", "/nonexistent/ar")];
+    let outcome = assemble("one_word_ar", GOOD, TARGET_64, &own);
+    assert!(outcome.errors[0].contains("/nonexistent/ar"), "{:?}", outcome.errors);
 }
 
 #[test]

@@ -31,7 +31,8 @@ const LAYERS: &[Layer] = &[
     ("text", &["error", "insn", "site"]),
     ("live", &["error", "insn", "site", "text"]),
     ("patchlet", &[]),
-    ("ops", &["insn", "patchlet", "site", "text"]),
+    ("choose", &["insn"]),
+    ("ops", &["choose", "insn", "patchlet", "site", "text"]),
     ("slot_fn", &["ops"]),
     // For build scripts, and what they share with the tool.
     ("labels", &[]),
@@ -46,6 +47,7 @@ const LAYERS: &[Layer] = &[
     (
         "inspect::formats",
         &[
+            "contract",
             "disassemble",
             "insn",
             "inspect::elf",
@@ -58,24 +60,17 @@ const LAYERS: &[Layer] = &[
     (
         "inspect::model",
         &[
+            "choose",
             "insn",
             "inspect::elf",
             "inspect::error",
             "inspect::finding",
             "inspect::formats",
-            "ops",
         ],
     ),
     (
         "inspect::plan",
-        &[
-            "insn",
-            "inspect::elf",
-            "inspect::error",
-            "inspect::formats",
-            "inspect::model",
-            "site",
-        ],
+        &["insn", "inspect::elf", "inspect::error", "inspect::formats", "inspect::model", "site"],
     ),
     ("inspect::apply", &["insn", "inspect::error", "inspect::model", "inspect::plan"]),
     ("inspect::diff", &["inspect::formats", "inspect::hex", "inspect::model"]),

@@ -9,7 +9,7 @@ use std::mem::size_of_val;
 
 use frame::Frame;
 use patchlet::live::{Handled, INT3, Live};
-use patchlet::ops::__private::{FromRegister, Slot};
+use patchlet::ops::__private::{Register, Slot};
 use patchlet::ops::{Abi, Op, OpSource, Table, Target};
 use patchlet::text::Part;
 use patchlet::{ComposeError, InsnBuffer, Kind, Nops, Replacement, SiteSet, Sites, Width};

@@ -79,6 +79,22 @@ fn an_edit_is_built_and_reaches_the_program() {
     assert!(output.stdout.contains("own_number: f3 b1 22\n"), "{}", output.stdout);
 }
 
+/// Folders whose names mean something in make's rules, in which compilers tell what they read, or
+/// are long enough that they break the line there.
+#[test]
+fn folders_of_any_name() {
+    let long = "long ".repeat(40);
+    let root = copy_crate(&format!("odd names/a b #c $d $(e) \\f \u{e9}\u{4e2d}/{long}end"));
+    let package = own(&root);
+    run_own(&package);
+    let again = run_own(&package);
+    assert_eq!(dirty(&again), [""; 0], "{}", again.stderr);
+    edit(&package.join("src/own.h"), "0x11", "0x22");
+    let output = run_own(&package);
+    assert_eq!(dirty(&output), ["own"], "{}", output.stderr);
+    assert!(output.stdout.contains("own_number: b0 22\n"), "{}", output.stdout);
+}
+
 /// The crate's own build script says so, and nothing is compiled for the target.
 #[test]
 fn an_unsupported_target_is_refused() {

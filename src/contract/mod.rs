@@ -59,9 +59,11 @@
 //! test kernel executes every patchlet for that.
 
 mod check;
+mod class;
 mod parse;
 mod terms;
 
 pub use check::{Breach, Violation, check};
+pub use class::{Class, Contradiction, Convention, compare};
 pub use parse::{BadContract, parse};
 pub use terms::{Contract, Flags, MemoryAccess, Privilege, SystemFlag};

@@ -17,7 +17,7 @@
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
 //! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply`, `diff` and
 //! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`]. What
-//! is chosen for a site and how it is composed is [`Choice`](crate::ops::Choice) and
+//! is chosen for a site and how it is composed is [`Choice`](crate::choose::Choice) and
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!
 //! A type that ends in `Image` is a thing of the crate as it stands in a file: numbers and
@@ -53,7 +53,7 @@ pub use elf::{
 };
 pub use error::FileError;
 pub use finding::{Finding, FindingCode, Findings};
-pub use formats::{PatchletImage, SiteImage, native_set, patchlets_of};
+pub use formats::{OpRecord, PatchletImage, SiteImage, native_set, ops_of, patchlets_of};
 pub use model::{Model, OpImage, SiteState, TableImage};
 pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
 pub use raw::{RawInstruction, raw};

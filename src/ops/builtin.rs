@@ -1,7 +1,5 @@
 //! The built-in table.
 
-#[cfg(target_arch = "x86")]
-use super::target::ident;
 use crate::patchlet::native;
 
 crate::ops! {
@@ -13,7 +11,15 @@ crate::ops! {
         irq {
             /// Keeps external interrupts off this CPU (`cli`).
             irq_disable: callee_save fn() = patchlet native::irq_disable;
-            /// Lets external interrupts in, after the next instruction (`sti`).
+            /// Lets external interrupts in (`sti`).
+            ///
+            /// The instruction STI holds interrupts off until the next instruction has
+            /// been executed. That shadow ends inside the site, which has more bytes than
+            /// `sti`: an interrupt can be taken before the first instruction behind the
+            /// op. Code that relies on the pair has to be one op: [`safe_halt`] for
+            /// `sti; hlt`, an op of the kernel's own for `sti; mwait`, `sti; sysexit` and
+            /// `sti; ret` (see [two instructions that belong
+            /// together](crate::guide::neighbours)).
             irq_enable: callee_save fn() = patchlet native::irq_enable;
             /// Reads RFLAGS (EFLAGS). Bit 9 is IF.
             save_fl: callee_save fn() -> usize = patchlet native::save_fl;
@@ -42,7 +48,7 @@ crate::ops! {
             /// The identity; hypervisors replace it where page-table entries need
             /// translating between what the kernel means and what hardware sees.
             #[cfg(target_arch = "x86")]
-            ident: callee_save fn(value: u64) -> u64 = function ident;
+            ident: callee_save fn(value: u64) -> u64 = assembly "patchlet_ident";
         }
         lock {
             /// Releases a spinlock: stores 0 to its byte.
@@ -68,6 +74,24 @@ crate::ops! {
             /// Back from an interrupt: `PATCHLET_JMP iret`.
             #[cfg(target_arch = "x86")]
             iret: assembly = patchlet native::iret;
+        }
+        // Behind all others, which keep the indices that assembly was built with.
+        irq {
+            /// Lets external interrupts in and sleeps until one comes (`sti; hlt`).
+            ///
+            /// An idle loop looks for work with interrupts off and calls this if there is
+            /// none. An interrupt that came in between is still pending and wakes the CPU.
+            /// [`irq_enable`] followed by [`halt`] would take it before `hlt`, and then
+            /// sleep until the next one.
+            ///
+            /// A CPU that sleeps is inside the site: its return address is behind `hlt`,
+            /// before the NOPs. Before the site is switched live, each CPU must have left
+            /// its idle loop.
+            safe_halt: callee_save fn() = patchlet native::safe_halt;
+            /// Sleeps until an interrupt comes (`hlt`); with interrupts off, until an NMI,
+            /// an SMI, INIT or a reset comes. What [`safe_halt`] says about live switches
+            /// is true of it as well.
+            halt: callee_save fn() = patchlet native::halt;
         }
     }
 }

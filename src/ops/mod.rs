@@ -3,24 +3,24 @@
 //! text.
 
 mod builtin;
-mod choose;
 mod define;
 mod op;
 mod source;
 mod table;
 mod target;
+mod value;
 
 pub use builtin::pv;
-pub use choose::Choice;
 pub use op::{Abi, Op};
 pub use source::{OpSource, OpState};
 pub use table::Table;
 pub use target::Target;
+pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
 
 /// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it
 /// changes with the macro.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::define::FromRegister;
-    pub use super::table::Slot;
+    pub use super::table::{Slot, Slots};
+    pub use super::value::{Register, argument_registers, class_number, result_registers};
 }

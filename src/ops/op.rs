@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::choose::Choice;
 use super::target::Target;
+use crate::choose::Choice;
 use crate::patchlet::{Patchlet, native};
 
 /// Which registers the functions in an op's slot may change.

@@ -30,6 +30,37 @@ impl Slot {
     }
 }
 
+/// The slots of a table of `N` ops.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Slots<const N: usize> {
+    slots: [Slot; N],
+    /// The table's name: nobody reads it here, but the linker drops the index of the table
+    /// with it (`src/ops/define/index.rs`).
+    #[allow(dead_code)]
+    name: &'static [u8; 0],
+}
+
+impl<const N: usize> Slots<N> {
+    /// Slots that hold these functions.
+    #[must_use]
+    pub const fn new(native: &[Target; N], name: &'static [u8; 0]) -> Self {
+        let mut slots = [const { Slot::new(Target::NULL) }; N];
+        let mut index = 0;
+        while index < N {
+            slots[index] = Slot::new(native[index]);
+            index += 1;
+        }
+        Self { slots, name }
+    }
+
+    /// All slots, in the order of their ops.
+    #[must_use]
+    pub const fn all(&self) -> &[Slot] {
+        &self.slots
+    }
+}
+
 /// An ops table: one slot per op.
 #[derive(Debug)]
 pub struct Table {

@@ -1,6 +1,6 @@
 //! What a slot can hold, and the two functions that are known to every op.
 //!
-//! Unsafe code here declares functions of two bytes whose ABI is not C's.
+//! Unsafe code here declares functions of one instruction whose ABI is not C's.
 #![allow(unsafe_code)]
 
 /// What a slot can hold: the address of a function, or null.
@@ -49,12 +49,12 @@ unsafe extern "C" {
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {
-    core::arch::naked_asm!("ret")
+    core::arch::naked_asm!(crate::__endbr!(), "ret")
 }
 
 #[cfg(target_arch = "x86")]
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_ident")]
 pub(super) extern "C" fn ident() {
-    core::arch::naked_asm!("ret")
+    core::arch::naked_asm!(crate::__endbr!(), "ret")
 }

@@ -2,7 +2,7 @@
 //! that can be told apart, coinciding functions included.
 
 use patchlet::Replacement;
-use patchlet::ops::Choice;
+use patchlet::choose::Choice;
 use patchlet::{Kind, Width};
 
 use crate::model::{self, Facts};

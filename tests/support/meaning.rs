@@ -81,6 +81,11 @@ fn encode(width: Width, name: &str) -> Result<Vec<u8>, IcedError> {
         ("queued_spin_unlock", Width::Bits32) => a.mov(byte_ptr(eax), 0)?,
         ("vcpu_is_preempted", _) => a.xor(eax, eax)?,
         ("ud2", _) => a.ud2()?,
+        ("safe_halt", _) => {
+            a.sti()?;
+            a.hlt()?;
+        }
+        ("halt", _) => a.hlt()?,
         _ => panic!("say here which instructions the {width} `{name}` has"),
     }
     a.assemble(0)

@@ -12,6 +12,10 @@ use super::fixture::{cargo, copy_crate, run};
 pub struct Outcome {
     /// The messages that cargo would show as errors.
     pub errors: Vec<String>,
+    /// The messages that cargo would show as warnings.
+    pub warnings: Vec<String>,
+    /// The files that cargo would watch.
+    pub inputs: Vec<String>,
     /// What cargo would be told to link.
     pub linked: Vec<String>,
     /// OUT_DIR.
@@ -21,12 +25,26 @@ pub struct Outcome {
 /// Runs the script on `source` for a target, with these variables beside cargo's.
 /// There is a library from "yesterday" in OUT_DIR.
 pub fn assemble(case: &str, source: &str, target: &str, variables: &[(&str, &str)]) -> Outcome {
+    assemble_with(case, source, &[], target, variables)
+}
+
+/// The same with other files in the package, each with its text.
+pub fn assemble_with(
+    case: &str,
+    source: &str,
+    files: &[(&str, &str)],
+    target: &str,
+    variables: &[(&str, &str)],
+) -> Outcome {
     let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("script").join(case);
     let out = package.join("out");
     let _ = fs::remove_dir_all(&package);
     fs::create_dir_all(package.join("src")).expect("a folder below CARGO_TARGET_TMPDIR");
     fs::create_dir_all(&out).expect("a folder below CARGO_TARGET_TMPDIR");
     fs::write(package.join("src/own.S"), source).expect("a file below CARGO_TARGET_TMPDIR");
+    for (name, text) in files {
+        fs::write(package.join(name), text).expect("a file below CARGO_TARGET_TMPDIR");
+    }
     fs::write(out.join("libown_patchlets.a"), "yesterday's").expect("a file in OUT_DIR");
 
     let output = run(Command::new(script())
@@ -43,7 +61,13 @@ pub fn assemble(case: &str, source: &str, target: &str, variables: &[(&str, &str
     };
     let mut linked = lines("cargo:rustc-link-lib=");
     linked.extend(lines("cargo::rustc-link-lib="));
-    let outcome = Outcome { errors: lines("cargo::error="), linked, out };
+    let outcome = Outcome {
+        errors: lines("cargo::error="),
+        warnings: lines("cargo::warning="),
+        inputs: lines("cargo::rerun-if-changed="),
+        linked,
+        out,
+    };
     assert_eq!(
         output.success,
         outcome.errors.is_empty(),

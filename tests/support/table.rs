@@ -48,6 +48,8 @@ const NATIVE: &[Row] = &[
     ("queued_spin_unlock", Some(["movb $0,(%rdi)", "c6 07 00"]),            Some(["movb $0,(%eax)", "c6 00 00"])),
     ("vcpu_is_preempted",  Some(["xorl %eax,%eax", "31 c0"]),               Some(["xorl %eax,%eax", "31 c0"])),
     ("ud2",                Some(["ud2", "0f 0b"]),                          Some(["ud2", "0f 0b"])),
+    ("safe_halt",          Some(["sti; hlt", "fb f4"]),                     Some(["sti; hlt", "fb f4"])),
+    ("halt",               Some(["hlt", "f4"]),                             Some(["hlt", "f4"])),
 ];
 
 /// The native set of one width, in order.

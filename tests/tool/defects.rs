@@ -206,10 +206,14 @@ fn without_ud2(sample: &mut Sample) {
     let index = &mut sample.section_mut("patchlet_index").data;
     let at = index.windows(3).position(|name| name == b"ud2").expect("ud2 is in the index");
     index.splice(at - 12..at + 4, []);
-    // The last record, `invlpg`, moved by 16 bytes.
-    for field in [at - 12, at - 8] {
-        let old = u32::from_le_bytes(index[field..field + 4].try_into().expect("four bytes"));
-        index[field..field + 4].copy_from_slice(&(old + 16).to_le_bytes());
+    // The records behind it moved by 16 bytes, and their offsets are relative to themselves.
+    let mut record = at - 12;
+    while record < index.len() {
+        for field in [record, record + 4] {
+            let old = u32::from_le_bytes(index[field..field + 4].try_into().expect("four bytes"));
+            index[field..field + 4].copy_from_slice(&old.wrapping_add(16).to_le_bytes());
+        }
+        record += (12 + usize::from(index[record + 10])).next_multiple_of(4);
     }
 }
 

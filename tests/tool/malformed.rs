@@ -192,7 +192,7 @@ fn archives() {
     let path = file("archive", "lib.a", &archive);
     let output = tool(&["list", &path]);
     assert_eq!((output.exit, &*output.err), (Exit::Holds, ""));
-    assert!(output.out.starts_with(&format!("{path}(kernel.o): ELF32 executable, 12 patchlets\n")));
+    assert!(output.out.starts_with(&format!("{path}(kernel.o): ELF32 executable, 14 patchlets\n")));
     for (bytes, why) in [
         (b"!<thin>\n".to_vec(), "a thin archive"),
         (archive[..archive.len() - 3].to_vec(), "unusable archive"),

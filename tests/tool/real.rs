@@ -122,7 +122,7 @@ fn an_object_as_reference() {
     assert!(status.expect("ar").success());
     let archive = archive.to_str().expect("UTF-8");
     assert_eq!(tool(&["verify", &kernel, "--against", archive]).exit, Exit::Holds);
-    assert!(tool(&["list", archive]).out.contains("14 patchlets"));
+    assert!(tool(&["list", archive]).out.contains("16 patchlets"));
 
     let other = compile("gcc", Width::Bits32);
     let output = tool(&["verify", &kernel, "--against", other.to_str().expect("UTF-8")]);

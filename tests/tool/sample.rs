@@ -95,8 +95,8 @@ pub fn builtin(width: Width) -> Vec<&'static str> {
         "vcpu_is_preempted",
     ];
     match width {
-        Width::Bits64 => ops.extend(["wbinvd", "swapgs", "usergs_sysret64"]),
-        Width::Bits32 => ops.push("iret"),
+        Width::Bits64 => ops.extend(["wbinvd", "swapgs", "usergs_sysret64", "safe_halt", "halt"]),
+        Width::Bits32 => ops.extend(["iret", "safe_halt", "halt"]),
     }
     ops
 }
@@ -154,8 +154,9 @@ impl Sample {
         sample.code(&[0x5d, 0xc3]);
         sample.end("own_work", start);
         let start = sample.begin(&[0x90]);
-        let last = builtin(width).len() - 1;
-        sample.site("patchlet_pv_ops", last, 6, 1);
+        let leaves = ["usergs_sysret64", "iret"];
+        let jump = builtin(width).iter().position(|op| leaves.contains(op)).expect("one of them");
+        sample.site("patchlet_pv_ops", jump, 6, 1);
         sample.code(&[0x0f, 0x0b]);
         sample.end("leave", start);
         // A branch over it, and no site.

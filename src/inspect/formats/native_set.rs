@@ -21,6 +21,8 @@ const BITS64: &[NamedBytes] = &[
     ("queued_spin_unlock", &[0xc6, 0x07, 0x00]),
     ("vcpu_is_preempted", &[0x31, 0xc0]),
     ("ud2", &[0x0f, 0x0b]),
+    ("safe_halt", &[0xfb, 0xf4]),
+    ("halt", &[0xf4]),
 ];
 
 const BITS32: &[NamedBytes] = &[
@@ -35,6 +37,8 @@ const BITS32: &[NamedBytes] = &[
     ("queued_spin_unlock", &[0xc6, 0x00, 0x00]),
     ("vcpu_is_preempted", &[0x31, 0xc0]),
     ("ud2", &[0x0f, 0x0b]),
+    ("safe_halt", &[0xfb, 0xf4]),
+    ("halt", &[0xf4]),
 ];
 
 /// Returns the native set of a width: names and bytes, in the order of its source.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::ops_tables::{OpsTables, TableImage};
+use crate::choose::Choice;
 use crate::insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
@@ -12,7 +13,6 @@ use crate::inspect::formats::{
     INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
     find_patchlets, read_sites, sites_are_of_width,
 };
-use crate::ops::Choice;
 
 /// No function is at this address: one that is not known.
 const NOWHERE: u64 = 1;

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::inspect::elf::{Image, Symbol, SymbolKind};
-use crate::inspect::formats::{PV_TABLE, SiteImage};
+use crate::inspect::finding::Findings;
+use crate::inspect::formats::{PV_TABLE, SiteImage, read_op_records};
 
 /// One ops table.
 #[derive(Clone, Debug)]
@@ -56,6 +57,16 @@ impl<'d> OpsTables<'d> {
         if let Some(symbol) = image.symbols().find(PV_TABLE) {
             found.insert(symbol.address, by_symbol(image, symbol, pointer));
         }
+        // The records of ops know their tables, stripped or not. The symbol of a table has
+        // company, those of its ops, and covers more than the slots.
+        let mut recorded: BTreeMap<u64, TableImage<'d>> = BTreeMap::new();
+        for op in read_op_records(image, &mut Findings::default()) {
+            let Some(base) = op.slot.checked_sub(u64::from(op.index) * pointer) else { continue };
+            let named = TableImage { name: Some(op.table.into()), address: base, slots: 0 };
+            let table = recorded.entry(base).or_insert(named);
+            table.slots = table.slots.max(u64::from(op.index) + 1);
+        }
+        found.append(&mut recorded);
         for (&base, &slots) in &bases {
             let table = match covering(image, base) {
                 Some(symbol) => by_symbol(image, symbol, pointer),

@@ -1,6 +1,7 @@
 //! Everything that can be proven of a linked file. Each check is a function that adds
 //! findings; none means that all of it holds.
 
+mod conventions;
 mod followed;
 mod patchlets;
 mod reference;
@@ -26,6 +27,7 @@ pub fn verify(
         return findings;
     }
     patchlets::check(model, reference, &mut findings);
+    conventions::check(model, reference, &mut findings);
     let sites = sites::check(model, &mut findings);
     text::check(model, &sites, progress, &mut findings);
     sections::check(model, &mut findings);

@@ -104,7 +104,13 @@ fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &m
         return;
     };
     let executable = model.image.section_at(native).filter(|section| section.is_executable());
-    let bytes = executable.and_then(|section| section.bytes(native, patchlet.bytes.len() as u64));
+    let len = patchlet.bytes.len() as u64;
+    let bytes = executable.and_then(|section| {
+        // With indirect branch tracking the function begins with ENDBR64 or ENDBR32, which a
+        // patchlet never does.
+        let tracked = matches!(section.bytes(native, 4), Some([0xf3, 0x0f, 0x1e, 0xfa | 0xfb]));
+        section.bytes(native + if tracked { 4 } else { 0 }, len)
+    });
     let what = match bytes {
         Some(bytes) if bytes == patchlet.bytes => return,
         Some(bytes) => format!(

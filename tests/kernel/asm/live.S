@@ -47,7 +47,7 @@
         .if     (. - 5201b) - ENTRY_SIZE
         .error  "ENTRY_SIZE is wrong"
         .endif
-        \how    x, table=test_kernel_ops, index=\op
+        \how    table=test_kernel_ops, index=\op
         ret
         .pushsection .rodata.live_sites, "a", @progbits
         WORD    5201b, \op

@@ -10,6 +10,7 @@ use crate::{cpu, paging, segments, segments::MAX_CPUS, traps};
 // SDM vol. 3A table 10-1, "Local APIC Register Address Map".
 const EOI: usize = 0xb0;
 const SPURIOUS: usize = 0xf0;
+const REQUESTS: usize = 0x200;
 const COMMAND: usize = 0x300;
 const LVT_TIMER: usize = 0x320;
 const INITIAL_COUNT: usize = 0x380;
@@ -25,10 +26,14 @@ const INIT: u32 = 5 << 8;
 const START_UP: u32 = 6 << 8;
 const PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
+const TO_SELF: u32 = 1 << 18;
 const TO_ALL_OTHERS: u32 = 3 << 18;
 
 /// Timer interrupts of each CPU.
 static TICKS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+/// Where each CPU was when the last of these came.
+static TICKED_AT: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
 /// Lets this CPU have interrupts from others and from its timer.
 ///
@@ -51,14 +56,20 @@ pub fn stop_timer() {
     write(INITIAL_COUNT, 0);
 }
 
+/// Returns where the timer last interrupted `cpu`: the address that it went on at.
+pub fn ticked_at(cpu: usize) -> usize {
+    TICKED_AT[cpu].load(Relaxed)
+}
+
 /// How often the timer of `cpu` has interrupted it.
 pub fn ticks(cpu: usize) -> usize {
     TICKS[cpu].load(Relaxed)
 }
 
-/// The timer's interrupt handler. Its PAUSE gives another CPU its turn (see `wait`) while this one
-/// is in the middle of something.
-pub fn tick() {
+/// Handles the timer's interrupt, which was taken before the instruction at `ip`. Its PAUSE gives
+/// another CPU its turn (see `wait`) while this one is in the middle of something.
+pub fn tick(ip: usize) {
+    TICKED_AT[segments::current_cpu()].store(ip, Relaxed);
     TICKS[segments::current_cpu()].fetch_add(1, Relaxed);
     hint::spin_loop();
     end_of_interrupt();
@@ -72,6 +83,18 @@ pub fn end_of_interrupt() {
 /// Raises `vector` on every other CPU.
 pub fn interrupt_others(vector: u8) {
     command(TO_ALL_OTHERS | ASSERT | FIXED | u32::from(vector));
+}
+
+/// Raises `vector` on this CPU; it stays pending while interrupts are off.
+pub fn interrupt_self(vector: u8) {
+    command(TO_SELF | ASSERT | FIXED | u32::from(vector));
+}
+
+/// Tells whether `vector` is pending on this CPU: SDM vol. 3A section 10.8.4, "Interrupt Acceptance
+/// for Fixed Interrupts". The register has 32 vectors in each of its 8 parts, 16 bytes apart.
+pub fn is_pending(vector: u8) -> bool {
+    let (part, bit) = (usize::from(vector / 32), vector % 32);
+    read(REQUESTS + 16 * part) >> bit & 1 == 1
 }
 
 /// Resets every other CPU: it waits for [`start_others`] then.

@@ -36,7 +36,7 @@ macro_rules! counters {
 
 counters! {
     irq_disable irq_enable save_fl restore_fl read_cr2 read_cr3 write_cr3 wbinvd ident
-    queued_spin_unlock vcpu_is_preempted flush_page ticks_low
+    queued_spin_unlock vcpu_is_preempted safe_halt halt flush_page ticks_low
 }
 
 // Counted in asm/own.S, where these ops are functions at all.
@@ -132,6 +132,13 @@ patchlet::slot_fn! {
         count(&calls::vcpu_is_preempted);
         cpu & 1 == 1
     };
+    const SAFE_HALT = callee_save fn() {
+        count(&calls::safe_halt);
+        FLAGS.store(cpu::FLAGS_IF, Relaxed);
+    };
+    const HALT = callee_save fn() {
+        count(&calls::halt);
+    };
     const FLUSH_PAGE = callee_save fn(_address: usize) {
         count(&calls::flush_page);
     };
@@ -150,22 +157,24 @@ patchlet::slot_fn! {
 
 /// Every op of both tables.
 pub fn install() {
-    // SAFETY: each function keeps to the ABI class and signature of its op, and
-    // they are part of the kernel.
+    // SAFETY: each function does what its op is for, those in assembly and those for live
+    // switches as their class says, and all are part of the kernel.
     unsafe {
         pv::install(&[
-            (pv::Id::irq_disable, IRQ_DISABLE),
-            (pv::Id::irq_enable, IRQ_ENABLE),
-            (pv::Id::save_fl, SAVE_FL),
-            (pv::Id::restore_fl, RESTORE_FL),
-            (pv::Id::read_cr2, READ_CR2),
-            (pv::Id::read_cr3, READ_CR3),
-            (pv::Id::write_cr3, WRITE_CR3),
-            (pv::Id::ident, IDENT),
-            (pv::Id::queued_spin_unlock, UNLOCK),
-            (pv::Id::vcpu_is_preempted, PREEMPTED),
+            pv::slot::irq_disable.holds(IRQ_DISABLE),
+            pv::slot::irq_enable.holds(IRQ_ENABLE),
+            pv::slot::save_fl.holds(SAVE_FL),
+            pv::slot::restore_fl.holds(RESTORE_FL),
+            pv::slot::read_cr2.holds(READ_CR2),
+            pv::slot::read_cr3.holds(READ_CR3),
+            pv::slot::write_cr3.holds(WRITE_CR3),
+            pv::slot::ident.holds(IDENT),
+            pv::slot::queued_spin_unlock.holds(UNLOCK),
+            pv::slot::vcpu_is_preempted.holds(PREEMPTED),
+            pv::slot::safe_halt.holds(SAFE_HALT),
+            pv::slot::halt.holds(HALT),
             #[cfg(target_arch = "x86_64")]
-            (pv::Id::wbinvd, WBINVD),
+            pv::slot::wbinvd.holds(WBINVD),
             #[cfg(target_arch = "x86_64")]
             (pv::Id::swapgs, Target::function(guest_swapgs as *const ())),
             #[cfg(target_arch = "x86_64")]
@@ -174,8 +183,8 @@ pub fn install() {
             (pv::Id::iret, Target::function(guest_iret as *const ())),
         ]);
         own::ops::install(&[
-            (own::ops::Id::flush_page, FLUSH_PAGE),
-            (own::ops::Id::ticks_low, TICKS_LOW),
+            own::ops::slot::flush_page.holds(FLUSH_PAGE),
+            own::ops::slot::ticks_low.holds(TICKS_LOW),
             (own::ops::Id::zero, live_sites::A),
             (own::ops::Id::flags, live_sites::A),
         ]);

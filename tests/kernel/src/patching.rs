@@ -11,8 +11,8 @@ use patchlet::{
 };
 
 use crate::{
-    assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println, self_test,
-    sites, traps, user,
+    apic, assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println,
+    self_test, sites, traps, user,
 };
 
 /// FNV-1a of all of text, to compare with what a program outside finds.
@@ -182,11 +182,34 @@ fn native() {
     assert_eq!(pv::ident(0x1234_5678_9abc_def0), 0x1234_5678_9abc_def0);
     assert_eq!(release(), 0);
     assert!(!pv::vcpu_is_preempted(1));
+    halts();
     own::ops::flush_page(0x1000);
     let ticks = own::ops::ticks_low() as u32;
     assert!((own::ops::ticks_low() as u32).wrapping_sub(ticks) < 1 << 31);
 
     assembly_only();
+}
+
+/// HLT is left by an interrupt: the one that is pending when `safe_halt` is reached, or one of the
+/// timer, which runs for `halt` only.
+fn halts() {
+    let before = apic::ticks(0);
+    apic::interrupt_self(traps::TIMER);
+    assert!(apic::is_pending(traps::TIMER) && cpu::flags() & cpu::FLAGS_IF == 0);
+    pv::safe_halt();
+    let on = cpu::flags();
+    pv::irq_disable();
+    assert_eq!((on & cpu::FLAGS_IF, apic::ticks(0)), (cpu::FLAGS_IF, before + 1));
+    // The CPU was already in HLT, one byte, when it took the interrupt. Whether it sleeps on
+    // otherwise is left to no emulator.
+    const HLT: u8 = 0xf4;
+    // SAFETY: the byte lies before an address in text, which is mapped.
+    assert_eq!(unsafe { (apic::ticked_at(0) as *const u8).sub(1).read() }, HLT);
+
+    apic::start_timer(100_000);
+    cpu::with_interrupts_on(pv::halt);
+    apic::stop_timer();
+    assert!(apic::ticks(0) > before + 1);
 }
 
 /// The lock's byte after a release in the driver crate.
@@ -228,6 +251,9 @@ fn as_guest() {
     assert_eq!(pv::save_fl(), cpu::FLAGS_IF);
     pv::irq_disable();
     assert_eq!(pv::save_fl(), 0);
+    pv::safe_halt();
+    assert_eq!(pv::save_fl(), cpu::FLAGS_IF);
+    pv::halt();
     // SAFETY: the layer takes any value.
     unsafe { pv::restore_fl(cpu::FLAGS_IF) };
     assert_eq!(guest::FLAGS.load(Relaxed), cpu::FLAGS_IF);
@@ -241,9 +267,9 @@ fn as_guest() {
     assert!(pv::vcpu_is_preempted(1) && !pv::vcpu_is_preempted(2));
     own::ops::flush_page(0x1000);
     assert_eq!(own::ops::ticks_low(), 42);
-    // enable, save_fl twice, disable, restore, cr2, cr3 twice, ident, unlock,
-    // preempted twice, flush, ticks
-    assert_eq!(guest::calls::all() - before, 14);
+    // enable, save_fl three times, disable, both halts, restore, cr2, cr3 twice, ident,
+    // unlock, preempted twice, flush, ticks
+    assert_eq!(guest::calls::all() - before, 17);
 
     let before = guest::calls::all();
     assembly_only();
@@ -289,7 +315,7 @@ fn mix() {
         pv::install(&[
             (pv::Id::irq_enable, Target::NOP),
             (pv::Id::vcpu_is_preempted, Target::IDENT),
-            (pv::Id::save_fl, guest::SAVE_FL),
+            pv::slot::save_fl.holds(guest::SAVE_FL),
             (pv::Id::read_cr2, Target::NULL),
         ]);
     }

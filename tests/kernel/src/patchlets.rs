@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use patchlet::{Patchlet, native};
 
-use crate::{assembly, cpu, own, println, scratch, traps, user};
+use crate::{apic, assembly, cpu, own, println, scratch, traps, user};
 
 /// `ret`, behind a patchlet that does not leave by itself.
 const RET: u8 = 0xc3;
@@ -55,6 +55,8 @@ pub fn execute() {
         (&native::queued_spin_unlock, queued_spin_unlock),
         (&native::vcpu_is_preempted, vcpu_is_preempted),
         (&native::ud2, ud2),
+        (&native::safe_halt, safe_halt),
+        (&native::halt, halt),
         (&own::patchlets::invlpg, invlpg),
         (&own::patchlets::rdtsc, rdtsc),
     ];
@@ -210,6 +212,27 @@ fn ud2(patchlet: &Patchlet) {
         traps::catch(traps::INVALID_OPCODE, || asm!("call {}", in(reg) code, clobber_abi("C")))
     };
     assert_eq!(trap.expect("no #UD").frame.ip, code.addr());
+}
+
+/// An interrupt is pending; it must wake the CPU, and it is the only one that comes.
+fn safe_halt(patchlet: &Patchlet) {
+    let before = apic::ticks(0);
+    apic::interrupt_self(traps::TIMER);
+    assert!(apic::is_pending(traps::TIMER));
+    let (_, flags) = call(patchlet, 0);
+    cpu::disable_interrupts();
+    assert_eq!((flags & cpu::FLAGS_IF, apic::ticks(0)), (cpu::FLAGS_IF, before + 1));
+    // Taken behind the two bytes, of which HLT is the second.
+    assert_eq!(apic::ticked_at(0), scratch::load(patchlet.bytes()).addr() + 2);
+}
+
+/// The timer wakes the CPU, which would sleep on without it.
+fn halt(patchlet: &Patchlet) {
+    let before = apic::ticks(0);
+    apic::start_timer(100_000);
+    cpu::with_interrupts_on(|| call(patchlet, 0));
+    apic::stop_timer();
+    assert_ne!(apic::ticks(0), before);
 }
 
 fn invlpg(patchlet: &Patchlet) {

@@ -136,7 +136,7 @@ pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
 #[unsafe(no_mangle)]
 extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
     match frame.vector as u8 {
-        TIMER => return apic::tick(),
+        TIMER => return apic::tick(frame.ip),
         SYNC => return sync::interrupt(),
         SPURIOUS => return,
         BREAKPOINT if live::breakpoint(frame) => return,

@@ -71,10 +71,10 @@ live_b:
 	.skip	\align - \before
 	.ifc	\insn, call
 .Llive_\@:
-	PATCHLET_CALL \op, table=live_ops, index=LIVE_\op
+	PATCHLET_CALL table=live_ops, index=LIVE_\op
 	.else
 .Llive_\@:
-	PATCHLET_JMP \op, table=live_ops, index=LIVE_\op
+	PATCHLET_JMP table=live_ops, index=LIVE_\op
 	.endif
 	ret
 	.section .data.rel.ro.live, "aw", @progbits
@@ -114,7 +114,7 @@ live_functions_end:
 	.type	live_many, @function
 live_many:
 	.rept	4096
-	PATCHLET_CALL many, table=live_many_ops, index=0
+	PATCHLET_CALL table=live_many_ops, index=0
 	.endr
 	ret
 	.size	live_many, . - live_many
@@ -124,6 +124,6 @@ live_many:
 	.hidden	live_one
 	.type	live_one, @function
 live_one:
-	PATCHLET_CALL many, table=live_many_ops, index=0
+	PATCHLET_CALL table=live_many_ops, index=0
 	ret
 	.size	live_one, . - live_one

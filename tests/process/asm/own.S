@@ -36,8 +36,7 @@ asm_swap_bytes:
 #ifdef __i386__
 	movl	4(%esp), %eax
 #endif
-	/* 0 is swap_bytes in `own_ops`. */
-	PATCHLET_CALL swap_bytes, capacity=9, table=process_ops, index=0
+	PATCHLET_CALL swap_bytes, capacity=9, table=process_ops
 	ret
 	.size	asm_swap_bytes, . - asm_swap_bytes
 
@@ -47,7 +46,7 @@ asm_tail_swap_bytes:
 #ifdef __i386__
 	movl	4(%esp), %eax
 #endif
-	PATCHLET_JMP swap_bytes, table=process_ops, index=0
+	PATCHLET_JMP swap_bytes, table=process_ops
 	/* Where the site is not a jump any more but the instruction itself. */
 	ret
 	.size	asm_tail_swap_bytes, . - asm_tail_swap_bytes

@@ -178,15 +178,15 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
 
     // As a guest: every op a direct call, and each counted.
     let layer = [
-        (pv::Id::save_fl, HV_SAVE_FL),
-        (pv::Id::ident, HV_IDENT),
-        (pv::Id::queued_spin_unlock, HV_UNLOCK),
-        (pv::Id::vcpu_is_preempted, HV_PREEMPTED),
+        pv::slot::save_fl.holds(HV_SAVE_FL),
+        pv::slot::ident.holds(HV_IDENT),
+        pv::slot::queued_spin_unlock.holds(HV_UNLOCK),
+        pv::slot::vcpu_is_preempted.holds(HV_PREEMPTED),
     ];
-    // SAFETY: the ABI classes and signatures are those of the ops.
+    // SAFETY: each does what its op is for.
     unsafe {
         pv::install(&layer);
-        own_ops::install(&[(own_ops::Id::relax, HV_RELAX)]);
+        own_ops::install(&[own_ops::slot::relax.holds(HV_RELAX)]);
     }
     assert_eq!(effects(), natively(), "patched sites stay until the patcher runs");
     assert_eq!(CALLS.load(Relaxed), 0);

@@ -50,7 +50,7 @@ fn vector_registers_survive_a_callee_save_call() {
             "call {thunk}",
             "fxsave [{after}]",
             before = in(reg) &CALLERS,
-            thunk = in(reg) CHANGES_VECTORS.address(),
+            thunk = in(reg) CHANGES_VECTORS.target().address(),
             after = in(reg) &mut after,
             clobber_abi("C"),
         );

@@ -97,7 +97,15 @@ impl Verdict {
 /// The sequences of the programs in `rust/` and `c/`, in their order: the native
 /// set without what they leave out, `swapgs` last.
 pub fn sequences(width: Width) -> Vec<(&'static str, Vec<u8>)> {
-    let left_out = ["wbinvd", "ident_64", "queued_spin_unlock", "vcpu_is_preempted", "ud2"];
+    let left_out = [
+        "wbinvd",
+        "ident_64",
+        "queued_spin_unlock",
+        "vcpu_is_preempted",
+        "ud2",
+        "safe_halt",
+        "halt",
+    ];
     let mut rows = native(width);
     rows.retain(|row| !left_out.contains(&row.name));
     rows.sort_by_key(|row| row.name == "swapgs");

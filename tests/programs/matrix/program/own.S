@@ -41,11 +41,6 @@ PATCHLET(long)
 #endif
 END_PATCHLET(long)
 
-/* The index of each place in the table of second.rs. */
-	.set	PLACE_asm_call,	8
-	.set	PLACE_asm_jump,	9
-	.set	PLACE_dead_asm,	11
-
 .macro FUNCTION name
 	.section .text.\name, "ax", @progbits
 	.globl	\name
@@ -58,12 +53,12 @@ END_PATCHLET(long)
 
 /* C functions of one argument with a site each. */
 FUNCTION matrix_asm_call
-	PATCHLET_CALL place, capacity=9, table=matrix_places, index=PLACE_asm_call
+	PATCHLET_CALL asm_call, capacity=9, table=matrix_places
 	ret
 	.size	matrix_asm_call, . - matrix_asm_call
 
 FUNCTION matrix_asm_jump
-	PATCHLET_JMP place, table=matrix_places, index=PLACE_asm_jump
+	PATCHLET_JMP asm_jump, table=matrix_places
 	/* Where the site is not a jump any more but the instruction itself. */
 	ret
 	.size	matrix_asm_jump, . - matrix_asm_jump
@@ -75,7 +70,7 @@ FUNCTION matrix_asm_ident
 
 /* Nobody calls this. */
 FUNCTION matrix_dead_asm
-	PATCHLET_CALL place, table=matrix_places, index=PLACE_dead_asm
-	PATCHLET_CALL place, capacity=32, table=matrix_places, index=PLACE_dead_asm
+	PATCHLET_CALL dead_asm, table=matrix_places
+	PATCHLET_CALL dead_asm, capacity=32, table=matrix_places
 	ret
 	.size	matrix_dead_asm, . - matrix_dead_asm

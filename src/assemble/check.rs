@@ -1,0 +1,280 @@
+//! What must be true of the object that an assembler made. An error is one sentence
+//! that names the patchlet and the likely fix.
+
+use std::collections::BTreeMap;
+
+use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, elf};
+
+use super::target::Width;
+
+/// The section that holds every patchlet.
+const SECTION: &str = ".rodata.patchlets";
+
+/// One patchlet as it stands in an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Range {
+    /// The name between `patchlet_` and `_start`.
+    name: String,
+    /// Offset of its first byte in the section.
+    start: u64,
+    /// Offset behind its last byte.
+    end: u64,
+}
+
+/// Checks a relocatable object for a target of this width.
+pub(super) fn check(object: &[u8], width: Width) -> Result<(), String> {
+    match width {
+        Width::Bits32 => check_elf(ElfFile32::<object::Endianness>::parse(object), elf::EM_386),
+        Width::Bits64 => check_elf(ElfFile64::<object::Endianness>::parse(object), elf::EM_X86_64),
+    }
+}
+
+/// Checks a file that was parsed, or says why it could not be.
+fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: object::Result<ElfFile<'d, H>>,
+    machine: elf::Machine,
+) -> Result<(), String> {
+    let bits = if machine == elf::EM_386 { 32 } else { 64 };
+    let wrong = |found: &str| {
+        format!(
+            "the assembler made {found} where the target needs a {bits}-bit x86 ELF object: \
+             check that CC is a compiler for the target"
+        )
+    };
+    let file = file.map_err(|error| wrong(&format!("something else ({error})")))?;
+    let found = file.elf_header().e_machine(file.endian());
+    if found != machine {
+        return Err(wrong(&format!("an ELF object for machine {found}")));
+    }
+    let mut sections = file.sections().filter(|section| section.name() == Ok(SECTION));
+    let section = sections.next().filter(|section| section.size() > 0);
+    if sections.next().is_some() {
+        return Err(format!(
+            "there are several sections {SECTION}, with different flags: \
+             define patchlets by the macros of patchlet.h only"
+        ));
+    }
+    let section = section.ok_or_else(|| {
+        format!("no patchlet in it ({SECTION} is missing or empty): define one with PATCHLET(name)")
+    })?;
+    let object::SectionFlags::Elf { sh_flags: flags, .. } = section.flags() else {
+        return Err(format!("{SECTION} has no ELF flags"));
+    };
+    if flags.intersects(elf::SHF_WRITE.with(elf::SHF_EXECINSTR)) || !flags.contains(elf::SHF_ALLOC)
+    {
+        return Err(format!(
+            "{SECTION} has flags {:#x}, but must be allocated, read-only and not executable: \
+             define patchlets by the macros of patchlet.h only",
+            flags.0
+        ));
+    }
+
+    let labels = collect_labels(&file, section.index())?;
+    let ranges = pair_labels(labels)?;
+    check_coverage(&ranges, section.size())?;
+    if let Some((offset, relocation)) = section.relocations().next() {
+        let name = ranges
+            .iter()
+            .find(|range| range.start <= offset && offset < range.end)
+            .map_or("?", |range| range.name.as_str());
+        return Err(describe_relocation(
+            &file,
+            name,
+            &format!("at offset {offset:#x} of {SECTION}"),
+            &relocation,
+        ));
+    }
+    compare_with_native(&file, &section, &ranges)
+}
+
+/// What a native function begins with where indirect branches are tracked, and a patchlet
+/// never does: a site is no target (Intel SDM vol. 2A, "ENDBR64" and "ENDBR32").
+const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+const ENDBR32: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfb];
+
+/// Compares each patchlet with its native function.
+///
+/// The native function is a second copy of the same lines in another section, so an
+/// instruction that depends on its place shows as a difference between the two. The
+/// relocations alone do not show all of them: GNU as knows the distance between two
+/// patchlets of one section and makes a jump from one to the other without a relocation.
+fn compare_with_native<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    section: &ElfSection<'d, '_, H>,
+    ranges: &[Range],
+) -> Result<(), String> {
+    for Range { name, start, end } in ranges {
+        let function = file.symbol_by_name(&format!("patchlet_native_{name}"));
+        let text = function
+            .and_then(|function| function.section_index())
+            .and_then(|index| file.section_by_index(index).ok());
+        let (Some(function), Some(text)) = (function, text) else {
+            return Err(format!(
+                "patchlet `{name}` has no native function: \
+                 define patchlets by the macros of patchlet.h only"
+            ));
+        };
+        let (mut at, len) = (function.address(), end - start);
+        if matches!(text.data_range(at, 4), Ok(Some(ENDBR64 | ENDBR32))) {
+            at += 4;
+        }
+        let copy = at..at.saturating_add(len);
+        let relocation = text
+            .relocations()
+            .find(|(at, relocation)| copy.contains(at) && !relocates_nothing(relocation));
+        if let Some((_, relocation)) = relocation {
+            return Err(describe_relocation(file, name, "in its native function", &relocation));
+        }
+        let copies = [section.data_range(*start, len), text.data_range(at, len)];
+        if !matches!(copies, [Ok(Some(patchlet)), Ok(Some(native))] if patchlet == native) {
+            return Err(format!(
+                "patchlet `{name}` and its native function differ, though they come from the same \
+                 lines: a patchlet is copied elsewhere, so it can only use registers and constants"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether a relocation only says that one section needs another. patchlet.h has one in
+/// each native function, so that the index is kept with it.
+fn relocates_nothing(relocation: &object::Relocation) -> bool {
+    // Zero on both machines.
+    const _: () = assert!(elf::R_X86_64_NONE.0 == 0 && elf::R_386_NONE.0 == 0);
+    matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type.0 == 0)
+}
+
+/// Says that a patchlet has a relocation, to what and where.
+fn describe_relocation<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    name: &str,
+    place: &str,
+    relocation: &object::Relocation,
+) -> String {
+    let symbol = match relocation.target() {
+        object::RelocationTarget::Symbol(index) => target_name(file, index),
+        _ => None,
+    };
+    format!(
+        "patchlet `{name}` has a relocation (to `{}`, {place}): \
+         a patchlet is copied elsewhere, so it can only use registers and constants",
+        symbol.unwrap_or("?")
+    )
+}
+
+/// Returns the name of the symbol that a relocation refers to. A local label has no name
+/// in the object; then it is the name of the label's section.
+fn target_name<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    index: object::SymbolIndex,
+) -> Option<&'d str> {
+    let symbol = file.symbol_by_index(index).ok()?;
+    match symbol.name() {
+        Ok("") => file.section_by_index(symbol.section_index()?).ok()?.name().ok(),
+        name => name.ok(),
+    }
+}
+
+/// The offsets of a `_start` and an `_end` label, by the name of the patchlet.
+type Labels = BTreeMap<String, [Option<u64>; 2]>;
+
+/// Collects the labels of all patchlets and checks that each is hidden, global and in
+/// the section.
+fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
+    file: &ElfFile<'d, H>,
+    section: object::SectionIndex,
+) -> Result<Labels, String> {
+    let mut labels = Labels::new();
+    // An undefined label is that of a patchlet in another file.
+    for symbol in file.symbols().filter(|symbol| !symbol.is_undefined()) {
+        let label = symbol.name().unwrap_or_default();
+        let Some((name, end)) = label.strip_prefix("patchlet_").and_then(|rest| {
+            rest.strip_suffix("_start")
+                .map(|name| (name, false))
+                .or_else(|| rest.strip_suffix("_end").map(|name| (name, true)))
+        }) else {
+            continue;
+        };
+        if symbol.section_index() != Some(section) {
+            return Err(format!(
+                "label `{label}` of patchlet `{name}` is not in {SECTION}: \
+                 define patchlets by the macros of patchlet.h only"
+            ));
+        }
+        let hidden = matches!(symbol.flags(), SymbolFlags::Elf { st_other, .. }
+            if st_other.visibility() == elf::STV_HIDDEN);
+        if !symbol.is_global() || !hidden {
+            return Err(format!(
+                "label `{label}` of patchlet `{name}` must be global and hidden: \
+                 define patchlets by the macros of patchlet.h only"
+            ));
+        }
+        labels.entry(name.to_owned()).or_default()[usize::from(end)] = Some(symbol.address());
+    }
+    Ok(labels)
+}
+
+/// Makes a range of each pair of labels, sorted by where it starts.
+fn pair_labels(labels: Labels) -> Result<Vec<Range>, String> {
+    let mut ranges = Vec::new();
+    for (name, pair) in labels {
+        let (start, end) = match pair {
+            [Some(start), Some(end)] => (start, end),
+            [None, _] => {
+                return Err(format!(
+                    "patchlet `{name}` has an end but no start: is PATCHLET({name}) missing?"
+                ));
+            }
+            [_, None] => {
+                return Err(format!(
+                    "patchlet `{name}` has a start but no end: is END_PATCHLET({name}) missing?"
+                ));
+            }
+        };
+        if start > end {
+            return Err(format!(
+                "the labels of patchlet `{name}` are swapped: its end is at {end:#x}, before its start at {start:#x}"
+            ));
+        }
+        if start == end {
+            return Err(format!(
+                "patchlet `{name}` is empty: put an instruction between its two macros"
+            ));
+        }
+        ranges.push(Range { name, start, end });
+    }
+    ranges.sort_by_key(|range| (range.start, range.end));
+    Ok(ranges)
+}
+
+/// Checks that every byte of the section belongs to exactly one patchlet.
+fn check_coverage(ranges: &[Range], size: u64) -> Result<(), String> {
+    let mut at = 0;
+    let mut before = "the start of the section".to_owned();
+    for Range { name, start, end } in ranges {
+        if *start > at {
+            return Err(format!(
+                "{} byte(s) between {before} and patchlet `{name}` belong to no patchlet \
+                 (offsets {at:#x}..{start:#x} of {SECTION}): remove the alignment or data there",
+                start - at
+            ));
+        }
+        if *start < at {
+            return Err(format!(
+                "patchlet `{name}` at {start:#x}..{end:#x} overlaps {before}, which ends at {at:#x}: \
+                 is an END_PATCHLET missing?"
+            ));
+        }
+        at = *end;
+        before = format!("patchlet `{name}`");
+    }
+    if at != size {
+        return Err(format!(
+            "{} byte(s) behind {before} belong to no patchlet \
+             (offsets {at:#x}..{size:#x} of {SECTION}): remove the alignment or data there",
+            size - at
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Runs the compiler on one `.S` file and finds out which files it read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::target::{Target, Width};
+use super::tracking;
+use super::{Assembly, Error, io, one_line};
+
+impl Assembly {
+    /// Assembles into `object`; returns every file that was read.
+    pub(super) fn assemble(&self, object: &Path, target: &Target) -> Result<Vec<PathBuf>, Error> {
+        if !self.source.exists() {
+            return Err(Error::Io { path: self.source.clone(), reason: "no such file".into() });
+        }
+        let mut build = target.build();
+        // No optimization level, debug section or PIC flag matters to the file.
+        build.no_default_flags(true).warnings(false).includes(&self.include);
+        let tool = build
+            .try_get_compiler()
+            .map_err(|error| Error::Compiler { reason: one_line(&error.to_string()) })?;
+        let mut compiler = tool.to_command();
+        // `cc` gives the target with its default flags, which are off. A gcc is for one
+        // architecture; a clang is for all of them and must be told which.
+        let (flag, triple) = match target.width {
+            Width::Bits32 => ("-m32", "--target=i686-unknown-none-elf"),
+            Width::Bits64 => ("-m64", "--target=x86_64-unknown-none-elf"),
+        };
+        compiler.arg(flag);
+        if tool.is_like_clang() {
+            compiler.arg(triple);
+        }
+        // Of patchlet.h, which asks the compiler only where this is not said.
+        let tracked = u8::from(tracking::is_on(tool.args()));
+        compiler.arg(format!("-DPATCHLET_IBT={tracked}"));
+
+        let headers = object.with_extension("d");
+        let included = object.with_extension("included.d");
+        let mut command = copy(&compiler);
+        command.arg("-c").arg(&self.source).arg("-o").arg(object);
+        // The preprocessor's list has the files of `#include`, that of GNU as the files of
+        // `.include` and `.incbin`. Not `-Wa,`: there may be a comma in the path.
+        command.arg("-MD").arg("-MF").arg(&headers);
+        let _ = fs::remove_file(&included);
+        if !tool.is_like_clang() {
+            command.args(["-Xassembler", "--MD", "-Xassembler"]).arg(&included);
+        }
+        self.run(command, tool.path())?;
+
+        let list = fs::read_to_string(&headers).map_err(|error| io(&headers, &error))?;
+        let mut inputs = parse_rule(&list);
+        match fs::read_to_string(&included) {
+            // It also names the preprocessor's temporary file, which is gone by now.
+            Ok(list) => inputs.extend(parse_rule(&list).into_iter().filter(|path| path.exists())),
+            // LLVM's assembler has no such list, nor does a compiler cache keep it.
+            Err(_) => {
+                let mut command = copy(&compiler);
+                command.arg("-E").arg(&self.source);
+                let text = self.run(command, tool.path())?;
+                self.find_included(&text, &mut inputs);
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// Runs a compiler; returns what it printed to standard output.
+    fn run(&self, mut command: Command, compiler: &Path) -> Result<String, Error> {
+        let output = command.output().map_err(|error| {
+            let program = Path::new(command.get_program());
+            if program == compiler {
+                return Error::Compiler { reason: format!("`{}`: {error}", compiler.display()) };
+            }
+            Error::Wrapper {
+                wrapper: program.to_owned(),
+                compiler: compiler.to_owned(),
+                reason: error.to_string(),
+            }
+        })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let mut reason = first_complaint(&String::from_utf8_lossy(&output.stderr));
+        if reason.is_empty() {
+            reason = format!("`{}` ended with {}", compiler.display(), output.status);
+        }
+        let text = fs::read_to_string(&self.source).unwrap_or_default();
+        if let Some(missing) = find_unpaired(&text) {
+            reason += &format!("; is {missing} missing?");
+        }
+        Err(Error::Assembler { source: self.source.clone(), reason })
+    }
+
+    /// Adds the files that preprocessed assembly takes in by `.include` and `.incbin`, and
+    /// the files that these take in.
+    fn find_included(&self, text: &str, inputs: &mut Vec<PathBuf>) {
+        for name in text.lines().filter_map(included_name) {
+            if name.contains('\\') {
+                // A macro makes the name of its arguments.
+                println!(
+                    "cargo::warning=patchlet: {}: {name:?} is pulled in by a macro, and this \
+                     assembler does not tell which file that is: print a line \
+                     cargo::rerun-if-changed for it in the build script",
+                    self.source.display()
+                );
+                continue;
+            }
+            // Both assemblers look in the current folder first.
+            let folders =
+                std::iter::once(Path::new("")).chain(self.include.iter().map(AsRef::as_ref));
+            let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+            let Some(path) = found.filter(|path| !inputs.contains(path)) else { continue };
+            inputs.push(path.clone());
+            // What `.incbin` takes in is data, and has no such line but by chance.
+            if let Ok(text) = fs::read_to_string(path) {
+                self.find_included(&text, inputs);
+            }
+        }
+    }
+}
+
+/// Returns the same command once more: program, arguments and environment.
+fn copy(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => copy.env(name, value),
+            None => copy.env_remove(name),
+        };
+    }
+    copy
+}
+
+/// Returns the quoted name in a line with `.include` or `.incbin`.
+fn included_name(line: &str) -> Option<&str> {
+    // What the preprocessor leaves of a line with `#` is a comment or says where a file began.
+    if line.trim_start().starts_with('#') {
+        return None;
+    }
+    let rest = [".include", ".incbin"].iter().find_map(|word| Some(line.split_once(word)?.1))?;
+    rest.trim_start().strip_prefix('"')?.split('"').next()
+}
+
+/// Returns the first line that says "error", or else all lines as one.
+///
+/// gcc and clang both put the place before the word. For an error in a macro that place
+/// is none in the source; the lines that follow say where the macro was used, and the
+/// outermost use comes last.
+fn first_complaint(stderr: &str) -> String {
+    let is_error = |line: &&str| line.to_ascii_lowercase().contains("error:");
+    let mut lines = stderr.lines().skip_while(|line| !is_error(line));
+    let Some(first) = lines.next() else { return one_line(stderr) };
+    let used_at = lines
+        .take_while(|line| !is_error(line))
+        .filter(|line| line.contains("macro invoked") || line.contains("macro instantiation"))
+        .filter_map(|line| line.split_once(": "))
+        .last();
+    match used_at {
+        Some((place, _)) => format!("{} (by the macro at {place})", one_line(first)),
+        None => one_line(first),
+    }
+}
+
+/// Returns the first PATCHLET or END_PATCHLET that a source lacks. Assemblers complain of
+/// something else where the two are not paired.
+fn find_unpaired(source: &str) -> Option<String> {
+    let argument = |line: &str, macros: &[&str]| {
+        let rest = macros.iter().find_map(|name| line.trim_start().strip_prefix(name))?;
+        Some(rest.trim_start().strip_prefix('(')?.split_once(')')?.0.trim().to_owned())
+    };
+    let mut open: Option<String> = None;
+    for line in source.lines() {
+        if let Some(name) = argument(line, &["PATCHLET"]) {
+            if let Some(before) = open.replace(name) {
+                return Some(format!("END_PATCHLET({before})"));
+            }
+        } else if let Some(name) = argument(line, &["END_PATCHLET_JUMP", "END_PATCHLET"]) {
+            match open.take() {
+                None => return Some(format!("PATCHLET({name})")),
+                Some(before) if before != name => return Some(format!("END_PATCHLET({before})")),
+                Some(_) => {}
+            }
+        }
+    }
+    open.map(|name| format!("END_PATCHLET({name})"))
+}
+
+/// Returns the file names of a make rule, `object: a b \`, as gcc, clang and GNU as write it.
+///
+/// In a name they write a space as `\ `, `#` as `\#` (GNU as: as it is) and `$` as `$$`; of
+/// backslashes before such a character there are twice as many.
+fn parse_rule(rule: &str) -> Vec<PathBuf> {
+    // Behind the colon of the rule is white space; a space in the object's name is quoted.
+    let names = rule
+        .match_indices(':')
+        .map(|(at, _)| &rule[at + 1..])
+        .find(|rest| rest.starts_with(|c: char| c.is_whitespace()))
+        .unwrap_or_default();
+    let mut files = Vec::new();
+    let mut name = String::new();
+    let mut rest = names;
+    while let Some(c) = rest.chars().next() {
+        let backslashes = rest.len() - rest.trim_start_matches('\\').len();
+        let behind = &rest[backslashes..];
+        if backslashes % 2 == 1 && behind.starts_with(['\n', '\r']) {
+            // The rule goes on in the next line.
+            rest = behind;
+        } else if backslashes > 0 {
+            let quoted = behind.starts_with([' ', '\t', '#']);
+            let literal = if quoted { backslashes / 2 } else { backslashes };
+            name.extend(std::iter::repeat_n('\\', literal));
+            rest = behind;
+            if quoted && backslashes % 2 == 1 {
+                name.push_str(&behind[..1]);
+                rest = &behind[1..];
+            }
+        } else if let Some(behind) = rest.strip_prefix("$$") {
+            name.push('$');
+            rest = behind;
+        } else if c.is_whitespace() {
+            if !name.is_empty() {
+                files.push(PathBuf::from(std::mem::take(&mut name)));
+            }
+            rest = &rest[c.len_utf8()..];
+        } else {
+            name.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    if !name.is_empty() {
+        files.push(PathBuf::from(name));
+    }
+    files
+}

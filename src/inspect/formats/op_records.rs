@@ -1,0 +1,119 @@
+//! The records of ops that `ops!` writes into a linked file, section `patchlet_ops`: the name
+//! of each op and what its sites pass and expect. The layout is told by
+//! `src/ops/define/index.rs`, which writes it.
+
+use super::table::{Field, field_of};
+use crate::contract::{Class, Convention};
+use crate::inspect::elf::{Image, slice};
+use crate::inspect::finding::{FindingCode, Findings};
+
+/// The section of the records.
+const SECTION: &str = "patchlet_ops";
+
+/// Before the name: slot, name of the table, index, class, registers of the arguments and of the
+/// result, length of the name.
+const FIELDS: [Field; 7] = [
+    Field::address(0),
+    Field::address(4),
+    Field::number(8, 2),
+    Field::number(10, 1),
+    Field::number(11, 1),
+    Field::number(12, 1),
+    Field::number(13, 1),
+];
+
+/// Bytes of a record before the name.
+const HEADER: u64 = 14;
+
+/// One op, as its record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpRecord<'d> {
+    /// Group and name, `irq.save_fl`.
+    pub name: &'d str,
+    /// Name of the table: the linker's symbol of its slots.
+    pub table: &'d str,
+    /// Address of its slot.
+    pub slot: u64,
+    /// Its index in the table.
+    pub index: u16,
+    /// Its ABI class, and the registers of its signature.
+    pub convention: Convention,
+}
+
+/// Reads all records; one that is not as it must be goes to `findings`, and ends the list.
+pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<OpRecord<'d>> {
+    let mut records = Vec::new();
+    let Some(section) = image.section_named(SECTION) else { return records };
+    let mut at = 0;
+    while at < section.size {
+        let Some((record, size)) = record(image, section.data, section.address, at) else {
+            let address = section.address + at;
+            findings.add(
+                FindingCode::Index,
+                Some(address),
+                format!("record of {SECTION} at {address:#x}"),
+                "is not whole, or its class, name or addresses are impossible".into(),
+                "take the section in as patchlet.ld does, and let nothing write to it",
+            );
+            break;
+        };
+        records.push(record);
+        at += size;
+    }
+    records
+}
+
+/// Reads one record; returns it and its size.
+fn record<'d>(
+    image: &Image<'d>,
+    data: &'d [u8],
+    base: u64,
+    at: u64,
+) -> Option<(OpRecord<'d>, u64)> {
+    let header = slice(data, at, HEADER)?;
+    let address = base.checked_add(at)?;
+    let mut values = [0; FIELDS.len()];
+    for (value, field) in values.iter_mut().zip(&FIELDS) {
+        *value = field_of(image, header, address, field)?;
+    }
+    let [slot, table, index, class, arguments, results, len] = values;
+    let class = match class {
+        0 => Class::CalleeSave,
+        1 => Class::C,
+        2 => Class::Assembly,
+        _ => return None,
+    };
+    let record = OpRecord {
+        name: readable(slice(data, at + HEADER, len)?)?,
+        table: table_name(image, table)?,
+        slot,
+        // As wide as the fields say, so nothing is cut.
+        index: index as u16,
+        convention: Convention::new(class, arguments as u8, results as u8),
+    };
+    Some((record, (HEADER + len).next_multiple_of(4)))
+}
+
+/// Reads the name of a table, which ends with a 0.
+fn table_name<'d>(image: &Image<'d>, address: u64) -> Option<&'d str> {
+    /// More than any symbol that a person types.
+    const LONGEST: u64 = 1024;
+    let section = image.section_at(address)?;
+    let len = LONGEST.min(section.end().checked_sub(address)?);
+    let bytes = image.bytes_at(address, len)?;
+    readable(bytes.get(..bytes.iter().position(|&byte| byte == 0)?)?)
+}
+
+/// Returns a name that can be printed.
+fn readable(bytes: &[u8]) -> Option<&str> {
+    let name = str::from_utf8(bytes).ok()?;
+    (!name.is_empty() && !name.contains(char::is_control)).then_some(name)
+}
+
+/// Reads the ops of a linked file, as their records say; and what is wrong with the records.
+#[must_use]
+pub fn ops_of<'d>(image: &Image<'d>) -> (Vec<OpRecord<'d>>, Findings) {
+    let mut findings = Findings::default();
+    (read(image, &mut findings), findings)
+}

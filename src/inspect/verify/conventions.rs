@@ -1,0 +1,33 @@
+//! The contracts of patchlets beside the ops that the linked file says they are for: an op
+//! whose sites keep a register must not have a patchlet that changes it.
+
+use super::reference::Reference;
+use crate::contract;
+use crate::inspect::finding::{FindingCode, Findings};
+use crate::inspect::formats::read_op_records;
+use crate::inspect::model::Model;
+
+/// Compares each contract with the ops whose slots hold the patchlet's native function.
+pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    let ops = read_op_records(&model.image, findings);
+    for contract in &reference.contracts {
+        let Some(patchlet) = model.patchlets.iter().find(|found| found.name == contract.name)
+        else {
+            continue;
+        };
+        let is_native =
+            |slot| patchlet.native.is_some() && model.image.pointer_at(slot) == patchlet.native;
+        for op in ops.iter().filter(|op| is_native(op.slot)) {
+            let compared = contract::compare(contract, op.convention, model.image.width());
+            let Err(contradiction) = compared else { continue };
+            findings.add(
+                FindingCode::Contract,
+                Some(op.slot),
+                format!("op `{}` of table `{}`", op.name, op.table),
+                format!("has the native patchlet `{}`, but {contradiction}", patchlet.name),
+                "give the op the class and the signature that its patchlet has (`c` for \
+                 `callee_save`), or write the patchlet with other registers",
+            );
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the linked file says of an op, for programs that read it and for assembly: a record
+//! in the section `patchlet_ops`, and two symbols.
+//!
+//! A record, little-endian, at a multiple of 4:
+//!
+//! | offset | size | what |
+//! |---|---|---|
+//! | 0 | 4 | address of the op's slot, relative to this field |
+//! | 4 | 4 | address of the table's name, which ends with a 0, relative to this field |
+//! | 8 | 2 | index of the op in its table |
+//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly |
+//! | 11 | 1 | how many registers the arguments take |
+//! | 12 | 1 | how many registers the result takes |
+//! | 13 | 1 | length of the op's name, in bytes |
+//! | 14 | … | the name with its group, `irq.save_fl`, then zeros up to a multiple of 4 |
+//!
+//! The symbols, `<symbol of the table>.<op>` and `<symbol of the table>.<op>.index`, are the
+//! address of the slot and the index, for `.S` files: a name that no table has does not link.
+//!
+//! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
+//! to the section with the table's name, and the slots refer to that name. It cannot be tied
+//! to the slots themselves: LLVM's assembler wants a symbol that stands further up, and
+//! `global_asm!` comes before what Rust defines.
+
+/// The name of the table, which the slots keep in the link, and with it the records.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ops_in_index {
+    ($symbol:literal) => {{
+        unsafe extern "C" {
+            #[link_name = ::core::concat!($symbol, ".name")]
+            static NAME: [u8; 0];
+        }
+        // SAFETY: the address alone, of a symbol that each op of the table defines.
+        unsafe { &NAME }
+    }};
+}
+
+/// The record and the symbols of one op.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_in_index {
+    ($symbol:literal $group:ident $name:ident $words:tt [($($arg:tt)*) [$($result:tt)*]]) => {
+        $crate::__op_in_index! {
+            @ $symbol $group $name $words
+            $crate::ops::__private::argument_registers::<fn($($arg)*) $($result)*>(),
+            $crate::ops::__private::result_registers::<fn($($arg)*) $($result)*>()
+        }
+    };
+    ($symbol:literal $group:ident $name:ident $words:tt []) => {
+        $crate::__op_in_index! { @ $symbol $group $name $words 0, 0 }
+    };
+    (@ $symbol:literal $group:ident $name:ident [$($word:ident)+] $arguments:expr, $results:expr) => {
+        ::core::arch::global_asm!(
+            // The first op of the table that comes by writes the table's name.
+            ::core::concat!(".ifndef ", $symbol, ".name"),
+            ::core::concat!(".pushsection .rodata.patchlet_table.", $symbol, ",\"a\",@progbits"),
+            ::core::concat!(".globl ", $symbol, ".name"),
+            ::core::concat!(".hidden ", $symbol, ".name"),
+            ::core::concat!($symbol, ".name: .asciz \"", $symbol, "\""),
+            ".popsection",
+            ".endif",
+            ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name)),
+            ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name)),
+            ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ", {slots} + {offset}"),
+            ::core::concat!(".type ", $symbol, ".", ::core::stringify!($name), ", @object"),
+            ::core::concat!(".size ", $symbol, ".", ::core::stringify!($name), ", {size}"),
+            ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name), ".index"),
+            ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name), ".index"),
+            ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}"),
+            ::core::concat!(".pushsection patchlet_ops,\"ao\",@progbits,", $symbol, ".name"),
+            ".balign 4",
+            ".long {slots} + {offset} - .",
+            ::core::concat!(".long ", $symbol, ".name - ."),
+            ".short {index}",
+            ".byte {class}, {arguments}, {results}, {length}",
+            ::core::concat!(
+                ".ascii \"", ::core::stringify!($group), ".", ::core::stringify!($name), "\""
+            ),
+            ".balign 4",
+            ".popsection",
+            slots = sym SLOTS,
+            size = const ::core::mem::size_of::<usize>(),
+            index = const super::Id::$name as usize,
+            offset = const super::Id::$name as usize * ::core::mem::size_of::<usize>(),
+            class = const $crate::ops::__private::class_number($crate::__op_abi!($($word)+)),
+            arguments = const $arguments,
+            results = const $results,
+            length = const {
+                ::core::concat!(::core::stringify!($group), ".", ::core::stringify!($name)).len()
+            },
+            options(att_syntax),
+        );
+    };
+}

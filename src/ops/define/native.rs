@@ -1,0 +1,114 @@
+//! What an op does natively: its patchlet or its function, checked against its signature.
+
+/// The [`Target`](crate::ops::Target) that the slot of an op holds at first. Takes the words
+/// before the signature, then `[]` or `[(arguments) [-> result]]`, then the kind and the
+/// expression behind `=`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_native {
+    ($words:tt $signature:tt patchlet $patchlet:expr) => {
+        $crate::ops::Target::function($patchlet.native() as *const ())
+    };
+    ($words:tt $signature:tt assembly $symbol:expr) => {{
+        unsafe extern "C" {
+            #[link_name = $symbol]
+            fn native();
+        }
+        $crate::ops::Target::function(native as *const ())
+    }};
+    ([$class:ident $($words:ident)+] [($($arg:tt)*) [$($result:tt)*]] slot_fn $function:expr) => {{
+        const NATIVE: $crate::ops::SlotFn<
+            $crate::ops::class::$class, fn($($arg)*) $($result)*
+        > = $function;
+        NATIVE.target()
+    }};
+    ([c fn] [($($arg:tt)*) [$($result:tt)*]] function $function:expr) => {{
+        const NATIVE: extern "C" fn($($arg)*) $($result)* = $function;
+        $crate::__c_function!(($($arg)*), $function, NATIVE)
+    }};
+    ([c unsafe fn] [($($arg:tt)*) [$($result:tt)*]] function $function:expr) => {{
+        const NATIVE: unsafe extern "C" fn($($arg)*) $($result)* = $function;
+        $crate::__c_function!(($($arg)*), $function, NATIVE)
+    }};
+    ([callee_save $($words:tt)*] $signature:tt function $function:expr) => {
+        ::core::compile_error!(
+            "a `callee_save` op keeps registers that a function in Rust or C may change: natively \
+             it is a patchlet (`= patchlet set::name`), a constant of `slot_fn!` (`= slot_fn \
+             NAME`), or a function in assembly (`= assembly \"symbol\"`)"
+        )
+    };
+    ([assembly] $signature:tt $how:ident $what:expr) => {
+        ::core::compile_error!(
+            "an `assembly` op has no signature that a function could have: natively it is a \
+             patchlet (`= patchlet set::name`) or a function in assembly (`= assembly \"symbol\"`)"
+        )
+    };
+    ($words:tt $signature:tt $how:ident $what:expr) => {
+        ::core::compile_error!(::core::concat!(
+            "an op cannot be `= ", ::core::stringify!($how), " …` natively: write `patchlet \
+             set::name`, `slot_fn NAME`, `function path` (class `c`) or `assembly \"symbol\"`"
+        ))
+    };
+}
+
+/// A function in C or Rust as an op of class `c` calls it.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __c_function {
+    ($arguments:tt, $function:expr, $native:ident) => {
+        $crate::ops::Target::function($native as *const ())
+    };
+}
+
+/// A function in C or Rust as an op of class `c` calls it: arguments in registers, where C
+/// has them on the stack.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __c_function {
+    ((), $function:expr, $native:ident) => {
+        $crate::ops::Target::function($native as *const ())
+    };
+    ($arguments:tt, $function:expr, $native:ident) => {
+        $crate::__thunk!(c, $function, 0)
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_patchlet {
+    (patchlet $patchlet:expr) => {
+        ::core::option::Option::Some(&$patchlet)
+    };
+    ($how:ident $what:expr) => {
+        ::core::option::Option::None
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_abi {
+    (callee_save $($rest:tt)*) => {
+        $crate::ops::Abi::CalleeSave
+    };
+    (c $($rest:tt)*) => {
+        $crate::ops::Abi::C
+    };
+    ($($other:tt)*) => {
+        $crate::ops::Abi::Assembly
+    };
+}
+
+/// The typed slot of an op, if it has a signature.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_slot {
+    ([$class:ident $($words:ident)*] $name:ident [($($arg:tt)*) [$($result:tt)*]]) => {
+        #[doc = ::core::concat!("The slot of `", ::core::stringify!($name), "`.")]
+        pub const $name: $crate::ops::OpSlot<
+            Id, $crate::ops::class::$class, fn($($arg)*) $($result)*
+        > = $crate::ops::OpSlot::new(Id::$name);
+    };
+    ($($without_signature:tt)*) => {};
+}

@@ -1,0 +1,113 @@
+//! `patchlet verify --contracts` on a linked program: the contract that was proven from the
+//! bytes is compared with the ABI class and the signature of the op in the program's index.
+//! The index is read with symbols and without.
+
+mod support {
+    #[allow(dead_code)]
+    pub mod fixture;
+}
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use patchlet::contract::{Class, Convention};
+use patchlet::inspect::{Exit, Terminal, ops_of, parse, run};
+use support::fixture::{self, cargo};
+
+const PATCHLETS: &str = r#"#include "patchlet.h"
+/* in: RDI   out: RAX   clobbers: RCX   flags: unchanged   privilege: any */
+PATCHLET(by_way_of_rcx)
+        movq    %rdi, %rcx
+        movq    %rcx, %rax
+END_PATCHLET(by_way_of_rcx)
+"#;
+
+/// Builds a program of this name whose one op, of its own table, is this.
+fn build(name: &str, op: &str) -> (PathBuf, PathBuf) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(folder.join("src")).expect("a folder below CARGO_TARGET_TMPDIR");
+    let path = env!("CARGO_MANIFEST_DIR");
+    let manifest = format!(
+        "[package]\nname = {name:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+         [dependencies]\npatchlet = {{ path = {path:?} }}\n\
+         [build-dependencies]\npatchlet = {{ path = {path:?}, features = [\"build\"] }}\n"
+    );
+    let source = folder.join("own.S");
+    let script = "fn main() { patchlet::assemble::Assembly::new(\"own.S\").include_from_cargo()\
+                  .compile(\"own\").unwrap() }";
+    let main = format!(
+        "patchlet::patchlets! {{ mod own {{ by_way_of_rcx }} }}\n\
+         patchlet::ops! {{ mod ops as \"convention_ops\" {{ group {{ op: {op}; }} }} }}\n\
+         fn main() {{ println!(\"{{:?}}\", ops::TABLE); }}\n"
+    );
+    for (file, text) in [
+        (folder.join("Cargo.toml"), &*manifest),
+        (source.clone(), PATCHLETS),
+        (folder.join("build.rs"), script),
+        (folder.join("src/main.rs"), &main),
+    ] {
+        fs::write(file, text).expect("a file of the package");
+    }
+    let output = fixture::run(&mut cargo(&folder, &["build", "--quiet"]));
+    assert!(output.success, "{op}: {}", output.stderr);
+    (folder.parent().expect("it has one").join("fixtures-target/debug").join(name), source)
+}
+
+/// What the tool says, and how it ends.
+fn verify(program: &Path, source: &Path) -> (Exit, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let words = ["patchlet", "verify", "--contracts"].map(OsString::from);
+    let exit = run(
+        words.into_iter().chain([source.into(), program.into()]),
+        &mut Terminal::new(&mut out, &mut err),
+    );
+    out.extend(err);
+    (exit, String::from_utf8(out).expect("UTF-8"))
+}
+
+#[test]
+fn a_patchlet_that_the_class_of_its_op_does_not_allow_is_found() {
+    let (program, source) =
+        build("conventions", "c fn(value: usize) -> usize = patchlet own::by_way_of_rcx");
+    let (exit, said) = verify(&program, &source);
+    assert_eq!(exit, Exit::Holds, "{said}");
+
+    for (op, wrong) in [
+        ("callee_save fn(value: usize) -> usize", "it changes RCX, which the code around"),
+        ("c fn() -> usize", "it reads RDI, which carries no argument of the op"),
+        ("c fn(value: usize) -> u128", "it does not set RDX, which carries the result"),
+    ] {
+        let (program, source) =
+            build("conventions", &format!("{op} = patchlet own::by_way_of_rcx"));
+        let (exit, said) = verify(&program, &source);
+        assert_eq!(exit, Exit::Finding, "{op}: {said}");
+        assert!(said.contains("op `group.op` of table `convention_ops`"), "{said}");
+        assert!(said.contains(wrong), "{op} does not say `{wrong}`:\n{said}");
+        assert!(said.lines().count() == 2, "{op}: more than that\n{said}");
+    }
+
+    let (program, source) = build("conventions", "assembly = patchlet own::by_way_of_rcx");
+    let (exit, said) = verify(&program, &source);
+    assert_eq!(exit, Exit::Holds, "{said}");
+}
+
+/// Names, classes and registers are there without a symbol.
+#[test]
+fn the_index_names_the_ops_of_a_stripped_program() {
+    let (program, _) = build(
+        "conventions-index",
+        "c fn(a: *const u8, b: u16) -> bool = patchlet own::by_way_of_rcx",
+    );
+    let stripped = program.with_file_name("conventions-stripped");
+    let status = Command::new("strip").arg(&program).arg("-o").arg(&stripped).status();
+    assert!(status.expect("strip starts").success());
+    let data = fs::read(&stripped).expect("strip wrote it");
+    let (ops, findings) = ops_of(&parse(&data).expect("an ELF file"));
+    assert!(findings.is_empty(), "{:?}", findings.sorted());
+    let own: Vec<_> = ops.iter().filter(|op| op.table == "convention_ops").collect();
+    assert_eq!(own.len(), 1, "{ops:?}");
+    assert_eq!((own[0].name, own[0].index), ("group.op", 0));
+    assert_eq!(own[0].convention, Convention::new(Class::C, 2, 1));
+}

@@ -1,0 +1,361 @@
+//! The forms in which programs with patchlets are linked, those of docs/linking.md: with and
+//! without a script, position-independent, from a static library, in two steps, as a shared
+//! object; by GNU ld, lld and mold. Each program runs and ends with the number of its sites.
+
+#[allow(dead_code)] // Each test uses a part of it.
+mod support {
+    pub mod fixture;
+}
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use object::read::elf::{ElfFile64, ProgramHeader};
+use object::{Object, ObjectSection, elf};
+
+use support::fixture::{Output, cargo, copy_crate, run};
+
+/// The sites of functions that are called, which is one function.
+const LIVE: i32 = 1;
+/// The sites of all functions: `dead` has two more, and `discarded` one.
+const ALL: i32 = 4;
+/// The sites that are left if nothing but `discarded` goes.
+const KEPT: i32 = 3;
+
+/// The docs, which must show what is tested here.
+const DOCS: &str = include_str!("../docs/linking.md");
+
+/// The library and the start of the programs, and where they lie.
+struct Parts {
+    /// tests/fixtures/forms, in a copy of the crate.
+    package: PathBuf,
+    /// The folder of patchlet.ld.
+    include: PathBuf,
+    /// The library, built without LTO and with fat LTO.
+    libraries: [PathBuf; 2],
+    start: PathBuf,
+}
+
+/// Builds the parts, once.
+fn parts() -> &'static Parts {
+    static PARTS: OnceLock<Parts> = OnceLock::new();
+    PARTS.get_or_init(|| {
+        let root = copy_crate("forms");
+        let package = root.join("tests/fixtures/forms");
+        let libraries = ["release", "fat"].map(|profile| {
+            let build = ["build", "--lib", "--target", "x86_64-unknown-none", "--profile", profile];
+            succeed(&mut cargo(&package, &build));
+            target_folder().join("x86_64-unknown-none").join(profile).join("libforms.a")
+        });
+        let start = scratch().join("start.o");
+        succeed(Command::new("gcc").arg("-c").arg(package.join("start.S")).arg("-o").arg(&start));
+        Parts { include: root.join("asm"), package, libraries, start }
+    })
+}
+
+fn target_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures-target")
+}
+
+/// A folder for what the tests link.
+fn scratch() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("link-forms");
+    fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
+    folder
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = run(command);
+    assert!(output.success, "{command:?}\n{}", output.stderr);
+    output
+}
+
+/// Returns a linker with arguments, `ld.bfd -T plain.ld`: where scripts and patchlet.ld lie comes
+/// before them, since GNU ld looks for an included file in the folders it has heard of by then.
+fn linker(line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("the linker's name"));
+    command.current_dir(&parts().package).arg("-L").arg(&parts().include).args(words);
+    command
+}
+
+/// Links these inputs, and returns the program.
+fn link(name: &str, line: &str, inputs: &[&Path]) -> PathBuf {
+    let program = scratch().join(name);
+    succeed(linker(line).args(inputs).arg("-o").arg(&program));
+    program
+}
+
+/// Runs a program; returns its exit status.
+fn sites(program: &Path) -> i32 {
+    let status = Command::new(program).status().expect("the program starts");
+    status.code().unwrap_or_else(|| panic!("{}: {status}", program.display()))
+}
+
+/// Links the static library, as it is and after fat LTO, and expects so many sites.
+fn expect(name: &str, line: &str, expected: i32) {
+    let parts = parts();
+    for (library, lto) in parts.libraries.iter().zip(["", "-fat"]) {
+        let program = link(&format!("{name}{lto}"), line, &[&parts.start, library]);
+        assert_eq!(sites(&program), expected, "{line} {}", library.display());
+    }
+}
+
+/// The line as a reader finds it.
+fn documented(line: &str) {
+    assert!(DOCS.contains(&format!("`{line}`")), "docs/linking.md does not have `{line}`");
+}
+
+/// Returns the flags of the segment that a section lies in.
+fn segment_of(program: &Path, section: &str) -> u32 {
+    let bytes = fs::read(program).expect("the program was linked");
+    let file = ElfFile64::<object::Endianness>::parse(&*bytes).expect("an ELF file");
+    let section = file.section_by_name(section).expect(section);
+    let endian = file.endian();
+    let holds = |header: &&elf::ProgramHeader64<object::Endianness>| {
+        let start = header.p_vaddr(endian);
+        header.p_type(endian) == elf::PT_LOAD
+            && (start..start + header.p_memsz(endian)).contains(&section.address())
+    };
+    let segment = file.elf_program_headers().iter().find(holds).expect("a segment holds it");
+    segment.p_flags(endian).0
+}
+
+#[test]
+fn without_a_script() {
+    for (name, line, expected) in [
+        ("bare-bfd", "ld.bfd --gc-sections -z start-stop-gc", LIVE),
+        ("bare-lld", "ld.lld --gc-sections", LIVE),
+        // It takes every section whose name is a C identifier for a root.
+        ("bare-mold", "mold --gc-sections", ALL),
+        // So does GNU ld for a section whose bounds are asked for.
+        ("bare-bfd-roots", "ld.bfd --gc-sections", ALL),
+        // Two lines of a script of the crate's, beside the linker's own.
+        ("bare-bfd-insert", "ld.bfd --gc-sections -T insert.ld", LIVE),
+    ] {
+        documented(line);
+        expect(name, line, expected);
+    }
+}
+
+#[test]
+fn position_independent() {
+    for (name, line, expected) in [
+        ("pie-bfd", "ld.bfd --gc-sections -pie --no-dynamic-linker -z start-stop-gc", LIVE),
+        ("pie-lld", "ld.lld --gc-sections -pie --no-dynamic-linker", LIVE),
+        ("pie-mold", "mold --gc-sections -pie --no-dynamic-linker", ALL),
+    ] {
+        documented(line);
+        expect(name, line, expected);
+    }
+}
+
+#[test]
+fn by_a_script() {
+    for script in ["plain.ld", "phdrs.ld", "discard.ld"] {
+        for linker in ["ld.bfd", "ld.lld"] {
+            documented(&format!("{linker} --gc-sections -T {script}").replace(script, "kernel.ld"));
+            expect(
+                &format!("{linker}-{script}"),
+                &format!("{linker} --gc-sections -T {script}"),
+                LIVE,
+            );
+        }
+    }
+}
+
+/// Without garbage collection, a discarded function's record goes with it all the same.
+#[test]
+fn code_that_a_script_discards() {
+    for linker in ["ld.bfd", "ld.lld"] {
+        expect(&format!("{linker}-all"), &format!("{linker} -T plain.ld"), ALL);
+        expect(&format!("{linker}-discard"), &format!("{linker} -T discard.ld"), KEPT);
+    }
+}
+
+/// The docs show the scripts as they are.
+#[test]
+fn the_docs_show_these_scripts() {
+    for script in ["plain.ld", "phdrs.ld", "insert.ld"] {
+        let text = fs::read_to_string(parts().package.join(script)).expect("a script");
+        let text = text.trim_end();
+        assert!(DOCS.contains(text), "docs/linking.md does not show {script} as it is:\n{text}");
+    }
+}
+
+/// The line that names the segment is needed: without it the sections are in the one before.
+#[test]
+fn the_segment_of_read_only_data() {
+    let script = fs::read_to_string(parts().package.join("phdrs.ld")).expect("a script");
+    let line = "    .rodata.patchlets : { KEEP(*(.rodata.patchlets)) } :rodata\n";
+    assert!(script.contains(line));
+    let without = scratch().join("without-segment.ld");
+    fs::write(&without, script.replace(line, "")).expect("a file below CARGO_TARGET_TMPDIR");
+    for linker in ["ld.bfd", "ld.lld"] {
+        for (script, flags) in
+            [("phdrs.ld", elf::PF_R), (without.to_str().expect("UTF-8"), elf::PF_R | elf::PF_X)]
+        {
+            let program = link(
+                &format!("{linker}-segment"),
+                &format!("{linker} --gc-sections -T {script}"),
+                &[&parts().start, &parts().libraries[0]],
+            );
+            for section in [".rodata.patchlets", "patchlet_index", "patchlet_sites"] {
+                assert_eq!(segment_of(&program, section), flags.0, "{linker} {script} {section}");
+            }
+        }
+    }
+}
+
+/// Mistakes in a script are named, with the fix.
+#[test]
+fn a_wrong_script_is_told_so() {
+    let plain = fs::read_to_string(parts().package.join("plain.ld")).expect("a script");
+    let include = "    INCLUDE patchlet.ld\n";
+    let late = plain.replace(include, "").replace("    .bss", &format!("{include}    .bss"));
+    for (name, script, complaint) in [
+        ("late", late.clone(), "ERROR(patchlet): there is no patchlet in the output section"),
+        (
+            "index",
+            late.replace(".rodata.*)", "patchlet_index)"),
+            "ERROR(patchlet): there is nothing in the output section patchlet_index",
+        ),
+        (
+            "foreign",
+            plain.replace(include, &format!("    patchlet_sites : {{ LONG(1) }}\n{include}")),
+            "patchlet_sites has something other than records in it",
+        ),
+    ] {
+        assert_ne!(script, plain);
+        let path = scratch().join(format!("{name}.ld"));
+        fs::write(&path, script).expect("a file below CARGO_TARGET_TMPDIR");
+        for tool in ["ld.bfd", "ld.lld"] {
+            let line = format!("{tool} --gc-sections -T {}", path.display());
+            let output = run(linker(&line)
+                .arg(&parts().start)
+                .arg(&parts().libraries[0])
+                .arg("-o")
+                .arg(scratch().join(name)));
+            assert!(!output.success, "{line} links");
+            assert!(output.stderr.contains(complaint), "{line}: {}", output.stderr);
+        }
+    }
+}
+
+/// What a first link by `ld -r` makes, a second takes: no record is lost.
+#[test]
+fn in_two_steps() {
+    for (first, merged) in [
+        // All records in one section, which stays or goes as a whole.
+        ("ld.bfd -r", true),
+        ("ld.bfd -r --unique=patchlet_sites", false),
+        ("ld.lld -r -m elf_x86_64", false),
+        ("mold -r", true),
+    ] {
+        let parts = parts();
+        let name = first.replace([' ', '='], "-");
+        let object = scratch().join(format!("{name}.o"));
+        succeed(
+            linker(&format!("{first} --whole-archive"))
+                .arg(&parts.libraries[0])
+                .arg("-o")
+                .arg(&object),
+        );
+        for second in ["ld.bfd --gc-sections -T plain.ld", "ld.lld --gc-sections"] {
+            let program = link(&format!("{name}-2"), second, &[&parts.start, &object]);
+            let expected = if merged { ALL } else { LIVE };
+            assert_eq!(sites(&program), expected, "{first}, then {second}");
+        }
+    }
+    documented("ld -r --unique=patchlet_sites");
+}
+
+/// Before it hands the library on, a kernel can leave out what its interface does not reach; then
+/// the linker of the program has nothing to leave out.
+#[test]
+fn a_static_library_without_dead_functions() {
+    let line = "ld.bfd -r --whole-archive --gc-sections -z start-stop-gc --unique=patchlet_sites -u status";
+    documented(line);
+    let object = scratch().join("kernel.o");
+    succeed(linker(line).arg(&parts().libraries[0]).arg("-o").arg(&object));
+    for second in ["ld.bfd --gc-sections", "ld.lld --gc-sections", "mold --gc-sections"] {
+        let program = link("interface", second, &[&parts().start, &object]);
+        assert_eq!(sites(&program), LIVE, "{second}");
+    }
+}
+
+/// Some kernels' objects have an OS/ABI of their own, for which GNU ld does not heed
+/// SHF_GNU_RETAIN.
+#[test]
+fn objects_of_another_os_abi() {
+    let mut archive = fs::read(&parts().libraries[0]).expect("the library");
+    // Of every ELF file in it: EI_OSABI, at offset 7, is ELFOSABI_STANDALONE.
+    let starts: Vec<_> = (0..archive.len() - 8)
+        .filter(|at| archive[*at..].starts_with(b"\x7fELF\x02\x01\x01"))
+        .collect();
+    assert!(starts.len() > 2, "{starts:?}");
+    for start in starts {
+        archive[start + 7] = elf::ELFOSABI_STANDALONE.0;
+    }
+    let library = scratch().join("libstandalone.a");
+    fs::write(&library, archive).expect("a file below CARGO_TARGET_TMPDIR");
+    let line = "ld.bfd --gc-sections -z start-stop-gc";
+    let program = link("standalone", line, &[&parts().start, &library]);
+    assert_eq!(sites(&program), LIVE);
+    assert_eq!(segment_of(&program, "patchlet_index"), elf::PF_R.0);
+}
+
+/// Cargo links the program: the script includes patchlet.ld, and nobody gave `-L`.
+#[test]
+fn a_program_that_cargo_links() {
+    for script in ["plain.ld", "phdrs.ld"] {
+        for (linker, flavor) in [("rust-lld", "ld.lld"), ("ld.bfd", "ld"), ("ld.lld", "ld.lld")] {
+            for profile in ["release", "fat"] {
+                let mut command = cargo(
+                    &parts().package,
+                    &["rustc", "--bin=forms", "--target=x86_64-unknown-none", "--profile", profile],
+                );
+                command.env("FORMS_SCRIPT", script).args([
+                    "--",
+                    "-Crelocation-model=static",
+                    &format!("-Clinker={linker}"),
+                    &format!("-Clinker-flavor={flavor}"),
+                ]);
+                succeed(&mut command);
+                let program =
+                    target_folder().join("x86_64-unknown-none").join(profile).join("forms");
+                assert_eq!(sites(&program), LIVE, "{script} {linker} {profile}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_object() {
+    let package = copy_crate("forms").join("tests/fixtures/shared");
+    // A dylib has std as a shared object beside it.
+    let sysroot = succeed(Command::new("rustc").args(["--print", "sysroot"])).stdout;
+    let std_folder = format!("-Wl,-rpath,{}/lib", sysroot.trim());
+    for kind in ["cdylib", "dylib"] {
+        for linker in ["bfd", "lld", "mold"] {
+            let build = ["rustc", "--lib", "--release", "--crate-type", kind];
+            let linker_flag = format!("-Clink-arg=-fuse-ld={linker}");
+            succeed(cargo(&package, &build).args(["--", &linker_flag]));
+            let folder = target_folder().join("release");
+            let program = scratch().join(format!("{kind}-{linker}"));
+            succeed(
+                Command::new("gcc")
+                    .arg(package.join("main.c"))
+                    .arg(folder.join("libshared.so"))
+                    // A dylib has a name of its own, by which it is found.
+                    .arg(format!("-Wl,-rpath,{}", folder.display()))
+                    .arg(&std_folder)
+                    .arg("-o")
+                    .arg(&program),
+            );
+            assert_eq!(sites(&program), LIVE, "{kind} by {linker}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What must not compile, and what the compiler says then: each text names the way out. A
+//! small library is built once for each case; the first one is right and must compile.
+
+mod support {
+    #[allow(dead_code)]
+    pub mod fixture;
+}
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::fixture::{Output, cargo, run};
+
+/// What every case begins with.
+const COMMON: &str = r#"
+pub extern "C" fn plain() {}
+pub extern "C" fn float(_number: f64) {}
+pub unsafe extern "C" fn with_duties() {}
+pub fn of_rust(a: usize, b: usize) -> usize { a ^ b }
+patchlet::slot_fn! {
+    pub const SAVED = callee_save fn() {};
+    pub const SAVED_TWO = callee_save fn(a: usize, b: u8) -> usize { a ^ usize::from(b) };
+    pub const GIVEN = c fn(a: usize) -> bool { a == 0 };
+}
+"#;
+
+/// The compiler's own words, which differ from version to version, have this number.
+const MISMATCH: &str = "error[E0308]: mismatched types";
+
+/// An ops table of one op.
+fn op(text: &str) -> String {
+    format!("patchlet::ops! {{ pub mod own as \"own_ops\" {{ g {{ op: {text}; }} }} }}")
+}
+
+/// A library that uses the crate from this repository, in a folder of this name.
+fn package(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(folder.join("src")).expect("a folder below CARGO_TARGET_TMPDIR");
+    let manifest = format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
+         [dependencies]\npatchlet = {{ path = {:?} }}\n",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    fs::write(folder.join("Cargo.toml"), manifest).expect("a file of the package");
+    folder
+}
+
+/// Builds the library from this text; not only checked, for some constants are computed when
+/// code is made of them.
+fn build(package: &Path, text: &str, flags: &str) -> Output {
+    fs::write(package.join("src/lib.rs"), format!("{COMMON}{text}")).expect("a file of it");
+    run(cargo(package, &["build", "--quiet", "--lib"]).env("RUSTFLAGS", flags))
+}
+
+#[test]
+fn what_an_op_cannot_be_does_not_compile() {
+    let package = package("refused");
+    let right = op("callee_save unsafe fn(a: usize, b: u8) -> usize = slot_fn SAVED_TWO");
+    let output = build(&package, &right, "");
+    assert!(output.success, "{}", output.stderr);
+
+    let one_register = "integers of up to one register, `bool` and pointers fit anywhere";
+    let cases = [
+        // A function that changes more than its class may, or takes something else.
+        (op("callee_save fn() = function plain"), "a `callee_save` op keeps registers that a"),
+        (op("callee_save fn() = slot_fn GIVEN"), MISMATCH),
+        (op("c fn() = slot_fn SAVED"), MISMATCH),
+        (op("callee_save fn(a: u8) = slot_fn SAVED"), MISMATCH),
+        (op("c fn() -> usize = function of_rust"), MISMATCH),
+        (op("c fn(a: usize) = function plain"), MISMATCH),
+        (op("c fn() = function with_duties"), MISMATCH),
+        (op("assembly = function plain"), "an `assembly` op has no signature"),
+        (op("c fn() = fucntion plain"), "an op cannot be `= fucntion …` natively"),
+        // A type that is in no register of these.
+        (op("c fn(number: f64) = function float"), "an op cannot take or return `f64`"),
+        (op("c fn(number: f64) = function float"), one_register),
+        (op("callee_save fn(a: &u8) = assembly \"x\""), "an op cannot take or return `&u8`"),
+        (op("callee_save fn(a: *const [u8]) = assembly \"x\""), "the size for values of type `[u8]`"),
+        (op("callee_save fn() -> [u8; 4] = assembly \"x\""), "an op cannot take or return `[u8; 4]`"),
+        // More than there are registers.
+        (
+            op("c fn(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8) = assembly \"x\""),
+            "the arguments of the op `op` do not fit into its registers",
+        ),
+        (
+            op("c fn(a: u8, b: u8, c: u8, d: u8, e: u8, f: u128) = assembly \"x\""),
+            "the arguments of the op `op` do not fit into its registers",
+        ),
+        (
+            "patchlet::slot_fn! { const F = c fn(a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8) {}; }"
+                .to_owned(),
+            "is not the signature of an op",
+        ),
+        (
+            "patchlet::slot_fn! { const F = c fn(a: u8, b: u8, c: u8, d: u8, e: u8, f: u128) {}; }"
+                .to_owned(),
+            "the arguments of an op do not fit into its registers",
+        ),
+        // What the macros cannot read.
+        (op("c fn((a, b): (u8, u8)) = assembly \"x\""), "has an argument that is not `name: type`"),
+        (op("fast fn() = assembly \"x\""), "the op `op` is `fast fn`: write `callee_save fn(…)`"),
+        (op("c fn() -> Vec<u8> = assembly \"x\""), "this is not a table of ops"),
+        ("patchlet::slot_fn! { const F = c fn(self) {}; }".to_owned(), "this is not a list of"),
+        // Installed where it does not belong.
+        (
+            "pub fn f() -> (patchlet::pv::Id, patchlet::ops::Target) { \
+             patchlet::pv::slot::save_fl.holds(SAVED) }"
+                .to_owned(),
+            MISMATCH,
+        ),
+        (
+            "pub fn f() -> (patchlet::pv::Id, patchlet::ops::Target) { \
+             patchlet::pv::slot::irq_disable.holds(GIVEN) }"
+                .to_owned(),
+            MISMATCH,
+        ),
+    ];
+    let mut wrong = String::new();
+    for (text, says) in cases {
+        let output = build(&package, &text, "");
+        let said = output.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        if output.success {
+            wrong += &format!("it compiles: {text}\n");
+        } else if !said.contains(says) {
+            wrong += &format!("{text}\ndoes not say `{says}`:\n{}\n", output.stderr);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// FXSAVE does not save the upper halves of YMM registers.
+#[test]
+fn a_callee_save_thunk_is_refused_in_a_program_with_avx() {
+    let package = package("refused-avx");
+    let output = build(&package, "", "-C target-feature=+avx");
+    assert!(!output.success, "a thunk compiles with AVX");
+    assert!(output.stderr.contains("the program is compiled with AVX"), "{}", output.stderr);
+    fs::write(package.join("src/lib.rs"), "patchlet::slot_fn! { pub const C = c fn() {}; }")
+        .expect("a file of it");
+    let output =
+        run(cargo(&package, &["build", "--quiet", "--lib"])
+            .env("RUSTFLAGS", "-C target-feature=+avx"));
+    assert!(output.success, "{}", output.stderr);
+}
