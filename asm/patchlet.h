@@ -114,7 +114,8 @@ patchlet_native_\name:
  * with it, and the linker sorts the records by the address of their sites. The
  * relocation at the site, which relocates nothing, ties them the other way round:
  * `ld -r` makes one section of all records, tied to the section of any one site,
- * and without the relocation all would go with that one. The section name is a C identifier so that every linker gives it bounds,
+ * and without the relocation all would go with that one. The section name is a
+ * C identifier so that every linker gives it bounds,
  * __start_patchlet_sites and __stop_patchlet_sites.
  */
 .macro patchlet_site opcode:req, kind:req, capacity:req, table:req, index:req

@@ -108,6 +108,12 @@ pub mod error;
 pub mod insn;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+#[cfg(any(feature = "build", feature = "inspect"))]
+#[cfg_attr(
+    not(feature = "inspect"),
+    allow(dead_code, reason = "a build script that needs it says so")
+)]
+mod labels;
 #[cfg(patchlet_assembled)]
 pub mod live;
 #[cfg(patchlet_assembled)]
