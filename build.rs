@@ -5,6 +5,9 @@
 #[allow(dead_code)] // The library half of this module is for downstream kernels.
 #[path = "src/assemble/mod.rs"]
 mod assemble;
+#[allow(dead_code)] // Linked files, for which the rest is, are the tool's.
+#[path = "src/labels.rs"]
+mod labels;
 
 use std::env;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! Unsafe code here reads the bytes between two labels that only the linker
 //! knows. What makes that sound was checked when the assembly was built: the
 //! labels stand in this order, in one read-only section, in one object
-//! (`src/assemble.rs`).
+//! (`src/assemble/check.rs`).
 #![allow(unsafe_code)]
 
 use core::fmt;

@@ -8,6 +8,8 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+#[cfg(patchlet_assembled)]
+use core::hint::black_box;
 use core::mem::{align_of, offset_of, size_of};
 use core::slice;
 
@@ -118,6 +120,7 @@ impl<'a> Sites<'a> {
     /// `.S` files into the section `patchlet_sites`.
     #[cfg(patchlet_assembled)]
     #[must_use]
+    #[inline(never)]
     pub fn linked() -> Sites<'static> {
         unsafe extern "C" {
             static __start_patchlet_sites: [u8; 0];
@@ -125,8 +128,12 @@ impl<'a> Sites<'a> {
         }
         // The labels are zero-sized, so a pointer to one may not reach the bytes
         // behind it; the address may.
-        let start = (&raw const __start_patchlet_sites).expose_provenance();
-        let len = (&raw const __stop_patchlet_sites).addr().wrapping_sub(start);
+        // One relocation for each bound in the whole program, hence no inlining and
+        // `black_box`: `-z start-stop-gc` of GNU ld leaves out the first reference to
+        // such a symbol only, and by a second one it keeps the function of some site.
+        let start = black_box(&raw const __start_patchlet_sites).expose_provenance();
+        let stop = black_box(&raw const __stop_patchlet_sites).addr();
+        let len = stop.wrapping_sub(start);
         // SAFETY: the two symbols are the bounds of one output section (made by
         // the linker itself or by patchlet.ld), which is read-only and mapped
         // for as long as the program runs. Every piece of it is aligned to 4.

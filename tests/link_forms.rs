@@ -27,15 +27,53 @@ const KEPT: i32 = 3;
 /// The docs, which must show what is tested here.
 const DOCS: &str = include_str!("../docs/linking.md");
 
-/// The library and the start of the programs, and where they lie.
+/// What is linked, and where it lies.
 struct Parts {
     /// tests/fixtures/forms, in a copy of the crate.
     package: PathBuf,
     /// The folder of patchlet.ld.
     include: PathBuf,
-    /// The library, built without LTO and with fat LTO.
-    libraries: [PathBuf; 2],
+    /// For 64 bit without LTO and with fat LTO, and for 32 bit.
+    builds: [Build; 3],
+}
+
+/// A static library, and the object in which its programs start.
+struct Build {
+    name: &'static str,
+    library: PathBuf,
     start: PathBuf,
+    /// What each linker calls the width.
+    emulation: &'static str,
+}
+
+impl Build {
+    fn new(package: &Path, name: &'static str, target: &str, profile: &str) -> Self {
+        let mut command =
+            cargo(package, &["build", "--lib", "--target", target, "--profile", profile]);
+        let is_64 = target.starts_with("x86_64");
+        if !is_64 {
+            // A site of 32 bit names its slot absolutely.
+            command.env("RUSTFLAGS", "-Crelocation-model=static");
+        }
+        succeed(&mut command);
+        let library = target_folder().join(target).join(profile).join("libforms.a");
+        let start = scratch().join(format!("start-{name}.o"));
+        let width = if is_64 { "-m64" } else { "-m32" };
+        let source = package.join("start.S");
+        succeed(Command::new("gcc").args([width, "-c"]).arg(source).arg("-o").arg(&start));
+        let emulation = if is_64 { "elf_x86_64" } else { "elf_i386" };
+        Build { name, library, start, emulation }
+    }
+
+    /// Links the library by a line, and expects the program to have so many sites.
+    fn expect(&self, name: &str, line: &str, expected: i32) {
+        let program = link(
+            &format!("{name}-{}", self.name),
+            &format!("{line} -m {}", self.emulation),
+            &[&self.start, &self.library],
+        );
+        assert_eq!(sites(&program), expected, "{line}, {}", self.name);
+    }
 }
 
 /// Builds the parts, once.
@@ -44,15 +82,18 @@ fn parts() -> &'static Parts {
     PARTS.get_or_init(|| {
         let root = copy_crate("forms");
         let package = root.join("tests/fixtures/forms");
-        let libraries = ["release", "fat"].map(|profile| {
-            let build = ["build", "--lib", "--target", "x86_64-unknown-none", "--profile", profile];
-            succeed(&mut cargo(&package, &build));
-            target_folder().join("x86_64-unknown-none").join(profile).join("libforms.a")
-        });
-        let start = scratch().join("start.o");
-        succeed(Command::new("gcc").arg("-c").arg(package.join("start.S")).arg("-o").arg(&start));
-        Parts { include: root.join("asm"), package, libraries, start }
+        let builds = [
+            Build::new(&package, "64", "x86_64-unknown-none", "release"),
+            Build::new(&package, "64-fat", "x86_64-unknown-none", "fat"),
+            Build::new(&package, "32", "i686-unknown-linux-gnu", "release"),
+        ];
+        Parts { include: root.join("asm"), package, builds }
     })
+}
+
+/// The library of 64 bit without LTO.
+fn plain_build() -> &'static Build {
+    &parts().builds[0]
 }
 
 fn target_folder() -> PathBuf {
@@ -94,12 +135,10 @@ fn sites(program: &Path) -> i32 {
     status.code().unwrap_or_else(|| panic!("{}: {status}", program.display()))
 }
 
-/// Links the static library, as it is and after fat LTO, and expects so many sites.
+/// Links each library, and expects so many sites.
 fn expect(name: &str, line: &str, expected: i32) {
-    let parts = parts();
-    for (library, lto) in parts.libraries.iter().zip(["", "-fat"]) {
-        let program = link(&format!("{name}{lto}"), line, &[&parts.start, library]);
-        assert_eq!(sites(&program), expected, "{line} {}", library.display());
+    for build in &parts().builds {
+        build.expect(name, line, expected);
     }
 }
 
@@ -148,7 +187,10 @@ fn position_independent() {
         ("pie-mold", "mold --gc-sections -pie --no-dynamic-linker", ALL),
     ] {
         documented(line);
-        expect(name, line, expected);
+        // 32-bit code is linked at a fixed address.
+        for build in parts().builds.iter().filter(|build| build.emulation == "elf_x86_64") {
+            build.expect(name, line, expected);
+        }
     }
 }
 
@@ -200,7 +242,7 @@ fn the_segment_of_read_only_data() {
             let program = link(
                 &format!("{linker}-segment"),
                 &format!("{linker} --gc-sections -T {script}"),
-                &[&parts().start, &parts().libraries[0]],
+                &[&plain_build().start, &plain_build().library],
             );
             for section in [".rodata.patchlets", "patchlet_index", "patchlet_sites"] {
                 assert_eq!(segment_of(&program, section), flags.0, "{linker} {script} {section}");
@@ -234,12 +276,36 @@ fn a_wrong_script_is_told_so() {
         for tool in ["ld.bfd", "ld.lld"] {
             let line = format!("{tool} --gc-sections -T {}", path.display());
             let output = run(linker(&line)
-                .arg(&parts().start)
-                .arg(&parts().libraries[0])
+                .arg(&plain_build().start)
+                .arg(&plain_build().library)
                 .arg("-o")
                 .arg(scratch().join(name)));
             assert!(!output.success, "{line} links");
             assert!(output.stderr.contains(complaint), "{line}: {}", output.stderr);
+        }
+    }
+}
+
+/// A script that says how many sites there must be.
+#[test]
+fn a_script_that_counts_sites() {
+    let line = "    ASSERT(SIZEOF(patchlet_sites) >= 12 * 1, \"ERROR: sites are missing\")\n";
+    assert!(DOCS.contains(line));
+    let plain = fs::read_to_string(parts().package.join("plain.ld")).expect("a script");
+    let include = "    INCLUDE patchlet.ld\n";
+    for (number, links) in [("12 * 1,", true), ("12 * 2,", false)] {
+        let line = line.replace("12 * 1,", number);
+        let path = scratch().join("counts.ld");
+        fs::write(&path, plain.replace(include, &format!("{include}{line}")))
+            .expect("a file below CARGO_TARGET_TMPDIR");
+        for tool in ["ld.bfd", "ld.lld"] {
+            let output = run(linker(&format!("{tool} --gc-sections -T {}", path.display()))
+                .arg(&plain_build().start)
+                .arg(&plain_build().library)
+                .arg("-o")
+                .arg(scratch().join("counts")));
+            assert_eq!(output.success, links, "{tool} {number} {}", output.stderr);
+            assert_eq!(output.stderr.contains("sites are missing"), !links, "{}", output.stderr);
         }
     }
 }
@@ -254,17 +320,16 @@ fn in_two_steps() {
         ("ld.lld -r -m elf_x86_64", false),
         ("mold -r", true),
     ] {
-        let parts = parts();
         let name = first.replace([' ', '='], "-");
         let object = scratch().join(format!("{name}.o"));
         succeed(
             linker(&format!("{first} --whole-archive"))
-                .arg(&parts.libraries[0])
+                .arg(&plain_build().library)
                 .arg("-o")
                 .arg(&object),
         );
         for second in ["ld.bfd --gc-sections -T plain.ld", "ld.lld --gc-sections"] {
-            let program = link(&format!("{name}-2"), second, &[&parts.start, &object]);
+            let program = link(&format!("{name}-2"), second, &[&plain_build().start, &object]);
             let expected = if merged { ALL } else { LIVE };
             assert_eq!(sites(&program), expected, "{first}, then {second}");
         }
@@ -279,9 +344,9 @@ fn a_static_library_without_dead_functions() {
     let line = "ld.bfd -r --whole-archive --gc-sections -z start-stop-gc --unique=patchlet_sites -u status";
     documented(line);
     let object = scratch().join("kernel.o");
-    succeed(linker(line).arg(&parts().libraries[0]).arg("-o").arg(&object));
+    succeed(linker(line).arg(&plain_build().library).arg("-o").arg(&object));
     for second in ["ld.bfd --gc-sections", "ld.lld --gc-sections", "mold --gc-sections"] {
-        let program = link("interface", second, &[&parts().start, &object]);
+        let program = link("interface", second, &[&plain_build().start, &object]);
         assert_eq!(sites(&program), LIVE, "{second}");
     }
 }
@@ -290,7 +355,7 @@ fn a_static_library_without_dead_functions() {
 /// SHF_GNU_RETAIN.
 #[test]
 fn objects_of_another_os_abi() {
-    let mut archive = fs::read(&parts().libraries[0]).expect("the library");
+    let mut archive = fs::read(&plain_build().library).expect("the library");
     // Of every ELF file in it: EI_OSABI, at offset 7, is ELFOSABI_STANDALONE.
     let starts: Vec<_> = (0..archive.len() - 8)
         .filter(|at| archive[*at..].starts_with(b"\x7fELF\x02\x01\x01"))
@@ -302,7 +367,7 @@ fn objects_of_another_os_abi() {
     let library = scratch().join("libstandalone.a");
     fs::write(&library, archive).expect("a file below CARGO_TARGET_TMPDIR");
     let line = "ld.bfd --gc-sections -z start-stop-gc";
-    let program = link("standalone", line, &[&parts().start, &library]);
+    let program = link("standalone", line, &[&plain_build().start, &library]);
     assert_eq!(sites(&program), LIVE);
     assert_eq!(segment_of(&program, "patchlet_index"), elf::PF_R.0);
 }

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
-use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, elf};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, SymbolKind, elf};
 
 use super::target::Width;
+use crate::labels::{self, Label};
 
 /// The section that holds every patchlet.
 const SECTION: &str = ".rodata.patchlets";
@@ -189,12 +190,11 @@ fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
     // An undefined label is that of a patchlet in another file.
     for symbol in file.symbols().filter(|symbol| !symbol.is_undefined()) {
         let label = symbol.name().unwrap_or_default();
-        let Some((name, end)) = label.strip_prefix("patchlet_").and_then(|rest| {
-            rest.strip_suffix("_start")
-                .map(|name| (name, false))
-                .or_else(|| rest.strip_suffix("_end").map(|name| (name, true)))
-        }) else {
-            continue;
+        let is_function = symbol.kind() == SymbolKind::Text;
+        let (side, name) = match labels::label(label, is_function) {
+            Some((Label::Start, name)) => (0, name),
+            Some((Label::End, name)) => (1, name),
+            Some((Label::Native, _)) | None => continue,
         };
         if symbol.section_index() != Some(section) {
             return Err(format!(
@@ -210,7 +210,7 @@ fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
                  define patchlets by the macros of patchlet.h only"
             ));
         }
-        labels.entry(name.to_owned()).or_default()[usize::from(end)] = Some(symbol.address());
+        labels.entry(name.to_owned()).or_default()[side] = Some(symbol.address());
     }
     Ok(labels)
 }

@@ -9,6 +9,7 @@ use std::{env, fs};
 use super::fixture::{cargo, copy_crate, run};
 
 /// What is left of a run.
+#[allow(dead_code, reason = "tests/inspection.rs looks at a part of it")]
 pub struct Outcome {
     /// The messages that cargo would show as errors.
     pub errors: Vec<String>,
