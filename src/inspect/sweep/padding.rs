@@ -44,8 +44,7 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
         return None;
     }
     // Beyond the last multiple of 16 there is the end of the section at most.
-    let boundary =
-        at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
+    let boundary = at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
     let up_to_boundary = usize::try_from(boundary - at).ok()?.min(bytes.len());
     FILLS.iter().find_map(|fill| {
         let pattern = fill.iter().cycle();
