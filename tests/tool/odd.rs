@@ -309,6 +309,10 @@ fn addresses_of_a_position_independent_file() {
     assert!(loaded.out.contains(&format!("callq *{slot:#x}")), "{}", loaded.out);
     assert!(loaded.out.contains("; addresses as loaded at 0xffff800000000000\n"));
     assert!(loaded.out.contains("save_and_disable+0x1"), "{}", loaded.out);
+    for command in ["list", "raw"] {
+        let out = tool(&[command, &path]).out;
+        assert!(out.lines().next().is_some_and(|line| line.ends_with(words.trim_end())), "{out}");
+    }
     let json = tool(&["sites", "--json", &path]).out;
     assert!(json.contains("\"addresses\": \"addresses as linked;"), "{json}");
 

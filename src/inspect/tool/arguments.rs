@@ -51,6 +51,9 @@ Checked: patchlets complete, intact, the same as their native functions, in read
 relocations; records whole; each site inside text, at an instruction of its function, holding the
 indirect call or jump through its slot or its native form, large enough, overlapping no other, no
 branch into its middle; every indirect call or jump through an ops table has a record.
+Not seen: a call through what a slot held before it went through memory or a second register; one
+through a thunk that is inlined or takes its target from the stack; in a file without symbols, code
+behind data in text up to where the decoder is in step again.
 
 Examples:
   patchlet verify kernel

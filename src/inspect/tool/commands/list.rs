@@ -106,7 +106,9 @@ fn list_image(
         print_json(terminal, &Document { file: name, format, patchlets: Stream(views), findings })?;
         return Ok(exit);
     }
-    let heading = format!("{name}: {}, {}", image.words(), count(patchlets.len(), "patchlet"));
+    let addresses = image.address_words().map_or_else(String::new, |words| format!("; {words}"));
+    let all = count(patchlets.len(), "patchlet");
+    let heading = format!("{name}: {}, {all}{addresses}", image.words());
     writeln!(terminal.out, "{}", terminal.paint(Paint::Heading, &heading))?;
     if !patchlets.is_empty() {
         let columns = [

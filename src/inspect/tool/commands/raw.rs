@@ -58,7 +58,9 @@ pub(in crate::inspect::tool) fn raw(
         print_json(terminal, &document)?;
         return Ok(exit);
     }
-    let heading = format!("{}: {}", path.display(), model.image().words());
+    let addresses = model.image().address_words();
+    let addresses = addresses.map_or_else(String::new, |words| format!("; {words}"));
+    let heading = format!("{}: {}{addresses}", path.display(), model.image().words());
     writeln!(terminal.out, "{}", terminal.paint(Paint::Heading, &heading))?;
     if !found.is_empty() {
         let columns =
