@@ -34,7 +34,7 @@ pub(crate) fn label(symbol: &str, is_function: bool) -> Option<(Label, &str)> {
     is_name(name).then_some((label, name))
 }
 
-/// Whether a text can be a patchlet's name: what an assembler takes as part of a symbol.
+/// Returns whether a text can be a patchlet's name: what an assembler takes as part of a symbol.
 pub(crate) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$');
     !name.is_empty() && name.chars().all(plain)
