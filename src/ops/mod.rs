@@ -7,12 +7,16 @@ mod define;
 mod op;
 mod table;
 mod target;
+#[cfg(not(target_feature = "avx"))]
+mod user_mode;
 mod value;
 
 pub use builtin::pv;
 pub use op::{Abi, Op};
 pub use table::Table;
 pub use target::Target;
+#[cfg(not(target_feature = "avx"))]
+pub use user_mode::install_for_user_mode;
 pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
 
 pub(crate) use table::{INDIRECT, Row};
