@@ -42,6 +42,8 @@ pub fn build(
     let start = builder.assemble(&program.join("start.S"), "start.o", log)?;
 
     let mut patchlet = builder.rustc("patchlet", "lib");
+    // As the build script says, which has assembled them for this target.
+    patchlet.args(["--cfg", "patchlet_assembled"]);
     patchlet.arg(root.join("src/lib.rs")).args(["-l", "static:+whole-archive=patchlet_asm"]);
     // The messages of `cargo build` are enough.
     run(patchlet.args(["--cap-lints", "allow"]), log)?;
