@@ -299,8 +299,7 @@ fn a_place_without_a_record_is_named() {
 fn broken(name: &str, header: &[(&str, &str)], source: &[(&str, &str)], flags: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = folder(name);
-    let text_of =
-        |file: &str| fs::read_to_string(root.join("asm").join(file)).expect("a source");
+    let text_of = |file: &str| fs::read_to_string(root.join("asm").join(file)).expect("a source");
     let changed = |file: &str, changes: &[(&str, &str)]| {
         let mut text = text_of(file);
         for (from, to) in changes {
