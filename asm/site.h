@@ -64,7 +64,11 @@
 	.error "a patch site names its op or gives its index, and not both: take `index=` away"
 	.else
 	.ifc \table, patchlet_pv_ops
+	.ifndef PATCHLET_OP_\op
+	.error "the built-in table has no op `\op`; one of another table needs table="
+	.else
 	patchlet_emit_site \opcode, \kind, \capacity, \table, PATCHLET_POINTER*PATCHLET_OP_\op, PATCHLET_OP_\op
+	.endif
 	.else
 	/* The two symbols that `ops!` defines for each op. */
 	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index

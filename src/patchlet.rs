@@ -1,5 +1,5 @@
-//! Patchlets: a label pair in `asm/*.S` → a name and its bytes. Knows no site
-//! and no CPU.
+//! Patchlets: from a pair of labels in `asm/*.S` to a name and its bytes. Nothing here knows
+//! sites or CPUs.
 //!
 //! Unsafe code here reads the bytes between two labels that only the linker
 //! knows. What makes that sound was checked when the assembly was built: the
@@ -21,7 +21,7 @@ pub struct Patchlet {
 }
 
 impl Patchlet {
-    /// Of a label pair and the native function from the same lines.
+    /// Makes a patchlet of its two labels and of the native function from the same lines.
     ///
     /// # Safety
     /// - `start` and `end` are the two labels that `PATCHLET(name)` and
@@ -39,39 +39,39 @@ impl Patchlet {
         Self { name, start, end, native }
     }
 
-    /// The name in its labels, `patchlet_<name>_start`.
+    /// Returns the name in its labels, `patchlet_<name>_start`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its instructions, one to a few bytes, in memory order.
+    /// Returns its instructions: a few bytes, as they lie in memory.
     #[must_use]
     pub fn bytes(&self) -> &'static [u8] {
         between(self.start, self.end)
     }
 
-    /// The native function: the same instructions and a return (or none, where
-    /// they leave by themselves). The value an ops table's slot has by default.
+    /// Returns the native function: the same instructions and a return, or none where they
+    /// leave by themselves. The slot of an op holds it by default.
     #[must_use]
     pub const fn native(&self) -> unsafe extern "C" fn() {
         self.native
     }
 }
 
-/// The one place where a label pair becomes a slice.
+/// Makes a slice of a label pair. No other function does.
 fn between(start: &'static [u8; 0], end: &'static [u8; 0]) -> &'static [u8] {
     // The labels are zero-sized, so a pointer to one may not reach the bytes
     // behind it; the address may.
     let address = start.as_ptr().expose_provenance();
     let len = end.as_ptr().addr().saturating_sub(address);
-    // SAFETY: `Patchlet::from_labels` took the two labels of one PATCHLET.
-    // build.rs checked on the object that start < end there and that both lie in
-    // the one section, which linkers move as a whole; it is never written.
+    // SAFETY: by the contract of `Patchlet::from_labels` these are the labels of one PATCHLET.
+    // The build script has checked in the object that the start comes before the end and that
+    // both lie in one section. Linkers move it as a whole, and it is never written.
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) }
 }
 
-/// Name and bytes in hex, `irq_disable: fa`.
+/// Writes the name and the bytes in hex, `irq_disable: fa`.
 impl fmt::Debug for Patchlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.name)?;

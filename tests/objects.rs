@@ -128,8 +128,8 @@ fn every_fault_is_seen() {
             "there is no label `patchlet_read_cr2_end`",
         ),
         (
-            |image| image.labels.retain(|label| !label.name.starts_with("patchlet_ud2")),
-            "`ud2` is missing",
+            |image| image.labels.retain(|label| !label.name.starts_with("patchlet_halt")),
+            "`halt` is missing",
         ),
         (
             |image| image.labels.push(image.labels[0].clone()),
@@ -167,7 +167,7 @@ fn every_fault_is_seen() {
             "`other` is where `wbinvd` belongs",
         ),
         (|image| image.section.bytes[4] = 0x50, "`restore_fl` is 50 9d, not 57 9d"),
-        (|image| image.section.bytes.push(0x90), "36 of the section's 37 bytes are in patchlets"),
+        (|image| image.section.bytes.push(0x90), "39 of the section's 40 bytes are in patchlets"),
         (
             |image| image.section.flags |= 1,
             "the flags 0x200003 of .rodata.patchlets are not those of read-only data",

@@ -193,3 +193,49 @@ fn slots_by_name() {
     assert_eq!(many::TABLE.get(many::Id::three as usize), Some(THREE.target()));
     assert_eq!(many::TABLE.ops()[many::Id::three as usize].native(), THREE.target());
 }
+
+std::arch::global_asm!(
+    ".globl signatures_tail",
+    "signatures_tail:",
+    patchlet::site_text!(jmp, "signatures_many", dirty_flag),
+    "ret",
+    options(att_syntax),
+);
+
+/// Sites in a naked function and in `global_asm!`: they work, and each has its record.
+#[test]
+fn sites_by_text() {
+    #[unsafe(naked)]
+    extern "C" fn naked() -> usize {
+        std::arch::naked_asm!(
+            ".globl signatures_naked_site, signatures_wide_site",
+            "signatures_naked_site:",
+            patchlet::site_text!(call, "signatures_many", dirty_byte),
+            "signatures_wide_site:",
+            patchlet::site_text!(call, "signatures_many", dirty_byte, capacity = 16),
+            "signatures_wide_site_end:",
+            "ret",
+            options(att_syntax),
+        )
+    }
+    unsafe extern "C" {
+        safe fn signatures_tail() -> usize;
+        safe fn signatures_naked_site();
+        safe fn signatures_wide_site();
+    }
+    assert_eq!([naked(), signatures_tail()], [usize::MAX - 255; 2]);
+
+    let sites = patchlet::Sites::linked();
+    for (site, id, capacity, kind) in [
+        (signatures_naked_site as *const (), many::Id::dirty_byte, 6, patchlet::Kind::Call),
+        (signatures_wide_site as *const (), many::Id::dirty_byte, 16, patchlet::Kind::Call),
+        (signatures_tail as *const (), many::Id::dirty_flag, 6, patchlet::Kind::Jump),
+    ] {
+        let record = sites.find(site.addr()).expect("it has a record");
+        assert_eq!(
+            (record.op(), record.capacity(), record.kind()),
+            (id as u16, capacity, Ok(kind))
+        );
+        assert_eq!(many::TABLE.index_of_slot(record.slot()), Some(id as usize));
+    }
+}

@@ -8,6 +8,8 @@ mod op;
 mod source;
 mod table;
 mod target;
+#[cfg(not(target_feature = "avx"))]
+mod user_mode;
 mod value;
 
 pub use builtin::pv;
@@ -15,6 +17,8 @@ pub use op::{Abi, Op};
 pub use source::{OpSource, OpState};
 pub use table::Table;
 pub use target::Target;
+#[cfg(not(target_feature = "avx"))]
+pub use user_mode::install_for_user_mode;
 pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
 
 /// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it

@@ -10,13 +10,13 @@ use crate::patchlet::{Patchlet, native};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Abi {
-    /// Only the result register (RAX; 32-bit: EAX, and EDX for a 64-bit result)
-    /// and the flags. Argument in RDI (32-bit: EAX, and EDX for its high half).
+    /// Only the registers of the result (RAX, and RDX for a `u128`; 32-bit: EAX, and EDX for
+    /// a `u64`) and the flags. The registers of the arguments, RDI, RSI, RDX, RCX, R8 and R9
+    /// (32-bit: EAX, EDX, ECX), are preserved unless they carry the result.
     CalleeSave,
-    /// What C may change. Arguments in RDI, RSI, RDX (32-bit: EAX, EDX, ECX),
-    /// result in RAX (32-bit: EAX and EDX).
+    /// What C may change. Arguments and result are in the same registers as above.
     C,
-    /// Its own; used from assembly only.
+    /// Those that the op's own contract names; it is used from assembly only.
     Assembly,
 }
 
@@ -31,7 +31,7 @@ pub struct Op {
 }
 
 impl Op {
-    /// Of its parts; `native` is the default of its slot and `patchlet` the same
+    /// Makes an op of its parts; `native` is the default of its slot and `patchlet` the same
     /// instructions as data. For [`ops!`](crate::ops!) and the crate's tests.
     #[doc(hidden)]
     #[must_use]

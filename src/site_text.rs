@@ -1,0 +1,110 @@
+//! Sites where a compiler gives no operands: in `naked_asm!` and `global_asm!`.
+
+/// Gives the text of one site, for [`naked_asm!`](core::arch::naked_asm) and
+/// [`global_asm!`](core::arch::global_asm), in AT&T syntax:
+///
+/// ```no_run
+/// use core::arch::naked_asm;
+///
+/// /// Turns interrupts off and returns the flags as they were.
+/// #[unsafe(naked)]
+/// extern "C" fn save_and_disable() -> usize {
+///     naked_asm!(
+///         patchlet::site_text!(call, "patchlet_pv_ops", save_fl),
+///         patchlet::site_text!(call, "patchlet_pv_ops", irq_disable),
+///         "ret",
+///         options(att_syntax),
+///     )
+/// }
+/// ```
+///
+/// - `call` or `jmp`: whether it comes back behind the site. What stands in the slot of a
+///   `jmp` leaves by itself, or the CPU runs on into what follows.
+/// - the symbol of the ops table, what stands behind `as` in [`ops!`](crate::ops!);
+/// - the name of the op. One that the table does not have is an undefined symbol for the
+///   linker;
+/// - `capacity = 16`, if the site has more than 6 bytes, 32 at most.
+///
+/// Whoever writes the assembly keeps to the op's ABI class: the stack is aligned as C wants
+/// it for an op of class `c`, and registers that the class lets a function change are not in
+/// use. It works for tables that `ops!` has made.
+#[macro_export]
+macro_rules! site_text {
+    (call, $table:literal, $op:ident $(,)?) => {
+        $crate::__site_text!("call", 0, $table, $op, 6)
+    };
+    (call, $table:literal, $op:ident, capacity = $capacity:literal $(,)?) => {
+        $crate::__site_text!("call", 0, $table, $op, $capacity)
+    };
+    (jmp, $table:literal, $op:ident $(,)?) => {
+        $crate::__site_text!("jmp", 1, $table, $op, 6)
+    };
+    (jmp, $table:literal, $op:ident, capacity = $capacity:literal $(,)?) => {
+        $crate::__site_text!("jmp", 1, $table, $op, $capacity)
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "a site is `call` or `jmp`, the symbol of a table and the name of an op: \
+             `site_text!(call, \"patchlet_pv_ops\", irq_disable)`, and `capacity = 16` behind \
+             them for one of more than 6 bytes"
+        )
+    };
+}
+
+/// The text of a site: what `site_asm!` writes, with the two symbols of the op in place of
+/// operands.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __site_text {
+    ($opcode:literal, $kind:literal, $table:literal, $op:ident, $capacity:literal) => {
+        ::core::concat!(
+            ".if ", $capacity, " < 6 || ", $capacity, " > 32\n",
+            ".error \"a patch site has 6 to 32 bytes\"\n",
+            ".endif\n",
+            // A new label each time, as in `site_asm!`.
+            ".ifndef .Lpatchlet_count\n",
+            ".set .Lpatchlet_count, 0\n",
+            ".endif\n",
+            ".set .Lpatchlet_count, .Lpatchlet_count + 1\n",
+            ".hidden ", $table, ".", ::core::stringify!($op), "\n",
+            ".macro patchlet_site number\n",
+            ".Lpatchlet_site_\\number:\n",
+            $opcode, " *", $table, ".", ::core::stringify!($op), $crate::__relative!(), "\n",
+            ".skip ", $capacity, " - 6, 0x90\n",
+            ".reloc .Lpatchlet_site_\\number, BFD_RELOC_NONE, .Lpatchlet_record_\\number\n",
+            ".pushsection patchlet_sites, \"ao\", @progbits, .Lpatchlet_site_\\number\n",
+            ".balign 4\n",
+            ".Lpatchlet_record_\\number:\n",
+            ".long .Lpatchlet_site_\\number - .\n",
+            ".long ", $table, ".", ::core::stringify!($op), " - .\n",
+            ".short ", $table, ".", ::core::stringify!($op), ".index\n",
+            ".byte ", $capacity, ", ", $kind, "\n",
+            ".popsection\n",
+            ".endm\n",
+            ".altmacro\n",
+            "patchlet_site %.Lpatchlet_count\n",
+            ".noaltmacro\n",
+            ".purgem patchlet_site\n",
+        )
+    };
+}
+
+/// What stands behind the symbol of a slot in the operand of a site.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __relative {
+    () => {
+        "(%rip)"
+    };
+}
+
+/// As above: 32-bit addresses are absolute.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __relative {
+    () => {
+        ""
+    };
+}
