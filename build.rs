@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), assemble::Error> {
+fn run() -> Result<(), assemble::AssembleError> {
     // Read at run time, not with `env!`: a build script compiled in one checkout may be
     // reused by another that shares its target directory.
     let folder = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
@@ -34,11 +34,13 @@ fn run() -> Result<(), assemble::Error> {
     println!("cargo::rerun-if-changed={}", asm.join("patchlet.ld").display());
     println!("cargo::rustc-check-cfg=cfg(patchlet_assembled, patchlet_ibt)");
 
-    let target = match assemble::Target::from_cargo() {
+    let target = match assemble::BuildTarget::from_cargo() {
         Ok(target) => target,
         // The tool and the functions for build scripts run on hosts of any kind. There they
         // are built without the modules that need the labels of assembled patchlets.
-        Err(assemble::Error::Target { .. }) if has_feature("BUILD") || has_feature("INSPECT") => {
+        Err(assemble::AssembleError::Target { .. })
+            if has_feature("BUILD") || has_feature("INSPECT") =>
+        {
             return Ok(());
         }
         Err(error) => return Err(error),
@@ -53,8 +55,8 @@ fn run() -> Result<(), assemble::Error> {
     // arguments of the program's own build script: `INCLUDE patchlet.ld` needs no `-L` there.
     println!("cargo::rustc-link-search=native={}", asm.display());
     let source = match target.width {
-        assemble::Width::Bits64 => asm.join("patch_64.S"),
-        assemble::Width::Bits32 => asm.join("patch_32.S"),
+        assemble::TargetWidth::Bits64 => asm.join("patch_64.S"),
+        assemble::TargetWidth::Bits32 => asm.join("patch_32.S"),
     };
     assemble::Assembly::new(source).include(&asm).compile("patchlet_asm")
 }

@@ -124,10 +124,6 @@ pub mod ops;
 pub mod patchlet;
 pub mod site;
 #[cfg(patchlet_assembled)]
-mod site_text;
-#[cfg(patchlet_assembled)]
-mod slot_fn;
-#[cfg(patchlet_assembled)]
 pub mod text;
 
 pub use error::Error;

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use patchlet::contract::{Class, Convention};
+use patchlet::contract::{AbiClass, Convention};
 use patchlet::inspect::{Exit, Terminal, ops_of, parse, run};
 use support::fixture::{self, cargo};
 
@@ -109,5 +109,5 @@ fn the_index_names_the_ops_of_a_stripped_program() {
     let own: Vec<_> = ops.iter().filter(|op| op.table == "convention_ops").collect();
     assert_eq!(own.len(), 1, "{ops:?}");
     assert_eq!((own[0].name, own[0].index), ("group.op", 0));
-    assert_eq!(own[0].convention, Convention::new(Class::C, 2, 1));
+    assert_eq!(own[0].convention, Convention::new(AbiClass::C, 2, 1));
 }

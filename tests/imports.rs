@@ -33,7 +33,6 @@ const LAYERS: &[Layer] = &[
     ("patchlet", &[]),
     ("choose", &["insn"]),
     ("ops", &["choose", "insn", "patchlet", "site", "text"]),
-    ("slot_fn", &["ops"]),
     // For build scripts, and what they share with the tool.
     ("labels", &[]),
     ("assemble", &["labels"]),

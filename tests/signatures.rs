@@ -233,9 +233,9 @@ fn sites_by_text() {
     ] {
         let record = sites.find(site.addr()).expect("it has a record");
         assert_eq!(
-            (record.op(), record.capacity(), record.kind()),
+            (record.number(), record.capacity(), record.kind()),
             (id as u16, capacity, Ok(kind))
         );
-        assert_eq!(many::TABLE.index_of_slot(record.slot()), Some(id as usize));
+        assert_eq!(many::TABLE.index_of_slot(record.subject()), Some(id as usize));
     }
 }

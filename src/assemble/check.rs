@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, SymbolKind, elf};
 
-use super::target::Width;
+use super::target::TargetWidth;
 use crate::labels::{self, Label};
 
 /// The section that holds every patchlet.
@@ -24,10 +24,14 @@ struct Range {
 }
 
 /// Checks a relocatable object for a target of this width.
-pub(super) fn check(object: &[u8], width: Width) -> Result<(), String> {
+pub(super) fn check(object: &[u8], width: TargetWidth) -> Result<(), String> {
     match width {
-        Width::Bits32 => check_elf(ElfFile32::<object::Endianness>::parse(object), elf::EM_386),
-        Width::Bits64 => check_elf(ElfFile64::<object::Endianness>::parse(object), elf::EM_X86_64),
+        TargetWidth::Bits32 => {
+            check_elf(ElfFile32::<object::Endianness>::parse(object), elf::EM_386)
+        }
+        TargetWidth::Bits64 => {
+            check_elf(ElfFile64::<object::Endianness>::parse(object), elf::EM_X86_64)
+        }
     }
 }
 

@@ -4,28 +4,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::target::{Target, Width};
+use super::Assembly;
+use super::error::{AssembleError, io, one_line};
+use super::target::{BuildTarget, TargetWidth};
 use super::tracking;
-use super::{Assembly, Error, io, one_line};
 
 impl Assembly {
     /// Assembles into `object`; returns every file that was read.
-    pub(super) fn assemble(&self, object: &Path, target: &Target) -> Result<Vec<PathBuf>, Error> {
+    pub(super) fn assemble(
+        &self,
+        object: &Path,
+        target: &BuildTarget,
+    ) -> Result<Vec<PathBuf>, AssembleError> {
         if !self.source.exists() {
-            return Err(Error::Io { path: self.source.clone(), reason: "no such file".into() });
+            return Err(AssembleError::Io {
+                path: self.source.clone(),
+                reason: "no such file".into(),
+            });
         }
         let mut build = target.build();
         // No optimization level, debug section or PIC flag matters to the file.
         build.no_default_flags(true).warnings(false).includes(&self.include);
         let tool = build
             .try_get_compiler()
-            .map_err(|error| Error::Compiler { reason: one_line(&error.to_string()) })?;
+            .map_err(|error| AssembleError::Compiler { reason: one_line(&error.to_string()) })?;
         let mut compiler = tool.to_command();
         // `cc` gives the target with its default flags, which are off. A gcc is for one
         // architecture; a clang is for all of them and must be told which.
         let (flag, triple) = match target.width {
-            Width::Bits32 => ("-m32", "--target=i686-unknown-none-elf"),
-            Width::Bits64 => ("-m64", "--target=x86_64-unknown-none-elf"),
+            TargetWidth::Bits32 => ("-m32", "--target=i686-unknown-none-elf"),
+            TargetWidth::Bits64 => ("-m64", "--target=x86_64-unknown-none-elf"),
         };
         compiler.arg(flag);
         if tool.is_like_clang() {
@@ -65,13 +73,15 @@ impl Assembly {
     }
 
     /// Runs a compiler; returns what it printed to standard output.
-    fn run(&self, mut command: Command, compiler: &Path) -> Result<String, Error> {
+    fn run(&self, mut command: Command, compiler: &Path) -> Result<String, AssembleError> {
         let output = command.output().map_err(|error| {
             let program = Path::new(command.get_program());
             if program == compiler {
-                return Error::Compiler { reason: format!("`{}`: {error}", compiler.display()) };
+                return AssembleError::Compiler {
+                    reason: format!("`{}`: {error}", compiler.display()),
+                };
             }
-            Error::Wrapper {
+            AssembleError::Wrapper {
                 wrapper: program.to_owned(),
                 compiler: compiler.to_owned(),
                 reason: error.to_string(),
@@ -88,7 +98,7 @@ impl Assembly {
         if let Some(missing) = find_unpaired(&text) {
             reason += &format!("; is {missing} missing?");
         }
-        Err(Error::Assembler { source: self.source.clone(), reason })
+        Err(AssembleError::Assembler { source: self.source.clone(), reason })
     }
 
     /// Adds the files that preprocessed assembly takes in by `.include` and `.incbin`, and

@@ -2,11 +2,11 @@
 
 use std::env;
 
-use super::Error;
+use super::error::AssembleError;
 
 /// The two kinds of target that patchlets can be assembled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Width {
+pub(crate) enum TargetWidth {
     /// i686 and the like: ELF32, EM_386.
     Bits32,
     /// x86_64 with 64-bit pointers: ELF64, EM_X86_64.
@@ -15,19 +15,19 @@ pub(crate) enum Width {
 
 /// The target cargo builds for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct BuildTarget {
     /// What cargo calls it: a target of rustc, or the stem of the file of a custom one.
     pub(super) name: String,
-    pub(crate) width: Width,
+    pub(crate) width: TargetWidth,
 }
 
-impl Target {
+impl BuildTarget {
     /// Reads the variables cargo gives to a build script. Decides by the target,
     /// never by the host.
     ///
     /// # Errors
-    /// [`Error::Target`] for anything but 32- and 64-bit x86 with ELF objects.
-    pub(crate) fn from_cargo() -> Result<Self, Error> {
+    /// [`AssembleError::Target`] for anything but 32- and 64-bit x86 with ELF objects.
+    pub(crate) fn from_cargo() -> Result<Self, AssembleError> {
         let var = |name| env::var(name).unwrap_or_default();
         Self::new(
             var("TARGET"),
@@ -37,15 +37,15 @@ impl Target {
         )
     }
 
-    fn new(name: String, arch: &str, pointer_width: &str, os: &str) -> Result<Self, Error> {
+    fn new(name: String, arch: &str, pointer_width: &str, os: &str) -> Result<Self, AssembleError> {
         let elf = !matches!(
             os,
             "windows" | "uefi" | "macos" | "ios" | "tvos" | "watchos" | "visionos" | "cygwin"
         );
         match (arch, pointer_width) {
-            ("x86_64", "64") if elf => Ok(Self { name, width: Width::Bits64 }),
-            ("x86", "32") if elf => Ok(Self { name, width: Width::Bits32 }),
-            _ => Err(Error::Target { name }),
+            ("x86_64", "64") if elf => Ok(Self { name, width: TargetWidth::Bits64 }),
+            ("x86", "32") if elf => Ok(Self { name, width: TargetWidth::Bits32 }),
+            _ => Err(AssembleError::Target { name }),
         }
     }
 
@@ -62,8 +62,8 @@ impl Target {
             return build;
         }
         build.target(match self.width {
-            Width::Bits32 => "i686-unknown-linux-gnu",
-            Width::Bits64 => "x86_64-unknown-none",
+            TargetWidth::Bits32 => "i686-unknown-linux-gnu",
+            TargetWidth::Bits64 => "x86_64-unknown-none",
         });
         let tool = |kind: &str| {
             let variable = format!("{kind}_{}", self.name);

@@ -12,7 +12,7 @@ use crate::insn::Width;
 /// The ABI class of an op, as the index of a linked file has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Class {
+pub enum AbiClass {
     /// The function in a slot changes the registers of the result and the flags only.
     CalleeSave,
     /// It changes what C may change.
@@ -26,7 +26,7 @@ pub enum Class {
 #[non_exhaustive]
 pub struct Convention {
     /// The ABI class.
-    pub class: Class,
+    pub class: AbiClass,
     /// How many registers the arguments take.
     pub arguments: u8,
     /// How many registers the result takes.
@@ -37,7 +37,7 @@ impl Convention {
     /// Makes the convention of an op of this class whose arguments and result take so many
     /// registers.
     #[must_use]
-    pub const fn new(class: Class, arguments: u8, results: u8) -> Self {
+    pub const fn new(class: AbiClass, arguments: u8, results: u8) -> Self {
         Self { class, arguments, results }
     }
 }
@@ -126,9 +126,9 @@ pub fn compare(
     let first = |list: &'static [Register], count: u8| &list[..list.len().min(count.into())];
     let results = first(registers.results, convention.results);
     let may_change = match convention.class {
-        Class::Assembly => return Ok(()),
-        Class::CalleeSave => results,
-        Class::C => registers.changed_by_c,
+        AbiClass::Assembly => return Ok(()),
+        AbiClass::CalleeSave => results,
+        AbiClass::C => registers.changed_by_c,
     };
     let arguments = first(registers.arguments, convention.arguments);
     if let Some(&register) = contract.inputs.iter().find(|input| !arguments.contains(input)) {

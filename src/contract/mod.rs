@@ -64,6 +64,6 @@ mod parse;
 mod terms;
 
 pub use check::{Breach, Violation, check};
-pub use class::{Class, Contradiction, Convention, compare};
+pub use class::{AbiClass, Contradiction, Convention, compare};
 pub use parse::{BadContract, parse};
 pub use terms::{Contract, Flags, MemoryAccess, Privilege, SystemFlag};

@@ -5,6 +5,8 @@
 mod builtin;
 mod define;
 mod op;
+mod site_text;
+mod slot_fn;
 mod source;
 mod table;
 mod target;

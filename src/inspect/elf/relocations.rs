@@ -10,7 +10,7 @@ use crate::insn::Width;
 use crate::inspect::error::FileError;
 
 /// One entry of a section of relocations, whichever its form.
-struct Entry {
+struct RelocationEntry {
     address: u64,
     kind: elf::RelocationType,
     symbol: u32,
@@ -39,7 +39,7 @@ pub(super) fn read<'d, H: FileHeader<Endian = LittleEndian>>(
         if let Some((entries, link)) = header.rela(ENDIAN, data).map_err(bad)? {
             let symbols = symbols_of(data, table, link);
             list.extend(entries.iter().map(|entry| {
-                let entry = Entry {
+                let entry = RelocationEntry {
                     address: entry.r_offset(ENDIAN).into(),
                     kind: entry.r_type(ENDIAN, false),
                     symbol: entry.r_sym(ENDIAN, false),
@@ -51,7 +51,7 @@ pub(super) fn read<'d, H: FileHeader<Endian = LittleEndian>>(
         if let Some((entries, link)) = header.rel(ENDIAN, data).map_err(bad)? {
             let symbols = symbols_of(data, table, link);
             list.extend(entries.iter().map(|entry| {
-                let entry = Entry {
+                let entry = RelocationEntry {
                     address: entry.r_offset(ENDIAN).into(),
                     kind: entry.r_type(ENDIAN),
                     symbol: entry.r_sym(ENDIAN),
@@ -87,7 +87,7 @@ fn relocation<S: Sym<Endian = LittleEndian>>(
     image: &Image<'_>,
     symbols: &[S],
     dynamic: bool,
-    entry: &Entry,
+    entry: &RelocationEntry,
 ) -> Relocation {
     let absolute = is_absolute(image.width(), entry.kind);
     let value = || {

@@ -3,7 +3,7 @@
 //! `src/ops/define/index.rs`, which writes it.
 
 use super::table::{Field, field_of};
-use crate::contract::{Class, Convention};
+use crate::contract::{AbiClass, Convention};
 use crate::inspect::elf::{Image, slice};
 use crate::inspect::finding::{FindingCode, Findings};
 
@@ -79,9 +79,9 @@ fn record<'d>(
     }
     let [slot, table, index, class, arguments, results, len] = values;
     let class = match class {
-        0 => Class::CalleeSave,
-        1 => Class::C,
-        2 => Class::Assembly,
+        0 => AbiClass::CalleeSave,
+        1 => AbiClass::C,
+        2 => AbiClass::Assembly,
         _ => return None,
     };
     let record = OpRecord {
