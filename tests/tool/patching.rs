@@ -243,6 +243,28 @@ fn sites_are_seen_in_the_state_they_are_in() {
     }
 }
 
+/// A tool behind the linker (BOLT) moves a function and leaves the records on the old copy: every
+/// call of the new one is found.
+#[test]
+fn records_on_an_old_copy_are_not_taken_for_complete() {
+    for (name, mut sample) in all() {
+        let start = sample.begin(&[0x55]);
+        for index in 0..3 {
+            // A stripped sample has no symbols to ask.
+            let (at, slot) = (sample.here(), Sample::new(sample.width).slot("own_ops", index));
+            let code = sample.indirect(at, slot, 0);
+            sample.code(&code);
+        }
+        sample.code(&[0x5d, 0xc3]);
+        sample.end("own_work.moved", start);
+        let path = file("old-copy", &name.replace(' ', "-"), &sample.bytes());
+        let output = tool(&["verify", &path]);
+        assert_eq!(output.exit, Exit::Finding, "{name}");
+        let found = output.out.matches("unrecorded: 0x").count();
+        assert_eq!(found, 3, "{name}: {}", output.out);
+    }
+}
+
 #[test]
 fn diff_tells_builds_apart_and_not_addresses() {
     let a = Sample::new(Width::Bits64);

@@ -1,6 +1,7 @@
 //! Everything the commands need of one linked file, read once: its patchlets,
 //! its records, its ops tables, and which op each record is of.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::ops_tables::{OpsTables, TableImage};
@@ -10,8 +11,8 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
-    find_patchlets, read_sites, sites_are_of_width,
+    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
+    find_patchlets, read_op_records, read_sites, sites_are_of_width,
 };
 
 /// No function is at this address: one that is not known.
@@ -70,6 +71,8 @@ pub struct Model<'d> {
     pub(crate) patchlets: Vec<PatchletImage<'d>>,
     pub(crate) records: SiteTable,
     pub(crate) tables: OpsTables<'d>,
+    /// What the file says of its ops, by slot.
+    pub(crate) op_records: Vec<OpRecord<'d>>,
     /// By slot and index.
     pub(crate) ops: Vec<OpImage>,
     /// Address of a native function → position in `patchlets`.
@@ -102,12 +105,15 @@ impl<'d> Model<'d> {
                 natives.entry(native).or_insert(at);
             }
         }
-        let tables = OpsTables::find(&image, &records.list, &natives);
+        let mut op_records = read_op_records(&image, &mut findings);
+        op_records.sort_by_key(|record| record.slot);
+        let tables = OpsTables::find(&image, &records.list, &op_records, &natives);
         let mut model = Self {
             image,
             patchlets,
             records,
             tables,
+            op_records,
             ops: vec![],
             natives,
             nop: SOME_NOP,
@@ -189,23 +195,58 @@ impl<'d> Model<'d> {
         self.ops.get(at)
     }
 
-    /// Returns the name of an op: that of its patchlet or native function; for want of one
-    /// `table[index]`.
+    /// Returns the name of an op, `irq.save_fl`. In a file that does not say it, this is the name
+    /// of its patchlet or native function; for want of one `table[index]`.
     #[must_use]
     pub fn op_name(&self, op: &OpImage) -> String {
         self.name_of_slot(op.slot, op.index)
     }
 
-    /// Returns the names of the ops that sites are of, sorted, for messages; of very many the
-    /// first.
-    pub(crate) fn op_names(&self) -> Vec<String> {
+    /// Returns whether an op is meant by these words: its name with or without the group and
+    /// with or without `table.` before it, or `table[index]`.
+    pub(crate) fn is_meant(&self, op: &OpImage, words: &str) -> bool {
+        let in_table = words.strip_prefix(&*self.table_words(op));
+        if in_table.is_some_and(|rest| rest == format!("[{}]", op.index)) {
+            return true;
+        }
+        let wanted = in_table.and_then(|rest| rest.strip_prefix('.')).unwrap_or(words);
+        // Only a name from the file's records has a group; the dot in the name of a function does
+        // not end one.
+        let record = self.op_record(op.slot);
+        let without_group = record.and_then(|record| record.name.split_once('.'));
+        self.op_name(op) == wanted || without_group.is_some_and(|(_, name)| name == wanted)
+    }
+
+    /// Returns the name of an op's table; nothing if it has none.
+    pub(crate) fn table_words(&self, op: &OpImage) -> Cow<'_, str> {
+        let table = op.table.and_then(|at| self.tables.list.get(at));
+        table.map_or_else(Cow::default, TableImage::words)
+    }
+
+    /// Returns the name of the first op that has this patchlet natively; that of the patchlet, if
+    /// the file does not say of which op it is.
+    pub(crate) fn op_name_of_patchlet(&self, patchlet: &PatchletImage<'d>) -> &'d str {
+        let is_native =
+            |slot| patchlet.native.is_some() && self.image.pointer_at(slot) == patchlet.native;
+        let record = self.op_records.iter().find(|record| is_native(record.slot));
+        record.map_or(patchlet.name, |record| record.name)
+    }
+
+    /// Returns what the file says of the op whose slot is at this address.
+    pub(crate) fn op_record(&self, slot: u64) -> Option<&OpRecord<'d>> {
+        let at = self.op_records.binary_search_by_key(&slot, |record| record.slot).ok()?;
+        self.op_records.get(at)
+    }
+
+    /// Returns the error of a name that no op has whose sites are in the file.
+    pub(crate) fn no_such_op(&self, words: &str) -> FileError {
         /// More than anybody reads.
         const MANY: usize = 100;
         let mut names: Vec<String> =
             self.ops.iter().take(MANY).map(|op| self.op_name(op)).collect();
         names.sort_unstable();
         names.dedup();
-        names
+        FileError::new(format!("no site is of an op `{words}`; there are {}", names.join(", ")))
     }
 
     /// Returns the name of the op a record is of; `?` if its slot is no op's.
@@ -277,6 +318,9 @@ impl<'d> Model<'d> {
 
     /// Returns the name of the op whose slot is at this address.
     pub(crate) fn name_of_slot(&self, slot: u64, index: u16) -> String {
+        if let Some(record) = self.op_record(slot) {
+            return record.name.to_owned();
+        }
         let symbols = self.image.symbols();
         let native = self.image.pointer_at(slot).filter(|&native| native != 0);
         if native == Some(self.ident) {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::inspect::verify::ExpectedSites;
+
 /// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply.
 #[derive(Debug, Parser)]
 #[command(
@@ -41,7 +43,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   patchlet sites kernel
-  patchlet sites kernel --op save_fl --op restore_fl
+  patchlet sites kernel --op irq.save_fl --op restore_fl      with or without the group
   patchlet sites kernel --function schedule      sites in functions with that in their names
   patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
     Sites(SitesArguments),
@@ -51,21 +53,23 @@ Checked: patchlets complete, intact, the same as their native functions, in read
 relocations; records whole; each site inside text, at an instruction of its function, holding the
 indirect call or jump through its slot or its native form, large enough, overlapping no other, no
 branch into its middle; every indirect call or jump through an ops table has a record.
-Not seen: a call through what a slot held before it went through memory or a second register; one
+Not seen: functions that are missing with their records, so say by --expect-sites how many sites there
+must be; a call through what a slot held before it went through memory or a second register; one
 through a thunk that is inlined or takes its target from the stack; in a file without symbols, code
 behind data in text up to where the decoder is in step again.
 
 Examples:
   patchlet verify kernel
   patchlet verify kernel --require invlpg,rdtsc    the kernel's own patchlets must be there too
+  patchlet verify kernel --expect-sites 1527       no more and no fewer; 1500.. for at least so many
   patchlet verify kernel --against own.o           compare with an object, not with the native set
   patchlet verify kernel --contracts own.S         do they only what the comments above them say?")]
     Verify(VerifyArguments),
     /// Show what patching would do, site by site, without doing it
     #[command(after_help = "\
 A platform is `native`, or `slot=target` with commas between; other slots keep their native
-functions. A slot is an op's name, table.name or table[index]; a target is a symbol, an address
-(0x…, as the file has it), or nop, ident, null, native.
+functions. A slot is an op's name with or without its group, table.name or table[index]; a target is
+a symbol, an address (0x…, as the file has it), or nop, ident, null, native.
 
 Examples:
   patchlet plan kernel --platform native
@@ -132,7 +136,7 @@ pub(super) struct ListArguments {
 pub(super) struct SitesArguments {
     /// A linked file
     pub file: PathBuf,
-    /// Only sites of this op; can be given several times
+    /// Only sites of this op, named as for `plan`; can be given several times
     #[arg(long, value_name = "NAME")]
     pub op: Vec<String>,
     /// Only sites in functions with this in their names; can be given several times
@@ -156,6 +160,9 @@ pub(super) struct VerifyArguments {
     /// Patchlets that must be there beside the reference, with commas between
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub require: Vec<String>,
+    /// How many sites there must be, or with .. behind it the least
+    #[arg(long, value_name = "N|MIN..")]
+    pub expect_sites: Option<ExpectedSites>,
     /// What sites that are patched already were patched for, as for `plan`
     #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
     pub platform: String,
