@@ -263,6 +263,16 @@ impl Sample {
         &mut self.section_mut("patchlet_sites").data[12 * number..12 * number + 12]
     }
 
+    /// The bytes from the record of an op of the built-in table on.
+    pub fn op_record(&mut self, number: usize) -> &mut [u8] {
+        let data = &mut self.section_mut("patchlet_ops").data;
+        let mut at = 0;
+        for _ in 0..number {
+            at += (14 + usize::from(data[at + 13])).next_multiple_of(4);
+        }
+        &mut data[at..]
+    }
+
     /// Appends a function; its address.
     pub fn function(&mut self, name: &str, code: &[u8]) -> u64 {
         let start = self.begin(code);

@@ -81,6 +81,8 @@ pub struct Model<'d> {
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
     trap: &'d [u8],
+    /// What fills the sites that are patched.
+    nops: Nops,
     /// Slot → what it holds on the platform that the sites are compared with; the other
     /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
@@ -120,11 +122,13 @@ impl<'d> Model<'d> {
             ident: SOME_IDENT,
             ident_patchlet: &[],
             trap: &[],
+            nops: Nops::Long,
             held: HashMap::new(),
             findings,
         };
         model.find_functions();
         model.find_ops();
+        model.nops = model.nops_of_file();
         model.is_unambiguous()?;
         if model.is_without_patchlet() {
             model.findings = nothing_here(&model.image);
@@ -369,8 +373,34 @@ impl<'d> Model<'d> {
         self.composed(record, &Replacement::Indirect(kind, record.slot))
     }
 
-    /// Returns the site with this replacement, with the NOPs every CPU of its width has
-    /// but the oldest.
+    /// Returns the NOPs that the file was compiled for. They are those that its kernel patches with,
+    /// unless it asks for others. A 32-bit file that does not say it may be for CPUs without NOPL.
+    fn nops_of_file(&self) -> Nops {
+        let is_long = |record: &OpRecord<'_>| record.nops == Nops::Long;
+        let says_so = !self.op_records.is_empty() && self.op_records.iter().all(is_long);
+        match self.image.width() {
+            Width::Bits32 if !says_so => Nops::Lea,
+            Width::Bits32 | Width::Bits64 => Nops::Long,
+        }
+    }
+
+    /// Patches with other NOPs than those that the file was compiled for.
+    ///
+    /// # Errors
+    /// If there are none in code of the file's width.
+    pub fn with_nops(mut self, nops: Nops) -> Result<Self, FileError> {
+        if (self.image.width(), nops) == (Width::Bits64, Nops::Lea) {
+            return Err(FileError::new(
+                "64-bit code: `lea` and `mov` of a register to itself are NOPs in 32-bit code only, \
+                 and every 64-bit CPU has NOPL",
+            ));
+        }
+        self.nops = nops;
+        Ok(self)
+    }
+
+    /// Returns the site with this replacement. Its NOPs are those that the file was compiled for, or
+    /// were [chosen](Self::with_nops).
     ///
     /// # Errors
     /// If it does not go into the site.
@@ -379,8 +409,17 @@ impl<'d> Model<'d> {
         record: &SiteImage,
         replacement: &Replacement<'_>,
     ) -> Result<InsnBuffer, ComposeError> {
+        self.composed_with(self.nops, record, replacement)
+    }
+
+    fn composed_with(
+        &self,
+        nops: Nops,
+        record: &SiteImage,
+        replacement: &Replacement<'_>,
+    ) -> Result<InsnBuffer, ComposeError> {
         let width = self.image.width();
-        InsnBuffer::compose(width, Nops::Long, record.site, record.capacity, replacement)
+        InsnBuffer::compose(width, nops, record.site, record.capacity, replacement)
     }
 
     /// Returns what the site gets ahead of boot: on bare metal, what the op's native function
@@ -389,14 +428,18 @@ impl<'d> Model<'d> {
     /// # Errors
     /// If it does not go into the site.
     pub fn native(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
-        let replacement = self.op(record).map_or(Replacement::Nops, |op| {
-            let held = self.held.get(&op.slot).copied().or(op.native);
-            self.choice(op).replacement(held.unwrap_or(0), kind)
-        });
-        self.composed(record, &replacement)
+        self.composed(record, &self.ahead_of_boot(record, kind))
     }
 
-    /// Returns what a site holds at present.
+    fn ahead_of_boot(&self, record: &SiteImage, kind: Kind) -> Replacement<'d> {
+        self.op(record).map_or(Replacement::Nops, |op| {
+            let held = self.held.get(&op.slot).copied().or(op.native);
+            self.choice(op).replacement(held.unwrap_or(0), kind)
+        })
+    }
+
+    /// Returns what a site holds at present. Patched it is with either kind of NOPs: which one is
+    /// right depends on the CPUs, and not on the file.
     #[must_use]
     pub fn state(&self, record: &SiteImage) -> SiteState {
         let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
@@ -404,10 +447,11 @@ impl<'d> Model<'d> {
         };
         if self.indirect(record, kind) == Ok(present) {
             SiteState::Indirect
-        } else if self.native(record, kind) == Ok(present) {
-            SiteState::Native
         } else {
-            SiteState::Foreign
+            let native = self.ahead_of_boot(record, kind);
+            let is_native = |&nops: &Nops| self.composed_with(nops, record, &native) == Ok(present);
+            let found = [Nops::Long, Nops::Lea].iter().any(is_native);
+            if found { SiteState::Native } else { SiteState::Foreign }
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::insn::Nops;
 use crate::inspect::verify::ExpectedSites;
 
 /// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply.
@@ -71,6 +72,11 @@ A platform is `native`, or `slot=target` with commas between; other slots keep t
 functions. A slot is an op's name with or without its group, table.name or table[index]; a target is
 a symbol, an address (0x…, as the file has it), or nop, ident, null, native.
 
+NOPs: `long` is NOPL, which the Pentium, the Geode and the C3 do not have; `lea` is `lea` and `mov` of a
+register to itself, which every 32-bit CPU executes. Without --nops it is `lea` for 32-bit files, unless
+they say that they were compiled for CPUs with SSE2; the kernel's own patching decides the same way.
+Where the kernel asks for other NOPs (`with_nops`), say the same here.
+
 Examples:
   patchlet plan kernel --platform native
   patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop")]
@@ -81,6 +87,7 @@ The sites get what the kernel's own patching at boot gives them where every slot
 function, or what --platform says. The slots themselves stay as they are: a kernel for another
 platform still puts its functions into them. The file is verified first; nothing is written unless
 everything holds. What was patched for a platform is verified and reverted with the same --platform.
+--nops is explained at `plan`; files patched with either kind of NOPs are verified and reverted alike.
 
 Examples:
   patchlet apply kernel -o kernel.native
@@ -181,6 +188,9 @@ pub(super) struct PlanArguments {
     /// What the slots would hold
     #[arg(long, value_name = "native|SLOT=TARGET,…")]
     pub platform: String,
+    /// What fills sites of a 32-bit file
+    #[arg(long, value_name = "FAMILY")]
+    pub nops: Option<NopsName>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -199,6 +209,25 @@ pub(super) struct ApplyArguments {
     /// What the slots would hold, as for `plan`
     #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
     pub platform: String,
+    /// What fills sites of a 32-bit file, as for `plan`
+    #[arg(long, value_name = "FAMILY")]
+    pub nops: Option<NopsName>,
+}
+
+/// A family of NOPs, by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum NopsName {
+    Long,
+    Lea,
+}
+
+impl From<NopsName> for Nops {
+    fn from(name: NopsName) -> Self {
+        match name {
+            NopsName::Long => Self::Long,
+            NopsName::Lea => Self::Lea,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
