@@ -131,6 +131,9 @@ mutants: setup ## which bugs put into the core no test would find; hours, see .c
 semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
 	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
 
+report: setup ## all checks that CI does not run, and what they came to: docs/report.md
+	@MAKE="$(MAKE)" tests/programs/report.sh
+
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
 	$(SHOW_PROCESS) cargo bench --locked $(PROGRAM_32)
