@@ -71,7 +71,7 @@
 	.endif
 	.else
 	/* The two symbols that `ops!` defines for each op. */
-	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index
+	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index, 1
 	.endif
 	.endif
 	.endif
@@ -86,8 +86,11 @@
  * __start_patchlet_sites and __stop_patchlet_sites.
  *	slot		a symbol,
  *	offset		and how far from it the slot of the op is, in bytes
- *	index		the index of the op, a number or a symbol with an absolute value */
-.macro patchlet_emit_site opcode:req, kind:req, capacity:req, slot:req, offset:req, index:req
+ *	index		the index of the op, a number or a symbol
+ *	named		whether it is a symbol of `ops!`. On 64 bit the index is then the symbol's
+ *			size: GNU ld puts no 16-bit value of a symbol into a position-independent
+ *			program. The long is index, capacity and kind, in this order. */
+.macro patchlet_emit_site opcode:req, kind:req, capacity:req, slot:req, offset:req, index:req, named=0
 	.if \capacity < 6 || \capacity > 32
 	.error "a patch site has 6 to 32 bytes"
 	.endif
@@ -110,8 +113,16 @@
 .Lpatchlet_record_\@:
 	.long	.Lpatchlet_site_\@ - .
 	.long	\slot + \offset - .
+#ifdef __x86_64__
+	.if \named
+	.long	\index\()@SIZE + ((\capacity) << 16) + (\kind << 24)
+	.else
+#endif
 	.short	\index
 	.byte	\capacity, \kind
+#ifdef __x86_64__
+	.endif
+#endif
 	.popsection
 .endm
 

@@ -16,6 +16,8 @@
 //!
 //! The symbols, `<symbol of the table>.<op>` and `<symbol of the table>.<op>.index`, are the
 //! address of the slot and the index, for `.S` files: a name that no table has does not link.
+//! On 64 bit the index is not the second symbol's value but its size: GNU ld puts no 16-bit value
+//! of a symbol into a position-independent program, nor the size of one that is absolute.
 //!
 //! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
 //! to the section with the table's name, and the slots refer to that name. It cannot be tied
@@ -36,6 +38,43 @@ macro_rules! __ops_in_index {
         // SAFETY: the address alone, of a symbol that each op of the table defines.
         unsafe { &NAME }
     }};
+}
+
+/// The symbol that says the index of an op, by its size. It has no type, or programs that read the
+/// binary would take it for a variable of this size.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __op_index_symbol {
+    ($symbol:literal $name:ident) => {
+        ::core::concat!(
+            ".set ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, {slots} + {offset}\n",
+            ".type ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, @notype\n",
+            ".size ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, {index}"
+        )
+    };
+}
+
+/// The symbol that says the index of an op, by its value.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __op_index_symbol {
+    ($symbol:literal $name:ident) => {
+        ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}")
+    };
 }
 
 /// The record and the symbols of one op.
@@ -69,7 +108,7 @@ macro_rules! __op_in_index {
             ::core::concat!(".size ", $symbol, ".", ::core::stringify!($name), ", {size}"),
             ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name), ".index"),
             ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name), ".index"),
-            ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}"),
+            $crate::__op_index_symbol!($symbol $name),
             ::core::concat!(".pushsection patchlet_ops,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
             ::core::concat!(".L", $symbol, ".", ::core::stringify!($name), ".record:"),
