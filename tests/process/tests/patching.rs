@@ -122,6 +122,26 @@ fn bytes_of(patcher: &ProcessPatcher, op: &str) -> (Vec<u8>, usize) {
     (first, 1 + found.count())
 }
 
+/// The counts of each op, as a kernel prints them, before anything is patched.
+fn counts_by_op(patcher: &ProcessPatcher, all: patchlet::text::Report) {
+    let plan = patcher.plan(Goal::Patched).expect("plan");
+    let mut sum = patchlet::text::Report::default();
+    let mut lines = Vec::new();
+    for table in [&pv::TABLE, &own_ops::TABLE] {
+        for (op, report) in table.by_op(&plan) {
+            sum += report;
+            lines.push(format!("{op}: {report}"));
+        }
+    }
+    println!("{}", lines.join("\n"));
+    assert_eq!(sum, all, "each site is of one op");
+    for line in
+        ["irq.save_fl: 3 sites, 3 changed: 3 patchlets", "irq.irq_enable: 0 sites, 0 changed"]
+    {
+        assert!(lines.iter().any(|printed| printed == line), "no {line:?} in {lines:#?}");
+    }
+}
+
 fn no_page_is_writable_and_executable() {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has /proc");
     for line in maps.lines() {
@@ -146,6 +166,7 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
 
     // Bare metal: every op is its instructions, but for the one without any.
     let planned = patcher.plan(Goal::Patched).expect("plan").report();
+    counts_by_op(&patcher, planned);
     assert_eq!(text(), before, "a plan writes nothing");
     let report = apply(&mut patcher);
     assert_eq!(report, planned);
