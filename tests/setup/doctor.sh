@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # Variables of setup.sh, which sources this.
 # What there is of all that the targets use: `make doctor`. A bug report should contain it.
 # Sourced by setup.sh.
 
@@ -52,7 +53,7 @@ doctor() {
         fi
     done
 
-    printf '\nFor single targets; no part of `make run` and `make test`\n'
+    printf '\nFor single targets; no part of make run and make test\n'
     optional rustfmt 'make fmt, make fmt-check, CI; they add it' cargo fmt --version
     optional clippy 'make lint, CI; they add it' cargo clippy --version
     optional "Rust $msrv" 'make msrv, CI; they add it' rustup run "$msrv" rustc --version
@@ -63,7 +64,7 @@ doctor() {
 
     printf '\nOn %s\n' "$(sed -n 's/^PRETTY_NAME=//p' /etc/os-release 2>/dev/null), Linux $(uname -r), user $(id -un)"
     if [ ${#lacking[@]} -gt 0 ]; then
-        printf '\nMissing: %s. `make setup` gets it, or says how.\n' "${lacking[*]}"
+        printf '\nMissing: %s. make setup gets it, or says how.\n' "${lacking[*]}"
         return 1
     fi
 }

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # Variables of setup.sh, which sources this.
 # Fetches tools with the package manager's download step and unpacks them below target/tools.
 # Nothing is installed: apt-get works in folders of its own, dpkg only unpacks, and neither needs
 # root. Sourced by setup.sh.
@@ -96,7 +97,7 @@ fetch() {
 cannot_fetch() {
     local reason=$1
     shift
-    die "$* cannot be fetched: $reason." 'Please install what is missing and start again:' \
+    die "$* cannot be fetched: $reason." '  Please install what is missing and start again:' \
         "$(how_to_get "$@")"
 }
 
@@ -174,6 +175,8 @@ library_path() {
 # NAME COMMAND LIBRARIES
 write_wrapper() {
     local text
+    # The shell that runs the wrapper expands it.
+    # shellcheck disable=SC2016
     text=$(printf '#!/bin/sh\nLD_LIBRARY_PATH=%s${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}\nexport LD_LIBRARY_PATH\n%s\n' "$(quote "$3")" "$2")
     wanted+=("$1")
     [ ! -L "$bin/$1" ] && [ "$(cat "$bin/$1" 2>/dev/null)" = "$text" ] && return
@@ -186,11 +189,10 @@ write_wrapper() {
 # The machine's clang, with a plugin that was fetched. It looks for the plugin where it lies
 # itself, or where it seems to lie with -no-canonical-prefixes: in a folder of links.
 lend_plugin() {
-    local plugin='' root view=${bin%/bin}/clang
+    local plugin='' root file view=${bin%/bin}/clang
     for root; do
-        for root in "$root"/usr/lib/llvm-"$(clang_major)"; do
-            [ ! -e "$root/lib/LLVMgold.so" ] || plugin=$root/lib/LLVMgold.so
-        done
+        file=$root/usr/lib/llvm-$(clang_major)/lib/LLVMgold.so
+        [ ! -e "$file" ] || plugin=$file
     done
     [ "$plugin" ] || return 0
     mkdir -p "$view"/{bin,lib}

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # Variables of setup.sh, which sources this.
 # Rust's parts: its libraries for other targets, its lints, an older version. All come from
 # rustup, which keeps them where it keeps everything. Sourced by setup.sh.
 
@@ -25,7 +26,7 @@ add_targets() {
     run_rustup rustup target add "${missing[@]}"
     mapfile -t missing < <(missing_targets)
     [ ${#missing[@]} = 0 ] || die "rustup could not add Rust's libraries for ${missing[*]}, see above." \
-        'They are what the kernels and the 32-bit programs of the tests are built with. By hand:' \
+        '  They are what the kernels and the 32-bit programs of the tests are built with. By hand:' \
         "    rustup target add ${missing[*]}"
 }
 

@@ -19,9 +19,9 @@ trap 'rm -rf "$scratch"' EXIT
 say() { echo "setup: $*"; }
 
 die() {
-    printf 'setup: %s\n' "$1" >&2
+    echo "setup: $1" >&2
     shift
-    [ $# = 0 ] || printf '  %s\n' "$@" >&2
+    [ $# = 0 ] || printf '%s\n' "$@" >&2
     exit 1
 }
 

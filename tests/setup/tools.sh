@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # Used by what sources this; `scratch` is a folder of its.
 # The table of every program that the targets of the Makefile run: what it is for, how it is
 # tried, and in which packages it comes. Sourced by setup.sh and doctor.sh.
 #
@@ -40,7 +41,7 @@ fetch_if_missing qemu 'boots the test kernels' \
     qemu-system-x86 qemu-system-x86-core qemu-system-x86 'qemu-system-x86_64 qemu-system-i386'
 fetch_if_missing clang 'the second assembler and C compiler of the tests' clang clang clang
 fetch_if_missing LLVMgold.so "lets GNU ld and mold read clang's LTO objects" \
-    'llvm-linker-tools' llvm-libs llvm-libs ''
+    llvm-dev llvm-libs llvm-libs ''
 fetch_if_missing ld.lld "LLVM's linker, in the tests" lld lld lld
 fetch_if_missing mold 'a linker, in the tests' mold mold mold 'mold ld.mold'
 
@@ -109,13 +110,13 @@ how_to_get() {
     for tool; do
         printf '    %-12s %s\n' "$tool" "${purpose[$tool]}"
     done
-    printf '  as packages:\n'
+    printf '  As packages:\n'
     printf '    %-16s %s\n' \
         'Debian, Ubuntu' "apt install $(packages debian "$@")" \
         Fedora "dnf install $(packages fedora "$@")" \
         Arch "pacman -S $(packages arch "$@")"
     case " $* " in
-        *' rustup '*) printf '    %-16s %s\n' elsewhere 'rustup: https://rustup.rs' ;;
+        *' rustup '*) printf '    %-16s %s\n' Elsewhere 'https://rustup.rs' ;;
     esac
 }
 
