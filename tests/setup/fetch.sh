@@ -117,6 +117,8 @@ fill_bin() {
     for name in "${base[@]}" "${binutils[@]}" "${rust[@]}" gcc make; do
         link "$name"
     done
+    # By this name the crate `cc` looks for a compiler of the 32-bit kernel; Debian alone has it.
+    link x86_64-linux-gnu-gcc gcc
     for tool in "${fetched[@]}"; do
         if good_here "$tool"; then
             for name in ${programs[$tool]}; do link "$name"; done
@@ -134,9 +136,10 @@ fill_bin() {
     done
 }
 
+# NAME [PROGRAM]: a link of this name to the machine's program.
 link() {
     local name=$1 path
-    path=$(type -P "$name") || return 0
+    path=$(type -P "${2-$1}") || return 0
     wanted+=("$name")
     [ "$(readlink "$bin/$name")" = "$path" ] || ln -sfn "$path" "$bin/$name"
 }

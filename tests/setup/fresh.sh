@@ -7,7 +7,7 @@
 #   SUITE    the release of Debian                      bookworm
 #   AS       who runs the commands: root or user        user
 #   WITH     packages that are installed before         none
-#   TARGETS  of the Makefile                            'run test'
+#   TARGETS  of the Makefile                            'test run'
 #   MIRROR   of Debian's packages                       the one of this machine's apt
 #   KEEP     set: the root stays, in target/fresh
 set -euo pipefail
@@ -145,7 +145,7 @@ chown -R "$owner" "$root$home"
 packages_now >"$folder/before"
 sleep 1
 touch "$folder/stamp"
-for target in ${TARGETS:-run test}; do
+for target in ${TARGETS:-test run}; do
     begin=$SECONDS
     say "make $target"
     inside make --no-print-directory "$target" 2>&1 | tee "$folder/$target.log" ||
@@ -153,10 +153,10 @@ for target in ${TARGETS:-run test}; do
     say "make $target: $((SECONDS - begin)) s"
 done
 
-say 'make run once more, without a network: nothing may be fetched'
+say "make $target once more, without a network: nothing may be fetched"
 network=(unshare --net)
-inside make --no-print-directory run >"$folder/again.log" 2>&1 ||
-    die "make run failed without a network, see $folder/again.log"
+inside make --no-print-directory "$target" >"$folder/again.log" 2>&1 ||
+    die "make $target failed without a network, see $folder/again.log"
 ! grep -E '^setup: ' "$folder/again.log" || die 'the second run set something up'
 
 packages_now >"$folder/after"
