@@ -55,7 +55,7 @@ doctor: ## what there is of all that the targets use, where and which version; f
 	@tests/setup/setup.sh doctor
 
 ##@ To check it
-test: setup test-64 test-32 process matrix-short size-limit ## all tests that CI runs
+test: setup setup-test test-64 test-32 process matrix size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -109,6 +109,9 @@ miri: setup ## what of the core needs no assembly, by Miri
 	$(SHOW) env MIRIFLAGS=-Zmiri-permissive-provenance \
 	    cargo +nightly miri test --locked --test pure --target-dir target/miri
 
+fresh: ## run and test in a new minimal Debian; SUITE, AS, WITH as in tests/setup/fresh.sh
+	@tests/setup/fresh.sh
+
 mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
 	$(SHOW) cargo mutants -j 1
 
@@ -126,6 +129,9 @@ build-time: setup ## a cold build of a kernel with the crate and without
 	$(SHOW) cargo run --quiet --locked --example size build
 
 ##@ Parts of it
+setup-test: setup ## the set-up itself, on machines that are made up
+	$(STEP) 'set-up' tests/setup/test.sh
+
 test-64: setup ## tests of the crate, which build and boot the kernels
 	$(STEP) 'tests, 64-bit' cargo test --locked --all-features --no-fail-fast
 

@@ -108,12 +108,13 @@ why() {
 }
 
 # Makes BIN what steps have as PATH: links to the machine's programs, and wrappers for what was
-# fetched to ROOT... and is missing or not good enough here. PATH is the machine's.
+# fetched to ROOT... and is missing or not good enough here. PATH is the machine's. Leaves in
+# `in_use` the roots that something was taken from.
 fill_bin() {
     local bin=$1 tool name
     shift
     mkdir -p "$bin"
-    wanted=()
+    wanted=() in_use=()
     for name in "${base[@]}" "${binutils[@]}" "${rust[@]}" gcc make; do
         link "$name"
     done
@@ -156,6 +157,7 @@ wrap() {
     done
     [ "$program" ] || return 0
     root=${program%/usr/*}
+    in_use+=("$root")
     case $name in
         qemu-system-*)
             for folder in usr/share/qemu usr/share/seabios usr/lib/ipxe/qemu; do
@@ -198,6 +200,7 @@ lend_plugin() {
         [ ! -e "$file" ] || plugin=$file
     done
     [ "$plugin" ] || return 0
+    in_use+=("${plugin%/usr/lib/*}")
     mkdir -p "$view"/{bin,lib}
     ln -sfn "$(realpath "$(type -P clang)")" "$view/bin/clang"
     ln -sfn "$(dirname "$(clang -print-resource-dir)")" "$view/lib/clang"

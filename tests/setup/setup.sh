@@ -91,7 +91,10 @@ if [ ${#lacking[@]} -gt 0 ]; then
     fetch "${lacking[@]}"
     fill_bin "$bin" "$tools"/fetched.*
     for folder in "$tools"/fetched.*; do
-        grep -rqF "$folder/" "$bin" "$tools"/clang/lib || rm -rf "$folder"
+        case " ${in_use[*]} " in
+            *" $folder "*) ;;
+            *) rm -rf "$folder" ;;
+        esac
     done
     mapfile -t lacking < <(missing)
     [ ${#lacking[@]} = 0 ] || die "still missing after they were fetched: ${lacking[*]}"

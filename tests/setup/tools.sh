@@ -69,14 +69,16 @@ works() {
 
 # COMPILER FLAG...: it makes a program of the host, with its C library.
 compiles() {
-    echo 'int main(void) { return 0; }' | "$1" "${@:2}" -x c - -o "$scratch/program"
+    "$1" "${@:2}" -x c - -o "$scratch/program" <<<'int main(void) { return 0; }'
 }
 
 # COMPILER FLAG...: it makes an object, from a header of its own and no C library.
 assembles() {
-    echo '#include <stdint.h>
-        uint32_t four(void) { return 4; }
-        __asm__("cli");' | "$1" "${@:2}" -ffreestanding -x c -c - -o "$scratch/object"
+    "$1" "${@:2}" -ffreestanding -x c -c - -o "$scratch/object" <<'END'
+#include <stdint.h>
+uint32_t four(void) { return 4; }
+__asm__("cli");
+END
 }
 
 # Prints the path at which clang expects LLVM's plugin for linkers.
