@@ -16,6 +16,8 @@ if [ $# -lt 1 ] || [ ! -r "$1" ]; then
 fi
 elf=$1
 shift
+# Where `make setup` puts a QEMU that it fetched, for a run by hand.
+PATH=$(cd "$(dirname "$0")/../.." && pwd)/target/tools/bin:$PATH
 
 # ELF class: the fifth byte of the file. A 32-bit kernel runs on a CPU that has no 64-bit mode.
 case $(od -An -tu1 -j4 -N1 "$elf" | tr -d ' ') in
@@ -45,7 +47,7 @@ case $status in
     35) fail 'the kernel reported a failure' ;;
     0) fail 'the machine was reset or switched off, after a triple fault for instance' ;;
     124 | 137) fail "no end after ${TIMEOUT:-60} seconds" ;;
-    127) fail "$qemu is not installed" ;;
+    127) fail "$qemu is neither installed nor fetched; make setup fetches it" ;;
     *) fail "$qemu ended with status $status" ;;
 esac
 
