@@ -46,6 +46,7 @@ help: ## print this table
 	    /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST); echo
 
 run: setup ## build, inspect and boot both test kernels; each op before and after
+	$(STEP) 'the program that builds, inspects and boots' cargo build --locked --example show
 	$(SHOW) cargo run --quiet --locked --example show
 
 setup: ## fetch what is missing of QEMU, compilers, linkers and Rust's targets; see `make doctor`
@@ -55,7 +56,7 @@ doctor: ## what there is of all that the targets use, where and which version; f
 	@tests/setup/setup.sh doctor
 
 ##@ To check it
-test: setup setup-test test-64 test-32 process matrix size-limit ## all tests that CI runs
+test: setup setup-test test-64 test-32 process test-matrix size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -147,8 +148,8 @@ process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(PROGRAM_32)
 
 # The example as test-64 built it.
-matrix-short: setup ## every value of the matrix, and LTO by linker
-	$(STEP) 'matrix, every value, LTO × linker' cargo run --locked --all-features --example matrix -- --short
+test-matrix: setup ## the matrix as `make matrix` runs it; only failures are printed
+	$(STEP) 'matrix' cargo run --locked --all-features --example matrix
 
 kernel: setup ## build the test kernels
 	$(IN_KERNEL) 'test kernel, 64-bit' cargo build $(KERNEL) $(64)

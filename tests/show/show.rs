@@ -38,9 +38,10 @@ fn main() {
 
 fn show(width: Width) {
     println!("── the {width} kernel {}", "─".repeat(80));
+    println!("building   with fat LTO");
     let kernel = kernel::build(width, "fat");
     let size = fs::metadata(&kernel).map_or(0, |file| file.len());
-    println!("built      {}, fat LTO, {} KiB", relative(&kernel), size / 1024);
+    println!("built      {}, {} KiB", relative(&kernel), size / 1024);
 
     let patchlets = inspect_linked(&kernel, width);
     let bytes: usize = patchlets.iter().map(|patchlet| patchlet.bytes.len()).sum();
