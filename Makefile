@@ -16,7 +16,7 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TAR
 STEP := @. tests/steps.sh; step
 IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
 IN_PROCESS := @. tests/steps.sh; cd tests/process; step
-IN_SIZE := @. tests/steps.sh; cd tests/size/kernel; step
+IN_SIZE := @. tests/steps.sh; cd tests/programs/size/kernel; step
 
 # To watch: what the command prints, as it prints it.
 SHOW := @. tests/steps.sh; show
@@ -30,15 +30,15 @@ PROGRAM_32 := --target i686-unknown-linux-musl
 PROGRAM := --locked --target-dir target --manifest-path
 # tests/support/kernel.rs builds here, too.
 KERNEL := --locked --release --target-dir ../../target/kernel/fat
-# All it measures at once, for clippy: to link it, tests/size knows how.
-SIZE := --locked --release --target-dir ../../../target/size --all-features
+# All it measures at once, for clippy: to link it, tests/programs/size knows how.
+SIZE := --locked --release --target-dir ../../../../target/size --all-features
 DENY := -- --deny warnings
 # The oldest Rust, its first release.
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 OLDEST := rustup run $(MSRV) cargo
 OLDEST_KERNEL := --locked --release --target-dir ../../target/msrv
 
-manifests := $(wildcard Cargo.toml fuzz/Cargo.toml tests/*/Cargo.toml tests/*/*/Cargo.toml)
+manifests := $(wildcard Cargo.toml fuzz/Cargo.toml tests/*/Cargo.toml tests/*/*/Cargo.toml tests/*/*/*/Cargo.toml)
 
 ##@ To see it
 help: ## print this table
@@ -70,11 +70,11 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	$(IN_KERNEL) 'clippy, test kernel, 32-bit' cargo clippy $(KERNEL) $(32) $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 64-bit' cargo clippy --locked --all-targets $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(PROGRAM_32) $(DENY)
-	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins $(DENY)
-	$(STEP) 'clippy, matrix, 32-bit' cargo clippy $(PROGRAM) tests/matrix/program/Cargo.toml --lib --bins $(32) $(DENY)
-	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --lib --bins $(DENY)
+	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/programs/matrix/program/Cargo.toml --lib --bins $(DENY)
+	$(STEP) 'clippy, matrix, 32-bit' cargo clippy $(PROGRAM) tests/programs/matrix/program/Cargo.toml --lib --bins $(32) $(DENY)
+	$(STEP) 'clippy, rivals, assembly' cargo clippy $(PROGRAM) tests/programs/rivals/rust/Cargo.toml --lib --bins $(DENY)
 	$(STEP) 'clippy, rivals, hex' env RUSTFLAGS='--cfg construction="hex"' \
-	    cargo clippy $(PROGRAM) tests/rivals/rust/Cargo.toml --bin program $(DENY)
+	    cargo clippy $(PROGRAM) tests/programs/rivals/rust/Cargo.toml --bin program $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
 

@@ -26,7 +26,7 @@ const SOURCES: &[(&str, &[Width])] = &[
     ("asm/patch_32.S", &[Width::Bits32]),
     ("tests/kernel/asm/own.S", &[Width::Bits64, Width::Bits32]),
     ("tests/process/asm/own.S", &[Width::Bits64, Width::Bits32]),
-    ("tests/matrix/program/own.S", &[Width::Bits64, Width::Bits32]),
+    ("tests/programs/matrix/program/own.S", &[Width::Bits64, Width::Bits32]),
 ];
 
 /// The patchlets of a source, assembled.

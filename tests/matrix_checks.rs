@@ -11,22 +11,22 @@ mod support {
 }
 
 #[allow(dead_code, reason = "the rest is for the runner")]
-#[path = "matrix/binary.rs"]
+#[path = "programs/matrix/binary.rs"]
 mod binary;
-#[path = "matrix/checks.rs"]
+#[path = "programs/matrix/checks.rs"]
 mod checks;
-#[path = "matrix/command.rs"]
+#[path = "programs/matrix/command.rs"]
 mod command;
 #[allow(dead_code, reason = "one of its two programs")]
-#[path = "matrix/construct.rs"]
+#[path = "programs/matrix/construct.rs"]
 mod construct;
 #[allow(dead_code, reason = "the rest is for the runner")]
-#[path = "matrix/factors.rs"]
+#[path = "programs/matrix/factors.rs"]
 mod factors;
-#[path = "matrix/pairs.rs"]
+#[path = "programs/matrix/pairs.rs"]
 mod pairs;
 #[allow(dead_code, reason = "the rest is for the runner")]
-#[path = "matrix/tools.rs"]
+#[path = "programs/matrix/tools.rs"]
 mod tools;
 
 use std::collections::BTreeSet;

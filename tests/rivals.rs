@@ -46,10 +46,10 @@ impl Case {
         Self { folder }
     }
 
-    /// Runs a line of words; those that name a file of `tests/rivals/cases` mean
+    /// Runs a line of words; those that name a file of `tests/fixtures/rivals` mean
     /// that file. What it makes lies in the case's folder.
     fn run(&self, line: &str) -> Said {
-        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/cases");
+        let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rivals");
         let word = |word: &str| {
             let case = cases.join(word);
             if case.is_file() { case.into_os_string() } else { word.into() }
@@ -225,7 +225,7 @@ fn hex_in_rust_by_constant_index() {
 #[test]
 fn hex_in_c_copied_by_constant_length() {
     let case = Case::new("hex_in_c_copied_by_constant_length");
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rivals/c");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/rivals/c");
     for (compiler, opt, found) in [
         ("gcc", "-O0", true),
         ("gcc", "-O2", false),

@@ -10,6 +10,8 @@
 #   TARGETS  of the Makefile                            'test run'
 #   MIRROR   of Debian's packages                       the one of this machine's apt
 #   KEEP     set: the root stays, in target/fresh
+#
+# What the commands printed is in target/fresh, too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -17,7 +19,9 @@ suite=${SUITE:-bookworm}
 as=${AS:-user}
 folder=$PWD/target/fresh
 base=$folder/base.$suite
-root=$folder/root
+# One try is as good as another, side by side.
+try=$folder/$suite-$as${WITH:+-with-${WITH// /-}}
+root=$try/root
 packages=gcc,libc6-dev,make,git,ca-certificates
 # What a command inside is started by; at the end, with a network of its own, which is none.
 network=()
@@ -44,7 +48,7 @@ mirror() {
 }
 
 make_base() {
-    local work=$folder/debootstrap mirror=${MIRROR-}
+    local work=$folder/debootstrap.$suite mirror=${MIRROR-}
     # shellcheck source=tests/setup/fetch.sh
     . tests/setup/fetch.sh
     rm -rf "$work" "$base.partial"
@@ -61,8 +65,8 @@ make_base() {
     DEBOOTSTRAP_DIR=$work/root/usr/share/debootstrap PATH=$PATH:$work/root/usr/bin \
         LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu \
         bash -c '. "$0" "$@"' "$work/root/usr/sbin/debootstrap" --variant=minbase --include="$packages" \
-        "$suite" "$base.partial" "$mirror" >"$folder/debootstrap.log" 2>&1 ||
-        die "debootstrap failed, see $folder/debootstrap.log"
+        "$suite" "$base.partial" "$mirror" >"$folder/debootstrap.$suite.log" 2>&1 ||
+        die "debootstrap failed, see $folder/debootstrap.$suite.log"
     mv "$base.partial" "$base"
     rm -rf "$work"
 }
@@ -111,10 +115,10 @@ inside() {
 packages_now() { chroot "$root" dpkg -l; }
 changed_files() {
     find "$root" -xdev \( -path "$root$home" -o -path "$root/tmp" -o -path "$root/proc" -o -path "$root/dev" \) \
-        -prune -o ! -type d -cnewer "$folder/stamp" -print
+        -prune -o ! -type d -cnewer "$try/stamp" -print
 }
 
-mkdir -p "$folder"
+mkdir -p "$try"
 [ -d "$base" ] || make_base
 
 say "a new root: $suite, as $as, with ${WITH:-no further packages}"
@@ -127,7 +131,7 @@ if [ "${WITH-}" ]; then
     # Each word is a package.
     # shellcheck disable=SC2086
     chroot "$root" sh -c 'apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"' \
-        - $WITH >"$folder/with.log" 2>&1 || die "$WITH could not be installed, see $folder/with.log"
+        - $WITH >"$try/with.log" 2>&1 || die "$WITH could not be installed, see $try/with.log"
 fi
 case $as in
     root) home=/root owner=0:0 ;;
@@ -142,27 +146,27 @@ copy_rust "$root$home"
 git clone --quiet --no-hardlinks . "$root$home/patchlet"
 chown -R "$owner" "$root$home"
 
-packages_now >"$folder/before"
+packages_now >"$try/before"
 sleep 1
-touch "$folder/stamp"
+touch "$try/stamp"
 for target in ${TARGETS:-test run}; do
     begin=$SECONDS
     say "make $target"
-    inside make --no-print-directory "$target" 2>&1 | tee "$folder/$target.log" ||
+    inside make --no-print-directory "$target" 2>&1 | tee "$try/$target.log" ||
         die "make $target failed after $((SECONDS - begin)) s"
     say "make $target: $((SECONDS - begin)) s"
 done
 
 say "make $target once more, without a network: nothing may be fetched"
 network=(unshare --net)
-inside make --no-print-directory "$target" >"$folder/again.log" 2>&1 ||
-    die "make $target failed without a network, see $folder/again.log"
-! grep -E '^setup: ' "$folder/again.log" || die 'the second run set something up'
+inside make --no-print-directory "$target" >"$try/again.log" 2>&1 ||
+    die "make $target failed without a network, see $try/again.log"
+! grep -E '^setup: ' "$try/again.log" || die 'the second run set something up'
 
-packages_now >"$folder/after"
-cmp "$folder/before" "$folder/after" || die 'installed packages changed, see before and after in target/fresh'
-changed_files >"$folder/changed"
-[ ! -s "$folder/changed" ] || die 'files of the system changed:' "$(head -n 20 "$folder/changed")"
+packages_now >"$try/after"
+cmp "$try/before" "$try/after" || die "installed packages changed, see before and after in $try"
+changed_files >"$try/changed"
+[ ! -s "$try/changed" ] || die 'files of the system changed:' "$(head -n 20 "$try/changed")"
 say "passed: $suite, as $as, with ${WITH:-no further packages}; nothing outside of the home folder changed"
 if [ ! "${KEEP-}" ]; then
     umount -l "$root/proc" "$root/dev"

@@ -9,7 +9,7 @@ use crate::Result;
 /// A command of cargo's in the kernel's folder.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/size/kernel"));
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/size/kernel"));
     cargo
 }
 

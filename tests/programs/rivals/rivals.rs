@@ -13,7 +13,7 @@
 //!
 //! The smallest cases that break are tests, one each, in `tests/rivals.rs`.
 
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     pub mod table;
 }

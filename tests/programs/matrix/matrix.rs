@@ -9,7 +9,7 @@
 //!                                                   one, and its commands
 //! ```
 
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     pub mod elf;
     #[allow(dead_code, reason = "tests look at files of their own")]

@@ -65,15 +65,16 @@ fn case(
                 let mut command = Command::new(compiler);
                 command.arg(bits).args(&flags).args(["-ffreestanding", "-fno-pie", "-c"]);
                 command.args(["-fno-stack-protector", "-fno-asynchronous-unwind-tables"]);
-                command.arg(tools.root.join(format!("tests/rivals/c/{name}.c")));
+                command.arg(tools.root.join(format!("tests/programs/rivals/c/{name}.c")));
                 run(command.arg("-o").arg(&object), log).map(|()| object)
             };
             let link = || {
                 // The entry is assembly: a linker knows of no use of C code that only
                 // its own option names, and LTO takes it away.
                 let start = folder.join("c-start.o");
+                let source = tools.root.join("tests/programs/matrix/program/start.S");
                 let mut command = Command::new("gcc");
-                command.arg(bits).arg("-c").arg(tools.root.join("tests/matrix/program/start.S"));
+                command.arg(bits).arg("-c").arg(source);
                 run(command.arg("-o").arg(&start), log)?;
                 let objects = [start, object("patch", log)?, object("main", log)?];
                 let mut command = Command::new(compiler);

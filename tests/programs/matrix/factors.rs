@@ -180,7 +180,7 @@ impl Config {
     }
 
     /// What is not the plainest about it, as [`parse`](Self::parse) reads it.
-    #[allow(dead_code, reason = "for tests/rivals")]
+    #[allow(dead_code, reason = "for tests/programs/rivals")]
     pub fn short(&self) -> String {
         let words = FACTORS.iter().zip(&self.0).filter(|(_, value)| **value != 0);
         let words: Vec<_> = words

@@ -1,7 +1,7 @@
 //! What `make run` shows: the two kernels, built with fat LTO, inspected, booted,
 //! and each op's site before and after; then what a call costs on this machine.
 
-#[path = "../support"]
+#[path = "../../support"]
 mod support {
     pub mod boot;
     pub mod elf;

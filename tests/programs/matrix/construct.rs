@@ -31,7 +31,7 @@ pub fn build(
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
     let root = &tools.root;
-    let program = root.join("tests/matrix/program");
+    let program = root.join("tests/programs/matrix/program");
     let part = CPart { source: program.join("part.c"), flags: &[] };
     let builder = Builder { tools, config, folder, part };
     let width = config.get("width");
@@ -73,7 +73,7 @@ pub struct CPart {
 ///
 /// # Errors
 /// The command that failed and what it said.
-#[allow(dead_code, reason = "for the other constructions, in tests/rivals")]
+#[allow(dead_code, reason = "for the other constructions, in tests/programs/rivals")]
 pub fn build_single(
     tools: &Tools,
     config: &Config,
@@ -82,7 +82,7 @@ pub fn build_single(
     log: &mut Vec<String>,
 ) -> Result<PathBuf, String> {
     let builder = Builder { tools, config, folder, part: part.clone() };
-    let start = tools.root.join("tests/matrix/program/start.S");
+    let start = tools.root.join("tests/programs/matrix/program/start.S");
     let start = builder.assemble(&start, "start.o", log)?;
     let binary = folder.join("main");
     let mut main = builder.rustc("main", "bin");
@@ -195,7 +195,7 @@ impl Builder<'_> {
                 let root = &self.tools.root;
                 // The folder first: GNU ld looks for what a script includes at once.
                 add(&format!("-L{}", root.join("asm").display()));
-                let script = root.join("tests/matrix/program/program.ld");
+                let script = root.join("tests/programs/matrix/program/program.ld");
                 add(&format!("--script={}", script.display()));
                 let base = if place == "high" { HIGH } else { LOW };
                 add(&format!("--defsym=MATRIX_BASE={base}"));

@@ -61,7 +61,7 @@ _start:
 /* The memory functions, which the crate of compiler built-ins has for targets
  * without an operating system only; and the names that core, built to unwind,
  * refers to. */
-#include "../../kernel/asm/mem_32.S"
+#include "../../../kernel/asm/mem_32.S"
 
 FUNCTION rust_eh_personality
 	ud2

@@ -91,7 +91,7 @@ pub fn case(construction: &'static Construction, config: Config) -> Case {
         size: config.0.iter().filter(|value| **value != 0).count(),
         build: Box::new(move |tools, folder, log| {
             let part = part(tools, construction);
-            let source = tools.root.join("tests/rivals/rust/program.rs");
+            let source = tools.root.join("tests/programs/rivals/rust/program.rs");
             let what = (&*source, construction.cfg, &part);
             let program = match build_single(tools, &config, folder, what, log) {
                 Ok(program) => program,
@@ -107,7 +107,9 @@ pub fn case(construction: &'static Construction, config: Config) -> Case {
 /// The C part: of the matrix, or the one with the construction.
 fn part(tools: &Tools, construction: &Construction) -> CPart {
     match construction.flags {
-        None => CPart { source: tools.root.join("tests/matrix/program/part.c"), flags: &[] },
-        Some(flags) => CPart { source: tools.root.join("tests/rivals/c/patch.c"), flags },
+        None => {
+            CPart { source: tools.root.join("tests/programs/matrix/program/part.c"), flags: &[] }
+        }
+        Some(flags) => CPart { source: tools.root.join("tests/programs/rivals/c/patch.c"), flags },
     }
 }
