@@ -29,7 +29,7 @@ test_() {
     # The programs that every machine has; `env` and `bash` start the stubs.
     for program in awk basename bash cat chmod cp cut dirname env find flock grep head id ln ls mkdir \
         mktemp mv paste readlink realpath rm sed sleep sort tail timeout touch tr uname; do
-        ln -s "$(type -P "$program")" "$stubs/$program"
+        ln -s "$(type -P "$program")" "$stubs/$program" || fail "this test needs $program"
     done
     for program in as ld make; do stub "$program" ''; done
     # No C library of 32 bit, nor its headers, as without gcc-multilib.

@@ -8,9 +8,9 @@
 # that is missing here is therefore missing on every machine, and not only on one that is new.
 
 # Shell builtins and the small programs that every Linux system has. `git` is for `make bless`.
-base=(awk basename bash cat chmod cp cut date dirname echo env expr false find git grep head id
-    ln ls mkdir mktemp mv od printf pwd realpath rm sed sh sleep sort stat tail tee test timeout
-    touch tr true uname uniq wc xargs)
+base=(awk basename bash cat chmod cp cut date dirname echo env expr false find flock git grep head
+    id ln ls mkdir mktemp mv od paste printf pwd readlink realpath rm sed sh sleep sort stat tail tee
+    test timeout touch tr true uname uniq wc xargs)
 # These come with gcc: it runs them, and tests do.
 binutils=(cc cpp g++ c++ as ar ld ld.bfd nm objcopy objdump ranlib readelf strip)
 # Of rustup. A link named cargo is cargo: rustup looks at the name that it is started by.
