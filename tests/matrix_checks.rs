@@ -36,7 +36,7 @@ use std::{env, fs};
 
 use binary::{Binary, Section, Site};
 use checks::{PLACES, check, second_copies};
-use factors::{Config, FACTORS, FULL, factor};
+use factors::{Config, FACTORS, FULL, Failing, factor};
 use pairs::{completable, pairs_of};
 use tools::Tools;
 
@@ -122,6 +122,20 @@ fn a_configuration_can_be_written_and_read() {
         Err(r#"`lto` has the values ["off", "thin", "fat", "plugin"]"#.into())
     );
     assert_eq!(Config::parse("glue=fat"), Err("there is no factor `glue`".into()));
+}
+
+/// A combination that newer tools can build is tried with the expectation of the version there.
+#[test]
+fn a_rule_is_for_the_versions_it_was_seen_with() {
+    let failing = Failing { tool: "clang", up_to: 14, builds_from: 19 };
+    let builds = [13, 14, 15, 18, 19, 20].map(|major| failing.builds(major));
+    assert_eq!(builds, [Some(false), Some(false), None, None, Some(true), Some(true)]);
+    let mut tools = Tools::find().expect("the tools of the matrix");
+    tools.versions = vec![("clang".to_owned(), "Debian clang version 19.1.7 (3+b1)".to_owned())];
+    assert_eq!(tools.major("clang"), Ok(19));
+    tools.versions[0].1 = "gcc (Debian 12.2.0-14+deb12u1) 12.2.0".to_owned();
+    assert_eq!(tools.major("clang"), Ok(12));
+    assert!(tools.major("tcc").is_err());
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -49,9 +49,31 @@ pub struct Rule {
     pub reason: &'static str,
     /// What else a build needs that shows it.
     pub beside: &'static [(&'static str, &'static str)],
-    /// Whether a build shows it: then it is tried, and must fail. The others are
-    /// true by definition.
-    pub shown_by_build: bool,
+    /// With which versions a build shows it: then it is tried. The others are true by
+    /// definition.
+    pub shown_by_build: Option<Failing>,
+}
+
+/// Which versions of a tool a combination fails with. It is never part of the matrix, whose
+/// plan is the same everywhere; a full run tries it.
+#[derive(Clone, Copy, Debug)]
+pub struct Failing {
+    /// A tool, as [`Tools`](super::tools::Tools) names it.
+    pub tool: &'static str,
+    /// The last major version that was seen to fail.
+    pub up_to: u32,
+    /// The first that was seen to build. What lies between may do either.
+    pub builds_from: u32,
+}
+
+impl Failing {
+    /// With every version.
+    const ALWAYS: Self = Self { tool: "rustc", up_to: u32::MAX, builds_from: u32::MAX };
+
+    /// Returns whether a build with this major version of the tool succeeds, if that is known.
+    pub fn builds(self, major: u32) -> Option<bool> {
+        if major < self.up_to { Some(false) } else { (major >= self.builds_from).then_some(true) }
+    }
 }
 
 /// Every combination that is not built. A full run tries them.
@@ -61,35 +83,35 @@ pub const RULES: &[Rule] = &[
         other: ("linker", &["ld", "ld.lld", "mold"]),
         reason: "linker-plugin LTO needs a linker that reads rustc's own LLVM bitcode (22): rust-lld",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("c", &["gcc-lto"]),
         other: ("linker", &["ld.lld", "rust-lld"]),
         reason: "objects of `gcc -flto` need gcc's linker plugin, which LLVM's linkers do not load",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("c", &["clang-lto"]),
         other: ("linker", &["ld"]),
-        reason: "clang's linker plugin (LLVM 14) stumbles over the bitcode (LLVM 22) embedded in core's objects",
+        reason: "the linker plugin of clang 14 stumbles over the bitcode (LLVM 22) embedded in core's objects",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing { tool: "clang", up_to: 14, builds_from: 19 }),
     },
     Rule {
         one: ("icf", &["all"]),
         other: ("linker", &["ld"]),
         reason: "GNU ld has no --icf",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("place", &["script", "high"]),
         other: ("linker", &["mold"]),
         reason: "mold does not take link scripts",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("width", &["32"]),
@@ -97,35 +119,35 @@ pub const RULES: &[Rule] = &[
         reason: "a 32-bit site holds its slot's absolute address: LLVM's linkers refuse it in a PIE, \
                  GNU ld leaves it to a loader (DT_TEXTREL), and a kernel has none",
         beside: &[("linker", "rust-lld")],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("width", &["32"]),
         other: ("place", &["high"]),
         reason: "on 32-bit every address is in reach; `script` is the same link",
         beside: &[],
-        shown_by_build: false,
+        shown_by_build: None,
     },
     Rule {
         one: ("width", &["32"]),
         other: ("code-model", &["small"]),
         reason: "the small and the kernel code model are 64-bit ones",
         beside: &[],
-        shown_by_build: false,
+        shown_by_build: None,
     },
     Rule {
         one: ("lto", &["thin", "fat"]),
         other: ("code-model", &["small"]),
         reason: "core comes as bitcode of the kernel code model, and LLVM does not mix the two",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
     Rule {
         one: ("place", &["high"]),
         other: ("code-model", &["small"]),
         reason: "addresses at -2 GiB are out of the small code model's reach",
         beside: &[],
-        shown_by_build: true,
+        shown_by_build: Some(Failing::ALWAYS),
     },
 ];
 

@@ -39,7 +39,7 @@ use binary::Binary;
 use checks::Summary;
 use factors::{Config, FACTORS, FULL, RULES, Rule};
 use pairs::{Pair, Plan, pairs_of};
-use report::{Impossible, Outcome, Results};
+use report::{Attempt, Impossible, Outcome, Results};
 use support::table::Width;
 use tools::Tools;
 
@@ -196,18 +196,22 @@ fn summarize(results: &Results, json: &Path) -> bool {
     }
     let mut well = true;
     for one in &results.impossible {
-        match &one.said {
-            None => println!("by definition  {}: {}", one.combination, one.reason),
-            Some(said) if said.is_empty() => {
+        let Some(attempt) = &one.attempt else {
+            println!("by definition  {}: {}", one.combination, one.reason);
+            continue;
+        };
+        let said: String = attempt.failure.iter().flat_map(|said| said.chars()).take(120).collect();
+        match (attempt.is_as_known(), &attempt.failure) {
+            (true, None) => println!("builds here    {}", one.combination),
+            (true, Some(_)) => println!(
+                "does not build {}: {}\n               {said}",
+                one.combination, one.reason
+            ),
+            (false, failure) => {
                 well = false;
-                println!("BUILDS AFTER ALL  {}: {}", one.combination, report::repeat(&one.config));
-            }
-            Some(said) => {
-                let said: String = said.chars().take(120).collect();
-                println!(
-                    "does not build {}: {}\n               {said}",
-                    one.combination, one.reason
-                );
+                let what = if failure.is_some() { "NO LONGER BUILDS" } else { "BUILDS AFTER ALL" };
+                let repeat = report::repeat(&one.config);
+                println!("{what}  {}: {repeat}\n               {said}", one.combination);
             }
         }
     }
@@ -282,11 +286,13 @@ fn attempt(
     tools: &Tools,
     (config, combination, rule): (Config, String, &'static Rule),
 ) -> Result<Impossible, String> {
-    let said = if rule.shown_by_build {
-        let folder = tools::target_folder("matrix", "impossible")?;
-        Some(examine(tools, &config, &folder, &mut Vec::new()).err().unwrap_or_default())
-    } else {
-        None
+    let attempt = match rule.shown_by_build {
+        Some(failing) => {
+            let folder = tools::target_folder("matrix", "impossible")?;
+            let failure = examine(tools, &config, &folder, &mut Vec::new()).err();
+            Some(Attempt { failure, builds: failing.builds(tools.major(failing.tool)?) })
+        }
+        None => None,
     };
-    Ok(Impossible { config, combination, reason: rule.reason, said })
+    Ok(Impossible { config, combination, reason: rule.reason, attempt })
 }

@@ -23,8 +23,24 @@ pub struct Impossible {
     pub config: Config,
     pub combination: String,
     pub reason: &'static str,
-    /// What the build said; `None` if it was not tried, being true by definition.
-    pub said: Option<String>,
+    /// What became of the build; `None` if it was not tried, being true by definition.
+    pub attempt: Option<Attempt>,
+}
+
+/// A build that was tried because it fails.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What it said; `None` if it succeeded.
+    pub failure: Option<String>,
+    /// Whether it should have succeeded, if that is known for these versions.
+    pub builds: Option<bool>,
+}
+
+impl Attempt {
+    /// Returns whether the attempt ended as it should.
+    pub fn is_as_known(&self) -> bool {
+        self.builds.is_none_or(|builds| builds == self.failure.is_none())
+    }
 }
 
 /// Everything.
@@ -117,11 +133,16 @@ pub fn json(results: &Results) -> String {
         object(fields)
     });
     let impossible = results.impossible.iter().map(|one| {
+        let attempt = one.attempt.as_ref();
+        let said = match attempt.map(|attempt| attempt.failure.as_deref()) {
+            None => "null".to_owned(),
+            Some(failure) => string(failure.unwrap_or_default()),
+        };
         object(vec![
             ("combination", string(&one.combination)),
             ("reason", string(one.reason)),
             ("tried", string(&one.config.to_string())),
-            ("said", one.said.as_deref().map_or("null".to_owned(), string)),
+            ("said", said),
         ])
     });
     let failed = results.outcomes.iter().filter(|outcome| outcome.result.is_err()).count();

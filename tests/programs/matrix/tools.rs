@@ -22,6 +22,19 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Returns the major version of a tool, the first number with a dot in what it says.
+    ///
+    /// # Errors
+    /// There is no such tool, or its words have no version.
+    pub fn major(&self, tool: &str) -> Result<u32, String> {
+        let said = self.versions.iter().find(|(name, _)| name == tool);
+        let (_, said) = said.ok_or(format!("{tool} is no tool of the matrix"))?;
+        said.split_whitespace()
+            .filter_map(|word| word.split_once('.'))
+            .find_map(|(major, _)| major.parse().ok())
+            .ok_or(format!("{tool} says no version: {said}"))
+    }
+
     /// Asks each tool.
     ///
     /// # Errors
