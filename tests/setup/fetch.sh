@@ -97,7 +97,7 @@ fetch() {
 cannot_fetch() {
     local reason=$1
     shift
-    die "$* cannot be fetched: $reason." '  Please install what is missing and start again:' \
+    die "$* cannot be fetched: $reason" '  Please install what is missing and start again:' \
         "$(how_to_get "$@")"
 }
 

@@ -239,6 +239,7 @@ rm "$stubs/gcc"
 fails
 says 'must be installed first: gcc'
 says 'apt install gcc libc6-dev'
+! grep multilib "$output" || fail 'it asks for a C library of 32 bit'
 is_not_called '^apt-get'
 ok
 
