@@ -61,9 +61,10 @@ fetch() {
     local begin=$SECONDS names uris number=1 deb
     { has apt-get && has dpkg; } || cannot_fetch 'there is no apt here' "$@"
 
-    say "missing: $*; fetching into target/tools, nothing is installed"
+    say "missing: $*; they are fetched into target/tools, nothing is installed"
     rm -rf "$partial"
     write_apt_conf "$partial"
+    say 'reading the lists of packages'
     # Some of the machine's sources may be out of reach: what comes after it decides.
     quietly apt-get -c "$conf" update || say 'apt-get update did not reach every source'
     mapfile -t names < <(debian_packages "$@")
