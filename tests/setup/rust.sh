@@ -3,10 +3,16 @@
 # Rust's parts: its libraries for other targets, its lints, an older version. All come from
 # rustup, which keeps them where it keeps everything. Sourced by setup.sh.
 
-# Prints the targets that have no library. Of another rustc: its command behind it.
+# Prints those of the targets, up to an argument --, for which rustc has no library. Behind it
+# may be the command of another rustc.
 missing_targets() {
-    local target
-    for target in "${targets[@]}"; do
+    local wanted=() target
+    while [ "$1" != -- ]; do
+        wanted+=("$1")
+        shift
+    done
+    shift
+    for target in "${wanted[@]}"; do
         has_core "$target" "$@" || echo "$target"
     done
 }
@@ -19,12 +25,12 @@ run_rustup() {
 
 add_targets() {
     local missing
-    mapfile -t missing < <(missing_targets)
+    mapfile -t missing < <(missing_targets "${targets[@]}" --)
     [ ${#missing[@]} -gt 0 ] || return 0
     has rustup || die "$(rustc --version) has no libraries for ${missing[*]}, and there is no rustup to add them" \
         "$(how_to_get rustup)"
     run_rustup rustup target add "${missing[@]}"
-    mapfile -t missing < <(missing_targets)
+    mapfile -t missing < <(missing_targets "${targets[@]}" --)
     [ ${#missing[@]} = 0 ] || die "rustup could not add Rust's libraries for ${missing[*]}, see above." \
         '  They are what the kernels and the 32-bit programs of the tests are built with. By hand:' \
         "    rustup target add ${missing[*]}"
@@ -48,12 +54,12 @@ add_lints() {
 
 # Adds a Rust beside the default one.
 add_rust() {
-    local version=$1 rustc=(rustup run "$1" rustc)
+    local version=$1 lacks=(missing_targets "${kernel_targets[@]}" -- rustup run "$1" rustc)
     local command=(rustup toolchain install "$version" --profile minimal --no-self-update
-        "${targets[@]/#/--target=}")
+        "${kernel_targets[@]/#/--target=}")
     has rustup || die "Rust $version comes from rustup only" "$(how_to_get rustup)"
-    [ "$(missing_targets "${rustc[@]}")" ] || return 0
+    [ "$("${lacks[@]}")" ] || return 0
     run_rustup "${command[@]}"
-    [ ! "$(missing_targets "${rustc[@]}")" ] ||
-        die "rustup could not install Rust $version for ${targets[*]}, see above. By hand:" "    ${command[*]}"
+    [ ! "$("${lacks[@]}")" ] ||
+        die "rustup could not install Rust $version for ${kernel_targets[*]}, see above. By hand:" "    ${command[*]}"
 }

@@ -36,7 +36,7 @@ fetch_if_missing() {
 }
 
 need gcc 'assembles the patchlets, links programs of the host' 'gcc libc6-dev' 'gcc glibc-devel' gcc
-need rustup "Rust's stable version, and its libraries for other targets" rustup rustup rustup
+need rustup "Rust's stable version, by: rustup default stable" rustup rustup rustup
 fetch_if_missing qemu 'boots the test kernels' \
     qemu-system-x86 qemu-system-x86-core qemu-system-x86 'qemu-system-x86_64 qemu-system-i386'
 fetch_if_missing clang 'the second assembler and C compiler of the tests' clang clang clang
@@ -45,9 +45,10 @@ fetch_if_missing LLVMgold.so "lets GNU ld and mold read clang's LTO objects" \
 fetch_if_missing ld.lld "LLVM's linker, in the tests" lld lld lld
 fetch_if_missing mold 'a linker, in the tests' mold mold mold 'mold ld.mold'
 
-# Where Rust's libraries are needed for: a 64-bit kernel, a 32-bit kernel, and 32-bit programs
-# of the host. The last brings a C library of its own, so that the machine needs none of 32 bit.
-targets=(x86_64-unknown-none i686-unknown-linux-gnu i686-unknown-linux-musl)
+# What Rust's libraries are needed for: a 64-bit and a 32-bit kernel, and 32-bit programs of the
+# host. The last brings a C library of its own, so that the machine needs none of 32 bit.
+kernel_targets=(x86_64-unknown-none i686-unknown-linux-gnu)
+targets=("${kernel_targets[@]}" i686-unknown-linux-musl)
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
