@@ -10,6 +10,10 @@ SHELL := bash
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 # They would replace the flags in the .cargo/config.toml of the repository and the test kernel.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
+# A kernel author's shell may have these, for another machine's kernel; build scripts look at them.
+unexport ARCH CROSS_COMPILE CC CXX AR CFLAGS CXXFLAGS CPPFLAGS LDFLAGS TARGET_CC TARGET_AR HOST_CC HOST_AR
+# Steps do not find a wrapper that the user's configuration of cargo may name.
+export RUSTC_WRAPPER :=
 
 # Every step: one line if it succeeds, its output if it fails. Cargo reads .cargo/config.toml
 # only where it is started, hence the folders.
