@@ -26,7 +26,7 @@ APT::Get::Download-Only "true";
 APT::Get::Remove "true";
 APT::Get::allow-change-held-packages "true";
 APT::Install-Recommends "false";
-// Some machines update databases of theirs after each update.
+// Some machines update databases of their own after each update.
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
@@ -39,7 +39,7 @@ Acquire::https::Timeout "20";
 END
 }
 
-# The names of the Debian packages of these tools.
+# Prints the names of the Debian packages of these tools.
 debian_packages() {
     local tool major
     for tool; do
@@ -58,7 +58,7 @@ debian_packages() {
 # Fetches these tools, or says how they can be had.
 fetch() {
     local partial=$tools/partial conf=$tools/partial/apt.conf root=$tools/partial/root
-    local begin=$SECONDS names uris number=1 deb
+    local begin=$SECONDS names uris number=1 deb tool
     { has apt-get && has dpkg; } || cannot_fetch 'there is no apt here' "$@"
 
     say "missing: $*; they are fetched into target/tools, nothing is installed"
@@ -71,9 +71,10 @@ fetch() {
     apt-get -c "$conf" install --yes --reinstall --print-uris "${names[@]}" \
         >"$scratch/uris" 2>"$scratch/log" ||
         cannot_fetch "apt-get does not find ${names[*]}: $(tail -n 1 "$scratch/log")" "$@"
-    uris=$(grep "^'" "$scratch/uris")
+    # An installed version that no source has cannot be had again, and apt-get does not mind.
+    uris=$(grep "^'" "$scratch/uris") || cannot_fetch "apt-get has nothing to download for ${names[*]}" "$@"
     say "$(awk '{ size += $3 } END { printf "downloading %d packages, %d MB", NR, size / 1e6 + 1 }' <<<"$uris")"
-    quietly apt-get -c "$conf" install --yes --reinstall "${names[@]}" ||
+    quietly apt-get -c "$conf" -o Acquire::Retries=3 install --yes --reinstall "${names[@]}" ||
         cannot_fetch "apt-get could not download ${names[*]}: $(tail -n 1 "$scratch/log")" "$@"
 
     say 'unpacking'
@@ -84,9 +85,9 @@ fetch() {
     rm -rf "$root"/usr/share/{doc,man,locale}
     # It becomes a fetched one only when each tool has run from it.
     fill_bin "$partial/bin" "$root"
-    for deb; do
-        PATH=$partial/bin:$PATH works "$deb" ||
-            cannot_fetch "$deb was fetched, but does not run: $(PATH=$partial/bin:$PATH why "$deb")" "$@"
+    for tool; do
+        PATH=$partial/bin:$PATH works "$tool" ||
+            cannot_fetch "$tool was fetched, but does not run: $(PATH=$partial/bin:$PATH why "$tool")" "$@"
     done
     while [ -e "$tools/fetched.$number" ]; do number=$((number + 1)); done
     mv "$root" "$tools/fetched.$number"
@@ -94,7 +95,7 @@ fetch() {
     say "fetched $* in $((SECONDS - begin)) s"
 }
 
-# REASON TOOL...
+# REASON TOOL...: ends the set-up with the one message about all that is missing.
 cannot_fetch() {
     local reason=$1
     shift

@@ -59,10 +59,11 @@ stub() {
 package_manager() {
     stub apt-get '
         [ "$1" = -c ] && conf=$2 && shift 2
+        [ "$1" = -o ] && shift 2
         archives=$(sed -n "s/^Dir::Cache::archives \"\(.*\)\";/\1/p" "${conf-/dev/null}")
         case "$1 $*" in
             "update "*) ;;
-            *--print-uris*) echo "'"'"'uri'"'"' a.deb 1000000 hash" ;;
+            *--print-uris*) [ -e "$MACHINE/nothing" ] || echo "'"'"'uri'"'"' a.deb 1000000 hash" ;;
             install*)
                 if ! grep -q "^APT::Get::Download-Only \"true\"" "${conf-/dev/null}"; then
                     echo "E: Packages need to be removed but remove is disabled." >&2
@@ -206,6 +207,13 @@ fails
 says 'E: unreachable'
 says 'pacman -S qemu-system-x86'
 [ ! -e "$repository/target/tools/bin/clang" ] || fail 'there is a clang'
+ok
+
+test_ 'a package that no source has any more'
+touch "$machine/nothing"
+fails
+says 'nothing to download for qemu-system-x86'
+says 'pacman -S qemu-system-x86'
 ok
 
 test_ 'an interrupted fetch is not taken for a whole one'
