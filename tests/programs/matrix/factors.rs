@@ -72,7 +72,7 @@ impl Failing {
 
     /// Returns whether a build with this major version of the tool succeeds, if that is known.
     pub fn builds(self, major: u32) -> Option<bool> {
-        if major < self.up_to { Some(false) } else { (major >= self.builds_from).then_some(true) }
+        if major <= self.up_to { Some(false) } else { (major >= self.builds_from).then_some(true) }
     }
 }
 
