@@ -124,7 +124,7 @@
 //! # What the kernel must guarantee
 //!
 //! To patch at boot:
-//! - The linked file has the three sections of the crate, as read-only data ([`guide::linking`]).
+//! - The linked file has the sections of the crate, as read-only data ([`guide::linking`]).
 //! - What [`Platform`] asks of a mapping: readable text, and an alias that is the
 //!   same memory.
 //! - Functions in slots keep to the ABI class of their op ([`pv::install`]).
