@@ -31,6 +31,7 @@
 //! | no-op, identity | Two functions that the crate knows, and for which a site needs no call: [`ops::Target::NOP`], [`ops::Target::IDENT`]. |
 //! | trap | The instruction `ud2`, which a site gets whose slot is null. |
 //! | ABI class | It says which registers the functions in a slot may change: [`ops::Abi`]. |
+//! | signature, value | The arguments and the result of an op, and one of them: [`ops::Signature`], [`ops::Value`]. |
 //! | thunk | A piece of assembly that lets a Rust function keep to an ABI class: [`slot_fn!`]. |
 //! | layer | The functions that a hypervisor's support code puts into slots in one call: [`pv::install`]. |
 //!
@@ -56,9 +57,12 @@
 //! | replacement | What a site gets or holds, as a value: indirect call or jump, patchlet, direct call, direct jump, NOPs, identity, trap: [`Replacement`]. |
 //! | choice | The rules by which what a slot holds becomes a replacement: [`choose::Choice`]. |
 //! | original | What the assembler wrote at a site: the indirect call or jump through the slot. |
+//! | last applied | What the sites of a set were last patched for. They still hold it when they are patched again. |
+//! | ahead of boot | What the tool may have put into a site before the kernel ran. |
 //! | instruction buffer | The place where the new bytes of one site are composed before they are written, once: [`InsnBuffer`]. |
 //! | composing | Making bytes of a replacement: its instructions, the displacement, and the fewest NOPs behind them. |
 //! | form | The first six bytes of all sites of a class, with a hole where the displacement goes. |
+//! | operand | The four bytes by which a branch names where it goes. |
 //! | width | 32-bit or 64-bit code: [`Width`]. |
 //!
 //! How it is patched:
@@ -69,6 +73,8 @@
 //! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables are one implementation, [`ops::OpSource`]. |
 //! | class | All sites of a set with the same subject, number, capacity and kind. They get the same bytes, but for a displacement. |
 //! | recipe | What a front end says of a class: what its sites get, and what they may hold before: [`text::Recipe`]. |
+//! | fault | Why a record belongs to no class: [`text::RecordFault`]. |
+//! | opening | The first two bytes of an original. Where two sites may overlap is looked for by them. |
 //! | follow | It says which moment counts for a recipe: now, the start of the batch, or what the assembler wrote: [`text::Follow`]. |
 //! | goal | What a caller wants of all sites: patched, or original again: [`Goal`]. |
 //! | platform | What a kernel tells the patcher: where text is, how it can be written, and what its CPUs can do: [`Platform`]. |
@@ -94,8 +100,18 @@
 //! | emulation | What the hook makes a CPU do that trapped at a site: call, jump, or skip: [`text::Emulation`]. |
 //! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
 //!
-//! In the tool, a type that ends in `Image` is one of these things as it stands in a file, a
-//! *model* is all that a file says of them, and a *finding* is one thing that is wrong with it.
+//! In the tool, the modules `inspect` and `contract`:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
+//! | format | One kind of table in a file: of patchlets, of sites, of ops. |
+//! | model | All that a file says of patchlets, sites and ops tables. |
+//! | sweep | Reading all of text, instruction by instruction. |
+//! | finding, code | One thing that is wrong with a file, and the stable name of its kind. |
+//! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
+//! | edit | The bytes of one site that a patched copy of a file gets. |
+//! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!
 //! # From assembly to text
 //!
