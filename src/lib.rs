@@ -73,7 +73,7 @@
 //! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables are one implementation, [`ops::OpSource`]. |
 //! | class | All sites of a set with the same subject, number, capacity and kind. They get the same bytes, but for a displacement. |
 //! | recipe | What a front end says of a class: what its sites get, and what they may hold before: [`text::Recipe`]. |
-//! | fault | Why a record belongs to no class: [`text::RecordFault`]. |
+//! | fault | What is wrong with a record or a site, before an error is made of it: [`text::RecordFault`]. |
 //! | opening | The first two bytes of an original. Where two sites may overlap is looked for by them. |
 //! | follow | It says which moment counts for a recipe: now, the start of the batch, or what the assembler wrote: [`text::Follow`]. |
 //! | goal | What a caller wants of all sites: patched, or original again: [`Goal`]. |
