@@ -65,6 +65,7 @@ fn raw_instructions_of_a_linked_program() {
             ("halt", "idle"),
             ("save_fl", "flags"),
             ("restore_fl", "flags"),
+            ("rdtsc", "flags"),
         ]);
         let found = lines(&output.out);
         let found: Vec<_> = found.iter().map(|(op, function)| (&**op, &**function)).collect();

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::inspect::elf::{Image, Symbol, SymbolKind};
-use crate::inspect::finding::Findings;
-use crate::inspect::formats::{PV_TABLE, SiteImage, read_op_records};
+use crate::inspect::formats::{OpRecord, PV_TABLE, SiteImage};
 
 /// One ops table.
 #[derive(Clone, Debug)]
@@ -41,9 +40,14 @@ pub(crate) struct OpsTables<'d> {
 }
 
 impl<'d> OpsTables<'d> {
-    /// Finds the tables that records are of, and the built-in one. `natives`: the native
-    /// functions that the file's patchlets have.
-    pub fn find(image: &Image<'d>, records: &[SiteImage], natives: &HashMap<u64, usize>) -> Self {
+    /// Finds the tables that records are of, and the built-in one. `op_records`: what the file
+    /// says of its ops. `natives`: the native functions that the file's patchlets have.
+    pub fn find(
+        image: &Image<'d>,
+        records: &[SiteImage],
+        op_records: &[OpRecord<'d>],
+        natives: &HashMap<u64, usize>,
+    ) -> Self {
         let pointer = image.width().pointer_size();
         // Each record's slot and index say where its table begins.
         let mut bases: BTreeMap<u64, u64> = BTreeMap::new();
@@ -60,7 +64,7 @@ impl<'d> OpsTables<'d> {
         // The records of ops know their tables, stripped or not. The symbol of a table has
         // company, those of its ops, and covers more than the slots.
         let mut recorded: BTreeMap<u64, TableImage<'d>> = BTreeMap::new();
-        for op in read_op_records(image, &mut Findings::default()) {
+        for op in op_records {
             let Some(base) = op.slot.checked_sub(u64::from(op.index) * pointer) else { continue };
             let named = TableImage { name: Some(op.table.into()), address: base, slots: 0 };
             let table = recorded.entry(base).or_insert(named);

@@ -1,5 +1,6 @@
 //! SiteTable and their sites, each by itself and against its neighbours.
 
+use super::reference::Reference;
 use crate::insn::{ComposeError, InsnBuffer};
 use crate::inspect::elf::Section;
 use crate::inspect::finding::{FindingCode, Findings};
@@ -11,7 +12,12 @@ const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
 /// Checks all records; returns the sites in executable sections, by address, each
 /// once.
-pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m SiteImage> {
+pub(super) fn check<'m>(
+    model: &'m Model<'_>,
+    reference: &Reference<'_>,
+    findings: &mut Findings,
+) -> Vec<&'m SiteImage> {
+    as_many_as_expected(model, reference, findings);
     if let Some((start, end)) = model.records.range {
         table(model, start, end, findings);
     }
@@ -26,6 +32,20 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
     apart(model, &sites, findings);
     slots(model, findings);
     sites
+}
+
+/// Checks that no record was lost, or came in from elsewhere, on the way to this file.
+fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    let found = model.records().len();
+    let Some(expected) = reference.sites.filter(|expected| !expected.allows(found)) else { return };
+    findings.add(
+        FindingCode::SiteCount,
+        None,
+        "table of records".to_owned(),
+        format!("it has {found} sites, and {expected} were expected"),
+        "if the sources did not change it, look at what was linked last: `ld -r` and tools behind the \
+         linker lose records",
+    );
 }
 
 /// Checks the table as a whole.

@@ -8,7 +8,7 @@
 //! | 0 | 4 | address of the op's slot, relative to this field |
 //! | 4 | 4 | address of the table's name, which ends with a 0, relative to this field |
 //! | 8 | 2 | index of the op in its table |
-//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly |
+//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly; and 0x80 if CPUs of the target need not have NOPL |
 //! | 11 | 1 | how many registers the arguments take |
 //! | 12 | 1 | how many registers the result takes |
 //! | 13 | 1 | length of the op's name, in bytes |
