@@ -45,16 +45,17 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
-/// Under a name of its own, so that a program that reads the binary knows it.
+/// Under a name of its own, so that a program that reads the binary knows it. Hidden, as the native
+/// functions are: each shared object has its own, and its table holds that one.
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {
-    core::arch::naked_asm!(crate::__endbr!(), "ret")
+    core::arch::naked_asm!(".hidden patchlet_nop", crate::__endbr!(), "ret")
 }
 
 #[cfg(target_arch = "x86")]
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_ident")]
 pub(super) extern "C" fn ident() {
-    core::arch::naked_asm!(crate::__endbr!(), "ret")
+    core::arch::naked_asm!(".hidden patchlet_ident", crate::__endbr!(), "ret")
 }

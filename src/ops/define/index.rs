@@ -20,7 +20,9 @@
 //! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
 //! to the section with the table's name, and the slots refer to that name. It cannot be tied
 //! to the slots themselves: LLVM's assembler wants a symbol that stands further up, and
-//! `global_asm!` comes before what Rust defines.
+//! `global_asm!` comes before what Rust defines. A relocation from the name to each record
+//! ties them the other way round: `ld -r` makes one section of the records of all tables, tied
+//! to the name of any one, and without the relocation all would go with that table.
 
 /// The name of the table, which the slots keep in the link, and with it the records.
 #[doc(hidden)]
@@ -70,6 +72,7 @@ macro_rules! __op_in_index {
             ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}"),
             ::core::concat!(".pushsection patchlet_ops,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
+            ::core::concat!(".L", $symbol, ".", ::core::stringify!($name), ".record:"),
             ".long {slots} + {offset} - .",
             ::core::concat!(".long ", $symbol, ".name - ."),
             ".short {index}",
@@ -78,6 +81,13 @@ macro_rules! __op_in_index {
                 ".ascii \"", ::core::stringify!($group), ".", ::core::stringify!($name), "\""
             ),
             ".balign 4",
+            ".popsection",
+            // Relocates nothing, but keeps the record for as long as the table's name.
+            ::core::concat!(".pushsection .rodata.patchlet_table.", $symbol, ",\"a\",@progbits"),
+            ::core::concat!(
+                ".reloc ", $symbol, ".name, BFD_RELOC_NONE, .L", $symbol, ".",
+                ::core::stringify!($name), ".record"
+            ),
             ".popsection",
             slots = sym SLOTS,
             size = const ::core::mem::size_of::<usize>(),
