@@ -1,17 +1,14 @@
 //! The instructions of a replacement, before it is known where the site is and what room it has.
 
-use super::buffer::InsnBuffer;
-use super::error::ComposeError;
-use super::nops::{Nops, Width};
 use super::replacement::{Kind, Replacement};
 
 /// The instructions of a [`Replacement`], with zeros where an operand goes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code<'a> {
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     pub(super) operand: Option<Operand>,
     /// The length in bytes of the longest NOP that the padding may use.
-    longest_nop: usize,
+    pub(super) longest_nop: usize,
 }
 
 /// The four bytes by which a branch names where it goes.
@@ -54,28 +51,5 @@ impl<'a> Code<'a> {
 
     const fn fixed(bytes: &'a [u8]) -> Self {
         Self { bytes, operand: None, longest_nop: usize::MAX }
-    }
-
-    /// Returns the instructions, still with zeros for the operand, and the NOPs behind them.
-    ///
-    /// # Errors
-    /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
-    /// - [`ComposeError::TooLong`] if there is no room for the instructions.
-    pub(super) fn padded(
-        &self,
-        width: Width,
-        nops: Nops,
-        capacity: u8,
-    ) -> Result<InsnBuffer, ComposeError> {
-        if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
-            return Err(ComposeError::Capacity { capacity });
-        }
-        if self.bytes.len() > usize::from(capacity) {
-            return Err(ComposeError::TooLong { len: self.bytes.len(), capacity });
-        }
-        let mut buffer = InsnBuffer::nothing();
-        buffer.push(self.bytes);
-        buffer.pad(width, nops, capacity, self.longest_nop);
-        Ok(buffer)
     }
 }
