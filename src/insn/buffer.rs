@@ -98,7 +98,6 @@ impl InsnBuffer {
 
     /// Fills up to `capacity` with the fewest NOPs that are no longer than `longest`, the longest
     /// first.
-    #[inline(never)]
     pub(super) fn pad(&mut self, width: Width, nops: Nops, capacity: u8, longest: usize) {
         while self.len < capacity {
             let missing = usize::from(capacity - self.len);

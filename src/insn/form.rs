@@ -71,8 +71,8 @@ impl Form {
         }
         let mut padded = InsnBuffer::nothing();
         padded.push(code.bytes);
-        padded.pad(width, nops, capacity, code.longest_nop);
-        Ok((Self::new(width, padded.head(), code.operand), padded))
+        padded.pad(width, nops, capacity, code.longest_nop());
+        Ok((Self::new(width, padded.head(), &code), padded))
     }
 
     /// Composes the form of all native sites of this capacity with this replacement;
@@ -85,20 +85,21 @@ impl Form {
         }
     }
 
-    /// Makes the form of sites whose bytes begin with `head`, which has this operand.
-    const fn new(width: Width, head: u64, operand: Option<Operand>) -> Self {
-        let Some(Operand { end, target, is_slot }) = operand else {
+    /// Makes the form of sites that have this code, and whose bytes begin with `head`.
+    const fn new(width: Width, head: u64, code: &Code<'_>) -> Self {
+        let (Operand::Slot(target) | Operand::Code(target)) = code.operand else {
             return Self { head, base: 0, mask: 0, shift: 0 };
         };
-        let shift = end.wrapping_sub(4).wrapping_mul(8);
-        match width {
+        let end = code.bytes.len() as u64;
+        let shift = (end as u8).wrapping_sub(4).wrapping_mul(8);
+        match (width, code.operand) {
             // In 32-bit code everything is in reach that is an address at all.
-            Width::Bits32 if target > u32::MAX as u64 => Self::NEVER,
+            (Width::Bits32, _) if target > u32::MAX as u64 => Self::NEVER,
             // There an indirect call names its slot by an absolute address.
-            Width::Bits32 if is_slot => {
+            (Width::Bits32, Operand::Slot(_)) => {
                 Self { head: head | target << shift, base: 0, mask: 0, shift }
             }
-            _ => Self { head, base: target.wrapping_sub(end as u64), mask: -1, shift },
+            _ => Self { head, base: target.wrapping_sub(end), mask: -1, shift },
         }
     }
 

@@ -15,7 +15,6 @@ use crate::error::Error;
 /// # Errors
 /// - Every variant of [`Error`] but those of a platform that breaks its contract and those of
 ///   [`live`](crate::live).
-#[inline(never)]
 pub(crate) fn check<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
@@ -64,7 +63,6 @@ fn check_set<'r, P: Platform>(
 /// Checks that the site overlaps no other one, and then that it holds something known: that it
 /// overlaps another one says more about a site than what it holds.
 #[cold]
-#[inline(never)]
 fn look_closer<'r>(
     set: &SiteSet<'r>,
     site: &CheckedSite<'r, '_>,

@@ -130,7 +130,6 @@ impl<P: Platform> Run<'_, P> {
     ///
     /// # Safety
     /// - The site lies in text, and its capacity is 1 to 32.
-    #[inline(never)]
     pub(super) unsafe fn read_record(&self, record: &Record, view: View) -> InsnBuffer {
         // SAFETY: the platform says that text is readable; so is its alias, where `View::Alias` may
         // be asked for.

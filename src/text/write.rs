@@ -28,7 +28,6 @@ const BLOCK: usize = 16;
 ///
 /// # Errors
 /// - [`Error::Alias`] and [`Error::ReadBack`], from a platform that breaks its contract.
-#[inline(never)]
 pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut progress = Progress { written: 0, changed: 0 };
     for set in run.sets {
@@ -53,7 +52,6 @@ struct Progress {
 ///
 /// # Errors
 /// - What is wrong with the first site that does not show what it got, or could not be written.
-#[inline(never)]
 fn write_sites<'r, P: Platform>(
     run: &Run<'_, P>,
     part: &'r Part<'r>,
