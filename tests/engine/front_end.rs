@@ -177,7 +177,8 @@ fn boot_patching_knows_it_as_it_knows_ops() {
 #[test]
 fn its_faults_are_the_engines_errors() {
     type Change = fn(&mut Raw);
-    let changes: [(Change, fn(Error) -> bool); 4] = [
+    type IsError = fn(Error) -> bool;
+    let changes: [(Change, IsError); 4] = [
         (
             |raw| raw.capacity = 6,
             |error| matches!(error, Error::BadRecord { field: "capacity", value: 6, index: 0 }),
