@@ -35,6 +35,7 @@ impl<'a> Part<'a> {
 
     /// Returns the records.
     #[must_use]
+    #[inline(never)]
     pub fn sites(&self) -> Sites<'a> {
         match self.sites {
             SiteTable::Linked => Sites::linked(),
