@@ -1,6 +1,6 @@
-//! What the crate's macros leave in a file, by format. Each table of records is one row
-//! of data ([`table::RecordFormat`]): its section, its bounds, the size of a record and
-//! where its fields are.
+//! The formats of what the crate's macros write into a file, one module each. A table of
+//! records is described by data ([`table::RecordFormat`]): its section, its bounds, and the
+//! size and fields of a record.
 
 mod index;
 mod native_set;

@@ -1,25 +1,25 @@
-//! What a file is compared with.
+//! The reference that a file is compared with.
 
 use crate::contract::Contract;
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
-/// What to compare with.
+/// A reference: the patchlets that a file must have, and the contracts that they must keep.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reference<'r> {
-    /// Each patchlet that must be there, and its bytes.
+    /// Names and bytes of patchlets that must be in the file.
     pub patchlets: Vec<(&'r str, &'r [u8])>,
-    /// Patchlets of any bytes that must be there too.
+    /// Names of further patchlets that must be in the file, with any bytes.
     pub required: Vec<&'r str>,
-    /// Contracts that patchlets of these names must keep.
+    /// Contracts. Each names the patchlet that must keep it.
     pub contracts: Vec<Contract>,
-    /// Where the patchlets come from, for messages.
+    /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
 }
 
 impl<'r> Reference<'r> {
-    /// Returns the crate's own set for the width of this file.
+    /// Returns the native set of the crate for the width of this file.
     #[must_use]
     pub fn native(model: &Model<'_>) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl<'r> Reference<'r> {
         }
     }
 
-    /// Returns the patchlets of an object.
+    /// Returns a reference with the patchlets of an object.
     #[must_use]
     pub fn object(patchlets: &'r [PatchletImage<'r>]) -> Self {
         Self {

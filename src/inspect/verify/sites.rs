@@ -1,4 +1,4 @@
-//! SiteTable and their sites, each by itself and against its neighbours.
+//! The checks of records and their sites: each by itself, and each against its neighbours.
 
 use crate::insn::{ComposeError, InsnBuffer};
 use crate::inspect::elf::Section;
@@ -9,8 +9,8 @@ use crate::inspect::model::{Model, SiteState};
 
 const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
-/// Checks all records; returns the sites in executable sections, by address, each
-/// once.
+/// Checks all records and the slots of their ops. Returns the sites in executable sections,
+/// sorted by address, each once.
 pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m SiteImage> {
     if let Some((start, end)) = model.records.range {
         table(model, start, end, findings);
@@ -28,10 +28,11 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
     sites
 }
 
-/// Checks the table as a whole.
+/// Checks that no relocation changes the table of records.
 fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     for relocation in model.image.relocations_in(start, end) {
-        // What --emit-relocs leaves behind is applied already, and relative.
+        // A relocation that --emit-relocs keeps for a relative field is applied already, and does
+        // not change when the kernel relocates itself.
         if relocation.dynamic || relocation.absolute {
             findings.add(
                 FindingCode::Relocation,
@@ -44,13 +45,13 @@ fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     }
 }
 
-/// Returns `site 0x1234 (save_fl, main+0x4)`
+/// Returns the place of a finding, such as `site 0x1234 (save_fl, main+0x4)`.
 pub(super) fn place(model: &Model<'_>, record: &SiteImage) -> String {
     let (op, function) = (model.op_name_of(record), model.function(record.site));
     format!("site {:#x} ({op}, {function})", record.site)
 }
 
-/// Checks one record and its site; returns whether the site lies in an executable section.
+/// Checks one record and its site. Returns whether the site lies in an executable section.
 fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) -> bool {
     let mut add = |code, what, fix| {
         findings.add(code, Some(record.site), place(model, record), what, fix);
@@ -166,10 +167,10 @@ fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
     }
 }
 
-/// Checks what the slots of the sites hold at first.
+/// Checks that the slots of the sites hold null or the address of a function.
 fn slots(model: &Model<'_>, findings: &mut Findings) {
     for op in &model.ops {
-        // Where the record is wrong this is no slot, and was found already.
+        // Not a slot: the record is wrong, and `record_alone` has added a finding.
         if model.tables.slot(op.slot).is_none_or(|(_, index)| index != u64::from(op.index)) {
             continue;
         }
