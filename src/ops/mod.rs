@@ -21,7 +21,7 @@ pub use table::Table;
 pub use target::Target;
 #[cfg(not(target_feature = "avx"))]
 pub use user_mode::install_for_user_mode;
-pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
+pub use value::{AbiType, OpSlot, Register, Signature, SlotFn, Value, class};
 
 /// Items that the expansions of [`ops!`](crate::ops!) and [`slot_fn!`](crate::slot_fn!) name in
 /// other crates. They are no interface: they change together with the macros.

@@ -158,14 +158,14 @@ signatures!(A B C D E);
 signatures!(A B C D E F);
 
 /// An ABI class as a type. Its name is the word for the class in `ops!` and `slot_fn!`.
-pub trait Class {
+pub trait AbiType {
     /// The class as a value.
     const ABI: Abi;
 }
 
 /// The ABI classes of functions that `slot_fn!` can make.
 pub mod class {
-    use super::{Abi, Class};
+    use super::{Abi, AbiType};
 
     /// [`Abi::CalleeSave`] as a type.
     #[allow(non_camel_case_types)]
@@ -177,11 +177,11 @@ pub mod class {
     #[derive(Debug)]
     pub enum c {}
 
-    impl Class for callee_save {
+    impl AbiType for callee_save {
         const ABI: Abi = Abi::CalleeSave;
     }
 
-    impl Class for c {
+    impl AbiType for c {
         const ABI: Abi = Abi::C;
     }
 }

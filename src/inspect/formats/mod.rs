@@ -21,5 +21,5 @@ pub(super) use index::INDEX_SECTION;
 pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
 pub(super) use op_records::read as read_op_records;
 pub(super) use patchlets::find as find_patchlets;
-pub(super) use sites::{SITES, SiteTable, read as read_sites};
+pub(super) use sites::{SITES, SiteRecords, read as read_sites};
 pub(super) use width::sites_are_of_width;

@@ -83,7 +83,7 @@ impl SiteImage {
 
 /// The table of sites of a file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SiteTable {
+pub(crate) struct SiteRecords {
     pub list: Vec<SiteImage>,
     /// First address of the table and first address behind it, if the file has a table.
     pub range: Option<(u64, u64)>,
@@ -93,7 +93,7 @@ pub(crate) struct SiteTable {
 ///
 /// # Errors
 /// Returns an error if the file is an object.
-pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTable, FileError> {
+pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRecords, FileError> {
     if image.kind() == Linkage::Object {
         return Err(FileError::new(
             "an object: its sites have no addresses before it is linked; give the linked file",
@@ -101,7 +101,7 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
     }
     let table = match SITES.find(image, findings) {
         TableSearch::Found(table) => table,
-        TableSearch::Unusable => return Ok(SiteTable::default()),
+        TableSearch::Unusable => return Ok(SiteRecords::default()),
         TableSearch::None => {
             // A file with symbols would have those that bound the table, if it had a table.
             if image.symbols().is_empty() {
@@ -113,7 +113,7 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
                     "keep its name as patchlet.ld does, or give the file before it is stripped",
                 );
             }
-            return Ok(SiteTable::default());
+            return Ok(SiteRecords::default());
         }
     };
     let FoundTable { start, end, .. } = table;
@@ -123,5 +123,5 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
         let (op, capacity, kind) = (op as u16, capacity as u8, kind as u8);
         SiteImage { address, site, slot, op, capacity, kind }
     });
-    Ok(SiteTable { list: list.collect(), range: Some((start, end)) })
+    Ok(SiteRecords { list: list.collect(), range: Some((start, end)) })
 }

@@ -10,7 +10,7 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
+    INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, bytes_of,
     find_patchlets, read_sites, sites_are_of_width,
 };
 
@@ -73,7 +73,7 @@ impl SiteState {
 pub struct Model<'d> {
     pub(crate) image: Image<'d>,
     pub(crate) patchlets: Vec<PatchletImage<'d>>,
-    pub(crate) records: SiteTable,
+    pub(crate) records: SiteRecords,
     pub(crate) tables: OpsTables<'d>,
     /// The ops, sorted by slot and index.
     pub(crate) ops: Vec<OpImage>,
