@@ -252,12 +252,10 @@ fn each<P: Platform>(
     cache: &mut ClassCache,
     mut act: impl FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for part in run.parts() {
-        for record in part.sites().records() {
-            match &run.site(part, record, cache) {
-                Some(site) => act(site)?,
-                None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
-            }
+    for (part, record) in run.records() {
+        match &run.site(part, record, cache) {
+            Some(site) => act(site)?,
+            None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
         }
     }
     Ok(())

@@ -44,6 +44,10 @@ fn check_set<'r, P: Platform>(
         let mut rest = sites.records();
         while let [record, following @ ..] = rest {
             rest = following;
+            if set.is_withdrawn(record.site()) {
+                report.withdrawn += 1;
+                continue;
+            }
             run.prefetch(following, View::Site);
             // Looked at where it was put, see `Run::site`.
             let Some(site) = &run.site(part, record, cache) else {

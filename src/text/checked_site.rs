@@ -43,9 +43,15 @@ impl CheckedSite<'_, '_> {
 }
 
 impl<'r, P: Platform> Run<'r, P> {
-    /// Returns the parts of all sets.
-    pub(crate) fn parts(&self) -> impl DoubleEndedIterator<Item = &'r Part<'r>> + use<'r, P> {
-        self.sets.iter().flat_map(|set| set.parts())
+    /// Returns the records of all sets whose sites are not withdrawn, and the parts they stand in.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
+        self.sets.iter().flat_map(|set| {
+            set.parts().iter().flat_map(move |part| {
+                let records = part.sites().records().iter();
+                let present = records.filter(|record| !set.is_withdrawn(record.site()));
+                present.map(move |record| (part, record))
+            })
+        })
     }
 
     /// Checks one record and returns its site; `None` if something is wrong with the record, which
@@ -113,7 +119,8 @@ impl<'r, P: Platform> Run<'r, P> {
     /// Returns whether the site of a record lies in text as a whole.
     #[inline(always)]
     pub(super) fn lies_in_text(&self, record: &Record) -> bool {
-        let (text, address) = (self.platform.text(), record.site());
+        let address = record.site();
+        let text = self.platform.text_around(address);
         let room = text.end.checked_sub(address);
         address >= text.start && room.is_some_and(|room| room >= usize::from(record.capacity()))
     }

@@ -85,7 +85,8 @@ impl<P: Platform> Run<'_, P> {
     #[inline(always)]
     pub(super) fn pairs(&self, site: &CheckedSite<'_, '_>) -> impl Iterator<Item = [u8; 2]> {
         let from = self.at(site.address, View::Site);
-        let behind = self.platform.text().end.saturating_sub(site.address + 1);
+        let text = self.platform.text_around(site.address);
+        let behind = text.end.saturating_sub(site.address + 1);
         let starts = 0..behind.min(site.record.capacity().into());
         // SAFETY: both bytes are in text, which the platform says is readable.
         starts.map(move |at| unsafe { memory::read_pair(from.add(at)) })
@@ -96,7 +97,7 @@ impl<P: Platform> Run<'_, P> {
     #[inline(always)]
     pub(super) fn read_text<'t>(&self, site: &CheckedSite<'_, '_>, text: &'t mut [u8]) -> &'t [u8] {
         let from = self.at(site.address, View::Site);
-        let room = self.platform.text().end.saturating_sub(site.address);
+        let room = self.platform.text_around(site.address).end.saturating_sub(site.address);
         let len = text.len().min(room);
         let text = text.get_mut(..len).unwrap_or_default();
         for (at, byte) in text.iter_mut().enumerate() {

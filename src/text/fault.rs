@@ -79,7 +79,7 @@ impl<P: Platform> Run<'_, P> {
         };
         // Says more about a wrong record than that something does not fit into it.
         if !self.lies_in_text(record) {
-            let Range { start, end } = self.platform.text();
+            let Range { start, end } = self.platform.text_around(site);
             return Error::OutsideText { index, site, start, end };
         }
         let name = recipe.name;

@@ -64,11 +64,8 @@ impl<'p, P: Platform> Plan<'p, P> {
         // Each site was checked when the plan was made. One that is wrong now was changed by
         // somebody since, and `apply` will say so.
         let run = self.run;
-        run.parts().flat_map(move |part| {
-            part.sites().records().iter().filter_map(move |record| {
-                let mut cache = ClassCache::new();
-                run.outcome(&run.site(part, record, &mut cache)?)
-            })
+        run.records().filter_map(move |(part, record)| {
+            run.outcome(&run.site(part, record, &mut ClassCache::new())?)
         })
     }
 

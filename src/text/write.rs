@@ -13,7 +13,7 @@ use super::contents::{Contents, View};
 use super::fault::{Fault, SiteFault};
 use super::memory;
 use super::platform::Platform;
-use super::site_set::Part;
+use super::site_set::{Part, SiteSet};
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::Record;
@@ -32,7 +32,7 @@ pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Re
     let mut progress = Progress { written: 0, changed: 0 };
     for set in run.sets {
         for part in set.parts() {
-            if let Err(fault) = &write_sites(run, part, cache, &mut progress) {
+            if let Err(fault) = &write_sites(run, set, part, cache, &mut progress) {
                 return Err(undo(run, cache, progress.written, fault));
             }
         }
@@ -54,6 +54,7 @@ struct Progress {
 /// - What is wrong with the first site that does not show what it got, or could not be written.
 fn write_sites<'r, P: Platform>(
     run: &Run<'_, P>,
+    set: &SiteSet<'_>,
     part: &'r Part<'r>,
     cache: &mut ClassCache,
     progress: &mut Progress,
@@ -66,6 +67,9 @@ fn write_sites<'r, P: Platform>(
         for place in &mut block {
             let [record, following @ ..] = rest else { break };
             rest = following;
+            if set.is_withdrawn(record.site()) {
+                continue;
+            }
             run.prefetch(following, View::Alias);
             if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
@@ -173,6 +177,9 @@ fn undo<P: Platform>(
             for record in part.sites().records() {
                 if written == 0 {
                     return error;
+                }
+                if set.is_withdrawn(record.site()) {
+                    continue;
                 }
                 written -= 1;
                 if let Some(site) = &run.site(part, record, cache) {
