@@ -1,11 +1,11 @@
-//! Assembles the patchlets of the target, checks the object, and hands the include path
-//! on. The work is in `src/assemble/`, which kernels call from their own build scripts
-//! (feature `build`) for their own patchlets.
+//! Assembles the native set for the target, checks the object, and tells the build scripts of
+//! kernels where patchlet.h is. The code for it is in `src/assemble/`, which kernels call from
+//! their own build scripts (feature `build`).
 
-#[allow(dead_code)] // The library half of this module is for downstream kernels.
+#[allow(dead_code)] // Some functions of this module are for the build scripts of kernels only.
 #[path = "src/assemble/mod.rs"]
 mod assemble;
-#[allow(dead_code)] // Linked files, for which the rest is, are the tool's.
+#[allow(dead_code)] // Some functions of this module are for the tool only.
 #[path = "src/labels.rs"]
 mod labels;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line: cargo would show only the first of several.
+            // `AssembleError` prints one line. Of several, cargo would show only the first.
             println!("cargo::error={error}");
             ExitCode::FAILURE
         }
@@ -29,15 +29,16 @@ fn run() -> Result<(), assemble::AssembleError> {
     // reused by another that shares its target directory.
     let folder = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let asm = Path::new(&folder).join("asm");
-    // Kernels read it as DEP_PATCHLET_INCLUDE: the folder of patchlet.h and patchlet.ld.
+    // The build scripts of kernels get the folder of patchlet.h and patchlet.ld in the variable
+    // DEP_PATCHLET_INCLUDE.
     println!("cargo::metadata=include={}", asm.display());
     println!("cargo::rerun-if-changed={}", asm.join("patchlet.ld").display());
     println!("cargo::rustc-check-cfg=cfg(patchlet_assembled, patchlet_ibt)");
 
     let target = match assemble::BuildTarget::from_cargo() {
         Ok(target) => target,
-        // The tool and the functions for build scripts run on hosts of any kind. There they
-        // are built without the modules that need the labels of assembled patchlets.
+        // The tool and the functions for build scripts run on hosts of any architecture. For a
+        // host that is not x86 they are built without the modules that need assembled patchlets.
         Err(assemble::AssembleError::Target { .. })
             if has_feature("BUILD") || has_feature("INSPECT") =>
         {
@@ -48,11 +49,12 @@ fn run() -> Result<(), assemble::AssembleError> {
     println!("cargo::rustc-cfg=patchlet_assembled");
     if assemble::tracks_branches(&target) {
         println!("cargo::rustc-cfg=patchlet_ibt");
-        // Kernels' build scripts get it as DEP_PATCHLET_IBT, for their own patchlets.
+        // The build scripts of kernels get this in the variable DEP_PATCHLET_IBT and assemble
+        // their own patchlets likewise.
         println!("cargo::metadata=ibt=1");
     }
-    // Cargo hands this to the link of every program that depends on the crate, before the
-    // arguments of the program's own build script: `INCLUDE patchlet.ld` needs no `-L` there.
+    // Cargo adds this folder to the link of every program that depends on the crate, so that
+    // `INCLUDE patchlet.ld` in a link script needs no `-L` there.
     println!("cargo::rustc-link-search=native={}", asm.display());
     let source = match target.width {
         assemble::TargetWidth::Bits64 => asm.join("patch_64.S"),
@@ -61,7 +63,7 @@ fn run() -> Result<(), assemble::AssembleError> {
     assemble::Assembly::new(source).include(&asm).compile("patchlet_asm")
 }
 
-/// Tells whether the crate is built with a feature, given in capitals as cargo has it.
+/// Returns whether the crate is built with a feature, whose name is given in capitals.
 fn has_feature(name: &str) -> bool {
     env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
 }

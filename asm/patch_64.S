@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * The native set, 64-bit. Instructions and contracts only; the macros are in
- * patchlet.h. The mail that asked for this form: Ingo Molnar, 25 April 2019,
- * "Re: [patch 3/3] x86/paravirt: Replace paravirt patch asm magic".
+ * The native set of 64-bit patchlets. This file has instructions and contracts
+ * only; the macros are in patchlet.h. The idea of keeping them as real assembly
+ * is from a mail by Ingo Molnar, 25 April 2019, "Re: [patch 3/3] x86/paravirt:
+ * Replace paravirt patch asm magic".
  *
- * A contract reads: the op it replaces; inputs; outputs; what else it changes;
- * the privilege and CPU it needs. "Flags" are those of EFLAGS. It is data:
- * src/contract/ reads it, and tests/contract.rs proves it from the bytes.
+ * The comment above a patchlet is its contract: the op it belongs to, its inputs
+ * and outputs, what else it changes, and the privilege and CPU it needs. "flags"
+ * are those of RFLAGS. The contract is data: src/contract/ reads it (the fields are
+ * described in src/contract/mod.rs), and tests/contract.rs proves it from the
+ * bytes.
  */
 #if !defined(__x86_64__)
 #error "asm/patch_64.S is for 64-bit targets; 32-bit ones use asm/patch_32.S"
 #endif
 #include "patchlet.h"
 
-/* irq.irq_disable: no external interrupts on this CPU.
+/* irq.irq_disable: keep external interrupts off this CPU.
  * in: -   out: -   clobbers: -   flags: IF = 0
  * privilege: CPL <= IOPL   CPU: any */
 PATCHLET(irq_disable)
@@ -21,8 +24,9 @@ PATCHLET(irq_disable)
 END_PATCHLET(irq_disable)
 
 /* irq.irq_enable: let external interrupts in. STI holds them off for one more
- * instruction; at a site that instruction is one of the filling NOPs, so what
- * follows the site is not covered. For `sti; hlt` there is safe_halt.
+ * instruction (SDM vol. 2B, "STI"). In a site that instruction is one of the NOPs
+ * behind it, so an interrupt can come before the first instruction behind the
+ * site. Use safe_halt for `sti; hlt`.
  * in: -   out: -   clobbers: -   flags: IF = 1
  * privilege: CPL <= IOPL   CPU: any */
 PATCHLET(irq_enable)
@@ -45,43 +49,44 @@ PATCHLET(restore_fl)
 	popfq
 END_PATCHLET(restore_fl)
 
-/* mmu.read_cr2: the address of the last page fault.
+/* mmu.read_cr2: read the address of the last page fault.
  * in: -   out: RAX = CR2   clobbers: -   flags: undefined (SDM vol. 2 "MOV")
  * privilege: CPL 0   CPU: any */
 PATCHLET(read_cr2)
 	movq	%cr2, %rax
 END_PATCHLET(read_cr2)
 
-/* mmu.read_cr3: the page-table base.
+/* mmu.read_cr3: read the page-table base.
  * in: -   out: RAX = CR3   clobbers: -   flags: undefined
  * privilege: CPL 0   CPU: any */
 PATCHLET(read_cr3)
 	movq	%cr3, %rax
 END_PATCHLET(read_cr3)
 
-/* mmu.write_cr3: set the page-table base; flushes non-global translations.
+/* mmu.write_cr3: set the page-table base, which flushes non-global translations.
  * in: RDI = CR3   out: -   clobbers: -   flags: undefined
  * privilege: CPL 0   CPU: any */
 PATCHLET(write_cr3)
 	movq	%rdi, %cr3
 END_PATCHLET(write_cr3)
 
-/* cpu.wbinvd: write back and invalidate the caches.
+/* cpu.wbinvd: write all caches back to memory and invalidate them.
  * in: -   out: -   clobbers: -   flags: unchanged
  * privilege: CPL 0   CPU: 486 and later */
 PATCHLET(wbinvd)
 	wbinvd
 END_PATCHLET(wbinvd)
 
-/* cpu.swapgs: exchange the GS base with IA32_KERNEL_GS_BASE. Assembly only.
+/* cpu.swapgs: exchange the GS base with IA32_KERNEL_GS_BASE. For sites in
+ * assembly only.
  * in: -   out: -   clobbers: GS base   flags: unchanged
  * privilege: CPL 0   CPU: 64-bit mode */
 PATCHLET(swapgs)
 	swapgs
 END_PATCHLET(swapgs)
 
-/* cpu.usergs_sysret64: back to 64-bit user mode after a system call. A jump;
- * assembly only.
+/* cpu.usergs_sysret64: return to 64-bit user mode after a system call. For jump
+ * sites in assembly only.
  * in: RCX = user RIP, R11 = user RFLAGS, RSP = user stack   out: does not return
  * clobbers: GS base, CS, SS   flags: from R11
  * privilege: CPL 0   CPU: EFER.SCE */
@@ -90,40 +95,42 @@ PATCHLET(usergs_sysret64)
 	sysretq
 END_PATCHLET_JUMP(usergs_sysret64)
 
-/* ident: the identity on 64 bits; also what replaces a slot that holds the
- * identity function.
+/* mmu.ident: return the argument. Also the replacement at a site of any op whose
+ * slot holds the identity function.
  * in: RDI   out: RAX = RDI   clobbers: -   flags: unchanged
  * privilege: any   CPU: any */
 PATCHLET(ident_64)
 	movq	%rdi, %rax
 END_PATCHLET(ident_64)
 
-/* lock.queued_spin_unlock: release the lock byte. A plain store is a release
- * on x86 (SDM vol. 3A, "Memory Ordering").
+/* lock.queued_spin_unlock: release the lock byte. On x86, a plain store has
+ * release semantics (SDM vol. 3A, "Memory Ordering").
  * in: RDI = address of the lock byte   out: -   clobbers: -   flags: unchanged
  * memory: writes one byte at RDI   privilege: any   CPU: any */
 PATCHLET(queued_spin_unlock)
 	movb	$0, (%rdi)
 END_PATCHLET(queued_spin_unlock)
 
-/* lock.vcpu_is_preempted: is that virtual CPU off its core? On bare metal no.
+/* lock.vcpu_is_preempted: return whether a virtual CPU does not run at present.
+ * On bare metal every CPU runs: return 0.
  * in: RDI = CPU number (unused)   out: RAX = 0   clobbers: -   flags: status
  * privilege: any   CPU: any */
 PATCHLET(vcpu_is_preempted)
 	xorl	%eax, %eax
 END_PATCHLET(vcpu_is_preempted)
 
-/* The missing op: what a site gets whose slot is null.
+/* The trap: the replacement at a site whose slot is null.
  * in: -   out: raises #UD   clobbers: -   flags: unchanged
  * privilege: any   CPU: any */
 PATCHLET(ud2)
 	ud2
 END_PATCHLET_JUMP(ud2)
 
-/* irq.safe_halt: let external interrupts in and sleep until one comes. One
- * patchlet, since STI holds interrupts off until HLT has begun: one that is
- * already pending wakes the CPU (SDM vol. 2B, "STI"). Between two patchlets it
- * would be taken before HLT, and the CPU would sleep although there is work.
+/* irq.safe_halt: let external interrupts in and sleep until one comes. STI holds
+ * interrupts off until HLT has begun, so that an interrupt which is already
+ * pending wakes the CPU (SDM vol. 2B, "STI"). That is why both are one patchlet:
+ * with two, the CPU would take the interrupt between them, and then sleep
+ * although there is work.
  * in: -   out: -   clobbers: -   flags: IF = 1
  * privilege: CPL 0   CPU: any */
 PATCHLET(safe_halt)
@@ -131,8 +138,8 @@ PATCHLET(safe_halt)
 	hlt
 END_PATCHLET(safe_halt)
 
-/* irq.halt: sleep until an interrupt comes; with interrupts off, until an NMI,
- * an SMI, INIT or a reset comes (SDM vol. 2A, "HLT").
+/* irq.halt: sleep until an interrupt comes. With interrupts off, only an NMI, an
+ * SMI, INIT or a reset ends the sleep (SDM vol. 2A, "HLT").
  * in: -   out: -   clobbers: -   flags: unchanged
  * privilege: CPL 0   CPU: any */
 PATCHLET(halt)

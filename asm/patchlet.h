@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * The macros of `patchlet` for patchlets in assembly; those for sites, which
- * this file includes, are in `site.h`. There is no instruction in it but the ENDBR
- * of native functions. GNU as (gcc) and LLVM's assembler (clang) both take it;
- * it is for `.S` files, the C preprocessor runs first.
+ * The macros for patchlets in assembly. This file includes `site.h`, which has the
+ * macros for sites. The only instruction here is the ENDBR of native functions.
+ * GNU as (through gcc) and LLVM's assembler (through clang) both accept the file.
+ * It is for `.S` files, which the C preprocessor reads first.
  *
  * A patchlet is its instructions between two macros:
  *
@@ -11,32 +11,33 @@
  *		cli
  *	END_PATCHLET(irq_disable)
  *
- * which gives, from the same lines,
+ * From these lines the macros make
  *
  *	patchlet_irq_disable_start, patchlet_irq_disable_end
- *		hidden labels around the bytes in .rodata.patchlets, and
+ *		hidden labels around the bytes in .rodata.patchlets,
  *	patchlet_native_irq_disable
- *		the native function: the same instructions and a `ret`, and
+ *		the native function, with the same instructions and a `ret`, and
  *	a record in the section patchlet_index
- *		with the name, for binaries whose symbols are stripped.
+ *		with the name, for files whose symbols are stripped.
  *
- * END_PATCHLET_JUMP(name) ends a patchlet that leaves by itself (`iret`): its
+ * END_PATCHLET_JUMP(name) ends a patchlet that leaves by itself, such as `iret`: its
  * native function has no `ret`.
  *
- *	name	of the patchlet; part of the labels, and what the tool and
- *		`patchlets!` call it. The same in both macros.
+ *	name	the name of the patchlet, the same in both macros. It is part of the
+ *		labels, and the tool and `patchlets!` know the patchlet by it.
  *
- * PATCHLET_IBT, 0 or 1, can be defined before this file is included: whether
- * native functions begin with ENDBR.
+ * PATCHLET_IBT can be defined before this file is included: 1 if native functions
+ * begin with ENDBR, 0 if they do not.
  */
 #ifndef PATCHLET_H
 #define PATCHLET_H
 
 #include "site.h"
 
-/* With indirect branch tracking (CET-IBT) the target of an indirect call begins with ENDBR.
- * That is the native function; a site is no target, so the patchlet has none. The build
- * script says what is wanted; where there is none, the compiler does (-fcf-protection). */
+/* With indirect branch tracking (CET-IBT), the target of an indirect call must begin with
+ * ENDBR. An unpatched site calls the native function, so that begins with it. No indirect
+ * branch leads to a patchlet in a site, so the patchlet has no ENDBR. `patchlet::assemble`
+ * defines PATCHLET_IBT. Without it, the compiler's option -fcf-protection decides. */
 #if !defined(PATCHLET_IBT)
 #if defined(__CET__)
 #define PATCHLET_IBT (__CET__ & 1)
@@ -45,7 +46,7 @@
 #endif
 #endif
 
-/* Emits what a native function begins with: ENDBR, or nothing. */
+/* Emits ENDBR if native functions begin with it, else nothing. */
 .macro patchlet_endbr
 #if PATCHLET_IBT && defined(__x86_64__)
 	endbr64
@@ -54,20 +55,22 @@
 #endif
 .endm
 
-/* The body becomes an assembler macro, so that one text makes both copies. */
+/* The instructions between the two become an assembler macro `patchlet_body_<name>`, which
+ * patchlet_emit expands twice: for the patchlet and for the native function. */
 #define PATCHLET(name)		.macro patchlet_body_##name
 #define END_PATCHLET(name)	.endm ; patchlet_emit name, ret
 #define END_PATCHLET_JUMP(name)	.endm ; patchlet_emit name
 
-/* Emits both copies of a patchlet and its record in the index.
- *	name	of the patchlet
+/* Emits a patchlet, its native function and its record in the index.
+ *	name	the name of the patchlet
  *	return	the instruction that ends the native function, or nothing */
 .macro patchlet_emit name:req, return
 	.ifdef patchlet_\name\()_start
 	.error "patchlet `\name` is defined twice"
 	.else
-	/* "R" (SHF_GNU_RETAIN) keeps the section through --gc-sections. No
-	 * .balign here: padding would lie between two labels. */
+	/* "R" (SHF_GNU_RETAIN) keeps the section through --gc-sections. The section
+	 * has no .balign, because padding would be bytes of no patchlet, which
+	 * `patchlet::assemble` refuses. */
 	.pushsection .rodata.patchlets, "aR", @progbits
 	.globl	patchlet_\name\()_start, patchlet_\name\()_end
 	.hidden	patchlet_\name\()_start, patchlet_\name\()_end
@@ -84,8 +87,9 @@ patchlet_\name\()_end:
 	.hidden	patchlet_native_\name
 	.type	patchlet_native_\name, @function
 patchlet_native_\name:
-	/* Relocates nothing, but refers to the index: GNU ld heeds "R" only in
-	 * objects whose OS/ABI is GNU's or FreeBSD's, and some kernels have another. */
+	/* This relocation changes no byte. It makes the linker keep the index with the
+	 * native function: GNU ld heeds "R" only in objects whose OS/ABI is GNU's or
+	 * FreeBSD's, and some kernels have another. */
 5100:	.reloc	5100b, BFD_RELOC_NONE, .Lpatchlet_index_\name
 	patchlet_endbr
 	patchlet_body_\name
@@ -93,10 +97,11 @@ patchlet_native_\name:
 	.size	patchlet_native_\name, . - patchlet_native_\name
 	.popsection
 
-	/* The index: what tells a patchlet's name, length and native function
-	 * when the symbols are stripped. The native function is the second copy
-	 * that the bytes are checked against. A C identifier, so that the
-	 * section keeps its name through links without a script. */
+	/* The record in the index: start of the patchlet, native function (both
+	 * relative to the field), length of the patchlet, length of the name, name.
+	 * The tool reads it in files whose symbols are stripped. The name of the
+	 * section is a C identifier, so that a linker without a script does not merge
+	 * the section into another. */
 	.pushsection patchlet_index, "aR", @progbits
 	.balign	4
 .Lpatchlet_index_\name:
@@ -109,10 +114,11 @@ patchlet_native_\name:
 	.balign	4
 	.popsection
 
-	/* An empty piece makes the section of the records, and with it its bounds,
-	 * exist in a link without a single site. Once in an object, tied to the
-	 * patchlets, which are always there: with other flags than the records'
-	 * mold 1.10 makes two sections of that name, and one pair of bounds. */
+	/* An empty input section, once in each object, so that patchlet_sites and the
+	 * symbols that bound it exist in a program without a single site. It has the
+	 * same flags as the records of sites, "ao", and is tied to the patchlets, which
+	 * are always linked. With other flags, mold 1.10 makes two output sections of
+	 * that name, and the symbols bound only one of them. */
 	.ifndef	.Lpatchlet_sites_exist
 	.set	.Lpatchlet_sites_exist, 1
 	.pushsection patchlet_sites, "ao", @progbits, patchlet_\name\()_start

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * The macros of `patchlet` for patch sites in assembly. `patchlet.h` includes this file. There
- * is no instruction in it but the indirect call and jump of a site. GNU as (gcc) and LLVM's
- * assembler (clang) both take it; it is for `.S` files, the C preprocessor runs first.
+ * The macros for patch sites in assembly. `patchlet.h` includes this file. The only instructions
+ * here are the indirect call and jump of a site. GNU as (through gcc) and LLVM's assembler
+ * (through clang) both accept the file. It is for `.S` files, which the C preprocessor reads first.
  *
- * A site is one line, where the call or jump shall stand:
+ * A site is one line, at the place of the call or jump:
  *
  *	PATCHLET_CALL swapgs
  *	PATCHLET_JMP  usergs_sysret64
@@ -12,21 +12,21 @@
  *	PATCHLET_CALL long_op, capacity=16, table=my_kernel_ops
  *	PATCHLET_CALL table=made_by_hand, index=3
  *
- *	op		the name of the op in its table. A name that the table does not have
- *			is an undefined symbol for the linker, `my_kernel_ops.flush_pgae`.
- *	capacity	how many bytes the site has, 6 to 32. The rest is filled with NOPs;
- *			a patchlet that is longer is an error when the site is patched.
- *	table		the linker's name of the ops table: what stands behind `as` in `ops!`.
- *			Without it: `patchlet::pv`, the built-in one.
- *	index		the number of the op, in place of its name, for a table that was not
- *			made by `ops!` and therefore has no names.
+ *	op		the name of the op in its table. If the table has no such op, the
+ *			linker reports an undefined symbol, such as `my_kernel_ops.flush_pgae`.
+ *	capacity	the size of the site in bytes, 6 to 32; 6 if it is left out. Bytes behind
+ *			the instruction are NOPs. Patching fails if a patchlet is longer.
+ *	table		the symbol of the ops table: the name behind `as` in `ops!`. If it is left
+ *			out, the table is the built-in one, `patchlet::pv`.
+ *	index		the number of the op, instead of its name, for a table that was not
+ *			made by `ops!` and therefore has no symbols for its ops.
  *
- * PATCHLET_CALL comes back behind the site. PATCHLET_JMP is for ops that do not come back; a
- * patchlet that ends without leaving runs on into what follows the site.
+ * PATCHLET_CALL returns to the code behind the site. PATCHLET_JMP is for ops that leave, such as
+ * `iret`: from a patchlet that does not leave, the CPU runs on into the bytes behind the site.
  *
- * The site replaces the code around it in one respect: its patchlet is not the first and only
- * instruction there. No prefix (LOCK, REP) may stand before a site, and no instruction whose
- * effect lasts for one instruction (MOV SS, POP SS, STI) may rely on what follows.
+ * A replacement can have several instructions, NOPs among them. So no prefix (LOCK, REP) may
+ * stand before a site, and code must not rely on the effect of an instruction before the site that
+ * lasts for one instruction only (MOV SS, POP SS, STI).
  */
 #ifndef PATCHLET_SITE_H
 #define PATCHLET_SITE_H
@@ -34,24 +34,27 @@
 #if !defined(__ASSEMBLER__)
 #error "patchlet.h is for assembly (.S) files"
 #endif
-/* Not by __ELF__: clang does not define it for x86_64-unknown-none. */
+/* __ELF__ is not tested, because clang does not define it for x86_64-unknown-none. */
 #if defined(_WIN32) || defined(__CYGWIN__) || defined(__APPLE__) || \
 	!(defined(__i386__) || (defined(__x86_64__) && !defined(__ILP32__)))
 #error "patchlet.h: only 32-bit and 64-bit x86 ELF targets are supported"
 #endif
 
+/* Emits a site that calls; the parameters are described above. */
 .macro PATCHLET_CALL op, capacity=6, table=patchlet_pv_ops, index
 	patchlet_site call, 0, \capacity, \table, \op, \index
 .endm
 
+/* Emits a site that jumps; the parameters are described above. */
 .macro PATCHLET_JMP op, capacity=6, table=patchlet_pv_ops, index
 	patchlet_site jmp, 1, \capacity, \table, \op, \index
 .endm
 
-/* Finds the slot and the index of an op by its name or by its index.
+/* Finds the slot and the index of an op by its name or by its index, and emits the site.
  *	opcode		the mnemonic of the unpatched site, `call` or `jmp`
- *	kind		its number in the record: 0 or 1, `patchlet::site::Kind`
- *	the others	as above */
+ *	kind		its number in the record, as in `patchlet::Kind`: 0 for `call`, 1 for `jmp`
+ *	capacity, table, op, index
+ *			as for PATCHLET_CALL */
 .macro patchlet_site opcode:req, kind:req, capacity:req, table:req, op, index
 	.ifb \op
 	.ifb \index
@@ -70,32 +73,39 @@
 	patchlet_emit_site \opcode, \kind, \capacity, \table, PATCHLET_POINTER*PATCHLET_OP_\op, PATCHLET_OP_\op
 	.endif
 	.else
-	/* The two symbols that `ops!` defines for each op. */
+	/* `ops!` defines two symbols for each op: the slot's address, and one that tells the index. */
 	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index, 1
 	.endif
 	.endif
 	.endif
 .endm
 
-/* Emits a site and its record, which is `patchlet::site::Record`; the layout is asserted
- * there. "o" (SHF_LINK_ORDER) ties a record to the section of its site: it is dropped with
- * it, and the linker sorts the records by the address of their sites. The relocation at the
- * site, which relocates nothing, ties them the other way round: `ld -r` makes one section of
- * all records, tied to the section of any one site, and without the relocation all would go
- * with that one. The section name is a C identifier so that every linker gives it bounds,
- * __start_patchlet_sites and __stop_patchlet_sites.
- *	slot		a symbol,
- *	offset		and how far from it the slot of the op is, in bytes
+/* Emits a site and its record, a `patchlet::site::Record`. The layout is asserted in
+ * src/site.rs.
+ *
+ * Flag "o" (SHF_LINK_ORDER) ties the record's section to the section of the site: the linker
+ * drops both together, and sorts the records by the addresses of their sites.
+ *
+ * The relocation at the site changes no byte. It makes the site's section refer to the record's.
+ * `ld -r` merges the records of all sites into one section that is tied to the section of some
+ * one site; without this reference, all records would be dropped with that site.
+ *
+ * The name of the section is a C identifier, so that every linker defines the symbols that bound
+ * it, __start_patchlet_sites and __stop_patchlet_sites.
+ *	opcode, kind	as for patchlet_site
+ *	capacity	the size of the site, in bytes
+ *	slot		a symbol
+ *	offset		the distance from that symbol to the op's slot, in bytes
  *	index		the index of the op, a number or a symbol
- *	named		whether it is a symbol of `ops!`. On 64 bit the index is then the symbol's
- *			size: GNU ld puts no 16-bit value of a symbol into a position-independent
- *			program. The long is index, capacity and kind, in this order. */
+ *	named		1 if it is a symbol of `ops!`, else 0. On 64 bit the index is then the size of
+ *			the symbol, because GNU ld refuses a 16-bit value of a symbol in a program
+ *			that is position-independent. One long holds index, capacity and kind. */
 .macro patchlet_emit_site opcode:req, kind:req, capacity:req, slot:req, offset:req, index:req, named=0
 	.if \capacity < 6 || \capacity > 32
 	.error "a patch site has 6 to 32 bytes"
 	.endif
-	/* In a shared object the slots are reached at a fixed distance, which they
-	 * have only if no other object can replace them. */
+	/* Hidden for shared objects: the site reaches the slots at a distance that is
+	 * fixed at link time, so no other object may preempt them. */
 	.hidden	\slot
 .Lpatchlet_site_\@:
 #ifdef __x86_64__
@@ -103,7 +113,7 @@
 #else
 	\opcode	*(\slot + \offset)
 #endif
-	/* GNU as warns of a length of 0. */
+	/* Not for a length of 0, of which GNU as warns. */
 	.if \capacity > 6
 	.skip	\capacity - 6, 0x90
 	.endif
@@ -133,8 +143,8 @@
 	.set	PATCHLET_POINTER, 4
 #endif
 
-/* The index of each op in the built-in table, `patchlet::pv`; a test compares
- * them with the Rust side. Absolute, local to the object. */
+/* The index of each op in the built-in table, `patchlet::pv`. A test compares them with the
+ * Rust side. The symbols are absolute and local to the object. */
 	.set	PATCHLET_OP_irq_disable,		0
 	.set	PATCHLET_OP_irq_enable,			1
 	.set	PATCHLET_OP_save_fl,			2
@@ -157,7 +167,7 @@
 	.set	PATCHLET_OP_halt,			12
 #endif
 
-/* Assembly never needs an executable stack; say so, or linkers assume it. */
+/* Without this section, GNU ld takes it that the object needs an executable stack. */
 	.section .note.GNU-stack, "", @progbits
 	.text
 

@@ -1,11 +1,11 @@
-//! Instructions as text, by iced-x86, and what the tool and the proof of contracts both
-//! ask of that crate.
+//! Instructions as text, and other questions that the tool and the proof of contracts both ask
+//! of the crate iced-x86.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, Instruction};
 
 use crate::insn::Width;
 
-/// Returns the width as a number of bits, as iced-x86 takes it and people say it.
+/// Returns the width as a number of bits, 32 or 64.
 pub(crate) const fn bits(width: Width) -> u32 {
     width.pointer_size() as u32 * 8
 }
@@ -15,8 +15,8 @@ pub(crate) fn decoder(width: Width, address: u64, bytes: &[u8]) -> Decoder<'_> {
     Decoder::with_ip(bits(width), bytes, address, DecoderOptions::NONE)
 }
 
-/// Returns bytes at an address as AT&T assembly, `pushfq; popq %rax`; `name` tells the
-/// name of a direct branch's target.
+/// Returns the bytes at an address as AT&T assembly in one line, such as `pushfq; popq %rax`.
+/// `name` returns the name of an address; it is asked for the targets of direct branches.
 #[must_use]
 pub(crate) fn disassemble(
     width: Width,
@@ -24,7 +24,8 @@ pub(crate) fn disassemble(
     bytes: &[u8],
     name: impl Fn(u64) -> Option<String>,
 ) -> String {
-    /// More than any site has.
+    /// The largest number of instructions shown. A site has at most 32 bytes, and so at most
+    /// 32 instructions; this limits what a damaged file makes the tool print.
     const SHOWN: usize = 40;
     let mut formatter = GasFormatter::new();
     let style = formatter.options_mut();
@@ -32,7 +33,8 @@ pub(crate) fn disassemble(
     style.set_uppercase_hex(false);
     style.set_branch_leading_zeros(false);
     let mut text = String::new();
-    // What a site is padded with is one instruction many times.
+    // One-byte NOPs in a row are counted and shown as `nop ×5`: unpatched sites are padded with
+    // them.
     let mut nops = 0;
     for instruction in decoder(width, address, bytes).into_iter().take(SHOWN) {
         let mut one = String::new();
@@ -42,7 +44,7 @@ pub(crate) fn disassemble(
             continue;
         }
         push_nops(&mut text, &mut nops);
-        // The only instruction for which assemblers take the plain name too.
+        // Sources have `iret`, so that is what readers look for. Assemblers take it for `iretl`.
         push(&mut text, if one == "iretl" { "iret" } else { &one });
         if let Some(target) = branch_target(&instruction).and_then(&name) {
             text += &format!(" <{target}>");
@@ -52,7 +54,7 @@ pub(crate) fn disassemble(
     text
 }
 
-/// Appends one more instruction.
+/// Appends an instruction to the text, with `; ` before it unless it is the first.
 fn push(text: &mut String, instruction: &str) {
     if !text.is_empty() {
         *text += "; ";
@@ -60,7 +62,7 @@ fn push(text: &mut String, instruction: &str) {
     *text += instruction;
 }
 
-/// Appends the NOPs that were only counted so far.
+/// Appends the NOPs that were counted, if any, and sets the count to 0.
 fn push_nops(text: &mut String, nops: &mut usize) {
     match std::mem::take(nops) {
         0 => {}
@@ -69,7 +71,8 @@ fn push_nops(text: &mut String, nops: &mut usize) {
     }
 }
 
-/// Returns where a direct branch leads.
+/// Returns the target of a direct branch, or `None` for any other instruction. A target of 0 is
+/// taken for none, because iced-x86 returns 0 for a branch that is not direct.
 pub(crate) fn branch_target(instruction: &Instruction) -> Option<u64> {
     use FlowControl::{Call, ConditionalBranch, UnconditionalBranch, XbeginXabortXend};
 

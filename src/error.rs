@@ -1,10 +1,12 @@
-//! The error of patching: small, `Copy`, with the offending values; each prints as one sentence.
+//! The error of patching. It is `Copy`, carries the offending values, and prints as one sentence.
 
 use core::fmt;
 
 use crate::insn::{ComposeError, InsnBuffer};
 
-/// Why a table of sites was refused. Text is then as it was before.
+/// The reason why sites were not patched. Text is then as it was before the call; the only
+/// exceptions stand at [`Alias`](Self::Alias) and [`ReadBack`](Self::ReadBack), which are found
+/// while text is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,16 +17,16 @@ pub enum Error {
         /// Size of one record, in bytes.
         record: usize,
     },
-    /// A field of a record has a value it cannot have.
+    /// A field of a record has a value that the record of a site cannot have.
     BadRecord {
         /// Position of the record in the table, from 0.
         index: usize,
-        /// The field: `capacity` or `kind`.
+        /// Name of the field: `capacity` or `kind`.
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: u8,
     },
-    /// A site is not inside the text range the platform named.
+    /// A site is not inside the range of text that the platform named.
     OutsideText {
         /// Position of the record in the table, from 0.
         index: usize,
@@ -32,11 +34,11 @@ pub enum Error {
         site: usize,
         /// First address of text.
         start: usize,
-        /// The address behind text.
+        /// First address behind text.
         end: usize,
     },
-    /// A record names a subject that its front end does not know: a slot that is no op's in the
-    /// tables given, or another op's than the record says.
+    /// A record names a subject that its front end does not know: the address is not that of a
+    /// slot in the given ops tables, or it is the slot of another op than the number says.
     UnknownSubject {
         /// Position of the record in the table, from 0.
         index: usize,
@@ -58,33 +60,35 @@ pub enum Error {
         /// Address of the other site.
         other: usize,
     },
-    /// A site holds bytes that the crate never wrote there: neither the indirect
-    /// call or jump, nor a replacement of its op.
+    /// A site holds bytes that the crate did not write: neither the indirect call or jump
+    /// through its slot, nor a replacement of its op.
     OldBytes {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
-        /// The indirect call or jump that an unpatched site holds; no bytes if this one
-        /// does not reach its slot.
+        /// The indirect call or jump that an unpatched site holds. Empty if no such
+        /// instruction at this address can reach the slot.
         expected: InsnBuffer,
-        /// What it holds.
+        /// The bytes that the site holds.
         found: InsnBuffer,
     },
-    /// The replacement does not go into the site.
+    /// The replacement cannot be encoded in the site.
     Compose {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
-        /// Why.
+        /// The reason.
         why: ComposeError,
     },
-    /// The writable alias of a site shows bytes that are neither what such a site can
-    /// hold nor what it does hold: it is not an alias. Found before the site is
-    /// written; the sites written before it were put back, as for
-    /// [`ReadBack`](Self::ReadBack), which is the error if one of them does not show what
-    /// it got.
+    /// The address that the platform gave as the writable alias of a site is not mapped to the
+    /// same memory: the bytes there are neither those that the site holds nor any that a site
+    /// of its op can hold.
+    ///
+    /// The site itself was not written. Sites that the same call had written before were put
+    /// back. If one of these then reads back other bytes than were put there, the error is
+    /// [`ReadBack`](Self::ReadBack) instead.
     Alias {
         /// Address of the site.
         site: usize,
@@ -93,46 +97,51 @@ pub enum Error {
         /// What the site belongs to: the name of its op.
         name: &'static str,
     },
-    /// What was read back differs from what was written. The sites written
-    /// before were put back, as far as the platform let them: to what their op was
-    /// last patched for, and to the indirect call or jump if it never was (of a site
-    /// that was patched ahead of boot, that does the same).
+    /// A site read back other bytes than were written to it.
+    ///
+    /// The sites that the same call had written were put back, as far as the platform let
+    /// them be written: to the replacement that their op was last patched to, or to the indirect
+    /// call or jump if the op has not been patched since boot. (A site that was patched in the
+    /// file before boot also gets the indirect call or jump, which has the same effect.)
     ReadBack {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
-        /// What was written.
+        /// The bytes that were written.
         wrote: InsnBuffer,
-        /// What was read.
+        /// The bytes that were read.
         found: InsnBuffer,
     },
-    /// Another writer is at work on these sites, or one had to leave its INT3s in
-    /// text.
+    /// Another writer is at work on these sites, or an earlier writer failed and had to leave
+    /// its INT3s in text.
     Busy,
-    /// A thread may be inside the site, and would go on in the middle of other bytes.
+    /// A thread that was interrupted inside the site would resume in the middle of one of the new
+    /// instructions.
     ThreadInside {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
-        /// The first byte of the site at which a thread can be, from 0.
+        /// Offset in the site, in bytes, of the instruction at which the thread would resume: it
+        /// is a boundary between instructions of `old`, and none of `new`.
         boundary: usize,
-        /// What the site holds.
+        /// The bytes that the site holds.
         old: InsnBuffer,
-        /// What it would get.
+        /// The bytes that the site would get.
         new: InsnBuffer,
     },
-    /// The op is one that assembly uses its own way: the INT3 protocol cannot
-    /// assume a stack at its sites.
+    /// The op is of the ABI class `assembly`. The INT3 protocol takes
+    /// #BP at the site and emulates a call by a push, and at a site of this class there may be no
+    /// stack for either.
     NotEmulated {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
     },
-    /// A replacement that begins with INT3 cannot be told from the INT3 of the
-    /// protocol.
+    /// The replacement begins with INT3, so the #BP handler could not tell the replacement from the
+    /// INT3 that the protocol writes there for the time of the switch.
     Breakpoint {
         /// Address of the site.
         site: usize,

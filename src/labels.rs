@@ -1,27 +1,26 @@
-//! The names of the labels around a patchlet, as the macros of patchlet.h write them.
-//! Shared by the build script, which reads objects, and by the tool, which reads linked
-//! files too.
+//! The names of the labels around a patchlet, as the macros of asm/patchlet.h write them.
+//! The build script reads them in objects, the tool in objects and in linked files.
 
-/// What a symbol marks.
+/// The place in a patchlet that a symbol marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
     /// `patchlet_<name>_start`: the first byte.
     Start,
-    /// `patchlet_<name>_end`: the address behind the last byte.
+    /// `patchlet_<name>_end`: the first address behind the patchlet.
     End,
     /// `patchlet_native_<name>`: the native function.
     Native,
 }
 
-/// How every label begins.
+/// The beginning of every label.
 pub(crate) const PREFIX: &str = "patchlet_";
 
-/// Takes the name of a symbol apart: what it marks, and the patchlet's name. None if the
-/// macros write no such symbol.
+/// Returns what a symbol marks and the name of its patchlet, or `None` if the macros write no
+/// such symbol.
 ///
-/// `is_function` is the symbol's type in the object. It decides between the native
-/// function of a patchlet `early_start`, `patchlet_native_early_start`, and the first
-/// label of a patchlet `native_early`, which has the same name.
+/// `is_function` says whether the symbol's type in the object is STT_FUNC. The name alone is
+/// ambiguous: `patchlet_native_early_start` is the native function of a patchlet
+/// `early_start`, or the start label of a patchlet `native_early`.
 pub(crate) fn label(symbol: &str, is_function: bool) -> Option<(Label, &str)> {
     let rest = symbol.strip_prefix(PREFIX)?;
     let (label, name) = if is_function {
@@ -34,7 +33,8 @@ pub(crate) fn label(symbol: &str, is_function: bool) -> Option<(Label, &str)> {
     is_name(name).then_some((label, name))
 }
 
-/// Returns whether a text can be a patchlet's name: what an assembler takes as part of a symbol.
+/// Returns whether `name` can be a patchlet's name: at least one character, and only
+/// characters that an assembler takes in a symbol.
 pub(crate) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$');
     !name.is_empty() && name.chars().all(plain)

@@ -1,10 +1,9 @@
-//! Patchlets: from a pair of labels in `asm/*.S` to a name and its bytes. Nothing here knows
-//! sites or CPUs.
+//! Patchlets: a pair of labels in `asm/*.S` becomes a name and a slice of bytes. This file
+//! knows neither sites nor CPUs.
 //!
-//! Unsafe code here reads the bytes between two labels that only the linker
-//! knows. What makes that sound was checked when the assembly was built: the
-//! labels stand in this order, in one read-only section, in one object
-//! (`src/assemble/check.rs`).
+//! Unsafe code here reads the bytes between two labels whose addresses the linker chooses.
+//! It is sound because the build script checked the object (`src/assemble/check.rs`):
+//! the start label stands before the end label, in the same read-only section.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -12,7 +11,7 @@ use core::fmt;
 /// A native instruction sequence kept as data, written as real assembly between
 /// two global labels.
 ///
-/// Made by [`patchlets!`](crate::patchlets) only.
+/// Only [`patchlets!`](crate::patchlets) makes values of this type.
 pub struct Patchlet {
     name: &'static str,
     start: &'static [u8; 0],
@@ -26,9 +25,9 @@ impl Patchlet {
     /// # Safety
     /// - `start` and `end` are the two labels that `PATCHLET(name)` and
     ///   `END_PATCHLET(name)` of `patchlet.h` define, `native` is the function
-    ///   they define, and nothing else declares these symbols. (The same symbol
-    ///   declared as a `u8` elsewhere once made `start == end` fold to a wrong
-    ///   answer, under fat LTO only.)
+    ///   they define;
+    /// - nothing else declares these symbols. (When one of them was also declared as a `u8`,
+    ///   the compiler folded `start == end` to a wrong constant under fat LTO.)
     #[doc(hidden)]
     pub const unsafe fn from_labels(
         name: &'static str,
@@ -39,35 +38,36 @@ impl Patchlet {
         Self { name, start, end, native }
     }
 
-    /// Returns the name in its labels, `patchlet_<name>_start`.
+    /// Returns the patchlet's name: `<name>` of its label `patchlet_<name>_start`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Returns its instructions: a few bytes, as they lie in memory.
+    /// Returns the bytes of the patchlet's instructions.
     #[must_use]
     pub fn bytes(&self) -> &'static [u8] {
         between(self.start, self.end)
     }
 
-    /// Returns the native function: the same instructions and a return, or none where they
-    /// leave by themselves. The slot of an op holds it by default.
+    /// Returns the native function: the same instructions, followed by a return unless they
+    /// leave the kernel themselves, as `iret` does. The slot of an op holds it by default.
     #[must_use]
     pub const fn native(&self) -> unsafe extern "C" fn() {
         self.native
     }
 }
 
-/// Makes a slice of a label pair. No other function does.
+/// Returns the bytes between two labels. This is the only function that makes a slice of them.
 fn between(start: &'static [u8; 0], end: &'static [u8; 0]) -> &'static [u8] {
-    // The labels are zero-sized, so a pointer to one may not reach the bytes
-    // behind it; the address may.
+    // The labels are zero-sized, so a pointer to one has provenance over no byte. Exposing
+    // the provenance and making the pointer anew from the address gives a pointer that may
+    // read the patchlet.
     let address = start.as_ptr().expose_provenance();
     let len = end.as_ptr().addr().saturating_sub(address);
     // SAFETY: by the contract of `Patchlet::from_labels` these are the labels of one PATCHLET.
     // The build script has checked in the object that the start comes before the end and that
-    // both lie in one section. Linkers move it as a whole, and it is never written.
+    // both lie in one section. A linker moves a section as a whole, and this one is read-only.
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) }
 }
 
@@ -120,20 +120,20 @@ macro_rules! patchlets {
                         #[link_name = ::core::concat!("patchlet_native_", ::core::stringify!($name))]
                         fn native();
                     }
-                    // SAFETY: the names are those that PATCHLET gives to its
-                    // labels, and a label that no PATCHLET defines does not link.
+                    // SAFETY: the names are those that PATCHLET and END_PATCHLET give to
+                    // their labels, and a name that no PATCHLET defines does not link.
                     unsafe {
                         $crate::Patchlet::from_labels(::core::stringify!($name), &START, &END, native)
                     }
                 };
             )*
 
-            /// The whole set.
+            /// All patchlets of the set, in the order of the declaration.
             pub static ALL: &[&$crate::Patchlet] = &[$($(#[$meta])* &$name),*];
 
-            /// The patchlet of this name.
+            /// Returns the patchlet of this name, or `None` if the set has none.
             #[must_use]
-            #[allow(dead_code)] // A kernel may know its own by path alone.
+            #[allow(dead_code)] // A kernel may name its patchlets by path only.
             pub fn find(name: &str) -> ::core::option::Option<&'static $crate::Patchlet> {
                 ALL.iter().copied().find(|patchlet| patchlet.name() == name)
             }

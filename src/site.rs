@@ -1,9 +1,9 @@
 //! Sites: the record that assembly writes beside each one, the macro that emits
 //! a site from Rust, and the table of all records. Never chooses a replacement.
 //!
-//! Unsafe code here makes a slice of what lies between the two bounds that the
-//! linker gives to the section `patchlet_sites`. The layout of a record is
-//! asserted below; whether its values make sense is checked record by record, in
+//! Unsafe code here makes a slice of the bytes between the two symbols with which the
+//! linker bounds the section `patchlet_sites`. The layout of a record is asserted
+//! below. The values in it are checked record by record, in
 //! `src/text/checked_site.rs` and by the front end.
 #![allow(unsafe_code)]
 
@@ -15,8 +15,9 @@ use core::slice;
 
 use crate::insn::Kind;
 
-/// One record, as assembly writes it and as it stays: read-only, and without an
-/// absolute address, so that a static PIE takes it as well.
+/// The record of one site. Assembly writes it and nothing changes it later. Its
+/// addresses are relative, because an absolute one would need a relocation at load
+/// time in a position-independent program, and the section is read-only.
 #[repr(C)]
 pub struct Record {
     /// Address of the site, relative to the address of this field.
@@ -24,13 +25,14 @@ pub struct Record {
     /// Address of the subject, which is the slot of the op, relative to the address of this
     /// field.
     subject: i32,
-    /// Number of the subject, which is the index of the op in its table (16 bits), bytes the site
-    /// has room for (8) and [`Kind`] as a number (8): one number, to compare records by.
+    /// Three values in one word, so that two records are compared by one comparison: bits
+    /// 0 to 15 are the number of the subject (the index of the op in its table), bits 16 to 23
+    /// the capacity of the site in bytes, bits 24 to 31 its [`Kind`] (0 is a call, 1 a jump).
     shape: u32,
 }
 
 // The layout is written twice more: in `site_asm!` below and in asm/site.h.
-// A record without repr(C) once worked until the compiler reordered it.
+// `repr(C)` is necessary: without it the compiler may reorder the fields, and once did.
 const _: () = {
     assert!(size_of::<Record>() == 12 && align_of::<Record>() == 4);
     assert!(offset_of!(Record, site) == 0 && offset_of!(Record, subject) == 4);
@@ -53,30 +55,32 @@ impl Record {
         (&raw const self.subject).addr().wrapping_add_signed(self.subject as isize)
     }
 
-    /// Returns the number of the subject, as written: the index of the op in its table.
+    /// Returns the number of the subject as the record has it, unchecked: the index of the
+    /// op in its table.
     #[must_use]
     pub const fn number(&self) -> u16 {
         self.shape as u16
     }
 
-    /// Returns the capacity in bytes, as written.
+    /// Returns the capacity in bytes as the record has it, unchecked; 6 to 32 in a valid
+    /// record.
     #[must_use]
     pub const fn capacity(&self) -> u8 {
         (self.shape >> 16) as u8
     }
 
-    /// Returns the address behind the site.
+    /// Returns the address of the first byte behind the site.
     pub(crate) fn end(&self) -> usize {
         self.site().wrapping_add(usize::from(self.capacity()))
     }
 
-    /// Returns number, capacity and kind in one, to compare records by.
+    /// Returns number, capacity and kind as one word, by which two records can be compared.
     #[inline(always)]
     pub(crate) const fn shape(&self) -> u32 {
         self.shape
     }
 
-    /// Returns the kind as a number, as written.
+    /// Returns the number of the kind as the record has it, unchecked.
     pub(crate) const fn kind_number(&self) -> u8 {
         (self.shape >> 24) as u8
     }
@@ -84,7 +88,7 @@ impl Record {
     /// Returns whether the site is a call or a jump.
     ///
     /// # Errors
-    /// The number that is no kind.
+    /// Returns the number in the record if it stands for no kind.
     pub const fn kind(&self) -> Result<Kind, u8> {
         match self.kind_number() {
             0 => Ok(Kind::Call),
@@ -106,18 +110,18 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A table of records: that of the linked binary, or another, of a loaded module or
-/// of a test.
+/// A table of records: the table of the linked binary, of a loaded module or of a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Sites<'a> {
     records: &'a [Record],
-    /// In bytes; more than the records have only if something is wrong.
+    /// Size of the table in bytes. It is larger than `records` only if the table ends in
+    /// the middle of a record.
     size: usize,
 }
 
 impl<'a> Sites<'a> {
-    /// Every site of the program: what the linker collected from all crates and
-    /// `.S` files into the section `patchlet_sites`.
+    /// Returns the table of every site of the program: the records that the linker
+    /// collected from all crates and `.S` files into the section `patchlet_sites`.
     #[cfg(patchlet_assembled)]
     #[must_use]
     #[inline(never)]
@@ -126,42 +130,49 @@ impl<'a> Sites<'a> {
             static __start_patchlet_sites: [u8; 0];
             static __stop_patchlet_sites: [u8; 0];
         }
-        // The labels are zero-sized, so a pointer to one may not reach the bytes
-        // behind it; the address may.
-        // One relocation for each bound in the whole program, hence no inlining and
-        // `black_box`: `-z start-stop-gc` of GNU ld leaves out the first reference to
-        // such a symbol only, and by a second one it keeps the function of some site.
+        // The symbols are zero-sized, so a pointer to one has provenance over no byte.
+        // Exposing the provenance and making the pointer anew from the address gives
+        // a pointer that may read the table.
+        //
+        // The whole program must have one relocation for each symbol: with
+        // `-z start-stop-gc`, GNU ld ignores the first reference to a `__start_` or
+        // `__stop_` symbol, but a second reference keeps the section, and with it the
+        // function of some site that nobody calls. Hence `inline(never)`, and `black_box`
+        // so that the compiler does not load an address twice.
         let start = black_box(&raw const __start_patchlet_sites).expose_provenance();
         let stop = black_box(&raw const __stop_patchlet_sites).addr();
         let len = stop.wrapping_sub(start);
-        // SAFETY: the two symbols are the bounds of one output section (made by
-        // the linker itself or by patchlet.ld), which is read-only and mapped
-        // for as long as the program runs. Every piece of it is aligned to 4.
+        // SAFETY: the linker itself or patchlet.ld defines the two symbols as the bounds of
+        // one output section. That section is read-only and mapped for as long as
+        // the program runs, and each input section is aligned to 4 (`.balign 4` below).
         unsafe { Sites::between(core::ptr::with_exposed_provenance(start), len) }
     }
 
-    /// The table that lies in `len` bytes from `start`.
+    /// Returns the table in the `len` bytes from `start`.
     ///
     /// # Safety
-    /// - `start` is aligned to 4 and `len` bytes there are readable for `'a`;
-    /// - nothing writes to them during `'a`.
+    /// - `start` is aligned to 4 and not null, and `len` bytes from it are readable for `'a`;
+    /// - nothing writes to these bytes during `'a`.
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
-        // SAFETY: aligned and readable by the contract above; a record is plain
-        // integers, so any bytes are one.
+        // SAFETY: the caller answers for alignment, length and lifetime. A record consists
+        // of integers, so any bytes are a valid record.
         let records = unsafe { slice::from_raw_parts(start.cast(), len / Record::SIZE) };
         Self { records, size: len }
     }
 
-    /// The whole records, in the order of the table.
+    /// Returns the complete records, in the order of the table.
     #[must_use]
     pub const fn records(&self) -> &'a [Record] {
         self.records
     }
 
-    /// The record of the site whose first byte is at this address. Quick if the
-    /// linker sorted the records by their sites, as linkers do; right in any case. For
-    /// an address that is none it looks at every record.
+    /// Returns the record of the site whose first byte is at `address`, or `None` if no
+    /// site starts there.
+    ///
+    /// Takes a binary search if the records are sorted by their sites, as linkers leave
+    /// them (`SHF_LINK_ORDER`). If the search fails, every record is compared, so that the
+    /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
         let sorted = self.records.binary_search_by_key(&address, Record::site);
@@ -171,13 +182,13 @@ impl<'a> Sites<'a> {
         }
     }
 
-    /// Whether the last record is whole.
+    /// Returns whether the table ends with a complete record.
     pub(crate) const fn is_whole(&self) -> bool {
         self.records.len() * Record::SIZE == self.size
     }
 
-    /// The size of the table, in bytes; a multiple of [`Record::SIZE`] if it is
-    /// whole.
+    /// Returns the size of the table in bytes. It is a multiple of [`Record::SIZE`] unless
+    /// the table ends in the middle of a record.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
@@ -204,17 +215,22 @@ macro_rules! __slot_operand {
     };
 }
 
-/// Emits one site: an `asm!` whose text is the indirect call or jump and its
-/// record, and whose operands are those given (AT&T syntax, if they name any
-/// register in text).
+/// Emits one site: an `asm!` block that holds the indirect call or jump and its record.
 ///
-/// [`ops!`](crate::ops!) writes one of these for each op. Use it by hand for an
-/// op whose arguments do not fit the signatures that `ops!` knows.
+/// [`ops!`](crate::ops!) writes one site into the function of each op. Write a site by
+/// hand for an op whose arguments do not fit the signatures that `ops!` knows.
+///
+/// - `call` or `jmp`: the instruction of the site.
+/// - `slots`: the path of the `SLOTS` of an ops table.
+/// - `index`: the op's `Id` as a `usize`, a constant.
+/// - `capacity`: the size of the site in bytes, a constant from 6 to 32. Bytes behind the
+///   instruction, which has 6, are NOPs.
+/// - The rest are operands as for [`asm!`](core::arch::asm). The block is in AT&T syntax.
 ///
 /// # Safety
 /// - `slots` is the path of the `SLOTS` of an ops table (not of its `TABLE`), and
 ///   `index` the op's `Id` as a `usize`;
-/// - the operands tell the compiler everything that the op's ABI allows any of
+/// - the operands tell the compiler everything that the op's ABI class allows any of
 ///   its replacements to read and change, now and later.
 #[macro_export]
 macro_rules! site_asm {
@@ -226,16 +242,23 @@ macro_rules! site_asm {
     };
     (@ $opcode:literal, $kind:literal, $slots:path, $index:expr, $capacity:expr, $($operand:tt)*) => {
         ::core::arch::asm!(
-            // A record is tied to the section of its site by SHF_LINK_ORDER, so
-            // that it goes when the function goes and every inlined copy has its
-            // own. Hidden: in a shared object the slots are reached at a fixed distance,
-            // which they have only if no other object can replace them, and each object
-            // has a table of sites of its own. The relocation, which relocates nothing, ties them the other way
-            // round: `ld -r` makes one section of all records, tied to the section of
-            // any one site, and without the relocation all would go with that one.
-            // The flag wants the name of a symbol, a new one each time the
-            // compiler emits this text; \@ starts anew in each `asm!`, so count,
-            // and let .altmacro turn the count into a name.
+            // The record's section has SHF_LINK_ORDER (flag "o") to the section of its site:
+            // the linker drops the record together with a function that it drops. Every
+            // inlined copy of a site has a record of its own.
+            //
+            // `.reloc` with BFD_RELOC_NONE changes no byte. It makes the site's section refer
+            // to the record's. `ld -r` merges the records of all sites into one section that
+            // is tied to the section of some one site; without this reference, all records
+            // would be dropped with that site.
+            //
+            // The symbols are hidden for shared objects: the site reaches the slots at a
+            // distance that is fixed at link time, so no other object may preempt them, and
+            // each object has a site table of its own.
+            //
+            // Flag "o" takes the name of a symbol, which must be new each time the compiler
+            // emits this text. The assembler's counter `\@` starts anew in each `asm!` block,
+            // so the text counts in .Lpatchlet_count, and .altmacro lets `%` turn the count
+            // into a part of a name.
             ".ifndef .Lpatchlet_count",
             ".set .Lpatchlet_count, 0",
             ".endif",

@@ -11,11 +11,13 @@
 
 mod support {
     pub mod imports;
+    pub mod sources;
 }
 
 use std::path::Path;
 
-use support::imports::{Graph, read};
+use support::imports::Graph;
+use support::sources::read;
 
 /// A layer, by the path of its module, and the layers that it may import. The one with the
 /// longest path that fits is a file's own; within a layer any file may import any other,

@@ -1,5 +1,5 @@
-//! What must be true of the object that an assembler made. An error is one sentence
-//! that names the patchlet and the likely fix.
+//! The checks of the object that an assembler made. An error is one sentence that names the
+//! patchlet and the likely fix.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,24 @@ use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, 
 use super::target::TargetWidth;
 use crate::labels::{self, Label};
 
-/// The section that holds every patchlet.
+/// The section that holds all patchlets.
 const SECTION: &str = ".rodata.patchlets";
 
-/// One patchlet as it stands in an object.
+/// The place of a patchlet in the section of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Range {
     /// The name between `patchlet_` and `_start`.
     name: String,
-    /// Offset of its first byte in the section.
+    /// Offset of the first byte in the section.
     start: u64,
-    /// Offset behind its last byte.
+    /// Offset of the first byte behind the patchlet.
     end: u64,
 }
 
 /// Checks a relocatable object for a target of this width.
+///
+/// # Errors
+/// Returns the first defect, as a sentence.
 pub(super) fn check(object: &[u8], width: TargetWidth) -> Result<(), String> {
     match width {
         TargetWidth::Bits32 => {
@@ -35,7 +38,7 @@ pub(super) fn check(object: &[u8], width: TargetWidth) -> Result<(), String> {
     }
 }
 
-/// Checks a file that was parsed, or says why it could not be.
+/// Checks an object that was parsed, or returns why it could not be parsed.
 fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     file: object::Result<ElfFile<'d, H>>,
     machine: elf::Machine,
@@ -93,17 +96,19 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     compare_with_native(&file, &section, &ranges)
 }
 
-/// What a native function begins with where indirect branches are tracked, and a patchlet
-/// never does: a site is no target (Intel SDM vol. 2A, "ENDBR64" and "ENDBR32").
+/// ENDBR64 (Intel SDM vol. 2A, "ENDBR64"), with which a 64-bit native function begins if indirect
+/// branches are tracked. A patchlet does not: no indirect branch leads to a site.
 const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+
+/// ENDBR32 (Intel SDM vol. 2A, "ENDBR32"), the same on 32 bit.
 const ENDBR32: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfb];
 
-/// Compares each patchlet with its native function.
+/// Checks that each patchlet has the bytes of its native function.
 ///
-/// The native function is a second copy of the same lines in another section, so an
-/// instruction that depends on its place shows as a difference between the two. The
-/// relocations alone do not show all of them: GNU as knows the distance between two
-/// patchlets of one section and makes a jump from one to the other without a relocation.
+/// The native function is a second copy of the same lines in another section. An instruction that
+/// depends on its address therefore has other bytes there, or a relocation. Checking the
+/// patchlets' relocations alone would miss some: GNU as knows the distance between two
+/// patchlets in one section and encodes a jump from one to the other without a relocation.
 fn compare_with_native<'d, H: FileHeader<Endian = object::Endianness>>(
     file: &ElfFile<'d, H>,
     section: &ElfSection<'d, '_, H>,
@@ -142,15 +147,15 @@ fn compare_with_native<'d, H: FileHeader<Endian = object::Endianness>>(
     Ok(())
 }
 
-/// Tells whether a relocation only says that one section needs another. patchlet.h has one in
-/// each native function, so that the index is kept with it.
+/// Returns whether a relocation changes no byte, and only makes a linker keep one section with
+/// another. patchlet.h puts such a relocation into each native function, to keep the index.
 fn relocates_nothing(relocation: &object::Relocation) -> bool {
-    // Zero on both machines.
+    // The number of such a relocation is 0 on both machines.
     const _: () = assert!(elf::R_X86_64_NONE.0 == 0 && elf::R_386_NONE.0 == 0);
     matches!(relocation.flags(), RelocationFlags::Elf { r_type } if r_type.0 == 0)
 }
 
-/// Says that a patchlet has a relocation, to what and where.
+/// Returns the error for a patchlet with a relocation: to which symbol, and where.
 fn describe_relocation<'d, H: FileHeader<Endian = object::Endianness>>(
     file: &ElfFile<'d, H>,
     name: &str,
@@ -168,8 +173,8 @@ fn describe_relocation<'d, H: FileHeader<Endian = object::Endianness>>(
     )
 }
 
-/// Returns the name of the symbol that a relocation refers to. A local label has no name
-/// in the object; then it is the name of the label's section.
+/// Returns the name of the symbol that a relocation refers to. A local label has no symbol in the
+/// object; its relocation refers to the section, whose name is returned then.
 fn target_name<'d, H: FileHeader<Endian = object::Endianness>>(
     file: &ElfFile<'d, H>,
     index: object::SymbolIndex,
@@ -181,7 +186,7 @@ fn target_name<'d, H: FileHeader<Endian = object::Endianness>>(
     }
 }
 
-/// The offsets of a `_start` and an `_end` label, by the name of the patchlet.
+/// The offsets of the labels `_start` and `_end` of each patchlet, by its name.
 type Labels = BTreeMap<String, [Option<u64>; 2]>;
 
 /// Collects the labels of all patchlets and checks that each is hidden, global and in
@@ -191,7 +196,7 @@ fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
     section: object::SectionIndex,
 ) -> Result<Labels, String> {
     let mut labels = Labels::new();
-    // An undefined label is that of a patchlet in another file.
+    // An undefined symbol refers to a patchlet in another object.
     for symbol in file.symbols().filter(|symbol| !symbol.is_undefined()) {
         let label = symbol.name().unwrap_or_default();
         let is_function = symbol.kind() == SymbolKind::Text;
@@ -219,7 +224,7 @@ fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
     Ok(labels)
 }
 
-/// Makes a range of each pair of labels, sorted by where it starts.
+/// Makes a range of each pair of labels. Returns them sorted by start.
 fn pair_labels(labels: Labels) -> Result<Vec<Range>, String> {
     let mut ranges = Vec::new();
     for (name, pair) in labels {

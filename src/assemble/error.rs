@@ -1,57 +1,57 @@
-//! The error of assembling.
+//! The error of assembling patchlets in a build script.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Why there is no library. Each error is one sentence with the place, the values and
-/// the likely fix.
+/// The reason why no library was made. Each error prints as one sentence with the place, the
+/// values and the likely fix.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AssembleError {
     /// The target is neither 32- nor 64-bit x86 with ELF objects.
     Target {
-        /// The target's name.
+        /// Name of the target.
         name: String,
     },
     /// There is no C compiler, or it could not be started.
     Compiler {
-        /// What was tried and what happened.
+        /// The compiler that was tried, and what happened.
         reason: String,
     },
     /// The compiler is started through another program (`ccache gcc`), and that program
     /// could not be started.
     Wrapper {
-        /// The program before the compiler.
+        /// The program that starts the compiler.
         wrapper: PathBuf,
         /// The compiler.
         compiler: PathBuf,
-        /// The system's word on it.
+        /// The error that the system reported.
         reason: String,
     },
-    /// The assembler found an error.
+    /// The assembler reported an error.
     Assembler {
         /// The source file.
         source: PathBuf,
-        /// The assembler's first complaint.
+        /// The first error that the assembler reported.
         reason: String,
     },
     /// There is no archiver, or it could not make the library.
     Archiver {
-        /// What was tried and what happened.
+        /// The archiver that was tried, and what happened.
         reason: String,
     },
     /// A file could not be read or written.
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's word on it.
+        /// The error that the system reported.
         reason: String,
     },
-    /// The object is not what it must be.
+    /// A check of the object failed: the patchlets in it could not be used.
     Object {
-        /// The source file it was made from.
+        /// The source file that the object was made from.
         source: PathBuf,
-        /// What is wrong.
+        /// What is wrong, with the patchlet and the likely fix.
         reason: String,
     },
 }
@@ -97,12 +97,12 @@ impl fmt::Display for AssembleError {
 
 impl std::error::Error for AssembleError {}
 
-/// Makes an error of what the system says of a file.
+/// Makes an error of a file's path and the error that the system reported.
 pub(super) fn io(path: &Path, error: &std::io::Error) -> AssembleError {
     AssembleError::Io { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// Puts a message of several lines into one, since cargo shows only the first.
+/// Joins the lines of a message, since cargo shows only the first line of an error.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,8 +1,8 @@
-//! Assembling patchlets, and checking the object before anything links it.
+//! Assembles patchlets in a build script, and checks the object before anything links it.
 //!
-//! For build scripts, with feature `build` under `[build-dependencies]`. The
-//! crate's own `build.rs` is the first user. A kernel with patchlets of its own
-//! needs this much:
+//! A kernel with patchlets of its own has `patchlet` with the feature `build` under
+//! `[build-dependencies]`, and this in its build script. The crate's own `build.rs` uses this
+//! module, too.
 //!
 //! ```no_run
 //! // build.rs
@@ -15,18 +15,18 @@
 //! }
 //! ```
 //!
-//! The object is checked, because a mistake here would be executed in ring 0 later:
+//! The object is checked, because a mistake in it would later be executed in ring 0:
 //! - it is ELF of the target's width;
 //! - its section of patchlets is read-only and not executable;
 //! - every patchlet has a start and an end label, hidden and in this order;
 //! - there is no gap, no overlap and no byte outside a patchlet;
 //! - there is no relocation, since a linker may rewrite a relocated instruction, and a
-//!   displacement would be right for the data's address, not for the site's;
-//! - every native function is the bytes of its patchlet, behind the ENDBR that indirect
-//!   branch tracking wants.
+//!   displacement would be right for the patchlet's address and wrong for a site's;
+//! - every native function has the bytes of its patchlet, behind an ENDBR if the program is built
+//!   with indirect branch tracking.
 //!
-//! The compiler assembles for the target and runs on the host, so its name can be needed
-//! in a variable when the two differ; `docs/linking.md` has a table.
+//! If host and target differ, the compiler for the target may have to be named in a variable;
+//! `docs/linking.md` has a table.
 
 mod check;
 mod error;
@@ -45,7 +45,7 @@ use error::{io, one_line};
 #[allow(unused_imports)]
 pub(crate) use target::{BuildTarget, TargetWidth};
 
-/// One `.S` file on its way to a static library.
+/// A `.S` file with patchlets, and the folders of the files that it includes.
 #[derive(Clone, Debug)]
 pub struct Assembly {
     source: PathBuf,
@@ -53,20 +53,21 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Makes an assembly of this source file, relative to the package's folder.
+    /// Makes an assembly of a source file. The path is relative to the package's folder.
     pub fn new(source: impl Into<PathBuf>) -> Self {
         Self { source: source.into(), include: Vec::new() }
     }
 
-    /// Adds a folder in which `#include`, `.include` and `.incbin` look.
+    /// Adds a folder in which `#include`, `.include` and `.incbin` look for files.
     #[must_use]
     pub fn include(mut self, folder: impl Into<PathBuf>) -> Self {
         self.include.push(folder.into());
         self
     }
 
-    /// Adds the folder of `patchlet.h`, as cargo hands it to packages that
-    /// depend on `patchlet` directly.
+    /// Adds the folder of `patchlet.h`. Cargo tells it to the build script of a package that
+    /// depends on `patchlet` directly, in the variable `DEP_PATCHLET_INCLUDE`; any other package
+    /// has to give it by [`include`](Self::include).
     #[must_use]
     pub fn include_from_cargo(self) -> Self {
         match env::var_os("DEP_PATCHLET_INCLUDE") {
@@ -75,12 +76,12 @@ impl Assembly {
         }
     }
 
-    /// Assembles, checks, and tells cargo to link the result whole as the static
+    /// Assembles the source, checks the object, and tells cargo to link it whole as the static
     /// library `library`. Also prints a `rerun-if-changed` line for the source
-    /// and for every file that it pulls in by `#include`, `.include` or `.incbin`.
+    /// and for every file that it takes in by `#include`, `.include` or `.incbin`.
     ///
     /// # Errors
-    /// Every variant of [`AssembleError`]; no library is left behind then.
+    /// Can return every variant of [`AssembleError`]. No library is left behind then.
     pub fn compile(&self, library: &str) -> Result<(), AssembleError> {
         let out = env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| AssembleError::Io {
             path: "OUT_DIR".into(),
@@ -102,23 +103,23 @@ impl Assembly {
         let bytes = fs::read(&object).map_err(|error| io(&object, &error))?;
         check::check(&bytes, target.width)
             .map_err(|reason| AssembleError::Object { source: self.source.clone(), reason })?;
-        // Whole: nothing in an archive member refers to the patchlets by a name
-        // that a linker must resolve before it looks at the member.
+        // Whole, because a linker takes a member of an archive only if the member defines a symbol
+        // that is still undefined. A kernel may reach its patchlets by the index alone.
         target
             .build()
             .object(&object)
             .link_lib_modifier("+whole-archive")
             .try_compile(library)
             .map_err(|error| {
-                // The archiver may have written a part of it.
+                // A failed archiver may leave an incomplete library.
                 let _ = fs::remove_file(&archive);
                 AssembleError::Archiver { reason: one_line(&error.to_string()) }
             })
     }
 }
 
-/// Tells whether the program is built with indirect branch tracking.
-#[allow(dead_code)] // Only the crate's own build script asks.
+/// Returns whether the program is built with indirect branch tracking.
+#[allow(dead_code)] // Only the crate's own build script calls it.
 pub(crate) fn tracks_branches(target: &BuildTarget) -> bool {
     let compiler = target.build().no_default_flags(true).try_get_compiler();
     tracking::is_on(compiler.as_ref().map_or(&[], cc::Tool::args))

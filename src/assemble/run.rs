@@ -1,4 +1,4 @@
-//! Runs the compiler on one `.S` file and finds out which files it read.
+//! Runs the compiler on a `.S` file, and finds out which files it read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::target::{BuildTarget, TargetWidth};
 use super::tracking;
 
 impl Assembly {
-    /// Assembles into `object`; returns every file that was read.
+    /// Assembles the source into `object`. Returns every file that was read.
     pub(super) fn assemble(
         &self,
         object: &Path,
@@ -23,14 +23,15 @@ impl Assembly {
             });
         }
         let mut build = target.build();
-        // No optimization level, debug section or PIC flag matters to the file.
+        // The default flags of `cc` (optimization, debug information, PIC) do not change the
+        // result, and a CC that only assembles might not know them.
         build.no_default_flags(true).warnings(false).includes(&self.include);
         let tool = build
             .try_get_compiler()
             .map_err(|error| AssembleError::Compiler { reason: one_line(&error.to_string()) })?;
         let mut compiler = tool.to_command();
-        // `cc` gives the target with its default flags, which are off. A gcc is for one
-        // architecture; a clang is for all of them and must be told which.
+        // Without its default flags, `cc` does not pass on the target either. gcc is built for one
+        // architecture and needs only the width. clang needs the target.
         let (flag, triple) = match target.width {
             TargetWidth::Bits32 => ("-m32", "--target=i686-unknown-none-elf"),
             TargetWidth::Bits64 => ("-m64", "--target=x86_64-unknown-none-elf"),
@@ -39,7 +40,7 @@ impl Assembly {
         if tool.is_like_clang() {
             compiler.arg(triple);
         }
-        // Of patchlet.h, which asks the compiler only where this is not said.
+        // patchlet.h goes by the compiler's default only where this is not defined.
         let tracked = u8::from(tracking::is_on(tool.args()));
         compiler.arg(format!("-DPATCHLET_IBT={tracked}"));
 
@@ -47,8 +48,9 @@ impl Assembly {
         let included = object.with_extension("included.d");
         let mut command = copy(&compiler);
         command.arg("-c").arg(&self.source).arg("-o").arg(object);
-        // The preprocessor's list has the files of `#include`, that of GNU as the files of
-        // `.include` and `.incbin`. Not `-Wa,`: there may be a comma in the path.
+        // Two lists of files: the preprocessor writes that of `#include` to `headers`, GNU as that
+        // of `.include` and `.incbin` to `included`. The flags for GNU as go by -Xassembler,
+        // since `-Wa,` would split a path that has a comma.
         command.arg("-MD").arg("-MF").arg(&headers);
         let _ = fs::remove_file(&included);
         if !tool.is_like_clang() {
@@ -59,9 +61,10 @@ impl Assembly {
         let list = fs::read_to_string(&headers).map_err(|error| io(&headers, &error))?;
         let mut inputs = parse_rule(&list);
         match fs::read_to_string(&included) {
-            // It also names the preprocessor's temporary file, which is gone by now.
+            // The list of GNU as also names the preprocessor's temporary file, which is deleted.
             Ok(list) => inputs.extend(parse_rule(&list).into_iter().filter(|path| path.exists())),
-            // LLVM's assembler has no such list, nor does a compiler cache keep it.
+            // LLVM's assembler writes no such list, and a compiler cache does not restore it. The
+            // directives are then looked up in the preprocessed source.
             Err(_) => {
                 let mut command = copy(&compiler);
                 command.arg("-E").arg(&self.source);
@@ -72,7 +75,7 @@ impl Assembly {
         Ok(inputs)
     }
 
-    /// Runs a compiler; returns what it printed to standard output.
+    /// Runs a compiler. Returns what it printed to standard output.
     fn run(&self, mut command: Command, compiler: &Path) -> Result<String, AssembleError> {
         let output = command.output().map_err(|error| {
             let program = Path::new(command.get_program());
@@ -101,12 +104,12 @@ impl Assembly {
         Err(AssembleError::Assembler { source: self.source.clone(), reason })
     }
 
-    /// Adds the files that preprocessed assembly takes in by `.include` and `.incbin`, and
-    /// the files that these take in.
+    /// Adds to `inputs` the files that preprocessed assembly takes in by `.include` and `.incbin`,
+    /// and the files that these take in.
     fn find_included(&self, text: &str, inputs: &mut Vec<PathBuf>) {
         for name in text.lines().filter_map(included_name) {
             if name.contains('\\') {
-                // A macro makes the name of its arguments.
+                // The name contains an argument of a macro, which only the assembler expands.
                 println!(
                     "cargo::warning=patchlet: {}: {name:?} is pulled in by a macro, and this \
                      assembler does not tell which file that is: print a line \
@@ -115,13 +118,14 @@ impl Assembly {
                 );
                 continue;
             }
-            // Both assemblers look in the current folder first.
+            // Like both assemblers, look in the current folder first.
             let folders =
                 std::iter::once(Path::new("")).chain(self.include.iter().map(AsRef::as_ref));
             let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
             let Some(path) = found.filter(|path| !inputs.contains(path)) else { continue };
             inputs.push(path.clone());
-            // What `.incbin` takes in is data, and has no such line but by chance.
+            // A file of `.incbin` is data. A line in it that looks like one of these directives
+            // adds a file too many at worst.
             if let Ok(text) = fs::read_to_string(path) {
                 self.find_included(&text, inputs);
             }
@@ -129,7 +133,7 @@ impl Assembly {
     }
 }
 
-/// Returns the same command once more: program, arguments and environment.
+/// Returns a copy of a command with its program, arguments and environment.
 fn copy(command: &Command) -> Command {
     let mut copy = Command::new(command.get_program());
     copy.args(command.get_args());
@@ -142,9 +146,9 @@ fn copy(command: &Command) -> Command {
     copy
 }
 
-/// Returns the quoted name in a line with `.include` or `.incbin`.
+/// Returns the quoted name in a line with `.include` or `.incbin`, or `None` for another line.
 fn included_name(line: &str) -> Option<&str> {
-    // What the preprocessor leaves of a line with `#` is a comment or says where a file began.
+    // After preprocessing, a line that starts with `#` is a comment or a line marker.
     if line.trim_start().starts_with('#') {
         return None;
     }
@@ -152,11 +156,11 @@ fn included_name(line: &str) -> Option<&str> {
     rest.trim_start().strip_prefix('"')?.split('"').next()
 }
 
-/// Returns the first line that says "error", or else all lines as one.
+/// Returns the first line of a compiler's messages that has "error:", or else all lines as one.
 ///
-/// gcc and clang both put the place before the word. For an error in a macro that place
-/// is none in the source; the lines that follow say where the macro was used, and the
-/// outermost use comes last.
+/// gcc and clang put the file and line before that word. For an error in a macro it is the line of
+/// the macro. The lines behind the error then say where the macro was used, the outermost use
+/// last; that place is added.
 fn first_complaint(stderr: &str) -> String {
     let is_error = |line: &&str| line.to_ascii_lowercase().contains("error:");
     let mut lines = stderr.lines().skip_while(|line| !is_error(line));
@@ -172,8 +176,8 @@ fn first_complaint(stderr: &str) -> String {
     }
 }
 
-/// Returns the first PATCHLET or END_PATCHLET that a source lacks. Assemblers complain of
-/// something else where the two are not paired.
+/// Returns the first PATCHLET or END_PATCHLET that is missing in a source. Where the two are not
+/// paired, the message of the assembler is about something else.
 fn find_unpaired(source: &str) -> Option<String> {
     let argument = |line: &str, macros: &[&str]| {
         let rest = macros.iter().find_map(|name| line.trim_start().strip_prefix(name))?;
@@ -196,12 +200,13 @@ fn find_unpaired(source: &str) -> Option<String> {
     open.map(|name| format!("END_PATCHLET({name})"))
 }
 
-/// Returns the file names of a make rule, `object: a b \`, as gcc, clang and GNU as write it.
+/// Returns the prerequisites of a make rule, `object: a b \`, as gcc, clang and GNU as write it.
 ///
-/// In a name they write a space as `\ `, `#` as `\#` (GNU as: as it is) and `$` as `$$`; of
-/// backslashes before such a character there are twice as many.
+/// In a name they write a space as `\ `, `#` as `\#` (GNU as writes `#`) and `$` as `$$`.
+/// Backslashes before such a character are doubled: the name `a\ b` becomes `a\\\ b`.
 fn parse_rule(rule: &str) -> Vec<PathBuf> {
-    // Behind the colon of the rule is white space; a space in the object's name is quoted.
+    // The rule's colon is the first with white space behind it: the object's name may have a
+    // colon, and a space in it has a backslash before it.
     let names = rule
         .match_indices(':')
         .map(|(at, _)| &rule[at + 1..])
@@ -214,7 +219,7 @@ fn parse_rule(rule: &str) -> Vec<PathBuf> {
         let backslashes = rest.len() - rest.trim_start_matches('\\').len();
         let behind = &rest[backslashes..];
         if backslashes % 2 == 1 && behind.starts_with(['\n', '\r']) {
-            // The rule goes on in the next line.
+            // A single backslash at the end of a line continues the rule.
             rest = behind;
         } else if backslashes > 0 {
             let quoted = behind.starts_with([' ', '\t', '#']);

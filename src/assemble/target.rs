@@ -4,29 +4,29 @@ use std::env;
 
 use super::error::AssembleError;
 
-/// The two kinds of target that patchlets can be assembled for.
+/// The width of a target that patchlets can be assembled for. It is a type of its own, because
+/// the build script cannot use `patchlet::Width` before the crate is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TargetWidth {
-    /// i686 and the like: ELF32, EM_386.
+    /// 32 bit, such as i686: ELF32, EM_386.
     Bits32,
     /// x86_64 with 64-bit pointers: ELF64, EM_X86_64.
     Bits64,
 }
 
-/// The target cargo builds for.
+/// The target that cargo builds for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BuildTarget {
-    /// What cargo calls it: a target of rustc, or the stem of the file of a custom one.
+    /// Name of the target: that of a target of rustc, or the stem of a custom target's file.
     pub(super) name: String,
     pub(crate) width: TargetWidth,
 }
 
 impl BuildTarget {
-    /// Reads the variables cargo gives to a build script. Decides by the target,
-    /// never by the host.
+    /// Reads the target from the variables that cargo sets for a build script.
     ///
     /// # Errors
-    /// [`AssembleError::Target`] for anything but 32- and 64-bit x86 with ELF objects.
+    /// Returns [`AssembleError::Target`] unless the target is 32- or 64-bit x86 with ELF objects.
     pub(crate) fn from_cargo() -> Result<Self, AssembleError> {
         let var = |name| env::var(name).unwrap_or_default();
         Self::new(
@@ -51,11 +51,11 @@ impl BuildTarget {
 
     /// Returns a `cc::Build` for the target.
     ///
-    /// `cc` takes the name in TARGET apart at its hyphens and refuses a name without any,
-    /// which a custom target may have (`mykernel.json`). Nothing that `cc` would conclude
-    /// from the name matters to assembling, so it is then given the name of a target of
-    /// the same width. It still reads CC and TARGET_CC, AR and TARGET_AR; what it would
-    /// no longer find, `CC_mykernel` and `AR_mykernel`, is handed to it here.
+    /// `cc` splits the name in TARGET at its hyphens and refuses a name without any, which a
+    /// custom target may have (`mykernel.json`). For such a target, `cc` gets the name of a known
+    /// target of the same width; other properties of the target do not matter to assembling.
+    /// `cc` still reads CC and TARGET_CC, AR and TARGET_AR, but looks for `CC_<name>` and
+    /// `AR_<name>` under the name it got. So this function reads `CC_mykernel` and `AR_mykernel`.
     pub(super) fn build(&self) -> cc::Build {
         let mut build = cc::Build::new();
         if self.name.contains('-') {
@@ -71,7 +71,7 @@ impl BuildTarget {
             env::var(variable).ok()
         };
         if let Some(compiler) = tool("CC") {
-            // "ccache gcc" and "gcc -flag" are a program and its first arguments.
+            // The value can have several words: `ccache gcc`, `gcc -flag`.
             let mut words = compiler.split_whitespace();
             build.compiler(words.next().unwrap_or_default());
             for argument in words {

@@ -1,5 +1,5 @@
-//! The tool `patchlet`: patchlets and patch sites in ELF files. Everything is in
-//! [`patchlet::inspect`]; here are the terminal and the exit status.
+//! The tool `patchlet`, which reads, verifies and patches ELF files. Its code is in
+//! [`patchlet::inspect`]; this file sets up the terminal and returns the exit status.
 
 use std::io::{self, BufWriter, IsTerminal};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let (mut out, mut err) = (BufWriter::new(stdout.lock()), stderr.lock());
     let mut terminal = Terminal::new(&mut out, &mut err);
-    // On a terminal only, and not with NO_COLOR and the like.
+    // `choice` heeds NO_COLOR and the like. `is_terminal` is asked as well, so that
+    // CLICOLOR_FORCE does not put colours into a pipe.
     let wanted = !matches!(AutoStream::choice(&stdout), ColorChoice::Never);
     terminal.colour = stdout.is_terminal() && wanted;
     terminal.width =

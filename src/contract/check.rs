@@ -1,4 +1,5 @@
-//! The proof: what the instructions use, beside what the contract says.
+//! The proof that a patchlet keeps its contract: what its instructions use is compared with what
+//! the contract says.
 
 use core::fmt;
 
@@ -11,59 +12,60 @@ use super::terms::{Contract, Flags, MemoryAccess, Privilege, whole};
 use crate::disassemble::decoder;
 use crate::insn::Width;
 
-/// How a patchlet breaks its contract.
+/// The violation of a contract by a patchlet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
-    /// The patchlet.
+    /// Name of the patchlet.
     pub patchlet: String,
-    /// The instruction, in AT&T syntax; empty if it is about all of them.
+    /// The instruction that breaks the contract, in AT&T syntax. Empty if all instructions together
+    /// do.
     pub instruction: String,
-    /// What it does.
+    /// The term that is broken.
     pub why: Breach,
 }
 
-/// What is not in the contract, or in the contract and not done.
+/// The term of a contract that a patchlet breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Breach {
-    /// The bytes are no instructions.
+    /// The bytes are not whole instructions.
     NoInstruction,
-    /// A register is read that is no input.
+    /// The patchlet reads this register, which is not an input.
     Reads(Register),
-    /// A register is written that is neither output nor clobbered.
+    /// The patchlet writes this register, which is neither an output nor clobbered.
     Writes(Register),
-    /// An output is never written.
+    /// The patchlet never writes this output.
     NoOutput(Register),
-    /// It branches, calls, returns or traps before its end, or although it must
-    /// end in the code behind it.
+    /// The patchlet branches, calls, returns or traps, although execution must go on behind it,
+    /// or before its last instruction.
     Leaves,
-    /// It must leave by itself and does not.
+    /// The patchlet must leave by itself and does not.
     DoesNotLeave,
-    /// Flags change that must not.
+    /// The patchlet changes flags that must not change.
     ChangesFlags,
-    /// Flags that the contract names do not change.
+    /// The patchlet does not change the flags that the contract names.
     NoFlags,
-    /// MemoryAccess is used that the contract does not name.
+    /// The patchlet accesses memory that the contract does not name.
     UsesMemory,
-    /// The access to memory that the contract names is not there.
+    /// The patchlet does not make the access to memory that the contract names.
     NoMemory,
-    /// More stack is used than the contract says, in bytes.
+    /// The patchlet uses this many bytes of stack, more than the contract says.
     Stack(u32),
-    /// Less stack is used than the contract says, in bytes.
+    /// The patchlet uses only this many bytes of stack, fewer than the contract says.
     LessStack(u32),
-    /// The stack pointer is another one at the end, by this many bytes.
+    /// The stack pointer at the end differs from that at the start by this many bytes.
     Unbalanced(i32),
-    /// What the caller has on the stack is taken off.
+    /// The patchlet pops what its caller has on the stack.
     TakesFromCaller,
-    /// It needs a privilege that the contract does not say.
+    /// The patchlet needs a privilege that the contract does not name.
     Privileged,
-    /// The contract says CPL 0 and nothing needs it.
+    /// The contract says CPL 0, and no instruction needs it.
     NotPrivileged,
 }
 
 impl Violation {
-    /// Returns what it does, without the patchlet's name.
+    /// Returns the sentence about the violation without the patchlet's name, as a predicate.
     pub(crate) fn sentence(&self) -> String {
         match &*self.instruction {
             "" => format!("breaks its contract: {}", self.why),
@@ -107,7 +109,7 @@ impl fmt::Display for Breach {
 
 impl std::error::Error for Violation {}
 
-/// OF, SF, ZF, AF, CF and PF.
+/// The status flags: OF, SF, ZF, AF, CF and PF.
 const STATUS: u32 = RflagsBits::OF
     | RflagsBits::SF
     | RflagsBits::ZF
@@ -118,7 +120,8 @@ const STATUS: u32 = RflagsBits::OF
 /// Proves that a patchlet's bytes keep its contract.
 ///
 /// # Errors
-/// The first thing that they do and must not, or must do and do not.
+/// Returns the first violation: something that the instructions do and must not, or must do and
+/// do not.
 pub fn check(contract: &Contract, bytes: &[u8], width: Width) -> Result<(), Violation> {
     let violation = |instruction: Option<&Instruction>, why| Violation {
         patchlet: contract.name.clone(),
@@ -147,17 +150,23 @@ fn text(instruction: &Instruction) -> String {
     text
 }
 
-/// What the instructions so far have used.
+/// The state of a proof: what the instructions so far have used.
 struct Proof<'a> {
     contract: &'a Contract,
     width: Width,
+    /// Registers that were written.
     written: Vec<Register>,
-    /// The stack pointer, relative to where it was.
+    /// The stack pointer relative to that at the start, in bytes.
     sp: i32,
+    /// The lowest value that `sp` had.
     lowest: i32,
+    /// Flags that were changed, as bits of [`RflagsBits`].
     flags: u32,
+    /// Whether the access to memory that the contract names was made.
     memory: bool,
+    /// Whether an instruction needed a privilege.
     privileged: bool,
+    /// Whether the last instruction left.
     left: bool,
 }
 
@@ -176,6 +185,7 @@ impl<'a> Proof<'a> {
         }
     }
 
+    /// Checks one instruction. `last` says whether it is the last of the patchlet.
     fn step(
         &mut self,
         instruction: &Instruction,
@@ -192,8 +202,8 @@ impl<'a> Proof<'a> {
         self.flags(instruction)
     }
 
-    /// Returns whether this one leaves, which only the last may, and only by itself: a
-    /// relative branch would lead elsewhere at the site.
+    /// Returns whether an instruction leaves the patchlet. Only the last may, and not by a
+    /// relative branch: in a site, which has another address, it would lead elsewhere.
     fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Breach> {
         match instruction.flow_control() {
             FlowControl::Next => Ok(false),
@@ -237,7 +247,8 @@ impl<'a> Proof<'a> {
         let stack_pointer = self.stack_pointer();
         let by_name = (0..instruction.op_count())
             .any(|operand| whole(instruction.op_register(operand), self.width) == stack_pointer);
-        // Push and pop move it; `stack` counts that. Not `pop %rsp`.
+        // The implied change of the stack pointer by push and pop is checked by `stack`, not here.
+        // An instruction that names the stack pointer, such as `pop %rsp`, is checked here.
         let by_stack =
             |register| register == stack_pointer && instruction.is_stack_instruction() && !by_name;
         let mut written = Vec::new();
@@ -247,7 +258,7 @@ impl<'a> Proof<'a> {
             if reads && !by_stack(register) && !self.may_read(register) {
                 return Err(Breach::Reads(register));
             }
-            // What leaves for user mode takes the stack pointer along.
+            // An instruction that returns to another privilege level loads its stack pointer.
             if writes && !by_stack(register) && !(leaves && register == stack_pointer) {
                 let may = [&contract.outputs, &contract.clobbers, &contract.control_written];
                 if !may.iter().any(|list| list.contains(&register)) {
@@ -262,9 +273,10 @@ impl<'a> Proof<'a> {
 
     fn may_read(&self, register: Register) -> bool {
         let contract = self.contract;
-        // The segments of code, data and stack are everybody's.
+        // iced-x86 reports these as read by instructions that only use memory. They are the same
+        // for all code of a kernel.
         let flat = [Register::CS, Register::DS, Register::ES, Register::SS];
-        // An exchange of a segment's base: what comes is what went.
+        // SWAPGS reads the base that it clobbers. It puts it away and computes nothing from it.
         let exchanged = register.is_segment_register() && contract.clobbers.contains(&register);
         let lists = [&self.written[..], &contract.inputs, &contract.control_read, &flat];
         exchanged || lists.iter().any(|list| list.contains(&register))
@@ -336,7 +348,7 @@ impl<'a> Proof<'a> {
         }
         if let Some(output) = contract.outputs.iter().find(|output| !self.written.contains(output))
         {
-            // Argument and result can be one register, as it is.
+            // An output that is also an input may stay as it is: then the result is the argument.
             if !contract.inputs.contains(output) {
                 return Err(Breach::NoOutput(*output));
             }
@@ -351,7 +363,7 @@ impl<'a> Proof<'a> {
         if contract.memory.is_some() != self.memory {
             return Err(Breach::NoMemory);
         }
-        // What leaves takes its flags from elsewhere.
+        // An instruction that leaves may load flags from memory, which iced-x86 does not report.
         if contract.flags != Flags::Unchanged && self.flags == 0 && !contract.leaves {
             return Err(Breach::NoFlags);
         }
@@ -362,7 +374,7 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// Returns whether an access reads and whether it writes; what may happen counts.
+/// Returns whether an access reads, and whether it writes. A conditional access counts as made.
 const fn read_write(access: OpAccess) -> (bool, bool) {
     match access {
         OpAccess::None | OpAccess::NoMemAccess => (false, false),

@@ -1,6 +1,6 @@
-//! The ABI class and the signature of an op, beside the contract of its patchlet. What the
-//! bytes do is proven against the contract; this asks whether the contract is one that the
-//! sites of the op allow for.
+//! The comparison of a patchlet's contract with the ABI class and the signature of its op.
+//! `check.rs` proves that the bytes keep the contract; this proves that the sites of the op
+//! allow everything that the contract allows.
 
 use core::fmt;
 
@@ -9,52 +9,53 @@ use iced_x86::Register;
 use super::terms::{Contract, whole};
 use crate::insn::Width;
 
-/// The ABI class of an op, as the index of a linked file has it.
+/// The ABI class of an op, as its record in a linked file says it. It is a type of its own,
+/// because `patchlet::ops::Abi` exists on x86 targets only and the tool runs on any host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AbiClass {
-    /// The function in a slot changes the registers of the result and the flags only.
+    /// A function in a slot changes the registers of the result and the flags only.
     CalleeSave,
-    /// It changes what C may change.
+    /// A function in a slot changes what a C function may change.
     C,
-    /// It has a contract of its own, for the assembly that uses it.
+    /// A function in a slot keeps to the op's own contract, which the assembly that uses the op
+    /// knows.
     Assembly,
 }
 
-/// What the sites of an op pass and expect.
+/// The calling convention of an op's sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Convention {
-    /// The ABI class.
+    /// ABI class of the op.
     pub class: AbiClass,
-    /// How many registers the arguments take.
+    /// Number of registers that the arguments take.
     pub arguments: u8,
-    /// How many registers the result takes.
+    /// Number of registers that the result takes.
     pub results: u8,
 }
 
 impl Convention {
-    /// Makes the convention of an op of this class whose arguments and result take so many
-    /// registers.
+    /// Makes a convention of its parts.
     #[must_use]
     pub const fn new(class: AbiClass, arguments: u8, results: u8) -> Self {
         Self { class, arguments, results }
     }
 }
 
-/// How a contract contradicts the convention of an op.
+/// A way in which a contract contradicts the convention of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contradiction {
-    /// It reads a register that carries no argument of the op.
+    /// The patchlet reads a register that carries no argument of the op.
     Reads(Register),
-    /// It changes a register that the sites keep a value in.
+    /// The patchlet changes a register in which the code around a site keeps a value.
     Changes(Register),
-    /// It does not set a register of the result.
+    /// The patchlet does not set a register of the op's result.
     NoResult(Register),
 }
 
-/// `it changes RCX, which the code around a site keeps`
+/// Writes a clause, such as `it changes RCX, which the code around a site keeps`.
 impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,7 +72,8 @@ impl fmt::Display for Contradiction {
     }
 }
 
-/// Registers of arguments and results, and those that C may change, for one width.
+/// The registers of arguments and results in their order, and the registers that a C function may
+/// change, for one width.
 struct Registers {
     arguments: &'static [Register],
     results: &'static [Register],
@@ -107,13 +109,13 @@ const BITS32: Registers = Registers {
     changed_by_c: &[Register::EAX, Register::ECX, Register::EDX],
 };
 
-/// Compares the contract of an op's patchlet with what the sites of the op pass and expect.
+/// Compares the contract of a patchlet with the convention of an op whose native function it is.
 ///
-/// A patchlet that leaves by itself has no result. The flags belong to nobody: every class
-/// may change them.
+/// A patchlet that leaves by itself has no result. Flags are not compared, since every class may
+/// change them. An op of class `assembly` has no convention to compare with.
 ///
 /// # Errors
-/// The first register on which the two disagree.
+/// Returns the first register on which the two disagree.
 pub fn compare(
     contract: &Contract,
     convention: Convention,

@@ -1,5 +1,6 @@
-//! Contracts of patchlets: what each takes, gives and changes, written once, in
-//! the comment above it in its `.S` file, and proven from its bytes.
+//! Contracts of patchlets. A contract says which registers, flags and memory a patchlet reads
+//! and changes. It is written in the comment above the patchlet in its `.S` file, and proven
+//! from the patchlet's bytes.
 //!
 //! ```text
 //! /* irq.restore_fl: write RFLAGS.
@@ -8,21 +9,20 @@
 //! PATCHLET(restore_fl)
 //! ```
 //!
-//! The comment is data: [`parse`] reads it, and says which word it does not know.
-//! [`check`] decodes the bytes and compares the registers, flags, memory and stack
-//! that the instructions use (iced-x86's instruction information; a decoder that
-//! has nothing to do with the assembler) with what the contract says.
+//! The comment is data: [`parse`] reads it, and refuses a word that it does not know.
+//! [`check`] decodes the bytes with iced-x86, which is independent of the assembler, and
+//! compares the registers, flags, memory and stack that the instructions use with what the
+//! contract says.
 //!
-//! A kernel proves those of its own patchlets after the linker, by the tool, once
-//! for each source:
+//! A kernel proves the contracts of its own patchlets after linking, with the tool:
 //!
 //! ```text
 //! patchlet verify kernel --contracts asm/own.S
 //! ```
 //!
-//! or in a test of its own, which reads the kernel's file (the same as the tool:
-//! [`Reference::contracts`](crate::inspect::Reference::contracts)) or, where the test
-//! itself is linked with them, its memory:
+//! or in a test of its own. The test can read the kernel's file, as the tool does
+//! ([`Reference::contracts`](crate::inspect::Reference::contracts)). If the test is itself
+//! linked with the patchlets, it can read them from memory:
 //!
 //! ```no_run
 //! # patchlet::patchlets! { mod own { invlpg, rdtsc } }
@@ -40,23 +40,23 @@
 //!
 //! | field | values |
 //! |---|---|
-//! | `in` | `-`, or registers with commas between, each with ` = ` and what it holds. A control register there may be written. |
-//! | `out` | `-`, or registers likewise; a control register behind ` = ` may be read. `does not return` and `raises #UD` are for what leaves by itself. |
+//! | `in` | `-`, or registers with commas between, each with ` = ` and what it holds. If that is a control register, the patchlet may write it. |
+//! | `out` | `-`, or registers likewise. If a control register stands behind ` = `, the patchlet may read it. `does not return` and `raises #UD` are for a patchlet that leaves by itself. |
 //! | `clobbers` | `-`, or registers; `GS base` is GS. |
 //! | `flags` | `unchanged`; `IF = 0`; `IF = 1`, and likewise `AC` and `DF`; `status` (OF, SF, ZF, AF, CF and PF are written); `undefined` (the same six); `all, from …`; `from …`. |
-//! | `stack` | bytes below the stack pointer, `8 bytes below RSP`. Without it: none. |
-//! | `memory` | `writes one byte at RDI`; `reads 8 bytes at RSI`. Without it: none. |
-//! | `privilege` | `any`; `CPL 0`; `CPL <= IOPL`, with a reason behind it. Anything else is a condition: no instruction may need CPL 0 then. |
-//! | `CPU` | for people. |
+//! | `stack` | how much stack is used, `8 bytes below RSP`. Without this field: none. |
+//! | `memory` | `writes one byte at RDI`; `reads 8 bytes at RSI`. Without this field: none. |
+//! | `privilege` | `any`; `CPL 0`; `CPL <= IOPL`, with a reason behind it. Any other text is a condition for people; no instruction may then need CPL 0. |
+//! | `CPU` | any text, for people. |
 //!
 //! Where both widths share a source, `RDI (32-bit: EAX)` and `RAX (EAX)` name the
 //! register of each, and `8 (32-bit: 4) bytes below RSP` the number.
 //!
 //! # What is not proven
 //!
-//! What a device, a model-specific register, a cache or the x87 unit does with an
-//! instruction: a decoder does not know. That the result is the right one: the
-//! test kernel executes every patchlet for that.
+//! A decoder does not know what a device, a model-specific register, a cache or the x87 unit does
+//! with an instruction. Nor does the proof say that the result is the right one: for that, the
+//! test kernel executes every patchlet.
 
 mod check;
 mod class;

@@ -1,5 +1,5 @@
-//! From the comment above a patchlet to its contract. Strict: a word that is not
-//! known is an error, or a contract could say more than is checked.
+//! The parser of contracts in the comments of `.S` files. A word that it does not know is an
+//! error: if it were ignored, a contract could promise more than is checked.
 
 use core::fmt;
 
@@ -8,13 +8,13 @@ use iced_x86::Register;
 use super::terms::{Contract, Flags, MemoryAccess, Privilege, SystemFlag, whole};
 use crate::insn::Width;
 
-/// Breach a source's contracts cannot be read.
+/// The reason why the contract of a patchlet cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BadContract {
-    /// The patchlet.
+    /// Name of the patchlet.
     pub name: String,
-    /// What is wrong, with the word.
+    /// What is wrong with the contract, with the word that is wrong.
     pub reason: String,
 }
 
@@ -26,10 +26,11 @@ impl fmt::Display for BadContract {
 
 impl std::error::Error for BadContract {}
 
-/// Reads the contract of every patchlet of a `.S` file, for one width.
+/// Reads the contract of every patchlet in the text of a `.S` file, for one width.
 ///
 /// # Errors
-/// A patchlet without a contract, or a word in one that is not known.
+/// Returns an error for the first patchlet that has no contract, or a contract with a word that is
+/// not known.
 pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
     let mut contracts = Vec::new();
     let mut before = 0;
@@ -52,7 +53,7 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
     Ok(contracts)
 }
 
-/// Returns lines with their offsets.
+/// Returns the lines of a text without white space around them, each with its offset in bytes.
 fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     source.split_inclusive('\n').map(move |line| {
@@ -65,7 +66,7 @@ fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
 /// The names of the fields, as they are written.
 const FIELDS: [&str; 8] = ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
 
-/// Returns what a contract consists of, for messages.
+/// Returns a clause that names the fields of a contract, for messages.
 fn known_fields() -> String {
     let [needed @ .., cpu] = FIELDS;
     format!("the fields are {} and {cpu}; stack, memory and CPU may be left out", needed.join(", "))
@@ -100,6 +101,8 @@ fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
     Ok(fields)
 }
 
+/// Returns the contract that the comment above a patchlet says, or the predicate of an error
+/// message.
 fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String> {
     let fields = fields(comment)?;
     let [inputs, outputs, clobbers, flags, stack, memory, privilege, _] =
@@ -129,8 +132,9 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
     })
 }
 
-/// Takes what is for this width: `RDI (32-bit: EAX)`, `RAX (EAX)`, `8 (32-bit: 4)`.
-/// What else is in parentheses is for people.
+/// Returns the text of a field for one width: of `RDI (32-bit: EAX)`, `RAX (EAX)` or
+/// `8 (32-bit: 4)`, the value for this width. Other text in parentheses is for people and left
+/// out.
 fn for_width(text: &str, width: Width) -> String {
     let mut result = String::new();
     let mut rest = text;
@@ -141,7 +145,7 @@ fn for_width(text: &str, width: Width) -> String {
         let other = named.or_else(|| register(inside).is_some().then_some(inside));
         match (other, width) {
             (Some(other), Width::Bits32) => {
-                // It replaces the word before it.
+                // The value for 32 bit replaces the word before the parenthesis.
                 let kept = before.trim_end().rsplit_once(' ').map_or("", |(kept, _)| kept);
                 result.push_str(kept);
                 result.push(' ');
@@ -156,7 +160,7 @@ fn for_width(text: &str, width: Width) -> String {
     result.trim().to_owned()
 }
 
-/// Returns the registers of a list, and the control registers that stand behind a ` = `.
+/// Returns the registers that a list names, and the control registers that stand behind ` = `.
 fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>), String> {
     let mut own = Vec::new();
     let mut control = Vec::new();
@@ -178,7 +182,8 @@ fn registers(text: &str, width: Width) -> Result<(Vec<Register>, Vec<Register>),
     Ok((own, control))
 }
 
-/// Returns the register of this name, in capitals; the ones a contract can be about.
+/// Returns the register of this name, which is in capitals. Only whole registers have one here:
+/// `RAX` or `EAX`, but not `AX`.
 fn register(name: &str) -> Option<Register> {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
     if name.is_empty() || !name.bytes().all(is_capital) {
@@ -207,7 +212,7 @@ fn flags(text: &str) -> Result<Flags, String> {
     }
 }
 
-/// Returns `IF = 0`
+/// Parses the change of one flag, such as `IF = 0`.
 fn one_flag(text: &str) -> Option<Flags> {
     let (name, value) = text.split_once('=')?;
     let flag = SystemFlag::ALL.into_iter().find(|flag| flag.name() == name.trim())?;

@@ -1,71 +1,70 @@
-//! What a contract says, as data.
+//! The terms of a contract, as data.
 
 use iced_x86::{Register, RflagsBits};
 
 use crate::insn::Width;
 
-/// What the instructions of one patchlet may use and change.
+/// A contract: what the instructions of one patchlet may use and change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contract {
-    /// The patchlet's name.
+    /// Name of the patchlet.
     pub name: String,
-    /// The registers that may be read before they are written.
+    /// Registers that may be read before they are written.
     pub inputs: Vec<Register>,
-    /// The registers that are written, for the user of the op.
+    /// Registers that must be written: they carry the result.
     pub outputs: Vec<Register>,
-    /// The registers that may be written besides.
+    /// Further registers that may be written.
     pub clobbers: Vec<Register>,
-    /// The control registers that may be read.
+    /// Control registers that may be read.
     pub control_read: Vec<Register>,
-    /// The control registers that may be written.
+    /// Control registers that may be written.
     pub control_written: Vec<Register>,
-    /// What becomes of the flags.
+    /// Changes of flags.
     pub flags: Flags,
-    /// How far below the stack pointer memory is used, in bytes.
+    /// Size of the stack that is used below the stack pointer, in bytes.
     pub stack: u32,
-    /// The one access to memory other than the stack.
+    /// The access to memory other than the stack, if there is one.
     pub memory: Option<MemoryAccess>,
-    /// Who may execute it.
+    /// Privilege that is needed.
     pub privilege: Privilege,
-    /// Whether it leaves by itself: its last instruction returns or traps.
+    /// Whether the patchlet leaves by itself: its last instruction returns or traps.
     pub leaves: bool,
 }
 
-/// What becomes of the flags.
+/// The changes of flags that a contract allows and demands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flags {
-    /// No instruction changes any.
+    /// No flag changes.
     Unchanged,
-    /// This one is cleared, nothing else.
+    /// This flag is cleared, and no other changes.
     Cleared(SystemFlag),
-    /// This one is set, nothing else.
+    /// This flag is set, and no other changes.
     Set(SystemFlag),
-    /// The six status flags, or some of them, are written or undefined.
+    /// Some of the six status flags (OF, SF, ZF, AF, CF, PF) are written or undefined.
     Status,
-    /// Any.
+    /// Any flag may change.
     All,
 }
 
-/// A flag that an instruction of its own sets or clears, and that code around a patchlet
-/// relies on.
+/// A system flag that has instructions of its own to set and to clear it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SystemFlag {
-    /// IF, interrupts: `cli`, `sti`.
+    /// IF, which lets external interrupts in (`cli`, `sti`).
     Interrupt,
-    /// AC, which lets the kernel reach user memory under SMAP: `stac`, `clac`.
+    /// AC, which lets the kernel access user memory under SMAP (`stac`, `clac`).
     AlignmentCheck,
-    /// DF, the direction of string instructions: `cld`, `std`.
+    /// DF, the direction of string instructions (`cld`, `std`).
     Direction,
 }
 
 impl SystemFlag {
-    /// All of them.
+    /// All system flags that a contract can name.
     pub(super) const ALL: [Self; 3] = [Self::Interrupt, Self::AlignmentCheck, Self::Direction];
 
-    /// Returns its name in the manuals (Intel SDM vol. 1, "EFLAGS Register").
+    /// Returns the name of the flag in the manuals (Intel SDM vol. 1, "EFLAGS Register").
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Interrupt => "IF",
@@ -74,7 +73,7 @@ impl SystemFlag {
         }
     }
 
-    /// Returns its bit, as iced-x86 has it.
+    /// Returns the bit that iced-x86 has for the flag in [`RflagsBits`].
     pub(super) const fn bit(self) -> u32 {
         match self {
             Self::Interrupt => RflagsBits::IF,
@@ -84,31 +83,31 @@ impl SystemFlag {
     }
 }
 
-/// One access to memory at the address in a register.
+/// An access to memory at the address in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryAccess {
-    /// Whether it writes; it reads otherwise.
+    /// Whether the access is a write; otherwise it is a read.
     pub writes: bool,
-    /// How many bytes.
+    /// Size of the access, in bytes.
     pub bytes: usize,
-    /// The register.
+    /// Register that holds the address.
     pub at: Register,
 }
 
-/// Who may execute it.
+/// The privilege that a patchlet needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Privilege {
-    /// Everybody, maybe under a condition that is not about CPL.
+    /// No privilege, maybe a condition that is not about CPL.
     Any,
-    /// Who may change IF: CPL at most IOPL.
+    /// A CPL of at most IOPL, as changing IF needs.
     Iopl,
-    /// The kernel.
+    /// CPL 0.
     Cpl0,
 }
 
-/// Returns the whole register that a part belongs to.
+/// Returns the whole register that a register is part of, at this width: RAX (EAX) for AL.
 pub(super) fn whole(register: Register, width: Width) -> Register {
     match width {
         Width::Bits64 => register.full_register(),

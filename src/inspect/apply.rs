@@ -1,5 +1,5 @@
-//! Patching a file: the bytes of its sites, at their offsets in the file. Everything is
-//! checked first; what is written is a copy, under its final name only when it is complete.
+//! Patching a file: new bytes for its sites, at their offsets in the file. The result is a
+//! copy, which gets its final name only when it is complete.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,22 +16,25 @@ use crate::insn::InsnBuffer;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Edit {
-    /// Offset of the first.
+    /// Offset in the file of the first byte.
     pub offset: u64,
-    /// The bytes.
+    /// The bytes that the file gets there.
     pub bytes: InsnBuffer,
 }
 
-/// Returns the edits that carry out a plan, by offset; sites that stay are left out.
+/// Returns the edits that carry out a plan, sorted by offset. Sites that keep their bytes have
+/// no edit.
 ///
 /// # Errors
-/// A site that something else would write to, so that the edit would not last.
+/// Returns an error if a site is not in a section of the file, or if a relocation in a site
+/// would overwrite the edit when the kernel relocates itself.
 pub fn edits(model: &Model<'_>, plan: &[SitePlan<'_>]) -> Result<Vec<Edit>, FileError> {
     let mut edits = Vec::new();
     for site_plan in plan.iter().filter(|site_plan| site_plan.before != site_plan.after) {
         let record = site_plan.record;
-        // Kept by --emit-relocs for a kernel that relocates itself: it would
-        // add to bytes that are no address any more. A relative one it skips.
+        // The linker keeps relocations for a kernel that relocates itself (--emit-relocs).
+        // Such a kernel would add its load offset to an absolute one, whose bytes are
+        // not an address any more. It skips relative ones.
         let relocations = model.image().relocations_in(record.site, record.end());
         if let Some(relocation) = relocations.iter().find(|relocation| relocation.absolute) {
             return Err(FileError::new(format!(
@@ -54,7 +57,8 @@ pub fn edits(model: &Model<'_>, plan: &[SitePlan<'_>]) -> Result<Vec<Edit>, File
 /// Writes `original` with the edits to `path`, with the permissions of the file at `like`.
 ///
 /// # Errors
-/// What the system said; there is no new file then, and an old one is as it was.
+/// Returns what the system reported. No new file exists then, and an old file at `path` is
+/// unchanged.
 pub fn write(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> Result<(), FileError> {
     replace(original, edits, path, like)
         .map_err(|error| FileError::new(format!("cannot write {}: {error}", path.display())))
@@ -62,7 +66,8 @@ pub fn write(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> Resul
 
 fn replace(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> io::Result<()> {
     let permissions = fs::metadata(like)?.permissions();
-    // In the same folder, so that it can be renamed. It goes away by itself on an error.
+    // The temporary file is in the folder of the final one: a rename works only within one file
+    // system. On an error, dropping it removes it.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut part = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     write_edited(original, edits, &mut part)?;
@@ -73,16 +78,16 @@ fn replace(original: &[u8], edits: &[Edit], path: &Path, like: &Path) -> io::Res
     Ok(())
 }
 
-/// Writes the file with the edits, from its start to its end.
+/// Writes the file with the edits, from its start to its end. The edits must be sorted by offset.
 ///
 /// # Errors
-/// What the writer said.
+/// Returns the error of the writer.
 pub fn write_edited(original: &[u8], edits: &[Edit], out: &mut dyn Write) -> io::Result<()> {
     let mut at = 0;
     for edit in edits {
         let offset = usize::try_from(edit.offset).unwrap_or(usize::MAX);
-        // By offset, and not overlapping except with itself (a site can have two
-        // records): as sites are, where `verify` holds.
+        // If `verify` found nothing, two edits overlap only if they are equal: a site can have
+        // two records. The second of them then writes nothing.
         out.write_all(original.get(at..offset).unwrap_or_default())?;
         let bytes = edit.bytes.bytes();
         let skip = at.saturating_sub(offset);

@@ -1,5 +1,5 @@
-//! How the patchlets and sites of two builds differ. Addresses move with every
-//! build; what is compared is what stays: names, bytes, functions, ops.
+//! The differences between the patchlets and sites of two builds. Addresses are not compared,
+//! because they move with every build; names, bytes, functions and ops are.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -10,19 +10,19 @@ use super::formats::SiteImage;
 use super::hex::bytes_in_hex;
 use super::model::{Model, SiteState};
 
-/// In which of two files a thing is.
+/// The kind of a difference: in which of two files a thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sign {
-    /// In the second only.
+    /// The thing is in the second file only.
     Added,
-    /// In the first only.
+    /// The thing is in the first file only.
     Removed,
-    /// In both, and not the same.
+    /// The thing is in both files and differs.
     Changed,
 }
 
-/// `+`, `-` and `~`
+/// Writes `+`, `-` or `~`.
 impl fmt::Display for Sign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -39,21 +39,21 @@ impl Serialize for Sign {
     }
 }
 
-/// One difference, one line.
+/// One difference, printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Difference {
-    /// In which of the files.
+    /// The kind of the difference.
     pub sign: Sign,
-    /// `patchlet` or `site`.
+    /// What differs: `patchlet` or `site`.
     pub thing: &'static str,
-    /// The patchlet, or function and op.
+    /// Name of the patchlet, or op and function of the site.
     pub name: String,
-    /// The values.
+    /// The value, or `old → new` if it changed.
     pub what: String,
 }
 
-/// Returns everything that differs, patchlets first.
+/// Returns all differences between two files, those of patchlets first, then by name.
 #[must_use]
 pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
     let mut list = compare("patchlet", patchlets(a), patchlets(b));
@@ -61,9 +61,11 @@ pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
     list
 }
 
-/// Names and values, by name; of those with the same name the number counts.
+/// Names and values, sorted by name. Several values may have one name.
 type Sorted<V> = Vec<(String, V)>;
 
+/// Returns the differences between two sorted lists. Of values with the same name, the first is
+/// compared with the first, the second with the second and so on.
 fn compare<V: PartialEq + fmt::Display>(
     thing: &'static str,
     a: Sorted<V>,
@@ -78,7 +80,7 @@ fn compare<V: PartialEq + fmt::Display>(
             (None, Some(_)) => Ordering::Greater,
             (Some((old, _)), Some((new, _))) => old.cmp(new),
         };
-        // What comes first by name and is not in the other file is in this one only.
+        // Both lists are sorted, so the smaller name is missing in the other list.
         let old = if order.is_le() { a.next() } else { None };
         let new = if order.is_ge() { b.next() } else { None };
         let (sign, key, what) = match (old, new) {
@@ -94,7 +96,7 @@ fn compare<V: PartialEq + fmt::Display>(
     }
 }
 
-/// Gives those with the same name numbers, from 1.
+/// Numbers the values of each name, from 1.
 fn numbered<V>(sorted: Sorted<V>) -> impl Iterator<Item = ((String, usize), V)> {
     let mut before = (String::new(), 0);
     sorted.into_iter().map(move |(name, value)| {
@@ -112,7 +114,7 @@ fn patchlets(model: &Model<'_>) -> Sorted<String> {
     list
 }
 
-/// What stays the same of a site from build to build.
+/// The properties of a site that do not depend on addresses.
 #[derive(PartialEq)]
 struct SiteFacts {
     kind: &'static str,
@@ -126,7 +128,8 @@ impl fmt::Display for SiteFacts {
     }
 }
 
-/// Returns sites by op and function; those of one function in the order of addresses.
+/// Returns the sites, named by op and function. Sites of one name are in the order of their
+/// addresses.
 fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
     let mut records: Vec<_> = model.records().iter().collect();
     records.sort_by_key(|record| record.site);
@@ -136,13 +139,13 @@ fn sites(model: &Model<'_>) -> Sorted<SiteFacts> {
         (name, SiteFacts { kind, capacity, state: model.state(record) })
     };
     let mut list: Vec<_> = records.iter().map(site).collect();
-    // Stable: what has the same name stays in the order of addresses.
+    // A stable sort: sites of one name stay in the order of their addresses.
     list.sort_by(|one, other| one.0.cmp(&other.0));
     list
 }
 
-/// Returns the name of the function at an address, without the offset: that differs from
-/// build to build. In a stripped file it is the name of the section.
+/// Returns the name of the function at an address, or of the section if the file is stripped.
+/// The offset in the function is left out, because it differs from build to build.
 fn function_name(model: &Model<'_>, address: u64) -> String {
     let Some(section) = model.image().section_at(address) else { return "nowhere".to_owned() };
     let symbols = model.image().symbols();

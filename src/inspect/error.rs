@@ -1,8 +1,9 @@
-//! Why a file could not be read, or nothing was written. One sentence each.
+//! The error of reading or writing a file, as one sentence.
 
 use std::fmt;
 
-/// One sentence with the place and the values, without the file's name.
+/// The reason why a file could not be read or written: one sentence with the place in the file
+/// and the values there. The file's name is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileError(String);
 

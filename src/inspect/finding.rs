@@ -1,62 +1,62 @@
-//! Findings: what is wrong with a file, one line each.
+//! Findings: the defects of a file, each printed as one line.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// How many findings of one kind are kept; the others are counted.
+/// The largest number of findings of one kind that are kept. More are only counted.
 const KEPT: usize = 100;
 
-/// What kind of thing is wrong. The names in JSON and in text are stable.
+/// The kind of a finding. The names in JSON and in text are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FindingCode {
-    /// There is nothing of the crate in the file: no patchlet, no record, no ops table.
+    /// The file holds nothing of the crate: no patchlet, no record, no ops table.
     NothingHere,
     /// An archive has no ELF file in it.
     ArchiveEmpty,
-    /// A patchlet that must be there is not.
+    /// A patchlet of the reference is not in the file.
     PatchletMissing,
     /// A patchlet has other bytes than the reference.
     PatchletBytes,
-    /// A patchlet has other bytes than its native function, or none is found.
+    /// A patchlet has other bytes than its native function, or its native function is not found.
     PatchletNative,
-    /// A label without its pair, out of order, or outside of any section.
+    /// A label of a patchlet has no counterpart, stands in the wrong order, or is in no section.
     PatchletLabel,
     /// Two patchlets share bytes.
     PatchletOverlap,
-    /// A patchlet does what its contract does not say, or not what it says.
+    /// A patchlet breaks its contract, or the contract does not fit the op.
     Contract,
-    /// The index is not whole, or disagrees with the labels.
+    /// The index of patchlets or of ops is damaged, or disagrees with the labels.
     Index,
     /// Patchlets, index or records are in a section that is writable or
     /// executable.
     SectionFlags,
-    /// The bytes of a section are not those that a loader puts there.
+    /// A loader would not load a section from the bytes that its section header names.
     SectionSegment,
     /// Patchlets, index or records are in a segment that is writable or executable, though
     /// their section is neither.
     SegmentFlags,
-    /// A linker or loader would still write to a patchlet, record or site.
+    /// A relocation makes a linker or loader write to a patchlet, record or site.
     Relocation,
-    /// The table of records is no whole number of records, or not all of its
-    /// section.
+    /// The table of records is not found, does not end with a complete record, or is not all of
+    /// its section.
     RecordTable,
     /// There are more or fewer sites than was said.
     SiteCount,
-    /// A record's capacity is not possible.
+    /// A record's capacity is not within 6 to 32 bytes.
     RecordCapacity,
     /// A record's kind is neither call nor jump.
     RecordKind,
-    /// A record's slot is not the one of its op.
+    /// The address in a record is not that of the slot of its op.
     RecordSlot,
     /// A slot holds neither null nor the address of a function.
     SlotValue,
     /// A site is not inside an executable section.
     SiteOutsideText,
-    /// A site does not start at an instruction of its function.
+    /// A site does not start where an instruction of its function starts.
     SiteBoundary,
     /// A site holds neither its indirect call or jump nor its native form.
     SiteBytes,
@@ -67,17 +67,17 @@ pub enum FindingCode {
     SiteOverlap,
     /// A branch leads into the middle of a site.
     SiteBranch,
-    /// An indirect call or jump through an ops table that has no record.
+    /// An indirect call or jump through an ops table has no record.
     Unrecorded,
 }
 
 impl FindingCode {
-    /// Returns where its findings stand among those of other kinds.
+    /// Returns the position of this kind's findings among those of other kinds.
     fn position(self) -> Option<usize> {
         Self::ALL.iter().position(|code| *code == self)
     }
 
-    /// All of them, in the order they are printed.
+    /// All kinds, in the order in which findings are printed.
     pub const ALL: &'static [Self] = &[
         Self::NothingHere,
         Self::ArchiveEmpty,
@@ -147,32 +147,32 @@ impl fmt::Display for FindingCode {
     }
 }
 
-/// One thing that is wrong.
+/// One defect of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What kind of thing.
+    /// Kind of the defect.
     pub code: FindingCode,
-    /// Where, if at an address.
+    /// Address of the defect, if it has one.
     #[serde(serialize_with = "super::hex::address")]
     pub address: Option<u64>,
-    /// Where, in words.
+    /// Place of the defect, in words.
     pub place: String,
-    /// What is wrong, with the values.
+    /// Description of the defect, with the values.
     pub what: String,
-    /// What most likely helps.
+    /// The most likely fix.
     pub fix: &'static str,
 }
 
-/// `site-kind: site 0x1234 (save_fl, main+0x4): what is wrong; what helps`
+/// Writes `site-bytes: site 0x1234 (save_fl, main+0x4): <what is wrong>; <the likely fix>`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}; {}", self.code, self.place, self.what, self.fix)
     }
 }
 
-/// Findings as they come up. A broken file may have as many as it has bytes, so
-/// only the first of each kind are kept.
+/// A collection of findings. A damaged file may have as many findings as bytes, so only the
+/// first 100 of each kind are kept; the others are counted.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     list: Vec<Finding>,
@@ -195,13 +195,13 @@ impl Findings {
         }
     }
 
-    /// Returns whether nothing is wrong.
+    /// Returns whether there is no finding.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Returns the kept ones, by kind and address.
+    /// Returns the findings that were kept, sorted by kind and address.
     #[must_use]
     pub fn sorted(mut self) -> Vec<Finding> {
         self.list.sort_by(|one, other| {
@@ -212,14 +212,15 @@ impl Findings {
         self.list
     }
 
-    /// Returns how many there are of each kind that was found, in the order they are printed.
+    /// Returns the number of findings of each kind that has any, in the order in which they are
+    /// printed. Findings that were not kept are counted.
     #[must_use]
     pub fn counts(&self) -> Vec<(FindingCode, usize)> {
         let all = FindingCode::ALL.iter();
         all.filter_map(|code| Some((*code, *self.counts.get(code)?))).collect()
     }
 
-    /// Returns how many there are.
+    /// Returns the number of all findings, including those that were not kept.
     #[must_use]
     pub fn total(&self) -> usize {
         self.counts.values().sum()

@@ -1,7 +1,7 @@
-//! The tool `patchlet`: an ELF file in, findings out.
+//! The tool `patchlet`, which reads, verifies and patches ELF files.
 //!
-//! Everything is a function over the bytes of a file, so that a kernel's own
-//! tools and tests can use it too:
+//! Each step is a function over the bytes of a file, so that a kernel's own
+//! tools and tests can use the steps too:
 //!
 //! ```no_run
 //! use patchlet::inspect::{Model, Reference, map, parse, verify};
@@ -16,21 +16,21 @@
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
 //! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply`, `diff` and
-//! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`]. What
-//! is chosen for a site and how it is composed is [`Choice`](crate::choose::Choice) and
+//! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`].
+//! The replacement of a site is chosen by [`Choice`](crate::choose::Choice) and composed by
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!
-//! A type that ends in `Image` is a thing of the crate as it stands in a file: numbers and
-//! borrowed bytes, where the type without that ending is the thing in a running program.
+//! A type whose name ends in `Image` describes a thing of the crate as it stands in a file:
+//! `PatchletImage` has numbers and borrowed bytes of the file, and `patchlet::Patchlet` is the
+//! patchlet in a running program.
 //!
 //! # What is stable
 //!
-//! For as long as the crate's version says: the command line, the [`Exit`] status, the
-//! names of [`FindingCode`], the fields of `--json`, and this library. There can always be
-//! more options, more codes, and more fields in JSON and in structs. The columns and
-//! sentences for people can change at any time. The tool reads kernels that were built
-//! with a crate of its own version; a record, or the index of patchlets, may look
-//! different in another one.
+//! Semantic versioning applies to the command line, the [`Exit`] status, the names of
+//! [`FindingCode`], the fields of `--json`, and this library. Any version may add options,
+//! codes, and fields in JSON and in structs. The columns and sentences for people can change
+//! in any version. The tool reads kernels that were built with the same version of the crate:
+//! another version may have another layout of records and of the index of patchlets.
 
 mod apply;
 mod diff;

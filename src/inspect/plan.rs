@@ -1,5 +1,5 @@
-//! What patching would do, site by site, for a platform: what each slot would
-//! hold. Nothing is written.
+//! The plan of patching a file for a platform: which bytes each site would get. Nothing is
+//! written.
 
 use super::elf::readable;
 use super::error::FileError;
@@ -7,22 +7,23 @@ use super::formats::SiteImage;
 use super::model::{Model, OpImage, SiteState};
 use crate::insn::{InsnBuffer, Kind, Replacement};
 
-/// What the slots would hold on a platform.
+/// A platform to patch a file for, described by what its slots hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformSpec {
-    /// Slot and target, as words; every other slot has its native function.
+    /// Name of a slot and name of its target, as on the command line. Every other slot holds its
+    /// native function.
     overrides: Vec<(String, String)>,
 }
 
 impl PlatformSpec {
-    /// Returns bare metal: every slot has its native function.
+    /// Returns the platform of bare metal: every slot holds its native function.
     #[must_use]
     pub const fn native() -> Self {
         Self { overrides: vec![] }
     }
 }
 
-/// `native`, or `slot=target,…`
+/// Parses `native`, or `slot=target` with commas between.
 impl std::str::FromStr for PlatformSpec {
     type Err = FileError;
 
@@ -44,27 +45,27 @@ impl std::str::FromStr for PlatformSpec {
     }
 }
 
-/// What happens, or would happen, to one site.
+/// The plan for one site.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SitePlan<'m> {
-    /// The site.
+    /// Record of the site.
     pub record: &'m SiteImage,
-    /// Its op.
+    /// Op of the site.
     pub op: &'m OpImage,
-    /// What it gets, in words.
+    /// Kind of the replacement, in one word as the tool prints it.
     pub gets: &'static str,
-    /// Its bytes before.
+    /// Bytes that the site holds.
     pub before: InsnBuffer,
-    /// Its bytes after.
+    /// Bytes that the site would get.
     pub after: InsnBuffer,
 }
 
-/// Compares the sites of a file with what a platform gets, and no longer with what bare metal
-/// gets: for [`verify`](super::verify()), [`plan_revert`] and [`Model::state`].
+/// Makes [`verify`](super::verify()), [`plan_revert`] and [`Model::state`] compare the sites of a
+/// file with their replacements on this platform, instead of those on bare metal.
 ///
 /// # Errors
-/// A slot or target that is not known.
+/// Returns an error if the file has no such slot or target.
 pub fn on_platform<'d>(
     mut model: Model<'d>,
     platform: &PlatformSpec,
@@ -73,10 +74,11 @@ pub fn on_platform<'d>(
     Ok(model)
 }
 
-/// Makes the plan for a platform.
+/// Makes the plan that patches every site of a file for a platform.
 ///
 /// # Errors
-/// A slot or target that is not known; the first site that cannot be patched.
+/// Returns an error if the file has no such slot or target, and for the first site that cannot be
+/// patched.
 pub fn plan<'m>(
     model: &'m Model<'_>,
     platform: &PlatformSpec,
@@ -96,10 +98,10 @@ pub fn plan<'m>(
     Ok(site_plans)
 }
 
-/// Returns the plan that gives every site its indirect call or jump back.
+/// Makes the plan that gives every site its indirect call or jump back.
 ///
 /// # Errors
-/// The first site that holds something else than the crate puts there.
+/// Returns an error for the first site that holds other bytes than the crate puts there.
 pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<SitePlan<'m>>, FileError> {
     let mut site_plans = Vec::new();
     for record in model.records() {
@@ -111,7 +113,7 @@ pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<SitePlan<'m>>, FileEr
     Ok(site_plans)
 }
 
-/// Returns the replacement as the tool prints it.
+/// Returns the kind of a replacement as the tool prints it.
 const fn words(replacement: &Replacement<'_>) -> &'static str {
     match replacement {
         Replacement::Indirect(..) => "indirect",
@@ -128,7 +130,8 @@ fn bad(model: &Model<'_>, record: &SiteImage, why: &str) -> FileError {
     FileError::new(format!("site {:#x} ({}): {why}", record.site, model.function(record.site)))
 }
 
-/// Returns the op, the kind and the bytes of a site that holds what the crate puts there.
+/// Returns the op, the kind and the bytes of a site, or an error if it does not hold bytes that
+/// the crate puts there.
 fn known<'m>(
     model: &'m Model<'_>,
     record: &SiteImage,
@@ -148,7 +151,7 @@ fn known<'m>(
     Ok((op, kind, before))
 }
 
-/// Returns slot → what it holds, for the slots that do not hold their native function.
+/// Returns the addresses of slot and target for each slot that does not hold its native function.
 fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>, FileError> {
     let mut targets = Vec::new();
     for (slot, target) in &platform.overrides {
@@ -175,7 +178,8 @@ fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileEr
     }
 }
 
-/// Returns an address by symbol, `0x…`, or one of the words for what every kernel has.
+/// Returns the address of a target, which is given as a symbol, as `0x…`, or as one of the words
+/// `null`, `nop`, `native` and `ident`.
 fn target_named(model: &Model<'_>, op: &OpImage, words: &str) -> Result<u64, FileError> {
     match words {
         "null" => return Ok(0),
@@ -194,7 +198,7 @@ fn target_named(model: &Model<'_>, op: &OpImage, words: &str) -> Result<u64, Fil
     }
     let mut readables = symbols.list().iter().filter(|symbol| {
         let name = symbols.name(symbol);
-        // Mangled names start so.
+        // Mangled names of Rust begin with an underscore. Demangling all others would be slow.
         name.starts_with("_") && readable(name) == words
     });
     match (readables.next(), symbols.is_empty()) {

@@ -1,14 +1,13 @@
-//! Privileged instructions that a kernel, or a library that it uses, executes by itself
-//! where it has an op: no hypervisor's layer can replace them there.
+//! Raw instructions: sensitive instructions that a kernel, or a library in it, executes directly
+//! although an op exists for them. A hypervisor's layer cannot replace them there.
 //!
-//! Which instructions these are the file says itself. A patchlet holds the instructions of
-//! an op; where one of them that is *sensitive* stands in text outside of native functions
-//! and sites, it is raw. So a kernel's own patchlets count as the built-in ones do, and an
-//! instruction that has no op does not.
+//! The file itself says which instructions have an op: those in its patchlets, the kernel's own
+//! included. A sequence of a patchlet's sensitive instructions is raw where it stands in text
+//! outside of native functions and sites.
 //!
-//! What this cannot see is what the [sweep](super::sweep) cannot, and an instruction in a
-//! function that only looks like it: registers are not compared, since compilers choose
-//! others, but for control, debug and segment registers.
+//! The search sees the instructions that the [sweep](super::sweep) sees. It compares control,
+//! debug and segment registers but not general ones, since a compiler may choose others. So it
+//! can also report an instruction that does something else with the same opcode.
 
 use std::collections::HashMap;
 
@@ -20,20 +19,20 @@ use super::sweep::{Visitor, sites_in_text, sweep};
 use crate::disassemble::decoder;
 use crate::insn::Width;
 
-/// One instruction, or several in a row, that an op would replace.
+/// A raw instruction, or several in a row, that one op would replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawInstruction {
     /// Address of the first byte.
     pub address: u64,
-    /// In bytes.
+    /// Length of all of them together, in bytes.
     pub len: u8,
-    /// Position of the op's patchlet among those of the model.
+    /// Position of the op's patchlet in [`Model::patchlets`].
     pub patchlet: u32,
 }
 
-/// Returns all raw instructions, by address. `progress` is told from time to time how many
-/// bytes of text are done, of how many.
+/// Returns all raw instructions, sorted by address. Calls `progress` from time to time with the
+/// number of bytes of text that are done and the number of all.
 #[must_use]
 pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInstruction> {
     let patterns = patterns(model.patchlets(), model.image().width());
@@ -53,15 +52,16 @@ pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInst
     search.found
 }
 
-/// What a sensitive instruction is, whatever its general registers.
+/// A sensitive instruction without its general registers: opcode and operand kinds, and the
+/// control, debug or segment register among its operands, if there is one.
 type Key = (Code, Register);
 
-/// Returns the key of an instruction whose result depends on the privilege of who executes it, or
-/// that changes what only a kernel may change.
+/// Returns the key of an instruction if it is sensitive: if it is privileged, or reads or changes
+/// state that belongs to the kernel.
 fn key(instruction: &Instruction) -> Option<Key> {
-    // Not privileged by themselves, but they read or write what belongs to the kernel (Intel
-    // SDM vol. 3A, "Privileged Instructions", and vol. 2 for each): flags, descriptor
-    // tables, the task register, time, and the way out of an interrupt.
+    // These are not privileged, or only depending on a control register or IOPL (Intel SDM
+    // vol. 3A, "Privileged Instructions", and vol. 2 for each). They read or write flags,
+    // descriptor tables, the task register and time, or return from an interrupt.
     let sensitive = matches!(
         instruction.mnemonic(),
         Mnemonic::Pushf
@@ -103,8 +103,8 @@ fn key(instruction: &Instruction) -> Option<Key> {
     Some((instruction.code(), special.next().unwrap_or(Register::None)))
 }
 
-/// Returns sensitive instructions in a row → the patchlet that has them and as little as
-/// possible beside them.
+/// Returns a map from a sequence of sensitive instructions to the patchlet that has this
+/// sequence. If several patchlets have it, the shortest is taken.
 fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, u32> {
     let mut found: HashMap<Vec<Key>, u32> = HashMap::new();
     for (at, patchlet) in (0..).zip(patchlets) {
@@ -128,20 +128,21 @@ fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, 
     found
 }
 
-/// The most sensitive instructions in a row that are looked for.
+/// The largest number of sensitive instructions in a sequence that is looked for.
 const LONGEST: usize = 4;
 
-/// Sensitive instructions in a row.
+/// A run of sensitive instructions, each directly behind the one before.
 #[derive(Default)]
 struct SensitiveRun {
     keys: Vec<Key>,
-    /// The address of each, and the address behind.
+    /// Of each instruction, its address and the address behind it.
     bounds: Vec<(u64, u64)>,
 }
 
+/// The search for raw instructions, which visits all instructions of the text.
 struct RawSearch<'s> {
     patterns: HashMap<Vec<Key>, u32>,
-    /// The native functions, by address: start and end.
+    /// Start and end address of each native function, sorted.
     natives: Vec<(u64, u64)>,
     run: SensitiveRun,
     found: Vec<RawInstruction>,
@@ -186,8 +187,9 @@ impl RawSearch<'_> {
         }
     }
 
-    /// Takes the longest patchlet that the run begins with off it; without one, the first
-    /// instruction, which has no op.
+    /// Removes the longest sequence of a patchlet from the front of the run and adds it to the
+    /// list of raw instructions. If the run begins with no such sequence, its first instruction
+    /// has no op and is removed.
     fn first_of_run(&mut self) {
         let known = |len| self.patterns.get(self.run.keys.get(..len)?).copied();
         let longest = (1..=self.run.keys.len()).rev().find_map(|len| Some((len, known(len)?)));

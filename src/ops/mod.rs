@@ -1,6 +1,6 @@
-//! Ops tables: what each op does now. The native, no-op and identity functions,
-//! the macro that defines a table, and the built-in table. Knows no address in
-//! text.
+//! Ops tables: what each op does at present. Here are the no-op and identity functions, the
+//! macro `ops!` that defines a table, the built-in table, and the front end that gives a table's
+//! sites to the engine (`source`). Nothing else here knows an address in text.
 
 mod builtin;
 mod define;
@@ -21,10 +21,10 @@ pub use table::Table;
 pub use target::Target;
 #[cfg(not(target_feature = "avx"))]
 pub use user_mode::install_for_user_mode;
-pub use value::{Class, OpSlot, Register, Signature, SlotFn, Value, class};
+pub use value::{AbiType, OpSlot, Register, Signature, SlotFn, Value, class};
 
-/// What [`ops!`](crate::ops!) writes into other crates. Not for anybody else: it
-/// changes with the macro.
+/// Items that the expansions of [`ops!`](crate::ops!) and [`slot_fn!`](crate::slot_fn!) name in
+/// other crates. They are no interface: they change together with the macros.
 #[doc(hidden)]
 pub mod __private {
     pub use super::table::{Slot, Slots};

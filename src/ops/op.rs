@@ -10,13 +10,15 @@ use crate::patchlet::{Patchlet, native};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Abi {
-    /// Only the registers of the result (RAX, and RDX for a `u128`; 32-bit: EAX, and EDX for
-    /// a `u64`) and the flags. The registers of the arguments, RDI, RSI, RDX, RCX, R8 and R9
-    /// (32-bit: EAX, EDX, ECX), are preserved unless they carry the result.
+    /// Functions may change only the registers of the result (RAX, and RDX for a `u128`; 32-bit:
+    /// EAX, and EDX for a `u64`) and the flags. The registers of the arguments, RDI, RSI, RDX,
+    /// RCX, R8 and R9 (32-bit: EAX, EDX, ECX), are preserved unless they carry the result.
     CalleeSave,
-    /// What C may change. Arguments and result are in the same registers as above.
+    /// Functions may change what a C function may change. Arguments and result are in the same
+    /// registers as for [`CalleeSave`](Self::CalleeSave).
     C,
-    /// Those that the op's own contract names; it is used from assembly only.
+    /// Functions may change the registers that the op's own contract names. The op is used from
+    /// assembly only.
     Assembly,
 }
 
@@ -31,8 +33,8 @@ pub struct Op {
 }
 
 impl Op {
-    /// Makes an op of its parts; `native` is the default of its slot and `patchlet` the same
-    /// instructions as data. For [`ops!`](crate::ops!) and the crate's tests.
+    /// Makes an op of its parts. `native` is what its slot holds at first, and `patchlet` the same
+    /// instructions as data. Only [`ops!`](crate::ops!) and the crate's tests call this.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
@@ -45,37 +47,38 @@ impl Op {
         Self { group, name, abi, native, patchlet }
     }
 
-    /// The group it stands in, `irq`.
+    /// Returns the name of the op's group, such as `irq`.
     #[must_use]
     pub const fn group(&self) -> &'static str {
         self.group
     }
 
-    /// Its name in the group, `irq_disable`.
+    /// Returns the op's name without its group, such as `irq_disable`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Its ABI class.
+    /// Returns the ABI class that functions in the op's slot keep to.
     #[must_use]
     pub const fn abi(&self) -> Abi {
         self.abi
     }
 
-    /// Its native function.
+    /// Returns the native function: what the op's slot holds at first.
     #[must_use]
     pub const fn native(&self) -> Target {
         self.native
     }
 
-    /// Its patchlet, if its native function has one.
+    /// Returns the patchlet with the instructions of the native function, or `None` if the op
+    /// has none.
     #[must_use]
     pub const fn patchlet(&self) -> Option<&'static Patchlet> {
         self.patchlet
     }
 
-    /// The facts its replacement is chosen by.
+    /// Returns the facts about this op that decide which replacement its sites get.
     #[must_use]
     pub fn choice(&self) -> Choice<'static> {
         Choice {
@@ -92,7 +95,7 @@ impl Op {
     }
 }
 
-/// `irq.irq_disable`
+/// Writes group and name, such as `irq.irq_disable`.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.group, self.name)

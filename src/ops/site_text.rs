@@ -1,4 +1,4 @@
-//! Sites where a compiler gives no operands: in `naked_asm!` and `global_asm!`.
+//! Sites for `naked_asm!` and `global_asm!`, where a site cannot have register operands.
 
 /// Gives the text of one site, for [`naked_asm!`](core::arch::naked_asm) and
 /// [`global_asm!`](core::arch::global_asm), in AT&T syntax:
@@ -18,16 +18,16 @@
 /// }
 /// ```
 ///
-/// - `call` or `jmp`: whether it comes back behind the site. What stands in the slot of a
-///   `jmp` leaves by itself, or the CPU runs on into what follows.
-/// - the symbol of the ops table, what stands behind `as` in [`ops!`](crate::ops!);
-/// - the name of the op. One that the table does not have is an undefined symbol for the
-///   linker;
-/// - `capacity = 16`, if the site has more than 6 bytes, 32 at most.
+/// - `call` or `jmp`: the instruction of the site. What the slot of a `jmp` holds must leave by
+///   itself, as `iret` does: from a patchlet that does not, the CPU runs on into the bytes
+///   behind the site.
+/// - The symbol of the ops table: the name behind `as` in [`ops!`](crate::ops!).
+/// - The name of the op. If the table has no such op, the linker reports an undefined symbol.
+/// - `capacity = 16`: the size of the site in bytes, 6 to 32; 6 if it is left out.
 ///
-/// Whoever writes the assembly keeps to the op's ABI class: the stack is aligned as C wants
-/// it for an op of class `c`, and registers that the class lets a function change are not in
-/// use. It works for tables that `ops!` has made.
+/// The assembly around the site keeps to the op's ABI class: for an op of class `c` the stack
+/// is aligned as C requires, and no register that the class lets a function change holds a
+/// value that is used behind the site. The table must have been made by `ops!`.
 #[macro_export]
 macro_rules! site_text {
     (call, $table:literal, $op:ident $(,)?) => {
@@ -51,8 +51,8 @@ macro_rules! site_text {
     };
 }
 
-/// The text of a site: what `site_asm!` writes, with the two symbols of the op in place of
-/// operands.
+/// Expands to the text of a site: the text that `site_asm!` writes, with the two symbols of the
+/// op, `<table>.<op>` and `<table>.<op>.index`, in place of operands. Comments there explain it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __site_text {
@@ -108,7 +108,8 @@ macro_rules! __site_text {
     };
 }
 
-/// The end of a record: index of the op, capacity and kind. The index is the size of a symbol.
+/// Writes the end of a record: index of the op, capacity and kind. On 64 bit, the index is the size
+/// of a symbol.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -128,7 +129,8 @@ macro_rules! __op_and_shape {
     };
 }
 
-/// As above: the index is the value of a symbol.
+/// Writes the end of a record: index of the op, capacity and kind. On 32 bit, the index is the value
+/// of a symbol.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]
@@ -148,7 +150,8 @@ macro_rules! __op_and_shape {
     };
 }
 
-/// What stands behind the symbol of a slot in the operand of a site.
+/// Expands to what follows the symbol of a slot in the operand of a site: on 64 bit, the
+/// address is relative to RIP.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -158,7 +161,8 @@ macro_rules! __relative {
     };
 }
 
-/// As above: 32-bit addresses are absolute.
+/// Expands to what follows the symbol of a slot in the operand of a site: on 32 bit, the
+/// address is absolute and nothing follows.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]

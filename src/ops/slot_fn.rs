@@ -1,12 +1,11 @@
-//! Rust functions as what a slot can hold: the thunks between an op's ABI class
-//! and C's.
+//! Rust functions in slots, and the thunks that adapt them to an op's ABI class.
 //!
-//! The callee-save class lets a function change its result registers and the
-//! flags only, so that a site costs its caller nothing. A Rust function changes
-//! what C may change; the thunk saves the difference.
+//! A function of the callee-save class may change its result registers and the flags only, so
+//! that the caller of a site need not save any register. A Rust function may change all
+//! registers that C lets it change. The thunk between them saves the difference.
 
-/// Makes constants of type [`SlotFn`](crate::ops::SlotFn) out of Rust functions, for
-/// [`install`](crate::pv::install) and for what an op of [`ops!`](crate::ops!) does natively:
+/// Makes constants of type [`SlotFn`](crate::ops::SlotFn) from Rust functions. They are for
+/// [`install`](crate::pv::install), and for native functions in [`ops!`](crate::ops!):
 ///
 /// ```no_run
 /// use core::sync::atomic::{AtomicBool, Ordering};
@@ -37,15 +36,16 @@
 /// };
 /// ```
 ///
-/// Class and signature are part of the constant's type: with an op of another class or
-/// signature it does not compile. Arguments and results are those of [`ops!`](crate::ops!).
+/// Class and signature are part of the constant's type, so giving it to an op of another class
+/// or signature does not compile. Arguments and results can have the types that
+/// [`ops!`](crate::ops!) allows.
 ///
-/// The `callee_save` thunk saves all integer registers that C may change, those of the
-/// arguments as well, and with SSE2 the state that FXSAVE covers (x87, MMX, XMM). It does
-/// not save the upper halves of AVX registers. In a program that is compiled with AVX for
-/// all its code a `callee_save` function is therefore refused. In any other, a function that
-/// changes those registers by itself (`#[target_feature(enable = "avx")]`, inline assembly)
-/// cannot stand in such a slot.
+/// The thunk of a `callee_save` function saves all integer registers that C may change, those of
+/// the arguments included, and with SSE2 the state that FXSAVE covers (x87, MMX, XMM). It does
+/// not save the upper halves of YMM registers. Therefore a `callee_save` function does not compile
+/// in a program that is compiled with AVX for all its code. In any other program, do not
+/// write a `callee_save` function that changes YMM registers by itself
+/// (`#[target_feature(enable = "avx")]`, inline assembly): its caller would find them changed.
 #[macro_export]
 macro_rules! slot_fn {
     ($(
@@ -61,14 +61,16 @@ macro_rules! slot_fn {
             > = {
                 #[allow(improper_ctypes_definitions, clippy::too_many_arguments)]
                 extern "C" fn function($($arg: $ty),*) $(-> $ret)? $body
-                // Asking for the registers is what checks that there are enough of them.
+                // The value is not used. Evaluating it is the compile-time check that the
+                // arguments fit into the registers.
                 const _: u8 =
                     $crate::ops::__private::argument_registers::<fn($($ty),*) $(-> $ret)?>();
                 let target = $crate::__thunk!(
                     $class, function,
                     $crate::ops::__private::result_registers::<fn($($ty),*) $(-> $ret)?>()
                 );
-                // SAFETY: the thunk is that of the class, and the function has the signature.
+                // SAFETY: `__thunk!` of this class makes a function that keeps to it, and
+                // `function` is declared with this signature above.
                 unsafe { $crate::ops::SlotFn::new(target) }
             };
         )*
@@ -82,8 +84,9 @@ macro_rules! slot_fn {
     };
 }
 
-/// A naked function of these lines of assembly, as a [`Target`](crate::ops::Target). With
-/// indirect branch tracking it begins with ENDBR, as it is the target of an indirect call.
+/// Expands to a [`Target`](crate::ops::Target): a naked function of these lines of assembly.
+/// Where the program is built with indirect branch tracking, it begins with ENDBR, because an
+/// unpatched site calls it indirectly.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __naked {
@@ -101,14 +104,16 @@ macro_rules! __naked {
     }};
 }
 
-/// What a slot holds for a Rust function of a class whose result takes so many registers.
+/// Expands to the [`Target`](crate::ops::Target) that a slot holds for a Rust function, on
+/// 64 bit. Takes the ABI class, the function, and how many registers its result takes (0 to 2).
 ///
-/// - `c`, 64 bit: the function itself.
-/// - `c`, 32 bit: arguments come in registers, and C has them on the stack.
-/// - `callee_save`: registers are saved around the call. The result, if there is one, goes
-///   where its registers are restored from.
+/// - `c`: the function itself, since arguments and result are where C has them.
+/// - `callee_save`: a thunk that pushes every register that C may change, calls the function and
+///   pops them again. It writes the result into the stack words of RAX and RDX, so that the
+///   pops put the result into these registers.
 ///
-/// A site in assembly may have a stack that is aligned to its words only, hence the `and`.
+/// A site in assembly may stand where the stack is aligned to 8 bytes only. The `andq` aligns it
+/// to 16, for the call and for FXSAVE; the `leaq` finds the saved registers relative to RBP.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -154,7 +159,17 @@ macro_rules! __thunk {
     };
 }
 
-/// As above.
+/// Expands to the [`Target`](crate::ops::Target) that a slot holds for a Rust function, on
+/// 32 bit. Takes the ABI class, the function, and how many registers its result takes (0 to 2).
+///
+/// - `c`: a thunk that copies the arguments from EAX, EDX and ECX to the stack, where C has them.
+///   It always copies three: a function does not look at words behind its arguments.
+/// - `callee_save`: a thunk that does the same and saves every register that C may change. It
+///   writes the result into the stack words of EAX and EDX, so that the pops put the result into
+///   these registers.
+///
+/// A site in assembly may stand where the stack is aligned to 4 bytes only. The `andl` aligns it
+/// to 16, for the call and for FXSAVE; the `leal` finds the saved registers relative to EBP.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]
@@ -206,7 +221,8 @@ macro_rules! __thunk {
     };
 }
 
-/// The given instructions where Rust code uses vector registers, else none.
+/// Expands to the given instructions, which save or restore vector registers: in this program,
+/// Rust code may use XMM registers.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(all(target_feature = "sse2", not(target_feature = "avx")))]
@@ -216,7 +232,7 @@ macro_rules! __vector_state {
     };
 }
 
-/// The given instructions where Rust code uses vector registers, else none.
+/// Expands to nothing: in this program, Rust code uses no vector registers, as in most kernels.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(not(target_feature = "sse2"))]
@@ -226,9 +242,9 @@ macro_rules! __vector_state {
     };
 }
 
-/// FXSAVE does not save the upper halves of YMM registers, which the compiler uses with AVX.
-/// XSAVE would; its area has a size that only the CPU tells, and the operating system must
-/// have enabled it.
+/// Refuses to compile. In this program, Rust code may use YMM registers, and FXSAVE does not save
+/// their upper halves. XSAVE would, but the size of its area is known only at run time (CPUID
+/// leaf 0DH), and the operating system must have enabled it in CR4.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_feature = "avx")]
@@ -244,8 +260,8 @@ macro_rules! __vector_state {
     };
 }
 
-/// The instruction that a target of an indirect branch begins with where the program is
-/// built with indirect branch tracking (`build.rs` finds out), else none.
+/// Expands to ENDBR64. The program is built with indirect branch tracking (`build.rs` finds
+/// out), so every target of an indirect call must begin with it, else the CPU raises #CP.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(all(patchlet_ibt, target_arch = "x86_64"))]
@@ -255,7 +271,8 @@ macro_rules! __endbr {
     };
 }
 
-/// As above.
+/// Expands to ENDBR32. The program is built with indirect branch tracking (`build.rs` finds
+/// out), so every target of an indirect call must begin with it, else the CPU raises #CP.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(all(patchlet_ibt, target_arch = "x86"))]
@@ -265,7 +282,7 @@ macro_rules! __endbr {
     };
 }
 
-/// As above.
+/// Expands to nothing: the program is built without indirect branch tracking.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(not(patchlet_ibt))]

@@ -1,6 +1,6 @@
-//! The slots of a table.
+//! An ops table and its slots.
 //!
-//! Unsafe code here is the setting of a slot: what it holds is going to be called.
+//! Unsafe here is [`Table::set`]: sites will call whatever address it puts into a slot.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -15,7 +15,7 @@ use crate::text::{Plan, Platform, Report};
 pub struct Slot(AtomicPtr<()>);
 
 impl Slot {
-    /// A slot that holds this.
+    /// Makes a slot that holds `target`.
     #[must_use]
     pub const fn new(target: Target) -> Self {
         Self(AtomicPtr::new(target.0.cast_mut()))
@@ -35,14 +35,15 @@ impl Slot {
 #[repr(C)]
 pub struct Slots<const N: usize> {
     slots: [Slot; N],
-    /// The table's name: nobody reads it here, but the linker drops the index of the table
-    /// with it (`src/ops/define/index.rs`).
+    /// The table's name. No code reads it. The reference ties the table's records in the
+    /// section `patchlet_ops` to the slots: the linker keeps or drops them together
+    /// (`src/ops/define/index.rs`).
     #[allow(dead_code)]
     name: &'static [u8; 0],
 }
 
 impl<const N: usize> Slots<N> {
-    /// Slots that hold these functions.
+    /// Makes the slots of a table: slot number `i` holds `native[i]`.
     #[must_use]
     pub const fn new(native: &[Target; N], name: &'static [u8; 0]) -> Self {
         let mut slots = [const { Slot::new(Target::NULL) }; N];
@@ -54,7 +55,7 @@ impl<const N: usize> Slots<N> {
         Self { slots, name }
     }
 
-    /// All slots, in the order of their ops.
+    /// Returns all slots, in the order of their ops.
     #[must_use]
     pub const fn all(&self) -> &[Slot] {
         &self.slots
@@ -69,7 +70,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// Makes a table of its parts, which have one element per op each.
+    /// Makes a table of its parts: element `i` of both belongs to the op of index `i`.
+    ///
+    /// # Panics
+    /// At compile time, in `ops!`: if the lengths differ, or if there are more ops than the 16 bits
+    /// of an index can number.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(ops: &'static [Op], slots: &'static [Slot]) -> Self {
@@ -84,35 +89,36 @@ impl Table {
         self.ops
     }
 
-    /// Returns what the slot of this op holds; `None` if there is no such op.
+    /// Returns what the slot of the op of this index holds, or `None` if there is no such op.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Target> {
         Some(self.slots.get(index)?.get())
     }
 
-    /// Puts a function into the slot of an op; false, and nothing done, if there
-    /// is no such op. Sites that are patched already keep doing what they did
-    /// until the patcher is run again.
+    /// Puts a function into the slot of an op. Returns false, and does nothing, if there is no op
+    /// of this index. Sites that are already patched keep their replacement until they are
+    /// patched again.
     ///
     /// # Safety
     /// - `target` is null, [`Target::NOP`], [`Target::IDENT`] or a function that
     ///   keeps to the op's ABI class and signature and does what the op is for;
-    /// - it stays there for as long as the slot, or a site patched for it, can
-    ///   be executed.
+    /// - the function stays in memory for as long as the slot holds it, or a site that was
+    ///   patched to call it can be executed.
     pub unsafe fn set(&self, index: usize, target: Target) -> bool {
         let Some(slot) = self.slots.get(index) else { return false };
         slot.set(target);
         true
     }
 
-    /// Puts every native function back.
+    /// Puts the native function of every op back into its slot.
     pub fn reset(&self) {
         for (slot, op) in self.slots.iter().zip(self.ops) {
             slot.set(op.native());
         }
     }
 
-    /// Returns the index of the op whose slot is at this address.
+    /// Returns the index of the op whose slot is at `address`, or `None` if no slot of this table
+    /// starts there.
     #[must_use]
     pub fn index_of_slot(&self, address: usize) -> Option<usize> {
         let offset = address.checked_sub(self.slots.as_ptr().addr())?;
@@ -120,8 +126,8 @@ impl Table {
         (offset % size_of::<Slot>() == 0 && index < self.slots.len()).then_some(index)
     }
 
-    /// Returns the counts of each op, in the order of their indices, over the sites of a plan. Reads
-    /// all sites once for each op.
+    /// Returns each op, in the order of their indices, with the counts of its sites in a plan.
+    /// Reads all sites once for each op.
     pub fn by_op<P: Platform>(
         &'static self,
         plan: &Plan<'_, P>,
@@ -130,7 +136,7 @@ impl Table {
         self.ops.iter().zip(slots.map(|slot| plan.report_of(slot)))
     }
 
-    /// Returns the address of the slot of this op; `None` if there is no such op.
+    /// Returns the address of the slot of the op of this index, or `None` if there is no such op.
     #[must_use]
     pub fn slot_address(&self, index: usize) -> Option<usize> {
         self.slots.get(index).map(|slot| core::ptr::from_ref(slot).addr())

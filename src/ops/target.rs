@@ -1,39 +1,44 @@
-//! What a slot can hold, and the two functions that are known to every op.
+//! The values that a slot can hold, and the two functions that any op may have in its slot: the
+//! no-op and the identity.
 //!
-//! Unsafe code here declares functions of one instruction whose ABI is not C's.
+//! Unsafe code here defines these functions in assembly (`naked`, under exported names) and
+//! makes an address `Send` and `Sync`.
 #![allow(unsafe_code)]
 
-/// What a slot can hold: the address of a function, or null.
+/// A value that a slot can hold: the address of a function, or null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target(pub(super) *const ());
 
-// SAFETY: an address; whoever calls it answers for that.
+// SAFETY: a `Target` is used as a number only. Nothing here dereferences or calls it; sites do,
+// and `Table::set` has the caller answer for what they call.
 unsafe impl Send for Target {}
-// SAFETY: as above.
+// SAFETY: as for `Send`; a shared reference gives no access but reading the address.
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// Nothing: the op must never be used. Its sites become traps (`ud2`).
+    /// Null: the op must not be used any more. Its sites become traps (`ud2`), which raise #UD.
     pub const NULL: Self = Self(core::ptr::null());
 
-    /// The no-op function: its sites become NOPs, and a result is undefined.
+    /// The no-op function. Sites become NOPs. An op that has a result returns whatever the result
+    /// register holds.
     pub const NOP: Self = Self::function(nop as *const ());
 
-    /// The identity function: the result is the argument.
+    /// The identity function, which returns its argument: it copies RDI to RAX.
     #[cfg(target_arch = "x86_64")]
     pub const IDENT: Self = Self::function(patchlet_native_ident_64 as *const ());
-    /// The identity function: argument and result are the same registers.
+    /// The identity function, which returns its argument. Both are in the same registers, so it
+    /// only returns.
     #[cfg(target_arch = "x86")]
     pub const IDENT: Self = Self::function(ident as *const ());
 
-    /// A function of the op's ABI class; [`slot_fn!`](crate::slot_fn) makes one
-    /// of a Rust function.
+    /// Wraps the address of a function. It must be of the ABI class of the op whose slot will hold
+    /// it; [`slot_fn!`](crate::slot_fn) makes such a function of Rust code.
     #[must_use]
     pub const fn function(function: *const ()) -> Self {
         Self(function)
     }
 
-    /// Its address; 0 is null.
+    /// Returns the address of the function; 0 for [`NULL`](Self::NULL).
     #[must_use]
     pub fn address(self) -> usize {
         self.0.addr()
@@ -53,6 +58,8 @@ extern "C" fn nop() {
     core::arch::naked_asm!(".hidden patchlet_nop", crate::__endbr!(), "ret")
 }
 
+/// Returns its argument, whose registers are also those of the result. The tool finds this
+/// function in a linked file by its exported name.
 #[cfg(target_arch = "x86")]
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_ident")]

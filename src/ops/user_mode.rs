@@ -1,7 +1,7 @@
-//! A layer for unit tests of kernel code on the build machine, where privileged instructions
-//! fault: what an operating system's user may do instead.
+//! A layer for unit tests of kernel code on the build machine. There, tests run in user mode,
+//! where privileged instructions fault; the functions of this layer do without them.
 //!
-//! Unsafe code here is the setting of slots.
+//! Unsafe code here puts these functions into slots.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,7 +9,8 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::builtin::pv;
 use super::target::Target;
 
-/// What `write_cr3` was last given.
+/// The value that `write_cr3` wrote last. One for the whole process, although hardware has
+/// one for each CPU.
 static CR3: AtomicUsize = AtomicUsize::new(0);
 
 crate::slot_fn! {
@@ -18,20 +19,22 @@ crate::slot_fn! {
     const WRITE_CR3 = c fn(cr3: usize) { CR3.store(cr3, Relaxed) };
 }
 
-/// Puts functions into the built-in table that work in a process: for unit tests of kernel
-/// code, which would otherwise end with SIGSEGV at the first `cli`.
+/// Puts functions that work in user mode into the slots of the built-in table. It is for unit
+/// tests of kernel code: without it, a test ends with SIGSEGV at the first `cli`.
 ///
-/// Nothing happens where the interrupt flag would change and where the CPU would sleep or
-/// write back its caches. `save_fl` and `restore_fl` stay as they are: a process may execute
-/// both, and IF reads as 1. CR2 reads as 0, CR3 as what was written last. The ops that only
-/// assembly uses are left alone.
+/// - `irq_disable`, `irq_enable`, `halt`, `safe_halt` and `wbinvd` do nothing.
+/// - `save_fl` and `restore_fl` keep their native functions, which user mode may execute.
+///   The interrupt flag reads as 1.
+/// - `read_cr2` returns 0, and `read_cr3` what `write_cr3` was last given, at first 0.
+/// - Ops of class `assembly` keep their native functions.
 ///
 /// # Safety
-/// - this is a process, in user mode: a kernel would go on without its interrupt flag and
+/// - the caller runs in user mode: a kernel would go on without its interrupt flag and
 ///   its page tables.
 pub unsafe fn install_for_user_mode() {
-    // SAFETY: each has the class and the signature of its op, or returns at once, and is
-    // part of the program. What the ops are for, a process cannot do.
+    // SAFETY: `holds` compares class and signature, and `Target::NOP` fits any op. All of these
+    // functions are part of the program, so they stay in memory. Ops whose effect is
+    // missing do not matter in user mode, where that effect is impossible.
     unsafe {
         pv::install(&[
             (pv::Id::irq_disable, Target::NOP),

@@ -1,5 +1,6 @@
-//! What goes in and out of an op: the types that fit into registers, the signatures made
-//! of them, and the two ABI classes as types, so that the compiler compares them.
+//! The types of an op's arguments and result, the signatures made of them, and the two ABI
+//! classes as types. Signature and class are parts of the types of functions and slots, so the
+//! compiler refuses a function in the slot of an op with another class or signature.
 
 use core::marker::PhantomData;
 
@@ -7,14 +8,14 @@ use super::op::Abi;
 use super::target::Target;
 use crate::insn::Nops;
 
-/// The width of a register, and how many registers carry arguments: RDI, RSI, RDX, RCX, R8
-/// and R9 on 64 bit, EAX, EDX and ECX on 32 bit.
+/// The number of registers that carry arguments: RDI, RSI, RDX, RCX, R8 and R9 on 64 bit, EAX,
+/// EDX and ECX on 32 bit.
 const ARGUMENT_REGISTERS: usize = if cfg!(target_arch = "x86_64") { 6 } else { 3 };
 
-/// An argument or result of an op, by the number of registers it takes.
+/// A type that can be an argument or the result of an op.
 ///
-/// Implemented for `bool`, integers and pointers, and for `()` as the result of an op that
-/// has none.
+/// It is implemented for `bool`, integers and thin pointers, and for `()`, the result of an op
+/// that returns nothing.
 #[diagnostic::on_unimplemented(
     message = "an op cannot take or return `{Self}`: it is not a value of one or two registers",
     label = "not an integer, a `bool` or a thin pointer",
@@ -23,7 +24,7 @@ const ARGUMENT_REGISTERS: usize = if cfg!(target_arch = "x86_64") { 6 } else { 3
     note = "for anything else write the site with `site_asm!` and its operands by hand"
 )]
 pub trait Value: Copy {
-    /// How many registers it takes.
+    /// Number of registers that a value takes: 0, 1 or 2.
     const REGISTERS: usize;
 }
 
@@ -36,13 +37,13 @@ pub trait Value: Copy {
     note = "for anything else write the site with `site_asm!` and its operands by hand"
 )]
 pub trait Register: Value {
-    /// Returns what the register holds: the value, extended to the whole register by its
-    /// sign or by zeros. The SysV ABI leaves the upper bits of a narrow argument open, but
-    /// compilers (LLVM) rely on the caller's extension to 32 bits.
+    /// Returns the value as its register holds it: extended to the whole register, by its
+    /// sign or by zeros. The System V ABI leaves the upper bits of a narrow argument open, but
+    /// LLVM compiles functions that rely on the caller's extension to 32 bits.
     fn into_register(self) -> usize;
 
-    /// Returns the value in the low bits of the register. What lies above them is nobody's:
-    /// C and Rust return a `bool` in AL.
+    /// Returns the value in the low bits of the register. The upper bits are ignored, because
+    /// functions leave them undefined: C and Rust return a `bool` in AL.
     fn from_register(register: usize) -> Self;
 }
 
@@ -119,16 +120,16 @@ impl Value for () {
     const REGISTERS: usize = 0;
 }
 
-/// The signature of an op, `fn(usize, *mut u8) -> bool`: how many registers it takes.
+/// The signature of an op as a function type, such as `fn(usize, *mut u8) -> bool`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the signature of an op",
     note = "an op has at most six arguments (three on 32 bit), integers, `bool` or thin pointers",
     note = "for anything else write the site with `site_asm!` and its operands by hand"
 )]
 pub trait Signature {
-    /// Of all arguments.
+    /// Number of registers that all arguments take together.
     const ARGUMENTS: usize;
-    /// Of the result.
+    /// Number of registers that the result takes.
     const RESULTS: usize;
 }
 
@@ -157,15 +158,15 @@ signatures!(A B C D);
 signatures!(A B C D E);
 signatures!(A B C D E F);
 
-/// An ABI class as a type, under the word that `ops!` and `slot_fn!` have for it.
-pub trait Class {
-    /// The class.
+/// An ABI class as a type. Its name is the word for the class in `ops!` and `slot_fn!`.
+pub trait AbiType {
+    /// The class as a value.
     const ABI: Abi;
 }
 
-/// The classes that functions in slots can have.
+/// The ABI classes of functions that `slot_fn!` can make.
 pub mod class {
-    use super::{Abi, Class};
+    use super::{Abi, AbiType};
 
     /// [`Abi::CalleeSave`] as a type.
     #[allow(non_camel_case_types)]
@@ -177,17 +178,17 @@ pub mod class {
     #[derive(Debug)]
     pub enum c {}
 
-    impl Class for callee_save {
+    impl AbiType for callee_save {
         const ABI: Abi = Abi::CalleeSave;
     }
 
-    impl Class for c {
+    impl AbiType for c {
         const ABI: Abi = Abi::C;
     }
 }
 
-/// A function for the slots of one ABI class and one signature; made by
-/// [`slot_fn!`](crate::slot_fn) only.
+/// A function for the slots of ops of the class `C` and the signature `S`. Only
+/// [`slot_fn!`](crate::slot_fn) makes values of this type.
 pub struct SlotFn<C, S> {
     target: Target,
     of: PhantomData<(fn() -> C, S)>,
@@ -197,7 +198,7 @@ impl<C, S> SlotFn<C, S> {
     /// Wraps a function.
     ///
     /// # Safety
-    /// - the function keeps to the class `C` and has the signature `S`.
+    /// - `target` is a function that keeps to the class `C` and has the signature `S`.
     #[allow(unsafe_code)]
     #[doc(hidden)]
     #[must_use]
@@ -205,7 +206,8 @@ impl<C, S> SlotFn<C, S> {
         Self { target, of: PhantomData }
     }
 
-    /// Returns the function without its class and signature, for whoever answers for these.
+    /// Returns the function without its class and signature, which the caller of
+    /// [`Table::set`](super::Table::set) then answers for.
     #[must_use]
     pub const fn target(self) -> Target {
         self.target
@@ -226,8 +228,9 @@ impl<C, S> core::fmt::Debug for SlotFn<C, S> {
     }
 }
 
-/// The slot of one op, with the ABI class and the signature that its functions have. The
-/// module of an ops table has one for each op, in `slot`.
+/// The slot of one op, typed by the ABI class `C` and the signature `S` of its functions. The
+/// module that `ops!` makes has a constant of this type for each op, in its module `slot`. `I`
+/// is the table's `Id`.
 pub struct OpSlot<I, C, S> {
     id: I,
     of: PhantomData<(fn() -> C, S)>,
@@ -241,8 +244,8 @@ impl<I: Copy, C, S> OpSlot<I, C, S> {
         Self { id, of: PhantomData }
     }
 
-    /// Returns the pair that puts this function into the slot, for `install`. A function of
-    /// another class or signature does not compile.
+    /// Returns the pair for `install` that puts `function` into this slot. A function of another
+    /// class or signature does not compile.
     #[must_use]
     pub const fn holds(&self, function: SlotFn<C, S>) -> (I, Target) {
         (self.id, function.target())
@@ -255,8 +258,9 @@ impl<I: core::fmt::Debug, C, S> core::fmt::Debug for OpSlot<I, C, S> {
     }
 }
 
-/// Returns how many registers the arguments of a signature take; asking is what makes the
-/// compiler check the signature.
+/// Returns how many registers the arguments of a signature take. Evaluating this in a constant
+/// makes the compiler check that there are enough of them, by the `assert!` in
+/// [`Signature::ARGUMENTS`].
 #[must_use]
 pub const fn argument_registers<S: Signature>() -> u8 {
     S::ARGUMENTS as u8

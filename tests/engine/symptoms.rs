@@ -1,5 +1,5 @@
-//! Bugs others had (SPEC.md §8), those that the engine could have as well. Each
-//! test has the name of the symptom's absence.
+//! Bugs that other patchers of kernel text had and that this engine could have as well. Each test
+//! is named after what must not happen.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use patchlet::Replacement;

@@ -64,7 +64,9 @@ works() {
         qemu) qemu-system-x86_64 --version && qemu-system-i386 --version ;;
         clang) assembles clang --target=x86_64-unknown-none-elf && compiles clang -m64 &&
             assembles clang --target=i686-unknown-none-elf ;;
-        LLVMgold.so) [ -e "$(gold_plugin)" ] ;;
+        # GNU ld itself loads it, and the library of LLVM with it.
+        LLVMgold.so) assembles clang -flto &&
+            ld -plugin "$(gold_plugin)" -r "$scratch/object" -o "$scratch/program" ;;
         mold) mold --version && ld.mold --version ;;
         *) "$1" --version ;;
     esac </dev/null >/dev/null 2>&1

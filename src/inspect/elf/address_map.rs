@@ -1,9 +1,9 @@
-//! Which section an address of a linked file lies in.
+//! A map from the addresses of a linked file to its sections.
 //!
-//! Sections can share addresses: overlays, and the per-CPU areas of some kernels, which
-//! are linked for address 0. What is loaded at such an address cannot be told from the
-//! file. The map therefore cuts the addresses into ranges, each of one section or of
-//! several, and answers only for those of one:
+//! Sections can share addresses: overlays do, and so do the per-CPU areas of some kernels, which
+//! are linked for address 0. The file does not say which of them is loaded at such an address.
+//! The map therefore cuts the addresses into ranges that belong to one section or to several,
+//! and names a section only for a range that belongs to one:
 //!
 //! ```text
 //! .text      0x1000 ├──────────────────┤ 0x3000
@@ -15,27 +15,31 @@ use std::collections::BTreeSet;
 
 use super::section::Section;
 
-/// A range of addresses, and what lies there.
+/// A range of addresses, and the sections that lie there.
 #[derive(Clone, Copy, Debug)]
 struct AddressRange {
     start: u64,
     end: u64,
-    /// Position of the section; of the first one if there are several.
+    /// Position of the section in the list of sections; of the first one if there are several.
     section: usize,
-    /// Position of a second section at the same addresses.
+    /// Position of a second section at the same addresses, if there is one.
     shared_with: Option<usize>,
 }
 
-/// The ranges of a file, by address, without any two that overlap.
+/// The ranges of a file, sorted by address. No two overlap.
 #[derive(Debug, Default)]
 pub(crate) struct AddressMap {
     ranges: Vec<AddressRange>,
 }
 
 impl AddressMap {
-    /// Returns the map of these sections. Those without a byte are at no address.
+    /// Makes the map of these sections. Sections of size 0 are left out: they cover no address.
+    ///
+    /// It goes through the start and end addresses of all sections in order and keeps the set of
+    /// sections that are open. Between two such addresses that set does not change, so it
+    /// is one range.
     pub(super) fn new(sections: &[Section<'_>]) -> Self {
-        // Where sections start and end: (address, whether it starts there, position).
+        // Each is (address, whether the section starts there, position of the section).
         let mut edges = Vec::new();
         for (at, section) in sections.iter().enumerate().filter(|(_, section)| section.size > 0) {
             edges.push((section.address, true, at));
@@ -71,15 +75,16 @@ impl AddressMap {
         (address < range.end).then_some(range)
     }
 
-    /// Returns the position of the only section at an address, and the address up to which it is
-    /// the only one.
+    /// Returns the position of the only section at an address, and the first address behind it
+    /// that does not belong to this section alone. Returns `None` if no section or several have
+    /// the address.
     pub(super) fn section(&self, address: u64) -> Option<(usize, u64)> {
         let range = self.range(address).filter(|range| range.shared_with.is_none())?;
         Some((range.section, range.end))
     }
 
-    /// Returns the positions of two sections that both claim an address from `start` up to, but
-    /// not including, `end`.
+    /// Returns the positions of two sections that share an address in `start..end`, if there are
+    /// such.
     pub(super) fn shared(&self, start: u64, end: u64) -> Option<(usize, usize)> {
         let from = self.ranges.partition_point(|range| range.end <= start);
         let mut here = self.ranges.get(from..).into_iter().flatten();
@@ -97,7 +102,7 @@ mod tests {
         Section { name: "", index: 0, address, size, offset: 0, flags: 0, data: &[] }
     }
 
-    /// The figure above, with a third section behind, and one without a byte.
+    /// Looks up addresses in the figure above, with a third section behind it and one of size 0.
     #[test]
     fn an_address_has_the_section_that_alone_claims_it() {
         let sections = [

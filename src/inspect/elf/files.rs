@@ -1,5 +1,7 @@
-//! Files: mapped and not slurped, recognized by their first bytes, and what is in an
-//! archive (`.a`, `.rlib`). The only place of the tool with unsafe code.
+//! Files and archives (`.a`, `.rlib`): they are mapped, and their kind is recognized by their
+//! first bytes.
+//!
+//! Unsafe code here maps a file. It is the only unsafe code of the tool.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -12,10 +14,10 @@ use object::read::archive::ArchiveFile;
 
 use crate::inspect::error::FileError;
 
-/// Maps a file to read it.
+/// Maps a file for reading.
 ///
 /// # Errors
-/// What the system said.
+/// Returns what the system reported, or that the path does not name a regular file.
 pub fn map(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, FileError> {
     let failed = |error: std::io::Error| FileError::new(format!("cannot read it: {error}"));
     let file = File::open(path).map_err(failed)?;
@@ -23,16 +25,18 @@ pub fn map(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, FileError> 
     if !metadata.is_file() {
         return Err(FileError::new("cannot read it: not a regular file"));
     }
-    // SAFETY: the mapping is read-only and private to this process. A process that
-    // truncates the file meanwhile ends the tool by SIGBUS, and one that writes to it
-    // confuses the tool, as any reader: no code here relies on bytes staying as they
-    // were checked, each access is checked by itself.
+    // SAFETY: the mapping is read-only. If another process truncates the file meanwhile, the
+    // tool ends by SIGBUS. If one writes to it, the bytes change under the slice: no
+    // `unsafe` code of the tool relies on a value that was read before, and each access is
+    // checked against the length of the slice, so the result can be wrong but no memory
+    // outside of the mapping is read.
     unsafe { Mmap::map(&file) }.map_err(failed)
 }
 
-/// Returns what kind of file this is by its first bytes; none if `object` knows no such kind.
+/// Returns the kind of a file by its first bytes, or `None` if the crate `object` does not know
+/// the kind.
 pub(super) fn kind_of(data: &[u8]) -> Option<FileKind> {
-    // `object` looks at 16 bytes, and an empty archive has 8.
+    // `object` wants 16 bytes, but an empty archive has only 8: the rest is filled with zeros.
     let mut start = [0; 16];
     for (to, from) in start.iter_mut().zip(data) {
         *to = *from;
@@ -46,10 +50,11 @@ pub fn is_archive(data: &[u8]) -> bool {
     kind_of(data) == Some(FileKind::Archive)
 }
 
-/// Returns the name and the bytes of each member that is an ELF file.
+/// Returns the name and the bytes of each member of an archive that is an ELF file.
 ///
 /// # Errors
-/// Where the archive breaks off; that it is a thin one.
+/// Returns an error if the archive is damaged, if its members overlap, or if it is a thin one,
+/// which has no members in it.
 pub fn members(data: &[u8]) -> Result<Vec<(String, &[u8])>, FileError> {
     let bad = |error: object::Error| FileError::new(format!("unusable archive: {error}"));
     let archive = ArchiveFile::parse(data).map_err(bad)?;
@@ -75,7 +80,8 @@ pub fn members(data: &[u8]) -> Result<Vec<(String, &[u8])>, FileError> {
     Ok(members)
 }
 
-/// Returns the file itself under an empty name, or the ELF files of an archive.
+/// Returns the ELF files of an archive with their names, or any other file itself with an empty
+/// name.
 pub(crate) fn objects(data: &[u8]) -> Result<Vec<(String, &[u8])>, FileError> {
     if is_archive(data) { members(data) } else { Ok(vec![(String::new(), data)]) }
 }

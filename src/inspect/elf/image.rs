@@ -1,5 +1,5 @@
-//! An ELF file as far as patching is concerned: plain data, borrowed from the
-//! file, and the way from an address to its bytes. Made by `read.rs`.
+//! The parts of an ELF file that matter for patching, borrowed from the file, and the way from an
+//! address to its bytes. `read.rs` makes an [`Image`].
 
 use object::LittleEndian;
 
@@ -13,20 +13,20 @@ use crate::inspect::error::FileError;
 /// The byte order of every x86 file.
 pub(super) const ENDIAN: LittleEndian = LittleEndian;
 
-/// What the linker has done to the file.
+/// The state of linking that a file is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Linkage {
-    /// Nothing: an object. Addresses are offsets in their section.
+    /// An object that is not linked. Addresses are offsets in their section.
     Object,
-    /// Linked for fixed addresses.
+    /// A file linked for fixed addresses.
     Executable,
-    /// Linked; a loader, or the program itself, relocates it (static PIE).
+    /// A linked file that a loader or the program itself relocates (shared object, static PIE).
     PositionIndependent,
 }
 
 impl Linkage {
-    /// Returns it as the tool prints it.
+    /// Returns the words by which the tool prints this state.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -43,14 +43,14 @@ pub struct Image<'d> {
     pub(super) width: Width,
     pub(super) kind: Linkage,
     pub(super) entry: u64,
-    /// The loaded ones, in the file's order.
+    /// The sections that are loaded, in the order of the file.
     pub(super) sections: Vec<Section<'d>>,
-    /// Which section is at an address. Empty in an object.
+    /// The map from addresses to sections. Empty for an object.
     pub(super) addresses: AddressMap,
-    /// By address.
+    /// The segments that are loaded, sorted by address.
     pub(super) segments: Vec<Segment>,
     pub(super) symbols: Symbols<'d>,
-    /// By address; at most one of each kind at an address.
+    /// The relocations, sorted by address, at most one of each kind at an address.
     pub(super) relocations: Vec<Relocation>,
 }
 
@@ -61,35 +61,35 @@ impl<'d> Image<'d> {
         self.width
     }
 
-    /// Returns what the linker has done to it.
+    /// Returns the state of linking that the file is in.
     #[must_use]
     pub const fn kind(&self) -> Linkage {
         self.kind
     }
 
-    /// Returns the sections that are loaded.
+    /// Returns the sections that are loaded, in the order of the file.
     #[must_use]
     pub fn sections(&self) -> &[Section<'d>] {
         &self.sections
     }
 
-    /// Returns where the program starts, as the linker wrote it.
+    /// Returns the entry address of the program, as the linker wrote it.
     pub(crate) const fn entry(&self) -> u64 {
         self.entry
     }
 
-    /// Returns what a loader maps, by address; empty in an object.
+    /// Returns the segments that a loader maps, sorted by address. An object has none.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// Returns the symbols; none if they are stripped.
+    /// Returns the symbols. A stripped file has none.
     #[must_use]
     pub const fn symbols(&self) -> &Symbols<'d> {
         &self.symbols
     }
 
-    /// Returns `ELF64 executable`
+    /// Returns a description of the file, such as `ELF64 executable, stripped`.
     #[must_use]
     pub fn words(&self) -> String {
         let bits = bits(self.width);
@@ -97,7 +97,8 @@ impl<'d> Image<'d> {
         format!("ELF{bits} {}{stripped}", self.kind.words())
     }
 
-    /// Returns what addresses in the file mean, if a running program does not have the same.
+    /// Returns a sentence about the addresses in the file if a running program may have others,
+    /// else `None`.
     #[must_use]
     pub fn address_words(&self) -> Option<&'static str> {
         match self.kind {
@@ -116,13 +117,13 @@ impl<'d> Image<'d> {
         self.segments.first().map_or(0, |segment| segment.address)
     }
 
-    /// Returns by how much all addresses move if the file is loaded at this one; none if it
-    /// cannot be loaded anywhere else than it was linked for.
+    /// Returns the distance by which all addresses move if the file is loaded at `loaded_at`, or
+    /// `None` if the file is linked for fixed addresses.
     pub(crate) fn distance_to(&self, loaded_at: u64) -> Option<u64> {
         (self.kind == Linkage::PositionIndependent).then(|| loaded_at.wrapping_sub(self.base()))
     }
 
-    /// Returns the section of this number.
+    /// Returns the section that has this number in the file, if it is loaded.
     pub(crate) fn section(&self, index: usize) -> Option<&Section<'d>> {
         let at = self.sections.partition_point(|section| section.index < index);
         self.sections.get(at).filter(|section| section.index == index)
@@ -133,13 +134,14 @@ impl<'d> Image<'d> {
         self.sections.iter().find(|section| section.name == name)
     }
 
-    /// Returns the section of a linked file that an address lies in; none if several do.
+    /// Returns the section of a linked file that has an address, or `None` if no section or
+    /// several have it.
     pub(crate) fn section_at(&self, address: u64) -> Option<&Section<'d>> {
         self.sections.get(self.addresses.section(address)?.0)
     }
 
-    /// Checks that no two sections share an address of a range, in which something lies
-    /// that matters.
+    /// Checks that no two sections share an address in `start..end`. `words` describes what lies
+    /// there, for the message.
     pub(crate) fn claimed_once(
         &self,
         start: u64,
@@ -164,22 +166,22 @@ impl<'d> Image<'d> {
         )))
     }
 
-    /// Returns `len` bytes of a linked file from an address on, if they are in one
-    /// section and in the file.
+    /// Returns `len` bytes of a linked file from an address on, or `None` unless all of them are
+    /// in the file and in one section that shares none of these addresses.
     pub(crate) fn bytes_at(&self, address: u64, len: u64) -> Option<&'d [u8]> {
         let (at, end) = self.addresses.section(address)?;
         let section = self.sections.get(at).filter(|_| end - address >= len)?;
         slice(section.data, address.checked_sub(section.address)?, len)
     }
 
-    /// Returns where in the file the byte at an address is.
+    /// Returns the offset in the file of the byte at an address.
     pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
         let section = self.section_at(address)?;
         section.offset.checked_add(address - section.address)
     }
 
-    /// Returns what a self-relative 32-bit field at `place` means: addresses wrap at the
-    /// width.
+    /// Returns the address that a 32-bit field at `place` stands for, which is relative to its
+    /// own address. Addresses wrap at the width.
     pub(crate) fn relative(&self, place: u64, offset: u32) -> u64 {
         let address = place.wrapping_add_signed(i64::from(offset.cast_signed()));
         match self.width {
@@ -188,15 +190,15 @@ impl<'d> Image<'d> {
         }
     }
 
-    /// Returns the relocations that begin inside of a range.
+    /// Returns the relocations whose address is in `start..end`.
     pub(crate) fn relocations_in(&self, start: u64, end: u64) -> &[Relocation] {
         let from = self.relocations.partition_point(|relocation| relocation.address < start);
         let to = self.relocations.partition_point(|relocation| relocation.address < end);
         self.relocations.get(from..to).unwrap_or_default()
     }
 
-    /// Returns the pointer at an address, as it will be once loaded at the address it was
-    /// linked for.
+    /// Returns the pointer at an address, as it is in memory if the file is loaded at the address
+    /// it was linked for: a loader may write it, by a relocation.
     pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
         let from = self.relocations.partition_point(|relocation| relocation.address < address);
         let relocated = self.relocations.get(from..).into_iter().flatten();

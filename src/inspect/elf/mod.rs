@@ -1,5 +1,5 @@
-//! ELF files: opened, recognized by their first bytes, and read by the crate `object`
-//! into plain data. Knows nothing of patchlets.
+//! ELF files. They are mapped, recognized by their first bytes, and read by the crate `object`
+//! into plain data. Nothing here knows patchlets.
 
 mod address_map;
 mod files;

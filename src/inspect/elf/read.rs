@@ -1,6 +1,6 @@
-//! ELF, by the crate `object` → [`Image`]. Everything that is not as it must be
-//! for any use of the file is refused here, so that nothing behind this has to
-//! fear a number.
+//! Reads an ELF file by the crate `object` into an [`Image`]. A file that is damaged so that no
+//! command could use it is refused here. Code that uses an image can therefore rely
+//! on sections that lie in the file and do not wrap around the last address.
 
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, Sym};
@@ -16,10 +16,11 @@ use crate::disassemble::bits;
 use crate::insn::Width;
 use crate::inspect::error::FileError;
 
-/// Reads an ELF file: object, executable, or static PIE; x86, 32 or 64 bit.
+/// Reads an ELF file for 32- or 64-bit x86: an object, an executable, a shared object or a static
+/// PIE.
 ///
 /// # Errors
-/// What the file is instead, or which of its fields is wrong.
+/// Returns what the file is instead, or which of its fields is wrong.
 pub fn parse(data: &[u8]) -> Result<Image<'_>, FileError> {
     if !data.starts_with(&elf::ELFMAG) {
         if kind_of(data) == Some(FileKind::Archive) {
@@ -30,7 +31,7 @@ pub fn parse(data: &[u8]) -> Result<Image<'_>, FileError> {
             "not an ELF file: it starts with the bytes {start:02x?}"
         )));
     }
-    // Bytes 4 and 5 of the header (gABI, "ELF Identification").
+    // Bytes 4 and 5 are EI_CLASS and EI_DATA (gABI, "ELF Identification").
     let (Some(&class), Some(&encoding)) = (data.get(4), data.get(5)) else {
         return Err(truncated(data));
     };
@@ -57,7 +58,7 @@ pub fn parse(data: &[u8]) -> Result<Image<'_>, FileError> {
     }
 }
 
-/// Returns what to say of an archive where one ELF file is wanted.
+/// Returns the error for an archive that was given where one ELF file is wanted.
 fn archive(data: &[u8]) -> FileError {
     match members(data) {
         Err(error) => error,
@@ -80,7 +81,7 @@ fn truncated(data: &[u8]) -> FileError {
     FileError::new(format!("truncated: {} bytes are too few for an ELF header", data.len()))
 }
 
-/// Returns `e_machine` of x86 code of a width.
+/// Returns the value of `e_machine` in an x86 file of a width.
 const fn machine_of(width: Width) -> elf::Machine {
     match width {
         Width::Bits32 => elf::EM_386,
@@ -88,6 +89,7 @@ const fn machine_of(width: Width) -> elf::Machine {
     }
 }
 
+/// The header and the section table of an ELF file that is being read.
 struct Reader<'d, H: FileHeader<Endian = LittleEndian>> {
     data: &'d [u8],
     header: &'d H,
@@ -164,7 +166,8 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
         for (index, header) in self.table.enumerate() {
             let flags = header.sh_flags(ENDIAN).0;
             let nobits = header.sh_type(ENDIAN) == elf::SHT_NOBITS;
-            // .tbss has an address but no memory there.
+            // .tbss has an address and a size, but no memory there: it would seem to overlap the
+            // section behind it.
             if flags & elf::SHF_ALLOC.0 == 0 || (nobits && flags & elf::SHF_TLS.0 != 0) {
                 continue;
             }
@@ -203,7 +206,8 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
         };
         let name =
             self.table.section_name(ENDIAN, header).map_err(|error| bad(&error.to_string()))?;
-        // A table of names without an end of a name would cost quadratic time.
+        // In a table of names without a zero byte, each section's name reaches to the end of the
+        // table: without a limit, reading all names would take quadratic time.
         if name.len() > 1024 {
             return Err(bad("longer than 1024 bytes"));
         }
@@ -253,7 +257,7 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
                 elf::STT_NOTYPE => SymbolKind::Label,
                 _ => continue,
             };
-            // Undefined and absolute ones are nowhere in the file.
+            // Undefined and absolute symbols are in no section.
             let Ok(Some(section)) = table.symbol_section(ENDIAN, symbol, SymbolIndex(index.0))
             else {
                 continue;
@@ -270,8 +274,9 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
     }
 }
 
-/// Checks that text has contents. A debug file (`objcopy --only-keep-debug`) has all section
-/// headers of the file it was taken from, and the contents of none that is loaded.
+/// Checks that the file has the contents of its text. A debug file (`objcopy --only-keep-debug`)
+/// has all section headers of the file it was taken from, but not the contents of sections that
+/// are loaded.
 fn has_contents(sections: &[Section<'_>]) -> Result<(), FileError> {
     let mut text =
         sections.iter().filter(|section| section.is_executable() && section.size > 0).peekable();
@@ -286,8 +291,9 @@ fn has_contents(sections: &[Section<'_>]) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Checks that no two loaded sections share bytes of the file: each byte is read once, and a
-/// site that is patched in one section is not patched in another.
+/// Checks that no two loaded sections share bytes of the file. If two did, patching a site in
+/// one section would change the other, and the time to read all sections would not be limited by
+/// the size of the file.
 fn no_shared_bytes(sections: &[Section<'_>]) -> Result<(), FileError> {
     let mut sorted: Vec<&Section<'_>> =
         sections.iter().filter(|section| !section.data.is_empty()).collect();

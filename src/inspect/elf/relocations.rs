@@ -1,4 +1,4 @@
-//! Relocations: where a linker or loader still writes, and what.
+//! Relocations: the places to which a linker or loader writes, and the values.
 
 use object::elf;
 use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, SectionTable, Sym};
@@ -9,18 +9,18 @@ use super::section::{Relocation, little_endian};
 use crate::insn::Width;
 use crate::inspect::error::FileError;
 
-/// One entry of a section of relocations, whichever its form.
+/// An entry of a section of relocations, of the form `Rel` or `Rela`.
 struct RelocationEntry {
     address: u64,
     kind: elf::RelocationType,
     symbol: u32,
-    /// None where the place itself holds it (`Rel`).
+    /// The addend of a `Rela`. `None` for a `Rel`, whose addend is in the place to be relocated.
     addend: Option<i64>,
 }
 
-/// Reads the relocations of the loaded sections, by address. A linked file has those
-/// that its loader applies, and maybe those that the linker applied and kept
-/// (`--emit-relocs`).
+/// Returns the relocations of the loaded sections, sorted by address. A linked file has the
+/// relocations that its loader applies, and may also have those that the linker has applied
+/// and kept (`--emit-relocs`).
 pub(super) fn read<'d, H: FileHeader<Endian = LittleEndian>>(
     data: &'d [u8],
     table: &SectionTable<'d, H>,
@@ -62,22 +62,22 @@ pub(super) fn read<'d, H: FileHeader<Endian = LittleEndian>>(
         }
         if let Some(addresses) = header.relr(ENDIAN, data).map_err(bad)? {
             for address in addresses {
-                // They are packed, 63 in a word: no file needs more of them than it has
-                // pointers.
+                // SHT_RELR packs up to 63 relocations into one word, so a small file could make
+                // this list very large. A real file has at most one for each of its pointers.
                 if list.len() > data.len() / 4 {
                     return Err(FileError::new(format!(
                         "section {}: more relocations than the file has pointers",
                         index.0
                     )));
                 }
-                // The place itself holds the value.
+                // SHT_RELR has no value: the addend is in the place to be relocated.
                 let address = address.into();
                 list.push(Relocation { address, dynamic, absolute: true, value: None });
             }
         }
     }
     let same = |of: &Relocation| (of.address, of.dynamic, of.absolute);
-    // Of several at one place, the one that knows its value is kept.
+    // Of several relocations of one kind at one place, keep one whose value is known.
     list.sort_by_key(|relocation| (same(relocation), relocation.value.is_none()));
     list.dedup_by_key(|relocation| same(relocation));
     Ok(list)
@@ -118,8 +118,8 @@ fn symbols_of<'d, H: FileHeader<Endian = LittleEndian>>(
     section.and_then(|section| section.data_as_array(ENDIAN, data).ok()).unwrap_or_default()
 }
 
-/// Returns the value of symbol `index`; symbol 0 is none and worth 0. Undefined symbols
-/// have no value here.
+/// Returns the value of the symbol number `index`, or `None` if it is undefined. Number 0 means
+/// that the relocation has no symbol; its value is 0.
 fn symbol_value<S: Sym<Endian = LittleEndian>>(symbols: &[S], index: u32) -> Option<u64> {
     if index == 0 {
         return Some(0);
@@ -128,7 +128,8 @@ fn symbol_value<S: Sym<Endian = LittleEndian>>(symbols: &[S], index: u32) -> Opt
     (symbol.st_shndx(ENDIAN) != elf::SHN_UNDEF).then(|| symbol.st_value(ENDIAN).into())
 }
 
-/// Returns whether what this kind of relocation writes depends on the load address.
+/// Returns whether a relocation of this kind writes a value that depends on the address at which
+/// the file is loaded.
 fn is_absolute(width: Width, kind: elf::RelocationType) -> bool {
     match width {
         Width::Bits32 => matches!(kind, elf::R_386_32 | elf::R_386_RELATIVE),

@@ -1,104 +1,108 @@
-//! The parts of an ELF file, and numbers and ranges in bytes.
+//! Sections, segments and relocations of an ELF file, and helpers for ranges of bytes.
 
 use object::elf;
 
-/// One section that is loaded, or will be once the object is linked.
+/// A section that is loaded, or will be once the object is linked (flag SHF_ALLOC).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Section<'d> {
-    /// Its name.
+    /// Name of the section.
     pub name: &'d str,
-    /// Its number in the file.
+    /// Number of the section in the file.
     pub index: usize,
-    /// `sh_addr`; 0 in an object.
+    /// Address of the first byte (`sh_addr`); 0 in an object.
     pub address: u64,
-    /// Bytes in memory.
+    /// Size in memory, in bytes.
     pub size: u64,
-    /// Where its bytes are in the file.
+    /// Offset in the file of the first byte.
     pub offset: u64,
-    /// `sh_flags`.
+    /// Flags (`sh_flags`).
     pub flags: u64,
-    /// Its bytes; none if it is zeroed memory.
+    /// The bytes in the file; empty for zeroed memory such as `.bss`.
     pub data: &'d [u8],
 }
 
 impl Section<'_> {
-    /// Returns whether it holds instructions.
+    /// Returns whether the section holds instructions (flag SHF_EXECINSTR).
     #[must_use]
     pub const fn is_executable(&self) -> bool {
         self.flags & elf::SHF_EXECINSTR.0 != 0
     }
 
-    /// Returns whether the program may write to it.
+    /// Returns whether the program may write to the section (flag SHF_WRITE).
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         self.flags & elf::SHF_WRITE.0 != 0
     }
 
-    /// Returns the address behind it. Checked not to wrap when the file was read.
+    /// Returns the first address behind the section. `parse` has checked that it does not wrap.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.address.saturating_add(self.size)
     }
 
-    /// Returns its bytes from an address on: `len` of them, or none at all.
+    /// Returns `len` bytes of the section from an address on, or `None` unless all of them are in
+    /// the section and in the file.
     #[must_use]
     pub fn bytes(&self, address: u64, len: u64) -> Option<&[u8]> {
         slice(self.data, address.checked_sub(self.address)?, len)
     }
 }
 
-/// Returns `len` bytes from `at` on, if there are as many.
+/// Returns `len` bytes from offset `at` on, or `None` if there are fewer.
 pub(crate) fn slice(data: &[u8], at: u64, len: u64) -> Option<&[u8]> {
     let at = usize::try_from(at).ok()?;
     data.get(at..at.checked_add(usize::try_from(len).ok()?)?)
 }
 
-/// One part of the file that a loader maps.
+/// A part of the file that a loader maps (PT_LOAD).
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
-    /// Address of its first byte.
+    /// Address of the first byte.
     pub address: u64,
-    /// Where that is in the file.
+    /// Offset in the file of the first byte.
     pub offset: u64,
-    /// Bytes in the file.
+    /// Size in the file, in bytes.
     pub size: u64,
-    /// Bytes in memory, the zeroed ones behind those of the file included.
+    /// Size in memory, in bytes: those of the file, and zeros behind them.
     pub memory_size: u64,
-    /// Whether the program may write to it.
+    /// Whether the program may write to the segment.
     pub writable: bool,
-    /// Whether the CPU may execute it.
+    /// Whether the CPU may execute the segment.
     pub executable: bool,
 }
 
 impl Segment {
-    /// Returns whether it loads all of a section, from the very bytes that the section has.
+    /// Returns whether this segment loads all of a section, from the bytes in the file that the
+    /// section header names.
     pub fn loads(&self, section: &Section<'_>) -> bool {
         self.covers(section)
             && self.offset.wrapping_add(section.address.wrapping_sub(self.address))
                 == section.offset
     }
 
-    /// Returns whether the bytes of a section lie between its first and last address.
+    /// Returns whether all addresses of a section are among those that this segment loads from
+    /// the file.
     pub const fn covers(&self, section: &Section<'_>) -> bool {
         self.address <= section.address && section.end() <= self.address.saturating_add(self.size)
     }
 }
 
-/// A place that a linker or loader still writes to.
+/// A place to which a linker or loader writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relocation {
-    /// Address; in an object, offset in its section, whichever that is.
+    /// Address of the place; in an object, offset in a section that is not recorded here.
     pub address: u64,
-    /// Whether a loader applies it, at run time.
+    /// Whether a loader applies the relocation, at run time.
     pub dynamic: bool,
-    /// Whether what is written depends on where the file is loaded.
+    /// Whether the value depends on where the file is loaded.
     pub absolute: bool,
-    /// What is written, if the file says so and not the place itself.
+    /// The value that is written, if it can be computed from the file and the relocation is
+    /// dynamic and absolute.
     pub value: Option<u64>,
 }
 
-/// Returns up to eight bytes as a number, the lowest first.
+/// Returns the first eight bytes at most as a little-endian number.
 pub(crate) fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

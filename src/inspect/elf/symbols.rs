@@ -1,17 +1,17 @@
-//! The symbols of a file, sorted by address: names for addresses, and addresses
-//! for names.
+//! The symbols of a file, sorted by address. They give names to addresses and addresses to names.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// The longest name that is read, in bytes; a longer one is cut. (Without a
-/// limit, a table without a single end of a name takes quadratic time.)
+/// The length in bytes to which names are cut when they are read. In a table of names without a
+/// zero byte, each name reaches to the end of the table: without a limit, reading all names would
+/// take quadratic time.
 const LONGEST: usize = 2048;
 
-/// The longest name that is shown, in bytes.
+/// The length in bytes to which demangled names are cut.
 const LONGEST_READABLE: usize = 256;
 
-/// What a symbol stands for.
+/// The kind of thing that a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SymbolKind {
@@ -19,13 +19,13 @@ pub enum SymbolKind {
     Function,
     /// Data.
     Object,
-    /// Not said: a label.
+    /// A label: the symbol has no type.
     Label,
 }
 
 impl SymbolKind {
-    /// Returns how little it tells of an address: of several symbols at one address, the one
-    /// with the lowest number names it.
+    /// Returns the rank among several symbols at one address: the symbol of the lowest rank gives
+    /// the address its name.
     const fn rank(self) -> u8 {
         match self {
             Self::Function => 0,
@@ -41,20 +41,20 @@ impl SymbolKind {
 pub struct Symbol {
     /// Address; in an object, offset in the section.
     pub address: u64,
-    /// In bytes; 0 if not said.
+    /// Size in bytes; 0 if the file does not say it.
     pub size: u64,
-    /// What it stands for.
+    /// Kind of thing that the symbol stands for.
     pub kind: SymbolKind,
-    /// Number of its section.
+    /// Number of the section that the symbol is defined in.
     pub section: usize,
-    /// Where the name starts in the string table.
+    /// Offset of the name in the string table.
     pub(super) name: u32,
 }
 
 /// The symbols of one file.
 #[derive(Debug, Default)]
 pub struct Symbols<'d> {
-    /// By address, functions first.
+    /// The symbols, sorted by address, those of one address by rank.
     list: Vec<Symbol>,
     strings: &'d [u8],
 }
@@ -65,29 +65,30 @@ impl<'d> Symbols<'d> {
         Self { list, strings }
     }
 
-    /// Returns whether there is none: the file was stripped.
+    /// Returns whether the file has no symbol, as a stripped file.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Returns all of them, by address.
+    /// Returns all symbols, sorted by address.
     #[must_use]
     pub fn list(&self) -> &[Symbol] {
         &self.list
     }
 
-    /// Returns the name, without looking for its end.
+    /// Returns the string table from the symbol's name on. Does not look for the end of the name.
     fn name_onwards(&self, symbol: &Symbol) -> &'d [u8] {
         usize::try_from(symbol.name).ok().and_then(|at| self.strings.get(at..)).unwrap_or_default()
     }
 
-    /// Returns whether its name starts like this; cheap.
+    /// Returns whether the name of a symbol starts with `prefix`. Does not look for the end of the
+    /// name, so it is cheap for every symbol of a file.
     pub(crate) fn starts_with(&self, symbol: &Symbol, prefix: &str) -> bool {
         self.name_onwards(symbol).starts_with(prefix.as_bytes())
     }
 
-    /// Returns its name as the file has it.
+    /// Returns the name of a symbol as the file has it, cut to 2048 bytes, or `(not UTF-8)`.
     #[must_use]
     pub fn name(&self, symbol: &Symbol) -> &'d str {
         let bytes = self.name_onwards(symbol);
@@ -96,13 +97,13 @@ impl<'d> Symbols<'d> {
         str::from_utf8(bytes.get(..end).unwrap_or_default()).unwrap_or("(not UTF-8)")
     }
 
-    /// Returns its name as a person wrote it.
+    /// Returns the name of a symbol, demangled if Rust mangled it.
     #[must_use]
     pub fn readable(&self, symbol: &Symbol) -> Cow<'d, str> {
         readable(self.name(symbol))
     }
 
-    /// Returns the symbol of this name. Reads all of them.
+    /// Returns the first symbol of this name. Compares it with the names of all symbols.
     pub(crate) fn find(&self, name: &str) -> Option<&Symbol> {
         let whole = |symbol: &&Symbol| {
             let rest = self.name_onwards(symbol).strip_prefix(name.as_bytes());
@@ -111,24 +112,25 @@ impl<'d> Symbols<'d> {
         self.list.iter().find(whole)
     }
 
-    /// Returns the symbols at this very address.
+    /// Returns the symbols whose address is exactly `address`.
     pub(crate) fn at(&self, address: u64) -> &[Symbol] {
         let from = self.list.partition_point(|symbol| symbol.address < address);
         let to = self.list.partition_point(|symbol| symbol.address <= address);
         self.list.get(from..to).unwrap_or_default()
     }
 
-    /// Returns the nearest symbols at or before an address, the nearest first.
+    /// Returns the symbols at or before an address, the nearest first.
     pub(crate) fn before(&self, address: u64) -> impl Iterator<Item = &Symbol> {
         let to = self.list.partition_point(|symbol| symbol.address <= address);
         self.list.get(..to).unwrap_or_default().iter().rev()
     }
 
-    /// Returns the function, or the label for want of one, that an address is in, and
-    /// how far inside.
+    /// Returns the function that contains an address of a section, and the offset of the address
+    /// in it. Where no function is known, returns the nearest label before the address instead.
     #[must_use]
     pub fn function(&self, section: usize, address: u64) -> Option<(&Symbol, u64)> {
-        /// How many labels may stand in a function before the one asked for.
+        /// The largest number of symbols before the address that are looked at. It limits the
+        /// time for a file with many labels in one function.
         const NEAR: usize = 64;
         let near = || self.before(address).take(NEAR).filter(|symbol| symbol.section == section);
         let inside = |symbol: &&Symbol| {
@@ -138,17 +140,18 @@ impl<'d> Symbols<'d> {
         let found = near()
             .find(inside)
             .or_else(|| near().find(|symbol| symbol.kind == SymbolKind::Label))?;
-        // Of several at the same address, the first of the list.
+        // Of several symbols of this kind at the same address, take the first of the list: which
+        // of them `find` met depends on the direction of the search.
         let order = |symbol: &Symbol| (symbol.address, symbol.kind.rank());
         let first = self.list.partition_point(|symbol| order(symbol) < order(found));
         Some((self.list.get(first).unwrap_or(found), address - found.address))
     }
 }
 
-/// Returns a name as a person wrote it, if it was mangled by Rust. Long ones are cut: a
-/// few mangled bytes can stand for a megabyte.
+/// Returns a name for people: demangled if Rust mangled it, and cut to 256 bytes, because a few
+/// mangled bytes can stand for a megabyte.
 pub(crate) fn readable(name: &str) -> Cow<'_, str> {
-    // A file must not be able to write to the terminal.
+    // A file must not be able to send escape sequences to the terminal.
     if name.contains(char::is_control) {
         return Cow::Owned(name.replace(char::is_control, "?"));
     }
@@ -160,7 +163,7 @@ pub(crate) fn readable(name: &str) -> Cow<'_, str> {
     Cow::Owned(short.0)
 }
 
-/// Takes text until it is too long to be read.
+/// A text of at most 256 bytes. Writing more to it fails.
 struct Short(String);
 
 impl fmt::Write for Short {

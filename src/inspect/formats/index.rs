@@ -1,5 +1,6 @@
-//! The index of patchlets: what tells a patchlet's name, length and native function where
-//! symbols are stripped. Its records are not of one size, as each ends in a name.
+//! The index of patchlets, section `patchlet_index`. It has the name, length and native function
+//! of each patchlet, for files whose symbols are stripped. Its records differ in size, because
+//! each ends with a name. asm/patchlet.h writes them.
 
 use super::patchlet_image::{LONGEST, PatchletImage};
 use super::table::{Field, field_of};
@@ -9,19 +10,19 @@ use crate::labels::is_name;
 /// The section of the index.
 pub(crate) const INDEX_SECTION: &str = "patchlet_index";
 
-/// Before the name (patchlet.h): start, native function, length of the patchlet, length of
-/// the name.
+/// The fields before the name: start of the patchlet, native function, length of the patchlet in
+/// bytes, length of the name in bytes.
 const FIELDS: [Field; 4] =
     [Field::address(0), Field::address(4), Field::number(8, 2), Field::number(10, 2)];
 
-/// Bytes of a record before the name.
+/// Number of bytes before the name.
 const HEADER: u64 = 12;
 
-/// What records are aligned to.
+/// Alignment of records, in bytes.
 const ALIGNMENT: u64 = 4;
 
-/// Reads the record at an offset of the index, which starts at `base`: the patchlet and the
-/// size of the record, both checked.
+/// Reads the record at offset `at` of the index, which starts at address `base`. Returns the
+/// patchlet and the size of the record in bytes, or `None` if a value in the record is impossible.
 pub(super) fn record<'d>(
     image: &Image<'d>,
     index: &'d [u8],

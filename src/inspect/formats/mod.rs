@@ -1,6 +1,6 @@
-//! What the crate's macros leave in a file, by format. Each table of records is one row
-//! of data ([`table::RecordFormat`]): its section, its bounds, the size of a record and
-//! where its fields are.
+//! The formats of what the crate's macros write into a file, one module each. A table of
+//! records is described by data ([`table::RecordFormat`]): its section, its bounds, and the
+//! size and fields of a record.
 
 mod index;
 mod native_set;
@@ -21,5 +21,5 @@ pub(super) use index::INDEX_SECTION;
 pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
 pub(super) use op_records::read as read_op_records;
 pub(super) use patchlets::find as find_patchlets;
-pub(super) use sites::{SITES, SiteTable, read as read_sites};
+pub(super) use sites::{SITES, SiteRecords, read as read_sites};
 pub(super) use width::sites_are_of_width;

@@ -1,5 +1,6 @@
-//! The native set of both widths as data, for files of either on any host. A
-//! test compares it with [`patchlet::native`](crate::native), byte for byte.
+//! The native set of both widths as data. The tool needs it for files of either width on any host,
+//! also where [`patchlet::native`](crate::native) does not exist. A test compares the two, byte
+//! for byte.
 
 use crate::insn::Width;
 
@@ -53,12 +54,13 @@ pub const fn native_set(width: Width) -> &'static [(&'static str, &'static [u8])
 /// The symbol of the built-in ops table.
 pub(crate) const PV_TABLE: &str = "patchlet_pv_ops";
 
-/// The first ops of the built-in table, the same on both widths: what it is
-/// recognized by where symbols are stripped. `ident` comes behind them.
+/// The first ops of the built-in table, the same on both widths. A table whose slots start with
+/// the native functions of these is the built-in one; so it is recognized in a stripped file.
+/// The next op is `ident`.
 pub(crate) const PV_TABLE_STARTS: [&str; 7] =
     ["irq_disable", "irq_enable", "save_fl", "restore_fl", "read_cr2", "read_cr3", "write_cr3"];
 
-/// Returns the bytes of one of the set.
+/// Returns the bytes of the patchlet `name` of the native set; empty if the set has none.
 pub(crate) fn bytes_of(width: Width, name: &str) -> &'static [u8] {
     native_set(width).iter().find(|row| row.0 == name).map_or(&[], |row| row.1)
 }

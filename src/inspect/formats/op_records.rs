@@ -1,6 +1,6 @@
-//! The records of ops that `ops!` writes into a linked file, section `patchlet_ops`: the name
-//! of each op and what its sites pass and expect. The layout is told by
-//! `src/ops/define/index.rs`, which writes it.
+//! The records of ops that `ops!` writes into a linked file, section `patchlet_ops`: the name of
+//! each op, its ABI class and the registers of its signature. `src/ops/define/index.rs` writes
+//! the records and describes their layout.
 
 use super::table::{Field, field_of};
 use crate::contract::{AbiClass, Convention};
@@ -11,8 +11,8 @@ use crate::inspect::finding::{FindingCode, Findings};
 /// The section of the records.
 const SECTION: &str = "patchlet_ops";
 
-/// Before the name: slot, name of the table, index, class, registers of the arguments and of the
-/// result, length of the name.
+/// The fields before the name: slot, name of the table, index, class, number of registers of the
+/// arguments, number of registers of the result, length of the name in bytes.
 const FIELDS: [Field; 7] = [
     Field::address(0),
     Field::address(4),
@@ -29,25 +29,26 @@ const WITHOUT_NOPL: u8 = 0x80;
 /// Bytes of a record before the name.
 const HEADER: u64 = 14;
 
-/// One op, as its record says.
+/// The record of one op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpRecord<'d> {
-    /// Group and name, `irq.save_fl`.
+    /// Name of the op with its group, such as `irq.save_fl`.
     pub name: &'d str,
-    /// Name of the table: the linker's symbol of its slots.
+    /// Name of the table: the symbol of its slots.
     pub table: &'d str,
-    /// Address of its slot.
+    /// Address of the op's slot.
     pub slot: u64,
-    /// Its index in the table.
+    /// Index of the op in the table.
     pub index: u16,
-    /// Its ABI class, and the registers of its signature.
+    /// ABI class of the op, and the number of registers of its signature.
     pub convention: Convention,
     /// The NOPs that every CPU has for which it was compiled.
     pub nops: Nops,
 }
 
-/// Reads all records; one that is not as it must be goes to `findings`, and ends the list.
+/// Reads all records. A damaged record is added to `findings` and ends the list, because the
+/// place of the next one depends on its size.
 pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<OpRecord<'d>> {
     let mut records = Vec::new();
     let Some(section) = image.section_named(SECTION) else { return records };
@@ -70,7 +71,8 @@ pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<OpReco
     records
 }
 
-/// Reads one record; returns it and its size.
+/// Reads the record at offset `at` of the section, which starts at address `base`. Returns the
+/// record and its size in bytes, or `None` if a value in it is impossible.
 fn record<'d>(
     image: &Image<'d>,
     data: &'d [u8],
@@ -104,9 +106,9 @@ fn record<'d>(
     Some((record, (HEADER + len).next_multiple_of(4)))
 }
 
-/// Reads the name of a table, which ends with a 0.
+/// Reads the name of a table, which ends with a zero byte.
 fn table_name<'d>(image: &Image<'d>, address: u64) -> Option<&'d str> {
-    /// More than any symbol that a person types.
+    /// The longest name that is read, in bytes. It limits the time for a damaged file.
     const LONGEST: u64 = 1024;
     let section = image.section_at(address)?;
     let len = LONGEST.min(section.end().checked_sub(address)?);
@@ -114,13 +116,14 @@ fn table_name<'d>(image: &Image<'d>, address: u64) -> Option<&'d str> {
     readable(bytes.get(..bytes.iter().position(|&byte| byte == 0)?)?)
 }
 
-/// Returns a name that can be printed.
+/// Returns the bytes as a name, or `None` if they are empty, not UTF-8, or could send escape
+/// sequences to a terminal.
 fn readable(bytes: &[u8]) -> Option<&str> {
     let name = str::from_utf8(bytes).ok()?;
     (!name.is_empty() && !name.contains(char::is_control)).then_some(name)
 }
 
-/// Reads the ops of a linked file, as their records say; and what is wrong with the records.
+/// Reads the records of the ops of a linked file. Returns them with the defects found in them.
 #[must_use]
 pub fn ops_of<'d>(image: &Image<'d>) -> (Vec<OpRecord<'d>>, Findings) {
     let mut findings = Findings::default();

@@ -1,5 +1,5 @@
-//! Patchlets in a file: by their labels, by the index, or by both, which must
-//! then agree.
+//! The search for patchlets in a file. They are found by their labels and by the index. Where a
+//! file has both, they must agree.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,12 +15,12 @@ use crate::labels::{Label, PREFIX, label};
 /// The section that the macros put patchlets into.
 const SECTION: &str = ".rodata.patchlets";
 
-/// Finds all patchlets of a file, by section and address; what is wrong with labels
-/// and index goes to `findings`.
+/// Returns all patchlets of a file, sorted by section and address. Adds the defects of labels and
+/// index to `findings`.
 ///
 /// # Errors
-/// If the code in the file is not of the width that its header says, or two sections share
-/// an address of a patchlet or of a table of records.
+/// Returns an error if the code in the file is not of the width that its header says, or if two
+/// sections share an address of a patchlet or of a table of records.
 pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
@@ -50,6 +50,7 @@ pub(crate) fn find<'d>(
     Ok(list)
 }
 
+/// Returns the patchlets that labels mark, by name.
 fn from_labels<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
@@ -121,7 +122,7 @@ fn from_labels<'d>(
     found
 }
 
-/// Takes in the records of the index, one after the other.
+/// Adds the patchlets of the index to those that labels have found, and compares the two.
 fn merge_index<'d>(
     image: &Image<'d>,
     found: &mut BTreeMap<&'d str, PatchletImage<'d>>,
@@ -170,12 +171,12 @@ fn merge_index<'d>(
     }
 }
 
-/// Finds all patchlets of a file, an object too; and what is wrong with labels and
-/// index.
+/// Returns all patchlets of a linked file or an object, sorted by section and address, and the
+/// defects of labels and index.
 ///
 /// # Errors
-/// If the code in the file is not of the width that its header says, or two sections share
-/// an address of a patchlet or of a table of records.
+/// Returns an error if the code in the file is not of the width that its header says, or if two
+/// sections share an address of a patchlet or of a table of records.
 pub fn patchlets_of<'d>(
     image: &Image<'d>,
 ) -> Result<(Vec<PatchletImage<'d>>, Findings), FileError> {

@@ -1,5 +1,5 @@
-//! Site records in a linked file: the numbers as they stand there, made absolute. What
-//! they mean is for the model, whether they make sense for `verify`.
+//! The site records in a linked file: the numbers in them, with relative addresses made absolute.
+//! The model finds the ops that they mean, and `verify` checks them.
 
 use super::table::{Field, FoundTable, RecordFormat, TableSearch};
 use crate::insn::Kind;
@@ -8,12 +8,12 @@ use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::site::Record;
 
-/// Records of sites. The layout is that of [`Record`].
+/// The format of the table of sites. The layout of a record is that of [`Record`].
 pub(crate) const SITES: RecordFormat = RecordFormat {
     section: "patchlet_sites",
     bounds: ["__start_patchlet_sites", "__stop_patchlet_sites"],
     size: Record::SIZE as u64,
-    // Site, slot, op, capacity, kind.
+    // In this order: site, slot, op, capacity, kind.
     fields: &[
         Field::address(0),
         Field::address(4),
@@ -23,26 +23,26 @@ pub(crate) const SITES: RecordFormat = RecordFormat {
     ],
 };
 
-/// One record of a site, as the file has it.
+/// The record of a site in a file, unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SiteImage {
     /// Address of the record.
     pub address: u64,
-    /// Address of the first byte of its site.
+    /// Address of the first byte of the site.
     pub site: u64,
-    /// Address of the slot.
+    /// Address of the slot that the unpatched site goes through.
     pub slot: u64,
     /// Index of the op in its table.
     pub op: u16,
-    /// Bytes the site has room for.
+    /// Capacity of the site, in bytes.
     pub capacity: u8,
-    /// Call or jump, as a number.
+    /// Kind of the site as a number: 0 is a call, 1 a jump.
     pub kind: u8,
 }
 
 impl SiteImage {
-    /// Returns call or jump; nothing if it is neither.
+    /// Returns whether the site is a call or a jump, or `None` if the number stands for neither.
     #[must_use]
     pub const fn kind(&self) -> Option<Kind> {
         const CALL: u8 = Kind::Call as u8;
@@ -54,7 +54,7 @@ impl SiteImage {
         }
     }
 
-    /// Returns call or jump as the tool prints it.
+    /// Returns the words by which the tool prints the kind.
     pub(crate) const fn kind_words(&self) -> &'static str {
         match self.kind() {
             Some(Kind::Call) => "call",
@@ -63,8 +63,8 @@ impl SiteImage {
         }
     }
 
-    /// Returns whether it says the same of the same site. Linkers that fold functions of
-    /// the same code into one (`--icf=all`) can leave the records of each.
+    /// Returns whether two records say the same about the same site. A linker that folds two
+    /// functions of the same code into one (`--icf=all`) can keep the records of both.
     #[must_use]
     pub const fn repeats(&self, other: &Self) -> bool {
         self.site == other.site
@@ -74,23 +74,26 @@ impl SiteImage {
             && self.kind == other.kind
     }
 
-    /// Returns the address behind its site.
+    /// Returns the first address behind the site.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.site.saturating_add(self.capacity as u64)
     }
 }
 
-/// All records of sites, and where they are.
+/// The table of sites of a file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SiteTable {
+pub(crate) struct SiteRecords {
     pub list: Vec<SiteImage>,
-    /// First address and the address behind, if there is a table.
+    /// First address of the table and first address behind it, if the file has a table.
     pub range: Option<(u64, u64)>,
 }
 
-/// Reads the table of sites.
-pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTable, FileError> {
+/// Reads the table of sites. Adds the defects of the table to `findings`.
+///
+/// # Errors
+/// Returns an error if the file is an object.
+pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRecords, FileError> {
     if image.kind() == Linkage::Object {
         return Err(FileError::new(
             "an object: its sites have no addresses before it is linked; give the linked file",
@@ -98,9 +101,9 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
     }
     let table = match SITES.find(image, findings) {
         TableSearch::Found(table) => table,
-        TableSearch::Unusable => return Ok(SiteTable::default()),
+        TableSearch::Unusable => return Ok(SiteRecords::default()),
         TableSearch::None => {
-            // With symbols it is certain that there is none.
+            // A file with symbols would have those that bound the table, if it had a table.
             if image.symbols().is_empty() {
                 findings.add(
                     FindingCode::RecordTable,
@@ -110,15 +113,15 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteTab
                     "keep its name as patchlet.ld does, or give the file before it is stripped",
                 );
             }
-            return Ok(SiteTable::default());
+            return Ok(SiteRecords::default());
         }
     };
     let FoundTable { start, end, .. } = table;
     let list = SITES.records(image, table).map(|(address, fields)| {
         let [site, slot, op, capacity, kind] = fields;
-        // As wide as the format says, so nothing is cut.
+        // `SITES` says two bytes for the op, one for capacity and kind: nothing is cut.
         let (op, capacity, kind) = (op as u16, capacity as u8, kind as u8);
         SiteImage { address, site, slot, op, capacity, kind }
     });
-    Ok(SiteTable { list: list.collect(), range: Some((start, end)) })
+    Ok(SiteRecords { list: list.collect(), range: Some((start, end)) })
 }

@@ -1,10 +1,10 @@
-//! Tables of records: where one is in a file, and its records as numbers. What the
-//! numbers mean is for the module of the format.
+//! Tables of records in a file. This module finds a table and reads its records as numbers; the
+//! module of each format knows what the numbers mean.
 
 use crate::inspect::elf::{Image, little_endian, slice};
 use crate::inspect::finding::{FindingCode, Findings};
 
-/// One table of records, as data.
+/// The format of a table of records, as data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordFormat {
     /// The section that the assembler writes records into.
@@ -13,28 +13,29 @@ pub(crate) struct RecordFormat {
     pub bounds: [&'static str; 2],
     /// Size of a record, in bytes.
     pub size: u64,
-    /// Its fields.
+    /// Fields of a record.
     pub fields: &'static [Field],
 }
 
-/// One field of a record.
+/// A field of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
     /// Offset in the record, in bytes.
     pub at: u64,
     /// Size, in bytes.
     pub size: u64,
-    /// Whether it holds an address, relative to its own.
+    /// Whether the field holds an address, relative to the address of the field.
     pub relative: bool,
 }
 
 impl Field {
-    /// Returns a 32-bit address, relative to the field's own.
+    /// Describes a field at offset `at` that holds a 32-bit address, relative to the address of
+    /// the field.
     pub const fn address(at: u64) -> Self {
         Self { at, size: 4, relative: true }
     }
 
-    /// Returns a number of so many bytes.
+    /// Describes a field at offset `at` that holds a number of `size` bytes.
     pub const fn number(at: u64, size: u64) -> Self {
         Self { at, size, relative: false }
     }
@@ -48,18 +49,19 @@ pub(crate) struct FoundTable<'d> {
     pub bytes: &'d [u8],
 }
 
-/// What is known of where a table is.
+/// The result of the search for a table.
 pub(crate) enum TableSearch<'d> {
-    /// There is no such section, and no symbol that bounds one.
+    /// The file has neither the section nor the symbols that bound it.
     None,
-    /// There are bounds, but what lies between them is no table; said in a finding.
+    /// The bounds do not enclose bytes of one section. A finding says so.
     Unusable,
+    /// The file has the table.
     Found(FoundTable<'d>),
 }
 
 impl RecordFormat {
-    /// Finds the table: between its two symbols if they are there, else all of its
-    /// section. What is wrong with it goes to `findings`.
+    /// Finds the table in a file: the bytes between its two symbols or, if these are stripped, all
+    /// of its section. Adds the defects of the table to `findings`.
     pub fn find<'d>(&self, image: &Image<'d>, findings: &mut Findings) -> TableSearch<'d> {
         let name = self.section;
         let section = image.section_named(name).map(|section| (section.address, section.end()));
@@ -99,7 +101,8 @@ impl RecordFormat {
         TableSearch::Found(FoundTable { start, end, bytes })
     }
 
-    /// Returns the records of a table, in its order: the address of each, and its fields.
+    /// Returns the records of a table in their order: the address of each, and the values of its
+    /// fields.
     pub fn records<'t, const FIELDS: usize>(
         &'t self,
         image: &'t Image<'_>,
@@ -119,7 +122,7 @@ impl RecordFormat {
     }
 }
 
-/// Returns the value of a field of the record at `address`; one that is relative made absolute.
+/// Returns the value of a field of the record at `address`. A relative address is made absolute.
 pub(super) fn field_of(
     image: &Image<'_>,
     record: &[u8],

@@ -1,8 +1,8 @@
-//! Whether the code in a file is of the width that the file's header says.
+//! The check that the code in a file is of the width that the file's header says.
 //!
 //! `objcopy -O elf32-i386` puts 64-bit code into a 32-bit ELF file, for QEMU and for boot
-//! loaders of the first Multiboot. A decoder of 32-bit code makes nonsense of it, so such a
-//! file is refused instead of blamed.
+//! loaders of the first Multiboot. Decoded as 32-bit code it would give many wrong findings, so
+//! such a file is refused.
 
 use super::native_set::native_set;
 use super::patchlet_image::PatchletImage;
@@ -19,10 +19,11 @@ const fn other(width: Width) -> Width {
     }
 }
 
-/// Refuses a file whose patchlets of the native set are those of the other width.
+/// Refuses a file whose patchlets of the native set have the bytes of the other width.
 ///
-/// Most of the set has the same bytes on both widths. The patchlets that differ decide, if
-/// all of them say the same; one alone can be a broken patchlet, which is a finding.
+/// Most patchlets of the set have the same bytes on both widths. The file is refused if at
+/// least two of the others have the bytes of the other width and none has those of this width. If
+/// it is only one, this patchlet may be damaged, which is a finding.
 pub(crate) fn code_is_of_width(
     image: &Image<'_>,
     patchlets: &[PatchletImage<'_>],
@@ -52,7 +53,8 @@ pub(crate) fn code_is_of_width(
     Err(refusal(width, &format!("the patchlets {} have the bytes", of_other.join(", "))))
 }
 
-/// Refuses a file whose sites are all calls and jumps as the other width encodes them.
+/// Refuses a file in which some site holds its indirect call or jump as the other width encodes
+/// it, and no site holds it as this width does.
 pub(crate) fn sites_are_of_width(image: &Image<'_>, sites: &[SiteImage]) -> Result<(), FileError> {
     let width = image.width();
     let holds_indirect = |site: &&SiteImage, width| {

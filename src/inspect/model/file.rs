@@ -1,5 +1,5 @@
-//! Everything the commands need of one linked file, read once: its patchlets,
-//! its records, its ops tables, and which op each record is of.
+//! The model of a linked file: its patchlets, its records, its ops tables, and the op that each
+//! record belongs to.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,49 +11,54 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteTable, bytes_of,
-    find_patchlets, read_op_records, read_sites, sites_are_of_width,
+    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords,
+    bytes_of, find_patchlets, read_op_records, read_sites, sites_are_of_width,
 };
 
-/// No function is at this address: one that is not known.
+/// Stands for the address of a native function that is not known. No function has this address.
 const NOWHERE: u64 = 1;
 
-/// The same, for the no-op and the identity function, which may be meant though
-/// their addresses are not known.
+/// Stands for the address of the no-op function if it is not known, so that a platform can still
+/// have `nop` in a slot. No function has this address.
 const SOME_NOP: u64 = 2;
+
+/// Stands for the address of the identity function if it is not known, so that a platform can
+/// still have `ident` in a slot. No function has this address.
 const SOME_IDENT: u64 = 3;
 
-/// One op, as far as records go through its slot.
+/// An op in a file. Only ops that some record belongs to are known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OpImage {
-    /// Address of its slot.
+    /// Address of the op's slot.
     pub slot: u64,
-    /// Index in its table, according to the records.
+    /// Index of the op in its table, according to the records.
     pub index: u16,
-    /// Position of its table.
+    /// Position of the op's table in [`Model::tables`], if the slot is in one.
     pub table: Option<usize>,
-    /// What the slot holds at first: the native function. None if that cannot be
-    /// told.
+    /// Address of the native function, which the slot holds in the file. `None` if the file does
+    /// not have the slot's bytes.
     pub native: Option<u64>,
-    /// Position of its patchlet, the one whose native function it has.
+    /// Position in [`Model::patchlets`] of the patchlet with this native function, if there is
+    /// one.
     pub patchlet: Option<usize>,
 }
 
-/// What a site holds at present.
+/// The state of a site in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SiteState {
-    /// The indirect call or jump that the assembler put there.
+    /// The site holds the indirect call or jump that the assembler put there.
     Indirect,
-    /// What bare metal, or the platform chosen, gets: patched ahead of boot.
+    /// The site holds its replacement on bare metal, or on the platform of
+    /// [`on_platform`](crate::inspect::on_platform): it was patched ahead of boot.
     Native,
-    /// Something else.
+    /// The site holds other bytes.
     Foreign,
 }
 
 impl SiteState {
-    /// Returns it as the tool prints it.
+    /// Returns the word by which the tool prints this state.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -64,20 +69,22 @@ impl SiteState {
     }
 }
 
-/// One linked file.
+/// A linked file as patching sees it.
 #[derive(Debug)]
 pub struct Model<'d> {
     pub(crate) image: Image<'d>,
     pub(crate) patchlets: Vec<PatchletImage<'d>>,
-    pub(crate) records: SiteTable,
+    pub(crate) records: SiteRecords,
     pub(crate) tables: OpsTables<'d>,
     /// What the file says of its ops, by slot.
     pub(crate) op_records: Vec<OpRecord<'d>>,
-    /// By slot and index.
+    /// The ops, sorted by slot and index.
     pub(crate) ops: Vec<OpImage>,
-    /// Address of a native function → position in `patchlets`.
+    /// The position in `patchlets` for the address of a native function.
     natives: HashMap<u64, usize>,
+    /// Address of the no-op function, or [`SOME_NOP`].
     pub(crate) nop: u64,
+    /// Address of the identity function, or [`SOME_IDENT`].
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
     trap: &'d [u8],
@@ -86,16 +93,16 @@ pub struct Model<'d> {
     /// Slot → what it holds on the platform that the sites are compared with; the other
     /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
-    /// What reading it brought up.
+    /// The defects that were found while the file was read.
     pub(crate) findings: Findings,
 }
 
 impl<'d> Model<'d> {
-    /// Reads a linked file.
+    /// Makes the model of a linked file.
     ///
     /// # Errors
-    /// If it is an object, if its code is not of the width that its header says, or if it
-    /// leaves open which bytes a patchlet, a record, a slot or a site has.
+    /// Returns an error if the file is an object, if its code is not of the width that its header
+    /// says, or if sections share an address of a patchlet, a record, a slot or a site.
     pub fn new(image: Image<'d>) -> Result<Self, FileError> {
         let mut findings = Findings::default();
         let patchlets = find_patchlets(&image, &mut findings)?;
@@ -136,14 +143,15 @@ impl<'d> Model<'d> {
         Ok(model)
     }
 
-    /// Returns what reading the file brought up: what is wrong with labels, index and tables, or
-    /// that there is nothing of the crate in the file.
+    /// Returns the findings of reading the file: defects of labels, index and tables, or that the
+    /// file holds nothing of the crate.
     #[must_use]
     pub fn findings_of_reading(&self) -> Findings {
         self.findings.clone()
     }
 
-    /// Returns whether there is nothing of the crate in the file.
+    /// Returns whether the file holds nothing of the crate: no patchlet, no table of records, no
+    /// ops table and no section for any of these.
     #[must_use]
     pub fn is_without_patchlet(&self) -> bool {
         let has_section = |name| self.image.section_named(name).is_some();
@@ -153,7 +161,8 @@ impl<'d> Model<'d> {
             && ![SITES.section, INDEX_SECTION].into_iter().any(has_section)
     }
 
-    /// Checks that no two sections share an address of a site or slot.
+    /// Checks that no two sections share an address of a site or slot, so that it is certain which
+    /// bytes are there.
     fn is_unambiguous(&self) -> Result<(), FileError> {
         let image = &self.image;
         for record in &self.records.list {
@@ -167,31 +176,31 @@ impl<'d> Model<'d> {
         Ok(())
     }
 
-    /// Returns the file.
+    /// Returns the ELF file.
     #[must_use]
     pub const fn image(&self) -> &Image<'d> {
         &self.image
     }
 
-    /// Returns its patchlets, by address.
+    /// Returns the patchlets, sorted by section and address.
     #[must_use]
     pub fn patchlets(&self) -> &[PatchletImage<'d>] {
         &self.patchlets
     }
 
-    /// Returns its records, in the order of their table.
+    /// Returns the records of sites, in the order of their table.
     #[must_use]
     pub fn records(&self) -> &[SiteImage] {
         &self.records.list
     }
 
-    /// Returns its ops tables, by address.
+    /// Returns the ops tables, sorted by address.
     #[must_use]
     pub fn tables(&self) -> &[TableImage<'d>] {
         &self.tables.list
     }
 
-    /// Returns the op a record is of.
+    /// Returns the op that a record belongs to.
     #[must_use]
     pub fn op(&self, record: &SiteImage) -> Option<&OpImage> {
         let wanted = (record.slot, record.op);
@@ -253,12 +262,13 @@ impl<'d> Model<'d> {
         FileError::new(format!("no site is of an op `{words}`; there are {}", names.join(", ")))
     }
 
-    /// Returns the name of the op a record is of; `?` if its slot is no op's.
+    /// Returns the name of the op that a record belongs to, or `?` if there is none.
     pub(crate) fn op_name_of(&self, record: &SiteImage) -> String {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
     }
 
-    /// Finds the no-op function and the identity function.
+    /// Finds the no-op function, the identity function, and the patchlets of the identity and of
+    /// the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
         let nop = symbol("patchlet_nop");
@@ -276,12 +286,13 @@ impl<'d> Model<'d> {
             let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
             found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
         };
-        // On 32 bit there is none: argument and result are the same register.
+        // On 32 bit there is no patchlet `ident_64`, and its bytes are empty: argument and result
+        // are in the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
     }
 
-    /// Returns what the slot of `ident` in the built-in table holds. Where its symbol is
-    /// stripped, the table is known by the slots before that one.
+    /// Returns the address that the slot of `ident` in the built-in table holds. In a stripped
+    /// file, the built-in table is recognized by its first slots, which stand before this one.
     fn builtin_ident(&self) -> Option<u64> {
         let pointer = self.image.width().pointer_size();
         let starts = |table: &&TableImage<'_>| {
@@ -297,7 +308,7 @@ impl<'d> Model<'d> {
         self.image.pointer_at(table.address.checked_add(slot)?)
     }
 
-    /// Returns the patchlet whose native function a slot holds at first.
+    /// Returns the position of the patchlet whose native function a slot holds in the file.
     fn patchlet_behind(&self, slot: u64) -> Option<usize> {
         self.natives.get(&self.image.pointer_at(slot)?).copied()
     }
@@ -320,7 +331,7 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns the name of the op whose slot is at this address.
+    /// Returns the name of the op of this slot and index.
     pub(crate) fn name_of_slot(&self, slot: u64, index: u16) -> String {
         if let Some(record) = self.op_record(slot) {
             return record.name.to_owned();
@@ -346,7 +357,7 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns what an op's replacement is chosen by.
+    /// Returns the facts about an op that decide which replacement its sites get.
     #[must_use]
     pub fn choice(&self, op: &OpImage) -> Choice<'d> {
         Choice {
@@ -359,16 +370,16 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns the bytes of a site, if it lies in a section of the file.
+    /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
     #[must_use]
     pub fn present(&self, record: &SiteImage) -> Option<InsnBuffer> {
         InsnBuffer::copy_of(self.image.bytes_at(record.site, u64::from(record.capacity))?)
     }
 
-    /// Returns the site as the assembler left it.
+    /// Returns the bytes of an unpatched site: its indirect call or jump.
     ///
     /// # Errors
-    /// If there can be no such site.
+    /// Returns an error if this instruction cannot be encoded in the site.
     pub fn indirect(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
         self.composed(record, &Replacement::Indirect(kind, record.slot))
     }
@@ -403,7 +414,7 @@ impl<'d> Model<'d> {
     /// were [chosen](Self::with_nops).
     ///
     /// # Errors
-    /// If it does not go into the site.
+    /// Returns an error if the replacement cannot be encoded in the site.
     pub fn composed(
         &self,
         record: &SiteImage,
@@ -422,11 +433,11 @@ impl<'d> Model<'d> {
         InsnBuffer::compose(width, nops, record.site, record.capacity, replacement)
     }
 
-    /// Returns what the site gets ahead of boot: on bare metal, what the op's native function
-    /// in its slot stands for; otherwise what the [platform](crate::inspect::on_platform) has.
+    /// Returns the bytes of a site that is patched ahead of boot: with its replacement on bare
+    /// metal, or on the platform of [`on_platform`](crate::inspect::on_platform).
     ///
     /// # Errors
-    /// If it does not go into the site.
+    /// Returns an error if the replacement cannot be encoded in the site.
     pub fn native(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
         self.composed(record, &self.ahead_of_boot(record, kind))
     }
@@ -455,15 +466,16 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns where the function that an address is in starts; its section, if none is known.
+    /// Returns the start address of the function that contains an address, or of its section if no
+    /// function is known.
     pub(crate) fn start_of_function(&self, address: u64) -> u64 {
         let Some(section) = self.image.section_at(address) else { return address };
         let function = self.image.symbols().function(section.index, address);
         function.map_or(section.address, |(symbol, _)| symbol.address)
     }
 
-    /// Returns the function and the offset there, `main+0x12`; the section and the offset
-    /// there, if no function is known.
+    /// Returns the name of the function that contains an address and the offset in it, such as
+    /// `main+0x12`. If no function is known, returns the section and the offset in it.
     #[must_use]
     pub fn function(&self, address: u64) -> String {
         let Some(section) = self.image.section_at(address) else { return "nowhere".to_owned() };
@@ -477,7 +489,7 @@ impl<'d> Model<'d> {
     }
 }
 
-/// Returns the one finding of a file in which there is nothing to look at.
+/// Returns the single finding for a file that holds nothing of the crate.
 fn nothing_here(image: &Image<'_>) -> Findings {
     let mut findings = Findings::default();
     let fix = if image.symbols().is_empty() {

@@ -1,4 +1,4 @@
-//! Everything that the commands need of one linked file, read once.
+//! The model of a linked file, on which all commands work that need a linked file.
 
 mod file;
 mod ops_tables;

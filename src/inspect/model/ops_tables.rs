@@ -1,5 +1,6 @@
-//! Ops tables in a linked file: where each begins and ends. By symbols where
-//! they are; else by the records, each of which says where its table begins.
+//! The ops tables of a linked file: where each begins, and how many slots it has. A table is found
+//! by its symbol, by the records of its ops, and by the records of its sites: from the slot and
+//! the index in such a record follows where the table begins.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -7,21 +8,21 @@ use std::collections::{BTreeMap, HashMap};
 use crate::inspect::elf::{Image, Symbol, SymbolKind};
 use crate::inspect::formats::{OpRecord, PV_TABLE, SiteImage};
 
-/// One ops table.
+/// An ops table in a file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TableImage<'d> {
-    /// The name of its symbol; none if stripped.
+    /// Name of the table: its symbol. `None` if the file does not say it.
     pub name: Option<Cow<'d, str>>,
-    /// Address of its first slot.
+    /// Address of the first slot.
     pub address: u64,
-    /// How many slots it has; where no symbol says it, those that are known to
-    /// be its.
+    /// Number of slots. If neither a symbol nor the records of ops say it, only slots that are
+    /// certain to belong to the table are counted.
     pub slots: u64,
 }
 
 impl TableImage<'_> {
-    /// Returns its name or, for want of one, its address.
+    /// Returns the name of the table, or its address if the name is not known.
     #[must_use]
     pub fn words(&self) -> Cow<'_, str> {
         match &self.name {
@@ -31,7 +32,7 @@ impl TableImage<'_> {
     }
 }
 
-/// The tables of a file, by address.
+/// The ops tables of a file, sorted by address.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OpsTables<'d> {
     pub list: Vec<TableImage<'d>>,
@@ -49,7 +50,8 @@ impl<'d> OpsTables<'d> {
         natives: &HashMap<u64, usize>,
     ) -> Self {
         let pointer = image.width().pointer_size();
-        // Each record's slot and index say where its table begins.
+        // Maps the start of a table to the number of slots that records of its sites name. A
+        // table begins as many slots before the slot of an op as the op's index says.
         let mut bases: BTreeMap<u64, u64> = BTreeMap::new();
         for record in records {
             if let Some(base) = record.slot.checked_sub(u64::from(record.op) * pointer) {
@@ -61,8 +63,9 @@ impl<'d> OpsTables<'d> {
         if let Some(symbol) = image.symbols().find(PV_TABLE) {
             found.insert(symbol.address, by_symbol(image, symbol, pointer));
         }
-        // The records of ops know their tables, stripped or not. The symbol of a table has
-        // company, those of its ops, and covers more than the slots.
+        // The records of ops name their tables even in a stripped file. They are more exact
+        // than the symbol of a table: it also covers the pointer to the name behind the slots,
+        // and the symbols of the ops lie at the same addresses.
         let mut recorded: BTreeMap<u64, TableImage<'d>> = BTreeMap::new();
         for op in op_records {
             let Some(base) = op.slot.checked_sub(u64::from(op.index) * pointer) else { continue };
@@ -84,8 +87,8 @@ impl<'d> OpsTables<'d> {
         tables
     }
 
-    /// Gives tables without a symbol the slots that no record names: a table goes on as long
-    /// as its slots hold native functions of patchlets, up to the next table.
+    /// Extends tables without a name by slots that no record names: as long as the next word
+    /// holds the address of a patchlet's native function, and up to the next table.
     fn extend_unnamed(&mut self, image: &Image<'_>, natives: &HashMap<u64, usize>) {
         let starts: Vec<u64> = self.list.iter().map(|table| table.address).collect();
         for (at, table) in
@@ -104,7 +107,7 @@ impl<'d> OpsTables<'d> {
         }
     }
 
-    /// Returns the table an address is in and the offset there, in bytes.
+    /// Returns the position of the table that contains an address, and the offset in it in bytes.
     pub fn containing(&self, address: u64) -> Option<(usize, u64)> {
         let at = self.list.partition_point(|table| table.address <= address).checked_sub(1)?;
         let table = self.list.get(at)?;
@@ -112,22 +115,24 @@ impl<'d> OpsTables<'d> {
         (offset / self.pointer < table.slots).then_some((at, offset))
     }
 
-    /// Returns the slot that is at this very address: table and index.
+    /// Returns the position of the table and the index of the slot that is at exactly this
+    /// address.
     pub fn slot(&self, address: u64) -> Option<(usize, u64)> {
         let (table, offset) = self.containing(address)?;
         offset.is_multiple_of(self.pointer).then_some((table, offset / self.pointer))
     }
 }
 
-/// Returns whether there can be a table at an address.
+/// Returns whether a table can be at an address: whether a data section of the file has it.
 fn is_data(image: &Image<'_>, address: u64) -> bool {
     let section = image.section_at(address);
     section.is_some_and(|section| !section.is_executable() && !section.data.is_empty())
 }
 
-/// Returns the data symbol that an address is in.
+/// Returns the data symbol that covers an address.
 fn covering<'i>(image: &'i Image<'_>, address: u64) -> Option<&'i Symbol> {
-    /// How many symbols may stand between a table's and the address.
+    /// The largest number of symbols before the address that are looked at. It limits the time
+    /// for a file with many symbols in one table.
     const NEAR: usize = 16;
     let inside = |symbol: &&Symbol| {
         symbol.kind == SymbolKind::Object && address - symbol.address < symbol.size
@@ -135,6 +140,7 @@ fn covering<'i>(image: &'i Image<'_>, address: u64) -> Option<&'i Symbol> {
     image.symbols().before(address).take(NEAR).find(inside)
 }
 
+/// Returns the table that a data symbol stands for.
 fn by_symbol<'d>(image: &Image<'d>, symbol: &Symbol, pointer: u64) -> TableImage<'d> {
     let section_end = image.section_at(symbol.address).map_or(symbol.address, |found| found.end());
     let size = symbol.size.min(section_end - symbol.address);

@@ -1,4 +1,4 @@
-//! A walk over the instructions of a file.
+//! The walk over all instructions of a file, and the rules for padding between functions.
 
 mod padding;
 mod walk;

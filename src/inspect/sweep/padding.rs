@@ -1,9 +1,9 @@
-//! What linkers put between functions to align the next one.
+//! The padding that linkers put between functions to align the next one.
 //!
 //! Most padding is harmless to a decoder: INT3 and NOPs end where the next function
-//! starts. Zeros, which mold and linker scripts use, do not. Two of them are one
-//! instruction, `add %al,(%rax)`, and an odd one takes the first bytes of the next function
-//! along:
+//! starts. Zeros, which mold and linker scripts use, may not. Two zeros are one instruction,
+//! `add %al,(%rax)`. If the number of zeros is odd, the last of them and the first bytes of the
+//! next function decode as one instruction:
 //!
 //! ```text
 //! c3                  ret
@@ -12,38 +12,40 @@
 //! 15 …
 //! ```
 //!
-//! With symbols the sweep starts anew at each function. Without, it has to know padding.
+//! With symbols the sweep starts anew at each function. Without them it has to skip padding.
 
-/// What a byte or two of padding is, again and again.
+/// The byte sequences that padding repeats: zeros, and UD2.
 const FILLS: [&[u8]; 2] = [&[0x00], &[0x0f, 0x0b]];
 
-/// What compilers align functions to, unless told otherwise.
+/// The alignment of functions in bytes, unless a compiler is told otherwise.
 const ALIGNMENT: u64 = 16;
 
-/// What comes before an address.
+/// The kind of code that stands directly before an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     /// An instruction behind which execution goes on.
     Code,
-    /// A call, which may be to a function that does not return.
+    /// A call. If the function that it calls does not return, padding may follow.
     Call,
-    /// Nothing runs from there to here: a return, a jump, a trap, padding, or the start of
-    /// the section.
+    /// Code from which execution cannot go on here: a return, a jump, a trap, padding, or the
+    /// start of the section.
     End,
 }
 
-/// Returns the address behind the padding at `at`, if there is padding. `bytes` are those of the
-/// section from `at` on.
+/// Returns the first address behind the padding at `at`, or `None` if there is no padding. `bytes`
+/// are the bytes of the section from `at` on.
 ///
-/// Behind the end of a function, zeros are padding up to the first byte that is none, or to
-/// the next multiple of 16: a function can start with a zero, and then it is the address
-/// that tells. Behind a call, where more code may follow, only fill that reaches all the way
-/// to a multiple of 16 is padding. Anywhere else zeros are code.
+/// - Behind the end of a function ([`Before::End`]), zeros are padding up to the first byte that
+///   is not zero, but at most up to the next multiple of 16: a function can start with a zero.
+/// - Behind a call, where more code may follow, a fill is padding only if it reaches to the next
+///   multiple of 16 or to the end of the section.
+/// - Behind other code, zeros are code.
 pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u64> {
     if before == Before::Code {
         return None;
     }
-    // Beyond the last multiple of 16 there is the end of the section at most.
+    // Above the highest multiple of 16 that fits into 64 bits, no function can start: padding
+    // reaches to the end of the section.
     let boundary = at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
     let up_to_boundary = usize::try_from(boundary - at).ok()?.min(bytes.len());
     FILLS.iter().find_map(|fill| {
@@ -63,13 +65,13 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
 mod tests {
     use super::{Before, end_of_padding};
 
-    /// Behind each kind of instruction, at an address, these bytes: where code starts.
+    /// Tries bytes at an address behind each kind of code, and expects where code starts again.
     #[test]
     fn padding_ends_where_code_starts() {
         let zeros = [0; 40];
         let then = |zeros: usize, code: u8| [vec![0; zeros], vec![code, 0, 0]].concat();
         for (before, at, bytes, expected) in [
-            // Up to the next multiple of 16, whatever comes there.
+            // Up to the next multiple of 16, although more zeros follow.
             (Before::End, 0x1001, &zeros[..], Some(0x1010)),
             (Before::Call, 0x1001, &zeros[..], Some(0x1010)),
             (Before::End, 0x1010, &zeros[..], Some(0x1020)),
@@ -78,7 +80,7 @@ mod tests {
             // Up to the first byte of a function that is aligned to less.
             (Before::End, 0x1001, &then(3, 0x55), Some(0x1004)),
             (Before::End, 0x1005, &then(1, 0x55), Some(0x1006)),
-            // Behind a call that may return it is code.
+            // Behind a call that may return, zeros before other bytes are code.
             (Before::Call, 0x1001, &then(3, 0x55), None),
             // A function whose first byte is a zero.
             (Before::End, 0x1010, &then(1, 0x05), None),

@@ -1,14 +1,14 @@
-//! A sweep over all instructions of all executable sections, once.
+//! The sweep: one pass over all instructions of all executable sections.
 //!
-//! The sweep goes on in line, and starts anew at each function: what looks like an
-//! instruction in data or padding before it does no harm behind. Without symbols it starts
-//! anew at what else is known to be a function, and skips [padding](super::padding). What a
-//! site holds has no say in where the next instruction starts: the same is found whether
-//! the site is patched or not.
+//! The sweep decodes one instruction after the other and starts anew at each function, so that
+//! data or padding, decoded as an instruction, cannot shift the instructions of the function
+//! behind it. Without symbols it starts anew at the other addresses that are known to be
+//! functions, and skips [padding](super::padding). It does not decode sites: it skips each by its
+//! capacity, so that it finds the same whether the site is patched or not.
 //!
-//! What the sweep cannot see: code that is reached only by jumping into the middle of
-//! another instruction, and, without symbols, code behind data in text up to where the
-//! decoder is in step again.
+//! The sweep misses code that is reached only by jumping into the middle of another instruction.
+//! Without symbols it also misses code behind data in text, up to the first instruction that the
+//! decoder meets at its start again.
 
 use std::iter::Peekable;
 
@@ -21,31 +21,32 @@ use crate::inspect::elf::{Section, SymbolKind};
 use crate::inspect::formats::SiteImage;
 use crate::inspect::model::Model;
 
-/// How many instructions between two reports of progress.
+/// The number of instructions between two reports of progress.
 const REPORT: u64 = 1 << 18;
 
-/// The most bytes that an instruction has (Intel SDM vol. 2A, "Instruction Prefixes").
+/// The largest size of an instruction, in bytes (Intel SDM vol. 2A, "Instruction Prefixes").
 const LONGEST: u64 = 15;
 
-/// Who is told what the sweep comes by.
+/// A receiver of what the sweep finds.
 pub(crate) trait Visitor {
-    /// Takes one instruction outside of sites.
+    /// Receives an instruction outside of sites, at address `at`.
     fn instruction(&mut self, at: u64, instruction: &Instruction);
 
-    /// Is told that other code begins: what was known of registers holds no longer.
+    /// Learns that the next instruction is not reached from the one before: a function or a site
+    /// starts here. Knowledge about the contents of registers must be dropped.
     fn begin(&mut self) {}
 
-    /// Is told that a site starts inside of the instruction at `at`.
+    /// Learns that a site starts inside of the instruction at `at`.
     fn site_inside_instruction(&mut self, _site: &SiteImage, _at: u64) {}
 
-    /// Is told that a function starts inside of a site.
+    /// Learns that a function starts inside of a site, at `start`.
     fn start_inside_site(&mut self, _site: &SiteImage, _start: u64) {}
 
-    /// Is told from time to time how many bytes of text are done, of how many.
+    /// Learns, from time to time, that `done` of `of` bytes of text are done.
     fn progress(&mut self, _done: u64, _of: u64) {}
 }
 
-/// Sweeps all text. `sites`: those in executable sections, by address, each once.
+/// Sweeps all text. `sites` are the sites in executable sections, sorted by address, each once.
 pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn Visitor) {
     let image = model.image();
     let text = || {
@@ -61,14 +62,14 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn V
         let from = starts.partition_point(|start| start.address < section.address);
         let to = starts.partition_point(|start| start.address < section.end());
         let starts = starts.get(from..to).unwrap_or_default().iter();
-        // At addresses that several sections share, each has its own functions.
+        // Where sections share addresses, a function belongs to the section that its symbol names.
         let own = starts.filter(|start| start.section.is_none_or(|own| own == section.index));
         sweep.section(section, own.map(|start| start.address));
         sweep.done += section.size;
     }
 }
 
-/// Returns the records of sites in executable sections, by address, each site once.
+/// Returns the records of sites in executable sections, sorted by address, each site once.
 pub(crate) fn sites_in_text<'m>(model: &'m Model<'_>) -> Vec<&'m SiteImage> {
     let in_text = |record: &&SiteImage| {
         model.image().section_at(record.site).is_some_and(|section| section.is_executable())
@@ -79,21 +80,23 @@ pub(crate) fn sites_in_text<'m>(model: &'m Model<'_>) -> Vec<&'m SiteImage> {
     sites
 }
 
+/// The state of a sweep.
 struct Sweep<'s, 'd> {
     model: &'s Model<'d>,
-    /// By address.
+    /// The sites, sorted by address.
     sites: &'s [&'s SiteImage],
     /// Position of the first site that the sweep has not passed.
     next: usize,
-    /// Bytes of the sections that are done, and of all of them.
+    /// Size of the sections that are done, in bytes.
     done: u64,
+    /// Size of all sections, in bytes.
     of: u64,
     visitor: &'s mut dyn Visitor,
 }
 
 impl Sweep<'_, '_> {
-    /// Sweeps one section. `starts`: where in this section the sweep starts anew, by
-    /// address.
+    /// Sweeps one section. `starts` are the addresses in this section at which the sweep starts
+    /// anew, sorted.
     fn section(&mut self, section: &Section<'_>, starts: impl Iterator<Item = u64>) {
         let mut starts = starts.peekable();
         let width = self.model.image().width();
@@ -102,7 +105,8 @@ impl Sweep<'_, '_> {
         let (mut at, end) = (section.address, section.end());
         let mut before = Before::End;
         let mut count: u64 = 0;
-        // Where `decoder_in_line` stands; there it need not be told where it is.
+        // The address at which `decoder_in_line` stands. Setting its position costs time, so it
+        // is set only if the next instruction is elsewhere.
         let mut from = at;
         self.skip_sites_before(at);
         while at < end {
@@ -128,7 +132,7 @@ impl Sweep<'_, '_> {
             let site = self.sites.get(self.next).map(|site| site.site);
             let rest = section.data.get(position..).unwrap_or_default();
             if let Some(padding) = end_of_padding(before, at, rest) {
-                // A site in padding has other findings; a function that starts there starts.
+                // Padding ends where a site or a function is known to start.
                 let limits = [site, starts.peek().copied()].into_iter().flatten();
                 at = limits.fold(padding, u64::min).max(at + 1);
                 before = Before::End;
@@ -137,8 +141,9 @@ impl Sweep<'_, '_> {
             let site = site.filter(|&site| site < end && site - at < LONGEST);
             let mut cut = false;
             if let Some(site) = site {
-                // What the site holds has no say in where it starts: the same is
-                // found whether it is patched or not.
+                // A site may start within the next 15 bytes. The decoder gets only the bytes
+                // before it: the result must not depend on whether the site is patched. If they
+                // are too few for an instruction, the site starts in the middle of one.
                 let bytes = section.bytes(at, site - at).unwrap_or_default();
                 let mut decoder = decoder(width, at, bytes);
                 decoder.decode_out(&mut instruction);
@@ -158,7 +163,8 @@ impl Sweep<'_, '_> {
                 _ if instruction.is_invalid() => at + 1,
                 _ => at.saturating_add(instruction.len() as u64),
             };
-            // Cut where a function starts: this was padding or data.
+            // A function starts inside of this instruction, or right behind it while the site
+            // cut it: the instruction was padding or data. Go on at the function.
             if let Some(&start) =
                 starts.peek().filter(|&&start| start < behind || start == behind && cut)
             {
@@ -178,20 +184,21 @@ impl Sweep<'_, '_> {
         }
     }
 
-    /// Passes the sites that are in no section that is swept; the end of the section before
-    /// has its last sites.
+    /// Skips the sites that start before address `at`. They are behind the end of the section
+    /// before, in no section that is swept.
     fn skip_sites_before(&mut self, at: u64) {
         while self.sites.get(self.next).is_some_and(|site| site.site < at) {
             self.next += 1;
         }
     }
 
-    /// Returns the end of the site that starts here, and what it is.
+    /// Returns the first address behind the site that starts at `at`, and its kind. Of several
+    /// sites that start there, the longest counts.
     fn at_site(&mut self, at: u64) -> Option<(u64, Option<Kind>)> {
         let mut found: Option<(u64, Option<Kind>)> = None;
         while let Some(site) = self.sites.get(self.next).filter(|site| site.site <= at) {
-            // One that starts before overlaps its neighbour, which is found
-            // elsewhere.
+            // A site that starts before `at` overlaps the site before it, which
+            // `verify/sites.rs` finds.
             if site.site == at {
                 let end = found.map_or(0, |(end, _)| end).max(end_of(site));
                 found = Some((end, site.kind()));
@@ -202,7 +209,7 @@ impl Sweep<'_, '_> {
         found.filter(|&(end, _)| end > at)
     }
 
-    /// Tells of functions that start inside of the site from `at` to `behind`.
+    /// Tells the visitor of functions that start inside of the site from `at` to `behind`.
     fn not_a_start(
         &mut self,
         at: u64,
@@ -217,7 +224,7 @@ impl Sweep<'_, '_> {
     }
 }
 
-/// Returns what an instruction is for what stands behind it.
+/// Returns which kind of code an instruction is for the bytes behind it.
 fn behind_which(instruction: &Instruction) -> Before {
     match instruction.flow_control() {
         FlowControl::Return
@@ -232,8 +239,8 @@ fn behind_which(instruction: &Instruction) -> Before {
     }
 }
 
-/// Returns the address behind a site, with a capacity that is possible: where it is not,
-/// that is one finding and not many.
+/// Returns the first address behind a site. A capacity that is impossible is limited to the
+/// possible range, so that the wrong capacity, which is a finding, causes no others.
 pub(crate) fn end_of(site: &SiteImage) -> u64 {
     let capacity = usize::from(site.capacity).clamp(InsnBuffer::MIN, InsnBuffer::MAX);
     site.site.saturating_add(capacity as u64)
@@ -247,9 +254,10 @@ struct Start {
     section: Option<usize>,
 }
 
-/// Returns where the sweep starts anew, by address.
+/// Returns the addresses where the sweep starts anew, sorted: the symbols, the native functions,
+/// and the entry of the program.
 fn starts(model: &Model<'_>) -> Vec<Start> {
-    // Behind data there may be code again.
+    // Of a data symbol in text the end counts: code may follow the data.
     let code = model.image().symbols().list().iter().map(|symbol| {
         let data = if symbol.kind == SymbolKind::Object { symbol.size } else { 0 };
         Start { address: symbol.address.saturating_add(data), section: Some(symbol.section) }

@@ -1,4 +1,5 @@
-//! The command line, by clap.
+//! The command line, parsed by clap. Doc comments here are the text of `--help`, so they follow
+//! clap's style: an imperative, and no full stop.
 
 use std::path::PathBuf;
 
@@ -253,7 +254,7 @@ pub(super) struct DiffArguments {
     pub json: bool,
 }
 
-/// Returns an address as the command line has it.
+/// Parses an address of the command line, `0x…`.
 fn address(words: &str) -> Result<u64, String> {
     let digits = words.strip_prefix("0x").ok_or("an address begins with 0x")?;
     u64::from_str_radix(digits, 16).map_err(|error| error.to_string())

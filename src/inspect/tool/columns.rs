@@ -1,16 +1,16 @@
-//! Columns of text: aligned, and folded at the same columns in every row where
-//! the terminal is too narrow.
+//! Tables of text in aligned columns. Where the terminal is too narrow, every row continues in
+//! indented lines, broken at the same columns.
 
 use std::io;
 
 use super::terminal::{Paint, Terminal};
 
-/// One column.
+/// A column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
-    /// Its heading.
+    /// Heading of the column.
     pub heading: &'static str,
-    /// Numbers stand at the right.
+    /// Whether the cells are aligned at the right, as numbers are.
     pub right: bool,
 }
 
@@ -24,12 +24,14 @@ pub(super) const fn number(heading: &'static str) -> Column {
     Column { heading, right: true }
 }
 
-/// Between two columns, and before what is folded.
+/// Number of spaces between two columns.
 const GAP: usize = 2;
+
+/// Number of spaces before the first column of a continued line.
 const INDENT: usize = 6;
 
-/// Prints all rows. They are made twice, so that none has to be kept: a file can
-/// have more of them than memory.
+/// Prints headings and rows. The rows are made twice, first to measure the widths: keeping them
+/// would take more memory than the file.
 pub(super) fn print<I>(
     terminal: &mut Terminal<'_>,
     columns: &[Column],
@@ -54,7 +56,7 @@ where
     Ok(())
 }
 
-/// Returns which columns start a new line.
+/// Returns, for each column, whether it starts a continued line.
 fn breaks(widths: &[usize], terminal: Option<usize>) -> Vec<bool> {
     let limit = terminal.unwrap_or(usize::MAX);
     let mut at = 0;
@@ -70,6 +72,7 @@ fn breaks(widths: &[usize], terminal: Option<usize>) -> Vec<bool> {
     widths.iter().map(decide).collect()
 }
 
+/// Returns one row as text, in one line or several.
 fn layout(columns: &[Column], widths: &[usize], breaks: &[bool], row: &[String]) -> String {
     let mut line = String::new();
     for (at, cell) in row.iter().enumerate() {

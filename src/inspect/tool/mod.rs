@@ -1,4 +1,4 @@
-//! The command line on top of the library, over any [`std::io::Write`].
+//! The command line on top of the library. It writes to any [`std::io::Write`].
 
 mod arguments;
 mod columns;

@@ -1,4 +1,4 @@
-//! Opening what the command line names.
+//! Opens the files and platforms that the command line names. Each error names the file.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Sto
     map(path).map_err(in_file(path))
 }
 
-/// Reads a linked file, whose sites are compared with what a platform gets.
+/// Reads a linked file. Its sites are compared with their replacements on a platform.
 pub(super) fn linked_for<'d>(
     path: &Path,
     data: &'d [u8],

@@ -1,4 +1,4 @@
-//! What several commands print.
+//! Output that several commands have in common: JSON, counts and findings.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use super::stop::Stop;
 use super::terminal::{Paint, Terminal};
 use crate::inspect::finding::Findings;
 
-/// A sequence that is made while it is written.
+/// A sequence that is serialized while it is made, so that it is never in memory as a whole. The
+/// field makes the iterator.
 pub(super) struct Stream<F>(pub F);
 
 impl<I, F> Serialize for Stream<F>
@@ -21,19 +22,19 @@ where
     }
 }
 
-/// Prints one document.
+/// Prints a value as one JSON document.
 pub(super) fn print_json(terminal: &mut Terminal<'_>, value: &impl Serialize) -> Result<(), Stop> {
     serde_json::to_writer_pretty(&mut *terminal.out, value)?;
     writeln!(terminal.out)?;
     Ok(())
 }
 
-/// Returns `1 site`, `2 sites`
+/// Returns a number with a noun, such as `1 site` or `2 sites`.
 pub(super) fn count(count: usize, of: &str) -> String {
     if count == 1 { format!("1 {of}") } else { format!("{count} {of}s") }
 }
 
-/// Prints findings: one line each; then how many were left out.
+/// Prints one line for each finding, then how many of each kind were not kept.
 pub(super) fn print_findings(terminal: &mut Terminal<'_>, findings: Findings) -> Result<(), Stop> {
     let counts = findings.counts();
     let mut shown: HashMap<_, usize> = HashMap::new();

@@ -1,5 +1,5 @@
-//! Progress on a terminal. By hand and not by a library such as indicatif: those want to own
-//! the terminal, and the tool writes to any `Write`.
+//! Progress on a terminal. A library such as indicatif does not fit: it opens the terminal
+//! itself, while the tool writes to any `Write`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::inspect::model::Model;
 use crate::inspect::raw::{RawInstruction, raw};
 use crate::inspect::verify::{Reference, verify};
 
-/// Verifies, and shows progress if it takes so long that somebody wonders.
+/// Verifies a file, and shows progress if that takes longer than a second.
 pub(super) fn verify_with_progress(
     model: &Model<'_>,
     reference: &Reference<'_>,
@@ -18,7 +18,7 @@ pub(super) fn verify_with_progress(
     with_progress("verifying text", terminal, |progress| verify(model, reference, progress))
 }
 
-/// Looks for raw instructions, and shows progress likewise.
+/// Searches a file for raw instructions, and shows progress if that takes longer than a second.
 pub(super) fn raw_with_progress(
     model: &Model<'_>,
     terminal: &mut Terminal<'_>,
@@ -31,7 +31,7 @@ fn with_progress<T>(
     terminal: &mut Terminal<'_>,
     work: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T,
 ) -> T {
-    /// Before this nobody wonders.
+    /// The time after which progress is shown.
     const PATIENCE: Duration = Duration::from_secs(1);
     let start = Instant::now();
     let mut shown = false;
@@ -39,13 +39,13 @@ fn with_progress<T>(
         if terminal.progress && start.elapsed() >= PATIENCE {
             shown = true;
             let percent = u128::from(done) * 100 / u128::from(of.max(1));
-            // Progress that cannot be shown is no reason to stop.
+            // The result does not depend on progress, so a failed write is ignored.
             let _ = write!(terminal.err, "\r{doing}: {percent} %");
             let _ = terminal.err.flush();
         }
     });
     if shown {
-        // Back to the start of the line, which is erased (ECMA-48, "EL").
+        // Return to the start of the line and erase the line (ECMA-48, "EL").
         let _ = write!(terminal.err, "\r\x1b[K");
     }
     result

@@ -1,4 +1,4 @@
-//! The tool: arguments in, text or JSON out, an exit status back.
+//! The entry of the tool: it parses the arguments, runs the command, and returns the exit status.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use super::commands::{apply, completions, diff, list, man, plan, raw, sites, ver
 use super::stop::{Stop, fail};
 use super::terminal::{Exit, Terminal};
 
-/// Runs the tool; the first argument is its name.
+/// Runs the tool and returns its exit status. The first argument is the name of the program.
 pub fn run<A>(arguments: impl IntoIterator<Item = A>, terminal: &mut Terminal<'_>) -> Exit
 where
     A: Into<OsString> + Clone,
@@ -34,13 +34,14 @@ where
     let flushed = terminal.out.flush().map_err(Stop::from);
     match result.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => exit,
-        // What was not printed was not read: nobody may take this for a proof.
+        // The reader of the output is gone, so the findings may not have been read: the exit
+        // status must not say that everything holds.
         Err(Stop::Closed) => Exit::Failed,
         Err(Stop::Failed(message)) => fail(terminal, &message),
     }
 }
 
-/// Prints what clap has to say; `--help` and `--version` come this way too.
+/// Prints clap's message about the arguments. For `--help` and `--version` it is the output.
 fn usage(error: &clap::Error, terminal: &mut Terminal<'_>) -> Exit {
     let text = error.render();
     let text = if terminal.colour { text.ansi().to_string() } else { text.to_string() };

@@ -1,4 +1,4 @@
-//! Why a command did not come to its end.
+//! The error of a command.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,12 @@ use std::path::Path;
 use super::terminal::{Exit, Terminal};
 use crate::inspect::error::FileError;
 
-/// Why a command did not come to its end.
+/// The reason why a command did not come to its end.
 pub(super) enum Stop {
+    /// Something failed. The sentence says what, with the name of the file.
     Failed(String),
-    /// Nobody reads on (`patchlet list | head`): nothing to tell anybody.
+    /// The reader of the output has closed the pipe (`patchlet list | head`). No message is
+    /// printed.
     Closed,
 }
 
@@ -28,14 +30,14 @@ impl From<serde_json::Error> for Stop {
     }
 }
 
-/// Adds the name of the file to an error.
+/// Returns a function that adds the name of the file to an error.
 pub(super) fn in_file(path: &Path) -> impl Fn(FileError) -> Stop {
     move |error| Stop::Failed(format!("{}: {error}", path.display()))
 }
 
-/// Prints why something failed.
+/// Prints why something failed, and returns the exit status for it.
 pub(super) fn fail(terminal: &mut Terminal<'_>, message: &str) -> Exit {
-    // Nobody is left to be told if this fails, too.
+    // If this write fails, there is no other place to report it; the exit status still does.
     let _ = writeln!(terminal.err, "patchlet: {message}");
     Exit::Failed
 }

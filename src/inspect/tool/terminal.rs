@@ -1,20 +1,20 @@
-//! Where the tool writes, and its exit status.
+//! The terminal that the tool writes to, and the exit status.
 
 use std::io::Write;
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything holds.
+    /// Everything holds: status 0.
     Holds,
-    /// There is a finding, or a difference.
+    /// There is a finding, a difference or a raw instruction: status 1.
     Finding,
-    /// A file cannot be read or written, or the command line is wrong.
+    /// A file cannot be read or written, or the command line is wrong: status 2.
     Failed,
 }
 
 impl Exit {
-    /// Returns it as a number, for the system.
+    /// Returns the number for the system: 0, 1 or 2.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -24,7 +24,7 @@ impl Exit {
         }
     }
 
-    /// Returns the worse of the two, for a command that read several files.
+    /// Returns the worse of two statuses, for a command that reads several files.
     #[must_use]
     pub const fn or_worse(self, other: Self) -> Self {
         match (self, other) {
@@ -35,24 +35,23 @@ impl Exit {
     }
 }
 
-/// Where the tool writes, and what may be written there.
+/// The writers of the tool, and what may be written to them.
 #[expect(missing_debug_implementations, reason = "writers have none")]
 #[non_exhaustive]
 pub struct Terminal<'t> {
-    /// Results.
+    /// Writer for results.
     pub out: &'t mut dyn Write,
-    /// Errors and progress.
+    /// Writer for errors and progress.
     pub err: &'t mut dyn Write,
-    /// Whether `out` takes colours.
+    /// Whether to write colours to `out`, as ANSI escape sequences.
     pub colour: bool,
-    /// Columns of `out`; none if lines may have any length.
+    /// Width of `out` in characters; `None` if lines may have any length.
     pub width: Option<usize>,
-    /// Whether to show progress on `err`, if something takes longer than a
-    /// second.
+    /// Whether to show progress on `err` if something takes longer than a second.
     pub progress: bool,
 }
 
-/// What a piece of text is, for its colour.
+/// The meaning of a piece of text, which decides its colour.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Paint {
     Heading,
@@ -61,12 +60,12 @@ pub(super) enum Paint {
 }
 
 impl<'t> Terminal<'t> {
-    /// Returns what a pipe takes: no colour, lines of any length, no progress.
+    /// Makes a terminal that writes as to a pipe: no colour, lines of any length, no progress.
     pub fn new(out: &'t mut dyn Write, err: &'t mut dyn Write) -> Self {
         Self { out, err, colour: false, width: None, progress: false }
     }
 
-    /// Returns the text in its colour, if there is any colour at all.
+    /// Returns the text in its colour, or unchanged if `colour` is false.
     pub(super) fn paint(&self, paint: Paint, text: &str) -> String {
         use anstyle::{AnsiColor, Style};
 

@@ -1,5 +1,5 @@
-//! What the tool shows of a patchlet, a site, and a planned change: the same
-//! values as text and as JSON.
+//! The values that the tool shows of a patchlet, a site, a planned change and a raw instruction.
+//! They are the same in text and in JSON.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::inspect::model::Model;
 use crate::inspect::plan::SitePlan;
 use crate::inspect::raw::RawInstruction;
 
-/// `patchlet list`
+/// A patchlet as `patchlet list` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PatchletView<'v> {
     pub name: &'v str,
@@ -48,7 +48,7 @@ impl<'v> PatchletView<'v> {
     }
 }
 
-/// `patchlet sites`
+/// A site as `patchlet sites` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct SiteView {
     pub address: String,
@@ -62,8 +62,8 @@ pub(super) struct SiteView {
 }
 
 impl SiteView {
-    /// Returns what is shown of a site. `moved`: by how much the image is loaded behind the
-    /// addresses it was linked for.
+    /// Makes the view of a site. `moved` is the distance from the addresses that the file was
+    /// linked for to those at which it is loaded.
     pub fn new(model: &Model<'_>, record: &SiteImage, moved: u64) -> Self {
         let present = model.present(record);
         let present = present.as_ref().map_or(&[][..], InsnBuffer::bytes);
@@ -92,7 +92,7 @@ impl SiteView {
     }
 }
 
-/// `patchlet plan`
+/// The plan for a site as `patchlet plan` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct SitePlanView {
     pub address: String,
@@ -104,7 +104,7 @@ pub(super) struct SitePlanView {
     pub after: CodeView,
 }
 
-/// Bytes, and what they mean.
+/// Bytes in hexadecimal, and the instructions that they are.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct CodeView {
     pub bytes: String,
@@ -129,7 +129,7 @@ impl SitePlanView {
     }
 }
 
-/// `patchlet raw`
+/// A raw instruction as `patchlet raw` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct RawView {
     pub address: String,
@@ -152,7 +152,7 @@ impl RawView {
         }
     }
 
-    /// Returns the name of the op that would replace it.
+    /// Returns the name of the op that would replace a raw instruction.
     pub fn op_of<'m>(model: &'m Model<'_>, raw: &RawInstruction) -> &'m str {
         let patchlet = usize::try_from(raw.patchlet).ok();
         patchlet
@@ -165,10 +165,11 @@ impl RawView {
     }
 }
 
+/// Returns the instructions of a site as text, with the names of branch targets.
 fn instructions(model: &Model<'_>, record: &SiteImage, bytes: &[u8], moved: u64) -> String {
     let name = |target: u64| {
         let target = target.wrapping_sub(moved);
-        // Inside of the site there is no name worth telling.
+        // A target inside of the site would only get the name of the function that has the site.
         let outside = !(record.site..record.end()).contains(&target);
         let known = model.image().section_at(target).is_some_and(|section| section.is_executable());
         (outside && known).then(|| model.function(target))

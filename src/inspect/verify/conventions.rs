@@ -1,5 +1,6 @@
-//! The contracts of patchlets beside the ops that the linked file says they are for: an op
-//! whose sites keep a register must not have a patchlet that changes it.
+//! The check of patchlets' contracts against the ops that use them. For example, an op of class
+//! `callee_save` must not have a patchlet that changes RCX, because the code around its sites
+//! keeps values there.
 
 use super::reference::Reference;
 use crate::contract;

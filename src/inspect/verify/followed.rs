@@ -1,9 +1,10 @@
-//! Which slot an instruction goes through: by its memory operand, by a register that was
-//! loaded from a slot before, or by a thunk that jumps to such a register.
+//! Finds the slot that a call or jump goes through. The slot is named by a memory operand, or its
+//! content was loaded into a register before, or the call goes to a thunk that jumps to such a
+//! register.
 //!
-//! What this cannot see: a slot's content that went through memory, through another
-//! register, or past a branch target; a thunk that was inlined
-//! (`-mindirect-branch=thunk-inline`), and one that takes its target from the stack.
+//! A slot is missed if its content went through memory, through a second register, or past a
+//! branch target; if a thunk was inlined (`-mindirect-branch=thunk-inline`); and if a thunk takes
+//! its target from the stack.
 
 use iced_x86::{
     FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
@@ -14,7 +15,8 @@ use crate::insn::Width;
 use crate::inspect::elf::Linkage;
 use crate::inspect::model::Model;
 
-/// The addresses that all ops tables lie between: a cheap first question.
+/// The range of addresses from the first ops table to the end of the last. Most memory operands
+/// are outside of it, so most instructions need no search for a table.
 #[derive(Clone, Copy)]
 struct Extent {
     first: u64,
@@ -37,11 +39,12 @@ impl Extent {
     }
 }
 
-/// What is known of registers, in a straight line of instructions.
+/// The register that holds a slot's content, followed along instructions without a branch target
+/// between them. One register is followed at a time.
 pub(super) struct Followed<'m, 'd> {
     model: &'m Model<'d>,
     tables: Extent,
-    /// A register that holds what a slot holds, and the slot.
+    /// A register that was loaded from a slot, and the address of the slot.
     loaded: Option<(Register, u64)>,
     info: InstructionInfoFactory,
 }
@@ -52,13 +55,13 @@ impl<'m, 'd> Followed<'m, 'd> {
         Self { model, tables, loaded: None, info }
     }
 
-    /// Forgets what registers hold: other code begins.
+    /// Forgets the register, because code begins that can be reached from elsewhere.
     pub fn begin(&mut self) {
         self.loaded = None;
     }
 
-    /// Returns the slot that this call or jump goes through, and follows what it does to
-    /// registers.
+    /// Returns the address of the slot that an instruction calls or jumps through, and takes note
+    /// of what the instruction does to registers.
     pub fn step(&mut self, instruction: &Instruction) -> Option<u64> {
         let through = match instruction.flow_control() {
             FlowControl::IndirectCall | FlowControl::IndirectBranch => {
@@ -77,16 +80,16 @@ impl<'m, 'd> Followed<'m, 'd> {
         through
     }
 
-    /// Returns the slot that a memory operand names.
+    /// Returns the address of the slot that the memory operand of an instruction names.
     fn slot_of(&self, instruction: &Instruction) -> Option<u64> {
         let image = self.model.image();
         let address = if instruction.is_ip_rel_memory_operand() {
             instruction.ip_rel_memory_address()
         } else if image.kind() == Linkage::PositionIndependent && image.width() == Width::Bits64 {
-            // An address that does not move cannot be a slot's.
+            // A slot moves with the file when it is loaded, and an absolute address does not.
             return None;
         } else {
-            // With an index register as well: the table's address is there.
+            // With an index register, the displacement is still an address in the table.
             instruction.memory_displacement64()
         };
         let inside =
@@ -95,13 +98,13 @@ impl<'m, 'd> Followed<'m, 'd> {
             .then_some(address)
     }
 
-    /// Returns the slot whose content a register holds.
+    /// Returns the address of the slot whose content a register holds.
     fn loaded_in(&self, register: Register) -> Option<u64> {
         self.loaded.filter(|loaded| loaded.0 == register.full_register()).map(|loaded| loaded.1)
     }
 
-    /// Returns the slot, if the function at `target` is a thunk that jumps to the register
-    /// loaded.
+    /// Returns the address of the slot if the function at `target` is a thunk that jumps to the
+    /// register with the slot's content.
     fn through_thunk(&self, target: u64) -> Option<u64> {
         let (register, slot) = self.loaded?;
         let jumps_to_it = thunk_by_bytes(self.model, target).map_or_else(
@@ -111,7 +114,8 @@ impl<'m, 'd> Followed<'m, 'd> {
         jumps_to_it.then_some(slot)
     }
 
-    /// Follows what a slot held from a load to a call, in a straight line.
+    /// Takes note of a load from a slot, and forgets the register if the instruction overwrites it
+    /// or leaves the straight line.
     fn follow(&mut self, instruction: &Instruction) {
         if instruction.mnemonic() == Mnemonic::Mov
             && instruction.op0_kind() == OpKind::Register
@@ -144,10 +148,11 @@ impl<'m, 'd> Followed<'m, 'd> {
     }
 }
 
-/// Returns the register that the function at `target` jumps to, if it is a thunk by its bytes.
+/// Returns the register that the function at `target` jumps to, or `None` if its bytes are not
+/// those of a thunk.
 ///
-/// Where branches must not be indirect (`-mretpoline`, `-mindirect-branch`), compilers call
-/// through such a function. Three forms are known:
+/// With `-mretpoline` or `-mindirect-branch`, compilers do not emit indirect branches but call
+/// such a function. Three forms are known:
 ///
 /// ```text
 /// retpoline                        plain            behind a fence
@@ -156,10 +161,10 @@ impl<'m, 'd> Followed<'m, 'd> {
 /// 2:     mov %rax,(%rsp); ret
 /// ```
 fn thunk_by_bytes(model: &Model<'_>, target: u64) -> Option<Register> {
-    /// More bytes than the part of a thunk up to its call or jump has, and more than lie
-    /// between that call and what it leads to.
+    /// The number of bytes in which the first part of a thunk must end, its call or jump. The
+    /// target of the call must lie within as many bytes, too.
     const PART: u64 = 64;
-    /// The most instructions of either part.
+    /// The largest number of instructions decoded of each part.
     const INSTRUCTIONS: usize = 6;
     let image = model.image();
     let stack_pointer = match image.width() {
@@ -197,7 +202,8 @@ fn thunk_by_bytes(model: &Model<'_>, target: u64) -> Option<Register> {
                 && store.memory_index() == Register::None
                 && store.memory_displacement64() == 0
                 && store.op1_kind() == OpKind::Register;
-            // A kernel that guards its returns, too, leaves by a jump to another thunk.
+            // In a kernel with return thunks (-mfunction-return), `ret` is a jump to another
+            // thunk.
             let leaves = matches!(
                 leave.flow_control(),
                 FlowControl::Return | FlowControl::UnconditionalBranch
@@ -208,10 +214,10 @@ fn thunk_by_bytes(model: &Model<'_>, target: u64) -> Option<Register> {
     }
 }
 
-/// Returns whether the function at `target` is a thunk for this register by its name,
+/// Returns whether the function at `target` has the name of a thunk for this register, such as
 /// `__x86_indirect_thunk_rax`.
 fn thunk_by_name(model: &Model<'_>, target: u64, register: Register) -> bool {
-    /// How many of its names are looked at.
+    /// The largest number of symbols at the address that are looked at.
     const NAMES: usize = 16;
     let symbols = model.image().symbols();
     let names = symbols.at(target).iter().take(NAMES).map(|symbol| symbols.name(symbol));

@@ -1,5 +1,5 @@
-//! Everything that can be proven of a linked file. Each check is a function that adds
-//! findings; none means that all of it holds.
+//! The checks that `patchlet verify` makes. Each is a function that adds findings. If no check
+//! adds any, everything holds.
 
 mod conventions;
 mod followed;
@@ -14,8 +14,8 @@ pub use reference::{ExpectedSites, Reference};
 use super::finding::Findings;
 use super::model::Model;
 
-/// Checks everything. `progress` is told from time to time how many bytes of
-/// text are done, of how many.
+/// Makes all checks and returns the findings. Calls `progress` from time to time with the number of
+/// bytes of text that are done and the number of all.
 #[must_use]
 pub fn verify(
     model: &Model<'_>,

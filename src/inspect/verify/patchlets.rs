@@ -1,5 +1,5 @@
-//! Patchlets: all there, intact, apart from each other, in read-only data, and
-//! the same as their native functions.
+//! The checks of patchlets: they are complete and intact, keep their contracts, have the bytes of
+//! their native functions, have no relocation, and do not overlap.
 
 use std::collections::HashMap;
 
@@ -26,6 +26,7 @@ fn place(patchlet: &PatchletImage<'_>) -> String {
     format!("patchlet `{}` at {:#x}", patchlet.name, patchlet.address)
 }
 
+/// Checks that all patchlets of the reference are in the file and have its bytes.
 fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
     let by_name: HashMap<&str, &PatchletImage<'_>> =
         model.patchlets.iter().map(|patchlet| (patchlet.name, patchlet)).collect();
@@ -57,6 +58,7 @@ fn complete(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Finding
     }
 }
 
+/// Checks that patchlets keep their contracts.
 fn contracts(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
     for contract in &reference.contracts {
         let Some(patchlet) = model.patchlets.iter().find(|found| found.name == contract.name)
@@ -86,9 +88,9 @@ fn missing(name: &str, origin: &str, findings: &mut Findings) {
     );
 }
 
-/// Checks that a patchlet and its native function have the same bytes. Both come from the
-/// same lines of assembly, so this holds of stripped files, too, and of patchlets that no
-/// reference has.
+/// Checks that a patchlet and its native function have the same bytes, since both come from the
+/// same lines of assembly. The check needs no reference, so it covers a kernel's own patchlets as
+/// well.
 fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {
     let Some(native) = patchlet.native else {
         findings.add(
@@ -129,6 +131,7 @@ fn native_function(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &m
     );
 }
 
+/// Checks that a patchlet has no relocation: its bytes are copied elsewhere as they are.
 fn not_relocated(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut Findings) {
     for relocation in model.image.relocations_in(patchlet.address, patchlet.end()) {
         findings.add(
@@ -141,6 +144,7 @@ fn not_relocated(model: &Model<'_>, patchlet: &PatchletImage<'_>, findings: &mut
     }
 }
 
+/// Checks that no two patchlets share bytes.
 fn apart(model: &Model<'_>, findings: &mut Findings) {
     for pair in model.patchlets.windows(2) {
         if let [first, second] = pair

@@ -1,4 +1,4 @@
-//! What a file is compared with.
+//! The reference that a file is compared with.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -8,19 +8,19 @@ use crate::contract::Contract;
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
-/// What to compare with.
+/// A reference: the patchlets that a file must have, and the contracts that they must keep.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reference<'r> {
-    /// Each patchlet that must be there, and its bytes.
+    /// Names and bytes of patchlets that must be in the file.
     pub patchlets: Vec<(&'r str, &'r [u8])>,
-    /// Patchlets of any bytes that must be there too.
+    /// Names of further patchlets that must be in the file, with any bytes.
     pub required: Vec<&'r str>,
     /// How many sites there must be, if it is known.
     pub sites: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
-    /// Where the patchlets come from, for messages.
+    /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for ExpectedSites {
 }
 
 impl<'r> Reference<'r> {
-    /// Returns the crate's own set for the width of this file.
+    /// Returns the native set of the crate for the width of this file.
     #[must_use]
     pub fn native(model: &Model<'_>) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl<'r> Reference<'r> {
         }
     }
 
-    /// Returns the patchlets of an object.
+    /// Returns a reference with the patchlets of an object.
     #[must_use]
     pub fn object(patchlets: &'r [PatchletImage<'r>]) -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! Sections and segments: what is loaded is what was looked at, and data that the patcher
-//! trusts is read-only and not executable.
+//! The checks of sections and segments: a loader loads the bytes that the other checks looked at,
+//! and data that the patcher trusts is read-only and not executable.
 
 use crate::inspect::elf::{Section, Segment};
 use crate::inspect::finding::{FindingCode, Findings};
@@ -21,7 +21,7 @@ pub(super) fn check(model: &Model<'_>, findings: &mut Findings) {
     loaded_as_they_stand(model, &trusted, findings);
 }
 
-/// Returns the sections of what the patcher trusts, and what each holds.
+/// Returns the sections whose contents the patcher trusts, and what each holds, in words.
 fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     let image = model.image();
     let mut numbers: Vec<usize> =
@@ -38,7 +38,7 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
         .collect()
 }
 
-/// Returns whether a section is read-only and not executable; a finding if it is not.
+/// Returns whether a section is read-only and not executable. Adds a finding if it is not.
 fn protected(section: &Section<'_>, holds: &str, findings: &mut Findings) -> bool {
     let Some(is) = rights(section.is_writable(), section.is_executable()) else { return true };
     findings.add(
@@ -51,9 +51,10 @@ fn protected(section: &Section<'_>, holds: &str, findings: &mut Findings) -> boo
     false
 }
 
-/// Checks what the CPU may do where the section is loaded. The flags of the section say nothing
-/// to a loader, the segment decides. An output section behind the wrong one in a link script with
-/// PHDRS is put into that one's segment.
+/// Checks that the segment which loads a section is read-only and not executable. A loader goes
+/// by the flags of the segment and ignores those of the section. They differ if a link script
+/// with PHDRS places the section behind another one whose segment is writable or executable: the
+/// linker puts the section into the same segment.
 fn protected_once_loaded(
     section: &Section<'_>,
     holds: &str,
@@ -74,7 +75,7 @@ fn protected_once_loaded(
     );
 }
 
-/// Returns what may be done beside reading.
+/// Returns, in words, what may be done besides reading; `None` if nothing.
 const fn rights(writable: bool, executable: bool) -> Option<&'static str> {
     match (writable, executable) {
         (false, false) => None,
@@ -84,14 +85,15 @@ const fn rights(writable: bool, executable: bool) -> Option<&'static str> {
     }
 }
 
-/// Returns whether a segment has any address of a section.
+/// Returns whether a segment and a section have an address in common.
 const fn overlap(segment: &Segment, section: &Section<'_>) -> bool {
     section.size > 0
         && segment.address < section.end()
         && section.address < segment.address.saturating_add(segment.memory_size)
 }
 
-/// Checks that the sections that matter are loaded from the bytes that were looked at.
+/// Checks that a loader loads text, ops tables and trusted sections from the bytes that the
+/// section headers name, which are those that the other checks looked at.
 fn loaded_as_they_stand(
     model: &Model<'_>,
     trusted: &[(&Section<'_>, &str)],
@@ -113,8 +115,8 @@ fn loaded_as_they_stand(
         if section.data.is_empty() || !matters {
             continue;
         }
-        // Few: a file has as many segments as kinds of memory. Sections that share
-        // addresses are loaded by one segment each.
+        // Sections that share addresses have a segment each, so the nearest segment may be that
+        // of another section.
         let behind = image.segments().partition_point(|found| found.address <= section.address);
         let mut nearest =
             image.segments().get(..behind).unwrap_or_default().iter().rev().take(NEAR);
@@ -139,11 +141,11 @@ fn loaded_as_they_stand(
     }
 }
 
-/// How many segments before a section are looked at. A file made to cost much has one for
-/// each section.
+/// The largest number of segments before a section that are looked at. A normal file has fewer
+/// in all; the limit is for a file with a segment for each of very many sections.
 const NEAR: usize = 16;
 
-/// Returns `section .text at 0x1000`
+/// Returns the place of a finding, such as `section .text at 0x1000`.
 fn place_of(section: &Section<'_>) -> String {
     format!("section {} at {:#x}", section.name, section.address)
 }

@@ -1,4 +1,4 @@
-//! SiteTable and their sites, each by itself and against its neighbours.
+//! The checks of records and their sites: each by itself, and each against its neighbours.
 
 use super::reference::Reference;
 use crate::insn::{ComposeError, InsnBuffer};
@@ -51,7 +51,8 @@ fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &
 /// Checks the table as a whole.
 fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     for relocation in model.image.relocations_in(start, end) {
-        // What --emit-relocs leaves behind is applied already, and relative.
+        // A relocation that --emit-relocs keeps for a relative field is applied already, and does
+        // not change when the kernel relocates itself.
         if relocation.dynamic || relocation.absolute {
             findings.add(
                 FindingCode::Relocation,
@@ -64,13 +65,13 @@ fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     }
 }
 
-/// Returns `site 0x1234 (save_fl, main+0x4)`
+/// Returns the place of a finding, such as `site 0x1234 (save_fl, main+0x4)`.
 pub(super) fn place(model: &Model<'_>, record: &SiteImage) -> String {
     let (op, function) = (model.op_name_of(record), model.function(record.site));
     format!("site {:#x} ({op}, {function})", record.site)
 }
 
-/// Checks one record and its site; returns whether the site lies in an executable section.
+/// Checks one record and its site. Returns whether the site lies in an executable section.
 fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) -> bool {
     let mut add = |code, what, fix| {
         findings.add(code, Some(record.site), place(model, record), what, fix);
@@ -186,10 +187,10 @@ fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
     }
 }
 
-/// Checks what the slots of the sites hold at first.
+/// Checks that the slots of the sites hold null or the address of a function.
 fn slots(model: &Model<'_>, findings: &mut Findings) {
     for op in &model.ops {
-        // Where the record is wrong this is no slot, and was found already.
+        // Not a slot: the record is wrong, and `record_alone` has added a finding.
         if model.tables.slot(op.slot).is_none_or(|(_, index)| index != u64::from(op.index)) {
             continue;
         }

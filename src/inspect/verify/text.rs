@@ -1,5 +1,6 @@
-//! What only a look at every instruction tells: each site starts at one, no branch leads
-//! into the middle of a site, and nothing goes through an ops table without a record.
+//! The checks that need every instruction of text: each site starts where an instruction starts,
+//! no branch leads into the middle of a site, and no call or jump goes through an ops table
+//! without a record.
 
 use iced_x86::Instruction;
 
@@ -11,7 +12,7 @@ use crate::inspect::formats::SiteImage;
 use crate::inspect::model::Model;
 use crate::inspect::sweep::{Visitor, end_of, sweep};
 
-/// Checks all text. `sites`: those in executable sections, by address, each once.
+/// Checks all text. `sites` are the sites in executable sections, sorted by address, each once.
 pub(super) fn check(
     model: &Model<'_>,
     sites: &[&SiteImage],
@@ -22,9 +23,10 @@ pub(super) fn check(
     sweep(model, sites, &mut Check { model, sites, followed, progress, findings });
 }
 
+/// The visitor that makes these checks.
 struct Check<'s, 'd> {
     model: &'s Model<'d>,
-    /// By address.
+    /// The sites, sorted by address.
     sites: &'s [&'s SiteImage],
     followed: Followed<'s, 'd>,
     progress: &'s mut dyn FnMut(u64, u64),
@@ -71,6 +73,7 @@ impl Visitor for Check<'_, '_> {
 }
 
 impl Check<'_, '_> {
+    /// Adds a finding if the branch at `at` leads into the middle of a site.
     fn branch(&mut self, at: u64, target: u64) {
         let behind = self.sites.partition_point(|site| site.site < target);
         let Some(site) = behind.checked_sub(1).and_then(|before| self.sites.get(before)) else {
@@ -90,6 +93,7 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Adds a finding for the call or jump at `at`, which goes through `slot` without a record.
     fn unrecorded(&mut self, at: u64, slot: u64) {
         let Some((table, offset)) = self.model.tables.containing(slot) else { return };
         let index = offset / self.model.image.width().pointer_size();

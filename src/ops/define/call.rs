@@ -1,6 +1,12 @@
-//! The inline function of an op: a site, and the registers of its arguments and results.
+//! The inline function of an op: macros that write its site and give its arguments and result
+//! their registers.
+//!
+//! They call each other in this order: `__op_fn` (the function) → `__op_call` (the width's
+//! argument registers) → `__op_arguments` (a register for each argument) → `__op_operands` (the
+//! operands of `asm!`, with the result) → `__op_site` (the site).
 
-/// The function of an op: the safety and the signature around the call.
+/// Writes the inline function of an op, safe or unsafe, with the op's signature. An op of class
+/// `assembly` gets no function.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_fn {
@@ -22,9 +28,10 @@ macro_rules! __op_fn {
         #[inline(always)]
         #[allow(unsafe_code, clippy::missing_safety_doc, clippy::too_many_arguments)]
         pub $($unsafe)? fn $name($($arg)*) $($result)* {
-            // SAFETY: the index is this op's, and the operands are those of its
-            // ABI class; whatever is in the slot keeps to it, by the contract of
-            // `install`. What the op does to the machine is the caller's matter.
+            // SAFETY: the index is this op's, and the operands are those of its ABI class and
+            // signature. By the contract of `install`, what the slot holds keeps to both.
+            // If the op has further conditions, it is an `unsafe fn` and the caller
+            // answers for them.
             unsafe { $crate::__op_call!([$class $name [$($result)*]] $($arg)*) }
         }
     };
@@ -37,7 +44,7 @@ macro_rules! __op_fn {
     };
 }
 
-/// Calls through the site of an op: gives each argument its registers, in their order.
+/// Writes the call of an op. Starts `__op_arguments` with the argument registers of 64 bit.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -47,7 +54,7 @@ macro_rules! __op_call {
     };
 }
 
-/// Calls through the site of an op: gives each argument its registers, in their order.
+/// Writes the call of an op. Starts `__op_arguments` with the argument registers of 32 bit.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]
@@ -57,9 +64,10 @@ macro_rules! __op_call {
     };
 }
 
-/// Takes one argument after the other from the right and gives it the next free register,
-/// or the next two if it is twice as wide as one: low half first. On the left grows the
-/// list of registers and what they hold.
+/// Gives each argument its register. In each step the macro takes the first argument from the
+/// end of its input and the first register from the list of free ones, and appends both to the
+/// list of used ones. An argument that is twice as wide as a register takes two, the low half
+/// first. The input is `[class name [result]] width [used] [free] arguments`:
 ///
 /// ```text
 /// [c set_entry []] 64 [] ["rdi" "rsi" …] table: usize, entry: u64
@@ -107,7 +115,8 @@ macro_rules! __op_arguments {
     };
 }
 
-/// Gives an argument two registers.
+/// Gives an argument two registers, or goes back to `__op_arguments` with none free, which
+/// reports the error, if there are not two.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_wide_argument {
@@ -124,8 +133,9 @@ macro_rules! __op_wide_argument {
     };
 }
 
-/// Emits the site. A register that carries an argument and a result is one operand; which
-/// ones do is the difference between the widths.
+/// Writes the operands of `asm!` for arguments and result, and the site. `asm!` wants a register
+/// that carries both an argument and a result as one operand (`inlateout`). On 64 bit that can
+/// only be RDX, on 32 bit EAX and EDX:
 ///
 /// | width | arguments | result |
 /// |---|---|---|
@@ -184,7 +194,7 @@ macro_rules! __op_wide_result {
     }};
 }
 
-/// The operands of a result of two registers, beside those of the arguments.
+/// Writes the operands of the arguments and of a result of two registers.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_wide_operands {
@@ -210,7 +220,8 @@ macro_rules! __op_wide_operands {
     };
 }
 
-/// Emits the site with these operands and what else its class lets it change.
+/// Emits the site with these operands. For class `c`, `clobber_abi` adds all other registers that
+/// a C function may change.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_site {

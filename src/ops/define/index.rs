@@ -1,5 +1,5 @@
-//! What the linked file says of an op, for programs that read it and for assembly: a record
-//! in the section `patchlet_ops`, and two symbols.
+//! The description of an op in the linked file: a record in the section `patchlet_ops`, which
+//! the tool reads, and two symbols, which assembly uses.
 //!
 //! A record, little-endian, at a multiple of 4:
 //!
@@ -14,10 +14,11 @@
 //! | 13 | 1 | length of the op's name, in bytes |
 //! | 14 | … | the name with its group, `irq.save_fl`, then zeros up to a multiple of 4 |
 //!
-//! The symbols, `<symbol of the table>.<op>` and `<symbol of the table>.<op>.index`, are the
-//! address of the slot and the index, for `.S` files: a name that no table has does not link.
-//! On 64 bit the index is not the second symbol's value but its size: GNU ld puts no 16-bit value
-//! of a symbol into a position-independent program, nor the size of one that is absolute.
+//! The value of the symbol `<symbol of the table>.<op>` is the address of the op's slot. The
+//! symbol `<symbol of the table>.<op>.index` tells the op's index: by its size on 64 bit, by its
+//! value on 32 bit. (GNU ld refuses a 16-bit value of a symbol in a position-independent program,
+//! and the size of an absolute symbol.) A `.S` file that names an op which no table has does not
+//! link.
 //!
 //! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
 //! to the section with the table's name, and the slots refer to that name. It cannot be tied
@@ -26,7 +27,8 @@
 //! ties them the other way round: `ld -r` makes one section of the records of all tables, tied
 //! to the name of any one, and without the relocation all would go with that table.
 
-/// The name of the table, which the slots keep in the link, and with it the records.
+/// Expands to a reference to the table's name, for the slots to hold. As long as the linker
+/// keeps the slots it then keeps the name, and with it the records.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __ops_in_index {
@@ -35,13 +37,14 @@ macro_rules! __ops_in_index {
             #[link_name = ::core::concat!($symbol, ".name")]
             static NAME: [u8; 0];
         }
-        // SAFETY: the address alone, of a symbol that each op of the table defines.
+        // SAFETY: the static has no bytes, so nothing is read through the reference; and
+        // `__op_in_index!` defines the symbol, for the first op of the table.
         unsafe { &NAME }
     }};
 }
 
-/// The symbol that says the index of an op, by its size. It has no type, or programs that read the
-/// binary would take it for a variable of this size.
+/// Writes the symbol that tells the index of an op by its size. The symbol has no type: programs
+/// that read the binary would take it for a variable of this size.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -67,7 +70,7 @@ macro_rules! __op_index_symbol {
     };
 }
 
-/// The symbol that says the index of an op, by its value.
+/// Writes the symbol that tells the index of an op by its value.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]
@@ -77,7 +80,7 @@ macro_rules! __op_index_symbol {
     };
 }
 
-/// The record and the symbols of one op.
+/// Writes the record and the two symbols of one op.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_in_index {
@@ -93,7 +96,7 @@ macro_rules! __op_in_index {
     };
     (@ $symbol:literal $group:ident $name:ident [$($word:ident)+] $arguments:expr, $results:expr) => {
         ::core::arch::global_asm!(
-            // The first op of the table that comes by writes the table's name.
+            // Only the first op of the table defines the table's name.
             ::core::concat!(".ifndef ", $symbol, ".name"),
             ::core::concat!(".pushsection .rodata.patchlet_table.", $symbol, ",\"a\",@progbits"),
             ::core::concat!(".globl ", $symbol, ".name"),

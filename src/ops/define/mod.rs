@@ -1,12 +1,13 @@
-//! The macro that defines a table: `ops!`. What an op does natively is in `native`, its
-//! function in `call`, what the linked file says of it in `index`.
+//! The macro `ops!`, which defines an ops table. Its helper macros are in three files: `native`
+//! makes the native function of an op, `call` its inline function, and `index` its record in
+//! the linked file.
 
 mod call;
 mod index;
 mod native;
 
 /// Defines an ops table, its ops, and for each op an inline function that is a
-/// patch site. The built-in table [`pv`](crate::pv) is its first user.
+/// patch site. The built-in table [`pv`](crate::pv) is made by this macro, too.
 ///
 /// ```no_run
 /// # patchlet::patchlets! { mod own { invlpg, rdtsc } }
@@ -43,17 +44,19 @@ mod native;
 /// # fn main() {}
 /// ```
 ///
-/// `as "symbol"` is the linker's name of the table's slots, for `.S` files. An op may be for
-/// one width only: `#[cfg(…)]` before its name, after the docs. Otherwise each op is its name
-/// and three things:
+/// `as "symbol"` gives the symbol of the table's slots, which `.S` files use. An op that exists on
+/// one width only has `#[cfg(…)]` before its name, behind its docs. An op consists of its name
+/// and three parts:
 ///
-/// **The ABI class** says which registers the functions in its slot may change.
-/// `callee_save`: those of the result, and the flags; the registers of the arguments are
-/// preserved as well, for the compiler goes on using what is in them. `c`: what C may change.
-/// `assembly`: the op has a contract of its own, and neither a function nor a signature.
+/// **The ABI class** says which registers the functions in the op's slot may change.
+/// - `callee_save`: the registers of the result, and the flags. The registers of the arguments
+///   are preserved, and the compiler goes on using the values in them.
+/// - `c`: what a C function may change.
+/// - `assembly`: what the op's own contract says. Such an op has no signature and gets no
+///   function.
 ///
 /// **The signature** has arguments and a result that fit into registers: integers up to the
-/// size of a register, `bool` and thin pointers. `unsafe fn` where the caller has duties.
+/// size of a register, `bool` and thin pointers. It is an `unsafe fn` if the caller has duties.
 ///
 /// | | arguments | result |
 /// |---|---|---|
@@ -61,13 +64,13 @@ mod native;
 /// | 32 bit | EAX, EDX, ECX | EAX; the high half of a `u64` or `i64` in EDX |
 ///
 /// An argument that is narrower than its register is extended to the whole register, by
-/// zeros or by its sign. Of a narrow result only its own bits count. A `u128` or `i128`
-/// (32 bit: `u64` or `i64`) takes the next two registers, the low half first; it must be
-/// written under this name, since a macro cannot see through an alias. What a signature
-/// cannot express (floats, structs, more arguments) is written as a
+/// zeros or by its sign. The upper bits of a narrow result are ignored. A `u128` or `i128`
+/// (32 bit: `u64` or `i64`) takes the next two registers, the low half first. It must be
+/// written under this name, since a macro cannot see through an alias. For an op that a
+/// signature cannot express (floats, structs, more arguments), write
 /// [`site_asm!`](crate::site_asm) with operands by hand.
 ///
-/// **What it does natively** is what its slot holds at first:
+/// **The native function** is what the op's slot holds at first:
 ///
 /// | | class | what the compiler checks |
 /// |---|---|---|
@@ -78,9 +81,14 @@ mod native;
 ///
 /// Names and paths are looked up where `ops!` stands, not inside the module that it makes.
 ///
-/// The module holds the functions; `Id`, the ops by name; `slot`, their slots by name, for
-/// `install`; `TABLE` for the patcher; `install` and `reset` for what is in the slots; and
-/// `SLOTS` for [`site_asm!`](crate::site_asm).
+/// The module that `ops!` makes has these items:
+/// - the function of each op;
+/// - `Id`, an enum with a variant for each op;
+/// - `slot`, a module with the typed slot of each op;
+/// - `install` and `reset`, which change what the slots hold;
+/// - `TABLE`, the table for a site set;
+/// - `SLOTS`, the slots for [`site_asm!`](crate::site_asm);
+/// - `COUNT`, the number of ops.
 #[macro_export]
 macro_rules! ops {
     (
@@ -92,8 +100,9 @@ macro_rules! ops {
                         $(#[doc = $doc:literal])*
                         $(#[cfg($($cfg:tt)*)])?
                         $name:ident : $($word:ident)+
-                            // A result is `usize`, `*mut u8` or `my::Type`, token by token:
-                            // as a whole type it could not be compared with `u64` later.
+                            // A result is matched token by token (`usize`, `*mut u8`,
+                            // `my::Type`), not as a `ty`: a macro cannot look into a `ty`,
+                            // and `__op_operands!` must tell `u128` from other results.
                             $(($($arg:tt)*) $(-> $ret:tt $($ret_word:ident)* $(:: $ret_path:ident)*)?)?
                             = $how:ident $what:expr;
                     )*
@@ -106,7 +115,7 @@ macro_rules! ops {
             #[allow(unused_imports)]
             use super::*;
 
-            /// The ops of this table, by name. The number is the op's index.
+            /// An op of this table. The number of a variant is the op's index.
             #[allow(non_camel_case_types)]
             #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
             #[repr(u16)]
@@ -119,8 +128,8 @@ macro_rules! ops {
                 )*)*
             }
 
-            /// Apart from the functions below, whose names could otherwise hide
-            /// the native functions that the table is made of.
+            /// The table. It stands in a module without the functions of the ops, because the
+            /// name of such a function would hide a native function of the same name.
             #[allow(unsafe_code)]
             mod table {
                 #[allow(unused_imports)]
@@ -136,8 +145,8 @@ macro_rules! ops {
                     ),)*)*
                 ];
 
-                /// The slots, for `patchlet::site_asm!`. Unpatched sites, in
-                /// `.S` files too, call through them.
+                /// The slots, for `patchlet::site_asm!`. Unpatched sites, also those in
+                /// `.S` files, call through them.
                 #[unsafe(export_name = $symbol)]
                 pub static SLOTS: $crate::ops::__private::Slots<COUNT> =
                     $crate::ops::__private::Slots::new(&NATIVE, $crate::__ops_in_index!($symbol));
@@ -150,7 +159,7 @@ macro_rules! ops {
                     }
                 )*)*
 
-                /// The table, for the patcher.
+                /// The table, for a site set.
                 pub static TABLE: $crate::ops::Table = {
                     static OPS: [$crate::ops::Op; COUNT] = [
                         $($($(#[cfg($($cfg)*)])? $crate::ops::Op::new(
@@ -182,18 +191,18 @@ macro_rules! ops {
                 )*)*
             }
 
-            /// Puts functions into slots, all in one call: the hypervisor layer.
-            /// Sites follow when the patcher is run.
+            /// Puts the functions of a layer, of a hypervisor's say, into their slots. Patched
+            /// sites change when they are patched again.
             ///
-            /// A pair of [`slot`] has a function of the right class and signature. A pair
-            /// written by hand can hold anything: [`Target::NOP`]($crate::ops::Target::NOP),
-            /// a function in assembly.
+            /// A pair that [`slot`] makes has a function of the right class and signature. A pair
+            /// that is written by hand can hold any [`Target`]($crate::ops::Target): the no-op,
+            /// or a function in assembly.
             ///
             /// # Safety
             /// - each function keeps to the ABI class and signature of its op, and
             ///   does what the op is for;
-            /// - each stays there for as long as its slot, or a site patched for
-            ///   it, can be executed.
+            /// - each function stays in memory for as long as its slot holds it, or a site that
+            ///   was patched to call it can be executed.
             #[allow(unsafe_code, dead_code)]
             pub unsafe fn install(layer: &[(Id, $crate::ops::Target)]) {
                 for &(id, target) in layer {

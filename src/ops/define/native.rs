@@ -1,8 +1,10 @@
-//! What an op does natively: its patchlet or its function, checked against its signature.
+//! The native function of an op: macros that check what stands behind `=` in `ops!` against the
+//! op's class and signature.
 
-/// The [`Target`](crate::ops::Target) that the slot of an op holds at first. Takes the words
-/// before the signature, then `[]` or `[(arguments) [-> result]]`, then the kind and the
-/// expression behind `=`.
+/// Expands to the [`Target`](crate::ops::Target) that the slot of an op holds at first. The input
+/// is the words before the signature (`[callee_save unsafe fn]`), then the signature
+/// (`[(arguments) [-> result]]`, or `[]` if the op has none), then what stands behind `=`: the kind
+/// (`patchlet`, `slot_fn`, `function` or `assembly`) and an expression.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_native {
@@ -51,7 +53,8 @@ macro_rules! __op_native {
     };
 }
 
-/// A function in C or Rust as an op of class `c` calls it.
+/// Expands to the [`Target`](crate::ops::Target) for an `extern "C"` function, on 64 bit: the
+/// function itself.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -61,8 +64,9 @@ macro_rules! __c_function {
     };
 }
 
-/// A function in C or Rust as an op of class `c` calls it: arguments in registers, where C
-/// has them on the stack.
+/// Expands to the [`Target`](crate::ops::Target) for an `extern "C"` function, on 32 bit: a thunk,
+/// because an op has its arguments in registers and C has them on the stack. A function
+/// without arguments needs none.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]
@@ -75,6 +79,8 @@ macro_rules! __c_function {
     };
 }
 
+/// Expands to the patchlet of an op, an `Option`: `None` if its native function is not a
+/// patchlet's.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_patchlet {
@@ -86,6 +92,8 @@ macro_rules! __op_patchlet {
     };
 }
 
+/// Expands to the [`Abi`](crate::ops::Abi) of an op. Other words than the three classes do not
+/// get here: `__op_fn!` refuses them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_abi {
@@ -100,7 +108,7 @@ macro_rules! __op_abi {
     };
 }
 
-/// The typed slot of an op, if it has a signature.
+/// Writes the constant for the typed slot of an op; nothing if the op has no signature.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_slot {

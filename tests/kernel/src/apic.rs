@@ -29,23 +29,22 @@ const ASSERT: u32 = 1 << 14;
 const TO_SELF: u32 = 1 << 18;
 const TO_ALL_OTHERS: u32 = 3 << 18;
 
-/// Timer interrupts of each CPU.
+/// The number of timer interrupts of each CPU.
 static TICKS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// Where each CPU was when the last of these came.
+/// The address at which the last timer interrupt found each CPU.
 static TICKED_AT: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// Lets this CPU have interrupts from others and from its timer.
+/// Enables the local APIC of this CPU, so that it takes interrupts from other CPUs and its timer.
 ///
 /// # Safety
-///
-/// The paging of this kernel is active on this CPU, and its IDT is loaded.
+/// - the page tables of this kernel are active on this CPU: they map the local APIC;
+/// - the IDT of this kernel is loaded on this CPU.
 pub unsafe fn enable() {
     write(SPURIOUS, ENABLE | u32::from(traps::SPURIOUS));
 }
 
-/// Makes the timer of this CPU interrupt it after `period` and ever again. QEMU's counts
-/// nanoseconds.
+/// Makes the timer of this CPU interrupt it every `period` ticks. In QEMU a tick is a nanosecond.
 pub fn start_timer(period: u32) {
     write(DIVIDE, DIVIDE_BY_1);
     write(LVT_TIMER, PERIODIC | u32::from(traps::TIMER));
@@ -56,18 +55,18 @@ pub fn stop_timer() {
     write(INITIAL_COUNT, 0);
 }
 
-/// Returns where the timer last interrupted `cpu`: the address that it went on at.
+/// Returns the address at which the timer last interrupted `cpu`: that of the next instruction.
 pub fn ticked_at(cpu: usize) -> usize {
     TICKED_AT[cpu].load(Relaxed)
 }
 
-/// How often the timer of `cpu` has interrupted it.
+/// Returns how often the timer of `cpu` has interrupted it.
 pub fn ticks(cpu: usize) -> usize {
     TICKS[cpu].load(Relaxed)
 }
 
-/// Handles the timer's interrupt, which was taken before the instruction at `ip`. Its PAUSE gives
-/// another CPU its turn (see `wait`) while this one is in the middle of something.
+/// Handles the timer's interrupt, which was taken before the instruction at `ip`. The PAUSE makes
+/// QEMU run another CPU (see `wait`), so that others run while this one is inside a site.
 pub fn tick(ip: usize) {
     TICKED_AT[segments::current_cpu()].store(ip, Relaxed);
     TICKS[segments::current_cpu()].fetch_add(1, Relaxed);
@@ -75,7 +74,7 @@ pub fn tick(ip: usize) {
     end_of_interrupt();
 }
 
-/// Called at the end of an interrupt handler: the next interrupt may come.
+/// Tells the local APIC that the interrupt handler ends, so that the next interrupt can come.
 pub fn end_of_interrupt() {
     write(EOI, 0);
 }
@@ -85,37 +84,37 @@ pub fn interrupt_others(vector: u8) {
     command(TO_ALL_OTHERS | ASSERT | FIXED | u32::from(vector));
 }
 
-/// Raises `vector` on this CPU; it stays pending while interrupts are off.
+/// Raises `vector` on this CPU. It stays pending while interrupts are off.
 pub fn interrupt_self(vector: u8) {
     command(TO_SELF | ASSERT | FIXED | u32::from(vector));
 }
 
-/// Tells whether `vector` is pending on this CPU: SDM vol. 3A section 10.8.4, "Interrupt Acceptance
-/// for Fixed Interrupts". The register has 32 vectors in each of its 8 parts, 16 bytes apart.
+/// Returns whether `vector` is pending on this CPU (SDM vol. 3A section 10.8.4, "Interrupt
+/// Acceptance for Fixed Interrupts"). The register has 8 parts of 32 vectors, 16 bytes apart.
 pub fn is_pending(vector: u8) -> bool {
     let (part, bit) = (usize::from(vector / 32), vector % 32);
     read(REQUESTS + 16 * part) >> bit & 1 == 1
 }
 
-/// Resets every other CPU: it waits for [`start_others`] then.
+/// Resets every other CPU. Each then waits for [`start_others`].
 ///
 /// # Safety
-///
-/// What the others were doing need not go on.
+/// - nothing relies on code that the other CPUs execute at this time.
 pub unsafe fn reset_others() {
     command(TO_ALL_OTHERS | ASSERT | INIT);
 }
 
-/// Starts every other CPU at `address`, in real mode. Those that do not wait for it take no notice.
+/// Starts every other CPU at `address`, in real mode. CPUs that do not wait for a start ignore it.
 ///
 /// # Safety
-///
-/// `address` is that of a page below 1 MiB, and there is code for it.
+/// - `address` is the start of a page below 1 MiB;
+/// - that page holds real-mode code for the other CPUs.
 pub unsafe fn start_others(address: usize) {
     command(TO_ALL_OTHERS | ASSERT | START_UP | (address / paging::PAGE_SIZE) as u32);
 }
 
-/// With interrupts off, for a handler must not get between.
+/// Writes the interrupt command register and waits until the interrupt is sent. Interrupts are off
+/// meanwhile, because a handler that writes the register must not do so before that.
 fn command(value: u32) {
     cpu::with_interrupts_off(|| {
         write(COMMAND, value);
@@ -126,12 +125,14 @@ fn command(value: u32) {
 }
 
 fn read(offset: usize) -> u32 {
-    // SAFETY: mapped, and none of the registers here changes by being read.
+    // SAFETY: `enable` requires that the local APIC is mapped. Reading the registers that are used
+    // here has no effect.
     unsafe { register(offset).read_volatile() }
 }
 
 fn write(offset: usize, value: u32) {
-    // SAFETY: mapped; the functions above say what they change.
+    // SAFETY: `enable` requires that the local APIC is mapped. The functions above say what the
+    // write changes.
     unsafe { register(offset).write_volatile(value) };
 }
 

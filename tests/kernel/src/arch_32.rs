@@ -1,4 +1,4 @@
-//! What 32-bit has otherwise.
+//! The parts of the kernel that differ by width, for 32 bit.
 
 use core::{arch::asm, mem::offset_of};
 
@@ -8,18 +8,19 @@ use crate::{
     user::UserEntry,
 };
 
-/// Above the largest image, below the local APIC.
+/// The distance of the second mapping. It is above the largest image and below the local APIC.
 pub const DIRECT_MAP_OFFSET: usize = 0x4000_0000;
 
 pub const PAGE_LEVELS: usize = 3;
-/// Present; the root of PAE paging has no rights (SDM vol. 3A table 4-8).
+/// The bits of a root entry: present. Root entries of PAE paging have no access rights (SDM vol. 3A
+/// table 4-8).
 pub const ROOT_ENTRY: u64 = 0b001;
 
-/// As `asm/traps_32.S` pushes them.
+/// The registers in a trap frame, in the order in which `asm/traps_32.S` pushes them.
 pub const REGISTER_NAMES: [&str; 10] =
     ["es", "ds", "edi", "esi", "ebp", "(esp of pushal)", "ebx", "edx", "ecx", "eax"];
 
-/// `asm/traps_32.S` has these offsets as well.
+/// Asserts the offsets that `asm/traps_32.S` uses.
 const _: () = assert!(
     offset_of!(TrapFrame, ip) == 48
         && offset_of!(TrapFrame, cs) == 52
@@ -27,7 +28,7 @@ const _: () = assert!(
         && offset_of!(TrapFrame, sp) == 60
 );
 
-/// SDM vol. 3A section 6.11, "IDT Descriptors".
+/// A gate of the IDT (SDM vol. 3A section 6.11, "IDT Descriptors").
 pub type Gate = [u64; 1];
 pub const NO_GATE: Gate = [0; 1];
 
@@ -37,7 +38,8 @@ pub fn interrupt_gate(address: usize, ring: u64) -> Gate {
     [address & 0xffff | u64::from(KERNEL_CODE) << 16 | kind << 40 | (address >> 16) << 48]
 }
 
-/// SS0:ESP0, for traps in ring 3: SDM vol. 3A section 7.2.1, "Task-State Segment (TSS)".
+/// Sets the stack for traps in ring 3, SS0:ESP0 (SDM vol. 3A section 7.2.1, "Task-State Segment
+/// (TSS)").
 pub fn set_trap_stack(tss: &mut Tss, top: usize) {
     tss[1] = top as u32;
     tss[2] = KERNEL_DATA.into();
@@ -46,11 +48,10 @@ pub fn set_trap_stack(tss: &mut Tss, top: usize) {
 /// Loads the segment registers.
 ///
 /// # Safety
-///
-/// The GDT that this CPU has loaded is that of [`crate::segments`].
+/// - the GDT that this CPU has loaded is that of [`crate::segments`].
 pub unsafe fn load_segments() {
-    // SAFETY: the selectors are those of flat ring 0 segments. FS and GS have no use and become
-    // null.
+    // SAFETY: the selectors are those of flat ring 0 segments in the GDT, which the caller has
+    // loaded. FS and GS are not used and become null.
     unsafe {
         asm!(
             "push {code}",
@@ -76,8 +77,8 @@ pub const USER_ENTRIES: &[UserEntry] =
     &[UserEntry { name: "iret", code: USER_CODE_32, enter: iret }];
 
 unsafe fn iret(address: usize) -> ! {
-    // SAFETY: the frame has ring 3 selectors, no stack, and flags with interrupts off; the address
-    // is the caller's duty.
+    // SAFETY: the frame has ring 3 selectors, no stack, and flags with interrupts off; the caller
+    // answers for the address.
     unsafe {
         asm!(
             "push {data}",

@@ -1,4 +1,4 @@
-//! What 64-bit has otherwise.
+//! The parts of the kernel that differ by width, for 64 bit.
 
 use core::arch::asm;
 
@@ -8,24 +8,25 @@ use crate::{
     user::UserEntry,
 };
 
-/// The start of the upper half.
+/// The distance of the second mapping: the start of the upper half of the address space.
 pub const DIRECT_MAP_OFFSET: usize = 0xffff_8000_0000_0000;
 
 pub const PAGE_LEVELS: usize = 4;
-/// Present, writable, user, like the levels below.
+/// The bits of a root entry: present, writable and user, as in the tables of the levels below.
 pub const ROOT_ENTRY: u64 = 0b111;
 
-/// As `asm/traps_64.S` pushes them.
+/// The registers in a trap frame, in the order in which `asm/traps_64.S` pushes them.
 pub const REGISTER_NAMES: [&str; 15] = [
     "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx",
     "rax",
 ];
 
-/// SDM vol. 3A section 6.14.1, "64-Bit Mode IDT".
+/// A gate of the IDT (SDM vol. 3A section 6.14.1, "64-Bit Mode IDT").
 pub type Gate = [u64; 2];
 pub const NO_GATE: Gate = [0; 2];
 
-/// Every trap changes to the trap stack of its CPU, so a handler may push onto the interrupted one.
+/// The number of the interrupt stack. Every trap changes to it, so a handler may write below the
+/// interrupted stack pointer.
 const IST: u64 = 1;
 
 pub fn interrupt_gate(address: usize, ring: u64) -> Gate {
@@ -41,24 +42,24 @@ pub fn interrupt_gate(address: usize, ring: u64) -> Gate {
     ]
 }
 
-/// IST 1: SDM vol. 3A section 7.7, "Task Management in 64-Bit Mode".
+/// Sets the stack for traps, IST 1 (SDM vol. 3A section 7.7, "Task Management in 64-Bit Mode").
 pub fn set_trap_stack(tss: &mut Tss, top: usize) {
     tss[9] = top as u32;
     tss[10] = (top >> 32) as u32;
 }
 
-/// Loads the segment registers, and what SYSRET loads them with.
+/// Loads the segment registers, and the selectors that SYSRET loads into them.
 ///
 /// # Safety
-///
-/// The GDT that this CPU has loaded is that of [`crate::segments`].
+/// - the GDT that this CPU has loaded is that of [`crate::segments`].
 pub unsafe fn load_segments() {
     const MSR_EFER: u32 = 0xc000_0080;
     const MSR_STAR: u32 = 0xc000_0081;
     const EFER_SCE: u64 = 1 << 0;
 
-    // SAFETY: the selectors are those of flat ring 0 segments. FS and GS have no use and become
-    // null. Every 64-bit CPU has SYSRET. Nothing in ring 3 executes SYSCALL, so LSTAR stays 0.
+    // SAFETY: the selectors are those of flat ring 0 segments in the GDT, which the caller has
+    // loaded. FS and GS are not used and become null. Every 64-bit CPU has SYSRET. No code in ring
+    // 3 executes SYSCALL, so LSTAR can stay 0.
     unsafe {
         asm!(
             "push {code}",
@@ -89,8 +90,8 @@ pub const USER_ENTRIES: &[UserEntry] = &[
 ];
 
 unsafe fn iretq<const CODE: u16>(address: usize) -> ! {
-    // SAFETY: the frame has ring 3 selectors, no stack, and flags with interrupts off; the address
-    // is the caller's duty.
+    // SAFETY: the frame has ring 3 selectors, no stack, and flags with interrupts off; the caller
+    // answers for the address.
     unsafe {
         asm!(
             "push {data}",
@@ -107,9 +108,10 @@ unsafe fn iretq<const CODE: u16>(address: usize) -> ! {
     }
 }
 
-/// RCX is the address, R11 the flags: SDM vol. 2B, "SYSRET".
+/// Goes to `address` in ring 3 by SYSRET, which takes the address from RCX and the flags from R11
+/// (SDM vol. 2B, "SYSRET").
 unsafe fn sysretq(address: usize) -> ! {
-    // SAFETY: `load_segments` has set STAR; the flags have interrupts off; the address is the
-    // caller's duty.
+    // SAFETY: `load_segments` has set STAR; the flags have interrupts off; the caller answers for
+    // the address.
     unsafe { asm!("sysretq", in("rcx") address, in("r11") 2, options(noreturn)) }
 }

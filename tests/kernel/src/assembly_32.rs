@@ -9,28 +9,28 @@ unsafe extern "C" {
     fn asm_changed_registers() -> usize;
 }
 
-/// What `iret` pops on its way to ring 3 (SDM vol. 2A, "IRET"): no stack, and
-/// flags with interrupts off.
+/// Returns the stack frame that `iret` pops on its way to ring 3 (SDM vol. 2A, "IRET"). It has no
+/// stack, and flags with interrupts off.
 fn frame(address: usize) -> [u32; 5] {
     [address as u32, USER_CODE_32.into(), 2, 0, USER_DATA.into()]
 }
 
-/// To ring 3 by a site of `iret`.
+/// Goes to ring 3 by a site of `iret`.
 ///
 /// # Safety
-///
-/// Within `traps::catch`, for nothing else comes back; the address is that of code
-/// for ring 3.
+/// - the call is within `traps::catch`, which is the only way back;
+/// - `address` is that of code for ring 3.
 pub unsafe fn site_to_ring_3(address: usize) -> ! {
     // SAFETY: the frame is that of ring 3; the rest is the caller's duty.
     unsafe { asm_iret(&frame(address)) }
 }
 
-/// To ring 3 by a copy of the patchlet `iret`.
+/// Goes to ring 3 by a copy of the patchlet `iret`.
 ///
 /// # Safety
-///
-/// As [`site_to_ring_3`]; `code` is the copy.
+/// - the call is within `traps::catch`, which is the only way back;
+/// - `address` is that of code for ring 3;
+/// - `code` is the address of an executable copy of the patchlet.
 pub unsafe fn patchlet_to_ring_3(code: usize, address: usize) -> ! {
     // SAFETY: the frame is that of ring 3; the rest is the caller's duty.
     unsafe {
@@ -38,8 +38,8 @@ pub unsafe fn patchlet_to_ring_3(code: usize, address: usize) -> ! {
     }
 }
 
-/// A bit for each register that a callee-save site changed.
+/// Executes a callee-save site and returns a bit for each register that it changed.
 pub fn changed_registers() -> usize {
-    // SAFETY: keeps to C's ABI, whatever the site does.
+    // SAFETY: the function in `asm/own.S` keeps to C's ABI, whatever the site changes.
     unsafe { asm_changed_registers() }
 }

@@ -1,4 +1,4 @@
-//! The words of QEMU's `-append`:
+//! The kernel's command line, which QEMU's `-append` gives:
 //!
 //! | word | what |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | `soak=N` | N live switches |
 //! | `break=NAME` | the live switches are made by a broken writer, see `live_broken` |
 //!
-//! Any other word fails the kernel: a misspelt demand must not look like one that was met.
+//! Any other word fails the kernel: a run with a misspelt word must not look as if it had met it.
 
 use core::str;
 
@@ -18,7 +18,8 @@ const LENGTH: usize = 256;
 
 static mut TEXT: [u8; LENGTH] = [0; LENGTH];
 
-/// Xen, `public/arch-x86/hvm/start_info.h`.
+/// The structure that a PVH entry gets (Xen, `public/arch-x86/hvm/start_info.h`), as far as it is
+/// used here.
 #[repr(C)]
 struct StartInfo {
     magic: u32,
@@ -26,36 +27,36 @@ struct StartInfo {
     flags: u32,
     modules: u32,
     module_list: u64,
-    /// Physical address of a text that ends with 0, or 0.
+    /// Physical address of a text that ends with a zero byte; 0 if there is none.
     command_line: u64,
 }
 
 const MAGIC: u32 = 0x336e_c578;
 
-/// Copies the command line, for where it lies will not be mapped.
+/// Copies the command line, because the page tables of this kernel will not map its place.
 ///
 /// # Safety
-///
-/// `start_info` is what the PVH entry got, all memory is still reachable at its physical address,
-/// and no other function here was called.
+/// - `start_info` is the address that the PVH entry got;
+/// - all memory is still mapped at its physical address;
+/// - no other function of this module was called before.
 pub unsafe fn save(start_info: usize) {
-    // SAFETY: the PVH entry gets the address of one.
+    // SAFETY: the caller passes the address that the PVH entry got, which is that of a `StartInfo`.
     let info = unsafe { &*(start_info as *const StartInfo) };
     assert_eq!(info.magic, MAGIC, "no PVH start info");
     let line = info.command_line as *const u8;
     if line.is_null() {
         return;
     }
-    // SAFETY: the text ends with a 0, and nothing is read behind that.
+    // SAFETY: the text ends with a zero byte, and nothing is read behind that byte.
     let bytes = (0..).map(|at| unsafe { line.add(at).read() });
     for (at, byte) in bytes.take_while(|&byte| byte != 0).enumerate() {
         assert!(at < LENGTH, "the command line has more than {LENGTH} bytes");
-        // SAFETY: inside, and nobody else uses it yet.
+        // SAFETY: `at` is less than the length, and no other code uses `TEXT` yet.
         unsafe { (&raw mut TEXT).cast::<u8>().add(at).write(byte) };
     }
 }
 
-/// Fails the kernel on a word that nobody reads.
+/// Fails the kernel if the command line has an unknown word.
 pub fn check() {
     for word in text().split_ascii_whitespace() {
         let name = word.split_once('=').map(|(name, _)| name);
@@ -63,14 +64,14 @@ pub fn check() {
     }
 }
 
-/// What stands behind `name=`.
+/// Returns the text behind `name=`, or `None` if the command line has no such word.
 pub fn value(name: &str) -> Option<&'static str> {
     assert!(NAMES.contains(&name));
     let mut words = text().split_ascii_whitespace().filter_map(|word| word.split_once('='));
     words.find(|word| word.0 == name).map(|word| word.1)
 }
 
-/// The number behind `name=`.
+/// Returns the number behind `name=`, or `None` if the command line has no such word.
 pub fn number(name: &str) -> Option<usize> {
     value(name).map(|text| match text.parse() {
         Ok(number) => number,
@@ -80,7 +81,7 @@ pub fn number(name: &str) -> Option<usize> {
 
 fn text() -> &'static str {
     let text = &raw const TEXT;
-    // SAFETY: only `save` writes to it, before this can be called.
+    // SAFETY: only `save` writes to `TEXT`, and its contract says that it runs before this.
     let bytes: &'static [u8; LENGTH] = unsafe { &*text };
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(LENGTH);
     match str::from_utf8(&bytes[..end]) {

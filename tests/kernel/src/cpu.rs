@@ -1,54 +1,59 @@
-//! Single instructions.
+//! Functions of one privileged or system instruction each.
 
 use core::arch::asm;
 
-/// The interrupt flag in [`flags`].
+/// The interrupt flag, IF, as a bit of [`flags`].
 pub const FLAGS_IF: usize = 1 << 9;
 
-/// # Safety
+/// Reads a byte from an I/O port.
 ///
-/// What the device does on the read is all right.
+/// # Safety
+/// - the effect of the read on the device breaks nothing that others rely on.
 pub unsafe fn in_8(port: u16) -> u8 {
     let value;
-    // SAFETY: the instruction touches no memory; the device is the caller's duty.
+    // SAFETY: the instruction accesses no memory; the caller answers for the device.
     unsafe {
         asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags))
     };
     value
 }
 
-/// # Safety
+/// Writes a byte to an I/O port.
 ///
-/// What the device does on the write is all right.
+/// # Safety
+/// - the effect of the write, on the device and on memory, breaks nothing that others rely on.
 pub unsafe fn out_8(port: u16, value: u8) {
-    // SAFETY: the caller's duty. No `nomem`: a device may well look at memory.
+    // SAFETY: the caller answers for the effect. Not `nomem`: the device may read or write memory.
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nostack, preserves_flags)) };
 }
 
-/// # Safety
+/// Writes two bytes to an I/O port.
 ///
-/// What the device does on the write is all right.
+/// # Safety
+/// - the effect of the write, on the device and on memory, breaks nothing that others rely on.
 pub unsafe fn out_16(port: u16, value: u16) {
-    // SAFETY: the caller's duty. No `nomem`: a device may well look at memory.
+    // SAFETY: the caller answers for the effect. Not `nomem`: the device may read or write memory.
     unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nostack, preserves_flags)) };
 }
 
-/// # Safety
+/// Writes four bytes to an I/O port.
 ///
-/// What the device does on the write is all right.
+/// # Safety
+/// - the effect of the write, on the device and on memory, breaks nothing that others rely on.
 pub unsafe fn out_32(port: u16, value: u32) {
-    // SAFETY: the caller's duty. No `nomem`: a device may well look at memory.
+    // SAFETY: the caller answers for the effect. Not `nomem`: the device may read or write memory.
     unsafe {
         asm!("out dx, eax", in("dx") port, in("eax") value, options(nostack, preserves_flags))
     };
 }
 
-/// # Safety
+/// Reads a model-specific register.
 ///
-/// The CPU has this register, else #GP.
+/// # Safety
+/// - the CPU has this register; otherwise it raises #GP.
 pub unsafe fn read_msr(register: u32) -> u64 {
     let (low, high): (u32, u32);
-    // SAFETY: reading changes nothing; that the register exists is the caller's duty.
+    // SAFETY: reading changes nothing; the caller answers for the register's existence.
     unsafe {
         asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high,
             options(nomem, nostack, preserves_flags));
@@ -56,11 +61,13 @@ pub unsafe fn read_msr(register: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// # Safety
+/// Writes a model-specific register.
 ///
-/// The CPU has this register and takes this value, else #GP; what the value changes is all right.
+/// # Safety
+/// - the CPU has this register and accepts this value; otherwise it raises #GP;
+/// - what the value changes breaks nothing that others rely on.
 pub unsafe fn write_msr(register: u32, value: u64) {
-    // SAFETY: the caller's duty.
+    // SAFETY: the caller answers for all effects of the value.
     unsafe {
         asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
             options(nostack, preserves_flags));
@@ -74,15 +81,17 @@ pub fn read_cr0() -> usize {
     value
 }
 
-/// # Safety
+/// Writes CR0.
 ///
-/// The caller's code, data and stack stay mapped, and the bits are valid together.
+/// # Safety
+/// - the caller's code, data and stack stay mapped;
+/// - the combination of bits is valid; otherwise the CPU raises #GP.
 pub unsafe fn write_cr0(value: usize) {
-    // SAFETY: the caller's duty.
+    // SAFETY: the caller answers for all effects of the value.
     unsafe { asm!("mov cr0, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
-/// The address of the last page fault.
+/// Reads CR2, the address of the last page fault.
 pub fn read_cr2() -> usize {
     let value;
     // SAFETY: reading changes nothing, and this is ring 0.
@@ -90,7 +99,7 @@ pub fn read_cr2() -> usize {
     value
 }
 
-/// What the next page fault will write over.
+/// Writes CR2. The next page fault overwrites the value.
 pub fn write_cr2(value: usize) {
     // SAFETY: the value of CR2 has no effect, and this is ring 0.
     unsafe { asm!("mov cr2, {}", in(reg) value, options(nostack, preserves_flags)) };
@@ -103,11 +112,13 @@ pub fn read_cr3() -> usize {
     value
 }
 
-/// # Safety
+/// Writes CR3, and so changes to other page tables.
 ///
-/// The address is that of a root table that maps the caller's code, data and stack.
+/// # Safety
+/// - `value` is the physical address of a root page table that maps the caller's code, data and
+///   stack.
 pub unsafe fn write_cr3(value: usize) {
-    // SAFETY: the caller's duty.
+    // SAFETY: the caller answers for all effects of the value.
     unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
@@ -118,15 +129,17 @@ pub fn read_cr4() -> usize {
     value
 }
 
-/// # Safety
+/// Writes CR4.
 ///
-/// The CPU has these features, and having them on is all right.
+/// # Safety
+/// - the CPU has the features of these bits; otherwise it raises #GP;
+/// - no code relies on a feature that becomes enabled being disabled, or the reverse.
 pub unsafe fn write_cr4(value: usize) {
-    // SAFETY: the caller's duty.
+    // SAFETY: the caller answers for all effects of the value.
     unsafe { asm!("mov cr4, {}", in(reg) value, options(nostack, preserves_flags)) };
 }
 
-/// EFLAGS, RFLAGS.
+/// Reads EFLAGS (RFLAGS).
 pub fn flags() -> usize {
     let value;
     // SAFETY: pushes one word and pops it.
@@ -134,7 +147,7 @@ pub fn flags() -> usize {
     value
 }
 
-/// Runs `body` with interrupts on; afterwards they are as they were before.
+/// Runs `body` with interrupts on. Afterwards the interrupt flag is as it was before.
 pub fn with_interrupts_on<R>(body: impl FnOnce() -> R) -> R {
     let before = flags();
     enable_interrupts();
@@ -145,7 +158,7 @@ pub fn with_interrupts_on<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs `body` with interrupts off; afterwards they are as they were before.
+/// Runs `body` with interrupts off. Afterwards the interrupt flag is as it was before.
 pub fn with_interrupts_off<R>(body: impl FnOnce() -> R) -> R {
     let before = flags();
     disable_interrupts();
@@ -156,7 +169,7 @@ pub fn with_interrupts_off<R>(body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The time stamp counter, in cycles of a constant rate.
+/// Reads the time stamp counter, which counts at a constant rate.
 pub fn time_stamp() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading changes nothing; CR4.TSD is clear.
@@ -166,44 +179,52 @@ pub fn time_stamp() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Makes this CPU drop what it has already fetched or decoded: SDM vol. 3A section 8.3,
-/// "Serializing Instructions", has MOV to a control register. CR2 is the one whose value has no
-/// effect; it keeps it nevertheless, for an interrupt handler that serializes.
+/// Executes a serializing instruction, so that this CPU drops what it has already fetched or
+/// decoded. MOV to a control register is one (SDM vol. 3A section 8.3, "Serializing
+/// Instructions"), and CR2 is the control register whose value has no effect. The value is kept,
+/// because an interrupt handler that serializes may interrupt a page-fault handler.
 pub fn serialize() {
-    // SAFETY: as said. No `nomem`: writes before this stay before it.
+    // SAFETY: the value of CR2 has no effect, and it is kept. Not `nomem`: the compiler must not
+    // move writes to text behind this instruction.
     unsafe { asm!("mov cr2, {}", in(reg) read_cr2(), options(nostack, preserves_flags)) };
 }
 
-/// The operand of LGDT and LIDT: SDM vol. 3A figure 2-6.
+/// The operand of LGDT and LIDT (SDM vol. 3A figure 2-6).
 #[repr(C, packed)]
 struct TablePointer {
     limit: u16,
     base: usize,
 }
 
-/// # Safety
+/// Loads the address of the GDT.
 ///
-/// `table` is a GDT, stays where it is, and describes the segments in use.
+/// # Safety
+/// - `table` points to a GDT that describes the segments in use;
+/// - it stays there for as long as this CPU uses it.
 pub unsafe fn load_gdt<T>(table: *const T) {
     let pointer = TablePointer { limit: (size_of::<T>() - 1) as u16, base: table.addr() };
-    // SAFETY: reads the pointer; the table is the caller's duty.
+    // SAFETY: the instruction reads `pointer`, which is alive; the caller answers for the table.
     unsafe { asm!("lgdt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags)) };
 }
 
-/// # Safety
+/// Loads the address of the IDT.
 ///
-/// `table` is an IDT and stays where it is.
+/// # Safety
+/// - `table` points to an IDT;
+/// - it stays there for as long as this CPU uses it.
 pub unsafe fn load_idt<T>(table: *const T) {
     let pointer = TablePointer { limit: (size_of::<T>() - 1) as u16, base: table.addr() };
-    // SAFETY: reads the pointer; the table is the caller's duty.
+    // SAFETY: the instruction reads `pointer`, which is alive; the caller answers for the table.
     unsafe { asm!("lidt [{}]", in(reg) &pointer, options(readonly, nostack, preserves_flags)) };
 }
 
-/// # Safety
+/// Loads the task register.
 ///
-/// The selector is that of an available TSS in the GDT.
+/// # Safety
+/// - `selector` selects an available TSS in the GDT; otherwise the CPU raises #GP.
 pub unsafe fn load_task_register(selector: u16) {
-    // SAFETY: the caller's duty. The CPU marks the TSS busy, in the GDT.
+    // SAFETY: the caller answers for the selector. Not `nomem`: the CPU marks the TSS as busy in the
+    // GDT.
     unsafe { asm!("ltr {:x}", in(reg) selector, options(nostack, preserves_flags)) };
 }
 
@@ -214,14 +235,15 @@ pub fn task_register() -> u16 {
     selector
 }
 
-/// STI and a NOP, behind which it takes effect.
+/// Enables interrupts. They are taken from the instruction behind the NOP on: STI holds them off
+/// for one instruction.
 pub fn enable_interrupts() {
-    // SAFETY: every vector has a handler.
+    // SAFETY: every vector of the IDT has a handler.
     unsafe { asm!("sti", "nop", options(nostack)) };
 }
 
 pub fn disable_interrupts() {
-    // SAFETY: holding interrupts off is always all right.
+    // SAFETY: no code relies on interrupts being on without enabling them itself.
     unsafe { asm!("cli", options(nostack)) };
 }
 
@@ -230,17 +252,17 @@ const MSR_GS_BASE: u32 = 0xc000_0101;
 #[cfg(target_arch = "x86_64")]
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
 
-/// IA32_GS_BASE and IA32_KERNEL_GS_BASE, which SWAPGS exchanges.
+/// Reads IA32_GS_BASE and IA32_KERNEL_GS_BASE, which SWAPGS exchanges.
 #[cfg(target_arch = "x86_64")]
 pub fn gs_bases() -> (u64, u64) {
-    // SAFETY: every 64-bit CPU has them.
+    // SAFETY: every 64-bit CPU has these two registers.
     unsafe { (read_msr(MSR_GS_BASE), read_msr(MSR_KERNEL_GS_BASE)) }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub fn write_gs_bases((base, kernel_base): (u64, u64)) {
-    // SAFETY: every 64-bit CPU has them; the callers' values are canonical, and
-    // nothing here uses GS.
+    // SAFETY: every 64-bit CPU has these two registers; all callers pass canonical addresses; and
+    // this kernel does not use GS.
     unsafe {
         write_msr(MSR_GS_BASE, base);
         write_msr(MSR_KERNEL_GS_BASE, kernel_base);

@@ -1,5 +1,5 @@
-//! A made-up hypervisor's layer: a virtual interrupt flag, shadow registers, and
-//! a counter for every op.
+//! The layer of a made-up hypervisor. It has a virtual interrupt flag, shadow registers, and a
+//! counter of the calls of every op.
 
 use core::{
     arch::asm,
@@ -14,9 +14,9 @@ use crate::{cpu, live_sites, own};
 pub static FLAGS: AtomicUsize = AtomicUsize::new(0);
 /// The shadow of CR3.
 pub static CR3: AtomicUsize = AtomicUsize::new(0);
-/// What CR2 reads as.
+/// The value that CR2 reads as.
 pub const CR2: usize = 0x00c0_ffee;
-/// What the lock byte is set to on release.
+/// The value that the lock byte is set to on release. It differs from the native one, 0.
 pub const RELEASED: u8 = 0x5a;
 
 macro_rules! counters {
@@ -26,7 +26,7 @@ macro_rules! counters {
         pub mod calls {
             use core::sync::atomic::AtomicUsize;
             $(pub static $name: AtomicUsize = AtomicUsize::new(0);)*
-            /// The sum over all ops that Rust functions stand for.
+            /// Returns the sum over all ops whose slots hold Rust functions.
             pub fn all() -> usize {
                 [$(&$name),*].iter().map(|calls| calls.load(super::Relaxed)).sum()
             }
@@ -39,7 +39,7 @@ counters! {
     queued_spin_unlock vcpu_is_preempted safe_halt halt flush_page ticks_low
 }
 
-// Counted in asm/own.S, where these ops are functions at all.
+// The functions of these ops are in asm/own.S, and count their calls there.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 pub static guest_swapgs_calls: AtomicUsize = AtomicUsize::new(0);
@@ -63,10 +63,10 @@ fn count(calls: &AtomicUsize) {
     calls.fetch_add(1, Relaxed);
 }
 
-/// Changes every register that C may change, for `asm_changed_registers`: what a
-/// function leaves alone by chance, no thunk needs to save.
+/// Changes every register that C may change. Otherwise `asm_changed_registers` could pass although
+/// a thunk does not save a register, because the function happens not to change it.
 fn change_registers() {
-    // SAFETY: says so.
+    // SAFETY: every register that is changed is declared as clobbered.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!(
@@ -125,7 +125,7 @@ patchlet::slot_fn! {
     };
     const UNLOCK = callee_save fn(lock: *mut u8) {
         count(&calls::queued_spin_unlock);
-        // SAFETY: the contract of `queued_spin_unlock`.
+        // SAFETY: by the contract of `queued_spin_unlock`, `lock` is valid for writes.
         unsafe { lock.write_volatile(RELEASED) };
     };
     const PREEMPTED = callee_save fn(cpu: usize) -> bool {
@@ -155,7 +155,7 @@ patchlet::slot_fn! {
     };
 }
 
-/// Every op of both tables.
+/// Puts the functions of this layer into the slots of every op of both tables.
 pub fn install() {
     // SAFETY: each function does what its op is for, those in assembly and those for live
     // switches as their class says, and all are part of the kernel.

@@ -1,4 +1,5 @@
-//! The regions of the image: `kernel.ld` in Rust. Each starts and ends on a page.
+//! The regions of the image, from the symbols of `kernel.ld`. Each starts and ends on a page
+//! boundary.
 
 use core::ops::Range;
 
@@ -37,7 +38,7 @@ pub fn rodata() -> Range<usize> {
     range(&raw const __rodata_start, &raw const __rodata_end)
 }
 
-/// With .bss.
+/// Returns the region of writable data, `.bss` included.
 pub fn data() -> Range<usize> {
     range(&raw const __data_start, &raw const __data_end)
 }

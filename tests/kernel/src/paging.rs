@@ -63,8 +63,7 @@ pub fn alias(address: usize) -> *mut u8 {
 /// Fills the page tables.
 ///
 /// # Safety
-///
-/// Called once, by one CPU, before any CPU uses them.
+/// - called once, by one CPU, before any CPU uses them.
 pub unsafe fn build() {
     let tables = &raw mut PAGE_TABLES;
     // SAFETY: no other reference to them is made, and no CPU uses them yet.
@@ -83,8 +82,8 @@ pub unsafe fn build() {
 /// Makes this CPU use the page tables and obey them, in ring 0 too.
 ///
 /// # Safety
-///
-/// [`build`] was called. Code, stack and everything in use lie in the image.
+/// - [`build`] was called;
+/// - code, stack and everything in use lie in the image.
 pub unsafe fn activate() {
     // SAFETY: every CPU with PAE paging that QEMU models has EFER.
     let efer = unsafe {

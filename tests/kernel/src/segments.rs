@@ -43,8 +43,7 @@ static mut TRAP_STACKS: [Stack; MAX_CPUS] = [const { Stack([0; 16 * 1024]) }; MA
 /// Fills the GDT and the TSSes.
 ///
 /// # Safety
-///
-/// Called once, by one CPU, before any CPU loads them.
+/// - called once, by one CPU, before any CPU loads them.
 pub unsafe fn build() {
     let (gdt, tsses) = (&raw mut GDT, &raw mut TSSES);
     // SAFETY: no other reference to them is made, and no CPU uses them yet.
@@ -73,8 +72,7 @@ pub unsafe fn build() {
 /// Makes this CPU, number `cpu`, use the GDT and its TSS.
 ///
 /// # Safety
-///
-/// [`build`] was called, and no other CPU has this number.
+/// - [`build`] was called, and no other CPU has this number.
 pub unsafe fn load(cpu: usize) {
     // SAFETY: the GDT has flat ring 0 segments, so code and stack go on where they are, and the TSS
     // is not in use.

@@ -35,8 +35,7 @@ pub fn count() -> usize {
 /// Starts every other CPU that the machine has, and waits until each is ready for a job.
 ///
 /// # Safety
-///
-/// Called once, by the boot CPU, with everything that `kernel_main` sets up.
+/// - called once, by the boot CPU, with everything that `kernel_main` sets up.
 pub unsafe fn start() {
     let expected = qemu::cpu_count();
     assert!(expected <= MAX_CPUS, "{expected} CPUs, there is room for {MAX_CPUS}");

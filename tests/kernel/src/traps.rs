@@ -79,8 +79,7 @@ unsafe extern "C" {
 /// Fills the IDT: interrupt gates, so interrupts are off in handlers.
 ///
 /// # Safety
-///
-/// Called once, by one CPU, before any CPU loads it.
+/// - called once, by one CPU, before any CPU loads it.
 pub unsafe fn build() {
     let idt = &raw mut IDT;
     // SAFETY: no other reference to it is made, and no CPU uses it yet.
@@ -95,8 +94,7 @@ pub unsafe fn build() {
 /// Makes this CPU use the IDT.
 ///
 /// # Safety
-///
-/// [`build`] was called, and this CPU has done [`segments::load`].
+/// - [`build`] was called, and this CPU has done [`segments::load`].
 pub unsafe fn load() {
     // SAFETY: every gate leads to a stub, with a selector that the GDT has; the TSS has the stack.
     unsafe { cpu::load_idt(&raw const IDT) };
@@ -109,9 +107,8 @@ pub unsafe fn load() {
 /// before. May be nested; the innermost one counts.
 ///
 /// # Safety
-///
-/// If the trap comes, the frames of `body` just go away: none of them has anything that must be
-/// dropped, and no state that others rely on may be half changed then.
+/// - if the trap comes, the frames of `body` just go away: none of them has anything that must be
+///   dropped, and no state that others rely on may be half changed then.
 pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
     extern "C" fn run<F: FnOnce()>(body: *mut u8) {
         // SAFETY: `catch` passes its `body`, which it does not use otherwise, and this is called

@@ -1,4 +1,4 @@
-//! `patchlet apply`
+//! The command `patchlet apply`: patches the sites in a copy of a file.
 
 use crate::inspect::apply::{edits, write};
 use crate::inspect::plan::{plan, plan_revert};

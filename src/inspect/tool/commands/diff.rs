@@ -1,4 +1,4 @@
-//! `patchlet diff`
+//! The command `patchlet diff`: shows how patchlets and sites of two builds differ.
 
 use std::path::Path;
 
@@ -55,8 +55,8 @@ pub(in crate::inspect::tool) fn diff(
     Ok(exit)
 }
 
-/// Refuses a file of which not all is known: what could not be read would be a difference,
-/// or none.
+/// Refuses a file with findings of reading. A patchlet or record that could not be read would be
+/// shown as a difference, or hide one.
 fn comparable(path: &Path, model: &Model<'_>) -> Result<(), Stop> {
     match model.findings_of_reading().sorted().first() {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! `patchlet completions` and `patchlet man`
+//! The commands `patchlet completions` and `patchlet man`.
 
 use clap::CommandFactory;
 
@@ -10,14 +10,14 @@ pub(in crate::inspect::tool) fn completions(
     shell: clap_complete::Shell,
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
-    // It panics where it cannot write; memory takes everything.
+    // `generate` panics if a write fails. Writing to memory does not fail.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "patchlet", &mut script);
     terminal.out.write_all(&script)?;
     Ok(Exit::Holds)
 }
 
-/// Prints one page: the tool, then each command's help as it is.
+/// Prints one man page for the tool and all commands. The help of a command is taken as it is.
 pub(in crate::inspect::tool) fn man(terminal: &mut Terminal<'_>) -> Result<Exit, Stop> {
     let mut tool = Arguments::command().disable_help_subcommand(true).term_width(80);
     let page = clap_mangen::Man::new(tool.clone());
@@ -35,11 +35,12 @@ pub(in crate::inspect::tool) fn man(terminal: &mut Terminal<'_>) -> Result<Exit,
     Ok(Exit::Holds)
 }
 
-/// Prints a section of text that is laid out already.
+/// Prints a section of a man page whose text is laid out already.
 fn as_it_is(terminal: &mut Terminal<'_>, heading: &str, text: &str) -> Result<(), Stop> {
     writeln!(terminal.out, ".SH {heading}\n.nf")?;
     for line in text.trim_end().lines() {
-        // A dot or a quote at the start of a line would be a request.
+        // roff takes a line that starts with a dot or a quote for a request; `\&` is an empty
+        // character before it.
         writeln!(terminal.out, "\\&{}", line.replace('\\', "\\e").replace('-', "\\-"))?;
     }
     writeln!(terminal.out, ".fi")?;

@@ -1,4 +1,4 @@
-//! `patchlet list`
+//! The command `patchlet list`: lists the patchlets in objects, archives and linked files.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub(in crate::inspect::tool) fn list(
     Ok(exit)
 }
 
-/// What is printed of one object or linked file.
+/// The JSON document of one object or linked file.
 #[derive(Serialize)]
 struct Document<'v, S: Serialize> {
     file: &'v str,
@@ -40,7 +40,8 @@ struct Document<'v, S: Serialize> {
     findings: Vec<Finding>,
 }
 
-/// Lists a file, or each object of an archive. JSON is one document for each of them.
+/// Lists the patchlets of a file, or of each object in an archive. With `--json`, each object
+/// gets a document of its own.
 fn list_file(
     json: bool,
     path: &Path,

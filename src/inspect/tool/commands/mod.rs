@@ -1,4 +1,4 @@
-//! One file for each command.
+//! The commands of the tool, one file for each.
 
 mod apply;
 mod diff;

@@ -1,4 +1,4 @@
-//! `patchlet plan`
+//! The command `patchlet plan`: shows what patching would do, site by site.
 
 use std::collections::BTreeMap;
 

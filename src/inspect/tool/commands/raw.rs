@@ -1,4 +1,4 @@
-//! `patchlet raw`
+//! The command `patchlet raw`: shows privileged instructions that do not go through their op.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `patchlet sites`
+//! The command `patchlet sites`: lists the patch sites of a linked file.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +16,7 @@ use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
 use crate::inspect::tool::views::SiteView;
 
-/// How many sites there are.
+/// The numbers of sites: in the file, shown, and of those shown by state and by op.
 #[derive(Default, Serialize)]
 struct Counts {
     all: usize,
@@ -71,7 +71,7 @@ pub(in crate::inspect::tool) fn sites(
             SiteState::Foreign => &mut counts.foreign,
         } += 1;
     }
-    // Where they are told from what the kernel itself prints.
+    // The heading says which addresses these are, since a running kernel may print others.
     let addresses = arguments.loaded_at.map_or_else(
         || model.image().address_words().map(str::to_owned),
         |address| Some(format!("addresses as loaded at {address:#x}")),

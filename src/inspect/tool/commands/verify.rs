@@ -1,4 +1,4 @@
-//! `patchlet verify`
+//! The command `patchlet verify`: proves what can be proven of a linked file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -100,7 +100,7 @@ pub(in crate::inspect::tool) fn verify(
     Ok(exit)
 }
 
-/// Returns the patchlets of an object or archive to compare with.
+/// Returns the patchlets of an object or archive, with which the file is compared.
 fn reference_patchlets<'d>(
     model: &Model<'_>,
     data: &'d [u8],
