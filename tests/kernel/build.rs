@@ -39,8 +39,8 @@ fn main() {
     cc::Build::new()
         .files(sources)
         .include(&include)
-        // Rust code refers to no symbol of the boot code. Without this, the linker would not take the
-        // member of the archive that has it.
+        // Rust code refers to no symbol of the boot code. Without this, the linker would not take
+        // the member of the archive that has it.
         .link_lib_modifier("+whole-archive")
         .compile("patchlet_test_kernel_asm");
 

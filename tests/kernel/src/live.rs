@@ -84,9 +84,9 @@ pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
     ours
 }
 
-// SAFETY: `breakpoint` passes only frames of #BPs in ring 0, and `asm/traps_*.S` restores the frame.
-// There is room to push: in 64-bit mode the frame is on another stack, and in 32-bit mode it was
-// moved down.
+// SAFETY: `breakpoint` passes only frames of #BPs in ring 0, and `asm/traps_*.S` restores the
+// frame. There is room to push: in 64-bit mode the frame is on another stack, and in 32-bit mode it
+// was moved down.
 unsafe impl TrapFrame for traps::TrapFrame {
     fn ip(&self) -> usize {
         self.ip
@@ -138,8 +138,9 @@ impl Interrupts {
     }
 }
 
-// SAFETY: `sync::all` makes every CPU serialize, and only the readers and this CPU execute sites. If
-// a synchronization is left out, the duty is not met on purpose: a broken writer shows what happens.
+// SAFETY: `sync::all` makes every CPU serialize, and only the readers and this CPU execute sites.
+// If a synchronization is left out, the duty is not met on purpose: a broken writer shows what
+// happens.
 unsafe impl Synchronize for Interrupts {
     fn sync_all(&self) {
         let call = self.calls.replace((self.calls.get() + 1) % SYNCS);
@@ -167,8 +168,8 @@ unsafe impl Synchronize for Interrupts {
 /// A way to stop the other CPUs where they run no site.
 pub struct Parking;
 
-// SAFETY: the other CPUs wait in `park::point`, which they call from outside every site. This CPU is
-// outside every site, too, and no handler uses a site.
+// SAFETY: the other CPUs wait in `park::point`, which they call from outside every site. This CPU
+// is outside every site, too, and no handler uses a site.
 unsafe impl StopOthers for Parking {
     fn stop_others<R>(&self, write: impl FnOnce() -> R) -> R {
         park::with_others_parked(write)

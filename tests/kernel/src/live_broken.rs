@@ -9,8 +9,8 @@
 //! | `no-middle-sync` | nobody waits between the tails and the first bytes |
 //! | `inside` | the INT3 protocol where somebody is inside, against its rule |
 //!
-//! Such a run passes if a reader gets a wrong result, or traps. With `no-middle-sync` no reader does
-//! in QEMU: that writer endangers a CPU that has fetched the old tail ahead and then executes
+//! Such a run passes if a reader gets a wrong result, or traps. With `no-middle-sync` no reader
+//! does in QEMU: that writer endangers a CPU that has fetched the old tail ahead and then executes
 //! it behind the new first byte, and QEMU's CPUs do not fetch ahead.
 
 use core::{

@@ -41,8 +41,8 @@ fn read() {
     let this = segments::current_cpu();
     apic::start_timer(TIMER_PERIOD);
     while !STOP.load(Ordering::Relaxed) {
-        // Release pairs with the acquire loads in `wait_until_outside`: the sites that were executed
-        // before are done when a writer sees this round.
+        // Release pairs with the acquire loads in `wait_until_outside`: the sites that were
+        // executed before are done when a writer sees this round.
         ROUNDS[this].fetch_add(1, Ordering::Release);
         park::point();
         hint::spin_loop();

@@ -1,7 +1,7 @@
 //! The sites that are switched while other CPUs run them, and the results that a CPU may get.
 //!
-//! Switches are numbered from 0. Switch `n` changes all sites from the kind [`Kind::at`]`(n)` to the
-//! kind at `n + 1`. [`PROGRESS`] says which switches have begun and ended. A CPU that reads it
+//! Switches are numbered from 0. Switch `n` changes all sites from the kind [`Kind::at`]`(n)` to
+//! the kind at `n + 1`. [`PROGRESS`] says which switches have begun and ended. A CPU that reads it
 //! before and after it has run a site therefore knows which kinds of replacement it may have met.
 
 use core::{

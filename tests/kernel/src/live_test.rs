@@ -57,10 +57,11 @@ pub fn run() {
     }
 }
 
-/// Makes switch `number` by `write`: sets the slots, lets the readers run, and records the progress.
+/// Makes switch `number` by `write`: sets the slots, lets the readers run, and records the
+/// progress.
 fn switch<R>(number: usize, write: impl FnOnce(Goal) -> R) -> R {
-    // Vary where the readers are when the switch begins: each PAUSE here lets a reader run up to its
-    // next PAUSE, and each function that a reader calls has one.
+    // Vary where the readers are when the switch begins: each PAUSE here lets a reader run up to
+    // its next PAUSE, and each function that a reader calls has one.
     for _ in 0..number % (2 * live_sites::count()) {
         hint::spin_loop();
     }

@@ -7,9 +7,9 @@
 //! | + [`DIRECT_MAP_OFFSET`] | the page in which other CPUs start | read, write |
 //! | [`LOCAL_APIC`] | the CPU's local APIC | read, write, uncached |
 //!
-//! All mappings are in pages of 4 KiB. All other addresses are unmapped. 4-level and PAE paging have
-//! the same entries and differ in the number of levels and in the root (SDM vol. 3A sections 4.4,
-//! "PAE Paging", and 4.5, "4-Level Paging").
+//! All mappings are in pages of 4 KiB. All other addresses are unmapped. 4-level and PAE paging
+//! have the same entries and differ in the number of levels and in the root (SDM vol. 3A sections
+//! 4.4, "PAE Paging", and 4.5, "4-Level Paging").
 
 use core::ops::Range;
 
@@ -48,8 +48,8 @@ const ENTRIES: usize = 512;
 #[repr(C, align(4096))]
 struct Table([u64; ENTRIES]);
 
-/// The number of page tables: the root, and a table of each lower level for each of three regions of
-/// the address space. The root is the first.
+/// The number of page tables: the root, and a table of each lower level for each of three regions
+/// of the address space. The root is the first.
 const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1);
 
 /// The page tables. They are in the identity-mapped image, so their addresses are physical, too.

@@ -12,8 +12,8 @@ use crate::{cpu, smp, wait};
 static WANTED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits with interrupts off while a call of [`with_others_parked`] wants this CPU parked. Serializes
-/// this CPU before it returns from there.
+/// Waits with interrupts off while a call of [`with_others_parked`] wants this CPU parked.
+/// Serializes this CPU before it returns from there.
 pub fn point() {
     // The acquire loads here pair with the release stores in `with_others_parked`.
     if !WANTED.load(Ordering::Acquire) {

@@ -139,8 +139,8 @@ pub fn run() {
     sites::run_natively();
 }
 
-/// Checks that interrupts are off for as long as the proof of one CPU exists, and afterwards as they
-/// were before.
+/// Checks that interrupts are off for as long as the proof of one CPU exists, and afterwards as
+/// they were before.
 fn one_cpu_has_interrupts_off() {
     let interrupts = || cpu::flags() & cpu::FLAGS_IF;
     // SAFETY: this is ring 0, no NMI comes, and nothing is written.
@@ -191,8 +191,8 @@ fn native() {
     assembly_only();
 }
 
-/// Checks that an interrupt ends HLT: for `safe_halt` one that is already pending, for `halt` one of
-/// the timer, which runs for this test only.
+/// Checks that an interrupt ends HLT: for `safe_halt` one that is already pending, for `halt` one
+/// of the timer, which runs for this test only.
 fn halts() {
     let before = apic::ticks(0);
     apic::interrupt_self(traps::TIMER);
@@ -269,7 +269,8 @@ fn as_guest() {
     own::ops::flush_page(0x1000);
     assert_eq!(own::ops::ticks_low(), 42);
     // The calls are: irq_enable, save_fl (3), irq_disable, safe_halt, halt, restore_fl, read_cr2,
-    // write_cr3 and read_cr3, ident, queued_spin_unlock, vcpu_is_preempted (2), flush_page, ticks_low.
+    // write_cr3 and read_cr3, ident, queued_spin_unlock, vcpu_is_preempted (2), flush_page,
+    // ticks_low.
     assert_eq!(guest::calls::all() - before, 17);
 
     let before = guest::calls::all();
@@ -289,8 +290,8 @@ fn as_guest() {
     let before = guest::calls::all();
     let idents = guest::calls::ident.load(Relaxed);
     sites::run();
-    // Each instance calls save_fl, irq_disable, restore_fl, queued_spin_unlock and vcpu_is_preempted
-    // once, and ident once itself and twice in the driver crate.
+    // Each instance calls save_fl, irq_disable, restore_fl, queued_spin_unlock and
+    // vcpu_is_preempted once, and ident once itself and twice in the driver crate.
     assert_eq!(guest::calls::all() - before, sites::COUNT * 8);
     assert_eq!(guest::calls::ident.load(Relaxed) - idents, sites::COUNT * 3);
     println!("guest: {} calls counted", guest::calls::all());
@@ -305,8 +306,8 @@ fn registers_survive_a_callee_save_call() {
     assert_eq!(wrong, 0, "{wrong:#b}: one bit for each register that changed");
 }
 
-/// Fills the slots so that sites get every kind of replacement: NOPs, the identity, a call, the trap,
-/// and patchlets.
+/// Fills the slots so that sites get every kind of replacement: NOPs, the identity, a call, the
+/// trap, and patchlets.
 fn mix() {
     pv::reset();
     own::ops::reset();

@@ -1,5 +1,5 @@
-//! The test of patchlets. Every patchlet is executed from a copy of its bytes in the scratch buffer,
-//! and its effect is checked.
+//! The test of patchlets. Every patchlet is executed from a copy of its bytes in the scratch
+//! buffer, and its effect is checked.
 
 use core::arch::asm;
 
@@ -197,8 +197,8 @@ fn queued_spin_unlock(patchlet: &Patchlet) {
     let mut lock = [1_u8, 2, 3];
     // Only the byte may change, and not its neighbours.
     call(patchlet, (&raw mut lock[1]).expose_provenance());
-    // SAFETY: `lock` is alive. The read is volatile because the code above wrote to it unseen by the
-    // compiler.
+    // SAFETY: `lock` is alive. The read is volatile because the code above wrote to it unseen by
+    // the compiler.
     assert_eq!(unsafe { (&raw const lock).read_volatile() }, [1, 0, 3]);
 }
 

@@ -1,5 +1,5 @@
-//! A buffer of four pages for code that is put there at run time. Like text, it is executable at its
-//! own address and writable at its [`alias`](paging::alias) only.
+//! A buffer of four pages for code that is put there at run time. Like text, it is executable at
+//! its own address and writable at its [`alias`](paging::alias) only.
 
 use crate::{cpu, image, paging};
 
@@ -17,8 +17,8 @@ pub fn load(code: &[u8]) -> *const u8 {
         target.write_bytes(FILLER, buffer.len());
         target.copy_from_nonoverlapping(code.as_ptr(), code.len());
     }
-    // The CPU may hold old instructions, because it does not notice that instructions were written at
-    // another address than they are fetched from (SDM vol. 3A section 8.1.3, "Handling Self- and
+    // The CPU may hold old instructions, because it does not notice that instructions were written
+    // at another address than they are fetched from (SDM vol. 3A section 8.1.3, "Handling Self- and
     // Cross-Modifying Code").
     cpu::serialize();
     buffer.start as *const u8

@@ -1,4 +1,5 @@
-//! Tests of the kernel itself: of paging, traps and interrupts, on which the tests of patching rely.
+//! Tests of the kernel itself: of paging, traps and interrupts, on which the tests of patching
+//! rely.
 
 use core::arch::asm;
 

@@ -129,8 +129,8 @@ impl Job {
         JOBS[self.cpu].load(Ordering::Acquire).is_null()
     }
 
-    /// Waits until the job has returned. Interrupts are on meanwhile, because the job may wait for an
-    /// answer of this CPU.
+    /// Waits until the job has returned. Interrupts are on meanwhile, because the job may wait for
+    /// an answer of this CPU.
     #[track_caller]
     pub fn wait(self) {
         cpu::with_interrupts_on(|| wait::until("a job ends", || self.is_done()));

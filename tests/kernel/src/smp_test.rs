@@ -37,8 +37,8 @@ fn every_cpu_starts() {
     }
 }
 
-/// Runs the self-test on one CPU after the other. Two at once would write to the same scratch buffer
-/// and to the same text.
+/// Runs the self-test on one CPU after the other. Two at once would write to the same scratch
+/// buffer and to the same text.
 fn every_cpu_passes_the_self_test() {
     static DONE_BY: AtomicUsize = AtomicUsize::new(0);
 
@@ -61,8 +61,8 @@ fn every_cpu_serializes() {
     for _ in 0..CALLS {
         sync::all();
     }
-    // The other CPUs had interrupts on and no job, so each request reached them by an interrupt. The
-    // sender serializes itself without one.
+    // The other CPUs had interrupts on and no job, so each request reached them by an interrupt.
+    // The sender serializes itself without one.
     for (cpu, before) in before.iter().enumerate().take(smp::count()) {
         let expected = if cpu == segments::current_cpu() { 0 } else { CALLS };
         assert_eq!(sync::interrupts(cpu) - before, expected, "on CPU {cpu}");
@@ -97,8 +97,8 @@ fn the_timer_ticks() {
 }
 
 fn state_survives_interrupts() {
-    /// The number of CPUs that have been interrupted often enough. They go on, because the other CPUs
-    /// need interrupts from them.
+    /// The number of CPUs that have been interrupted often enough. They go on, because the other
+    /// CPUs need interrupts from them.
     static CONTENT: AtomicUsize = AtomicUsize::new(0);
 
     smp::run_on_all(|| {

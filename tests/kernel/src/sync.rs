@@ -1,9 +1,9 @@
 //! Makes every CPU execute a serializing instruction. That must happen between a write to text and
 //! code that relies on it (SDM vol. 3A section 8.1.3, "Handling Self- and Cross-Modifying Code").
 //!
-//! Requests are numbered upwards. A CPU reads the highest request, then serializes, then records the
-//! number that it has read. A CPU that has recorded a number has therefore serialized after that
-//! request and all before it were made, and one interrupt may answer several requests.
+//! Requests are numbered upwards. A CPU reads the highest request, then serializes, then records
+//! the number that it has read. A CPU that has recorded a number has therefore serialized after
+//! that request and all before it were made, and one interrupt may answer several requests.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +17,8 @@ static INTERRUPTS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX
 /// Waits until every CPU that runs has executed a serializing instruction since the call began.
 ///
 /// Each other CPU must at some time have interrupts on or call this function itself. Two CPUs may
-/// call it at the same time, even with interrupts off, because each answers the other while it waits.
+/// call it at the same time, even with interrupts off, because each answers the other while it
+/// waits.
 pub fn all() {
     // SeqCst orders the writes to text before the request. It pairs with the load in `answer`.
     let request = REQUEST.fetch_add(1, Ordering::SeqCst) + 1;

@@ -1,9 +1,9 @@
-//! The IDT, and the handling of traps. An interrupt has a handler, an expected trap is recorded, and
-//! any other trap ends the kernel.
+//! The IDT, and the handling of traps. An interrupt has a handler, an expected trap is recorded,
+//! and any other trap ends the kernel.
 //!
 //! To add a handler, add a `match` arm in [`trap_dispatch`]: every vector has a stub and a gate. A
-//! handler may change the frame, [`TrapFrame::sp`] included, and may write at most 8 bytes below the
-//! interrupted stack pointer.
+//! handler may change the frame, [`TrapFrame::sp`] included, and may write at most 8 bytes below
+//! the interrupted stack pointer.
 
 use core::{
     cell::{Cell, UnsafeCell},
@@ -113,8 +113,8 @@ pub unsafe fn load() {
 ///   dropped, and no state that others rely on may be half changed then.
 pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
     extern "C" fn run<F: FnOnce()>(body: *mut u8) {
-        // SAFETY: `catch` passes the address of its `body`, does not use `body` otherwise, and makes
-        // `trap_catch` call this function once.
+        // SAFETY: `catch` passes the address of its `body`, does not use `body` otherwise, and
+        // makes `trap_catch` call this function once.
         let body = unsafe { body.cast::<F>().read() };
         body();
     }
@@ -130,8 +130,8 @@ pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
     expected.caught.get()
 }
 
-/// Handles a trap. `asm/traps_*.S` calls it on every trap, on the trap stack of this CPU or, in 32-bit
-/// ring 0, on the interrupted stack.
+/// Handles a trap. `asm/traps_*.S` calls it on every trap, on the trap stack of this CPU or, in
+/// 32-bit ring 0, on the interrupted stack.
 #[unsafe(no_mangle)]
 extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
     match frame.vector as u8 {
