@@ -60,7 +60,7 @@ doctor: ## what there is of all that the targets use, where and which version; f
 	@tests/setup/setup.sh doctor
 
 ##@ To check it
-test: setup setup-test test-64 test-32 process test-matrix size-limit ## all tests that CI runs
+test: setup setup-test hosts test-64 test-32 process test-matrix size-limit ## all tests that CI runs
 
 fmt-check: setup-lint ## every file as rustfmt would write it
 	$(STEP) 'format of $(words $(manifests)) packages' bash -c 'for manifest; do \
@@ -81,6 +81,14 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	    cargo clippy $(PROGRAM) tests/programs/rivals/rust/Cargo.toml --bin program $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
+
+# The tool, and what build scripts use, run where kernels are built: no assembly may be needed there.
+HOSTS := aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+
+hosts: setup ## the tool and the functions for build scripts, on hosts that are not x86 Linux
+	$(STEP) 'hosts that are not x86 Linux' env RUSTFLAGS=-Dwarnings bash -c 'for host; do \
+	    for feature in inspect build; do echo "$$host, $$feature"; \
+	    cargo check --locked --lib --bins --features $$feature --target $$host || exit; done; done' - $(HOSTS)
 
 doc: setup ## the documentation, warnings as errors
 	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
@@ -123,6 +131,9 @@ mutants: setup ## which bugs put into the core no test would find; hours, see .c
 semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
 	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
 
+report: setup ## all checks that CI does not run, and what they came to: docs/report.md
+	@MAKE="$(MAKE)" tests/programs/report.sh
+
 bench: setup ## the benchmarks, each width
 	$(SHOW_PROCESS) cargo bench --locked
 	$(SHOW_PROCESS) cargo bench --locked $(PROGRAM_32)
@@ -143,7 +154,7 @@ test-64: setup ## tests of the crate, which build and boot the kernels
 # Those that run the crate's own code. The others read or build the files of both widths anyway.
 test-32: setup ## the crate's code as a 32-bit program
 	$(STEP) 'tests, 32-bit' cargo test --locked --no-fail-fast $(PROGRAM_32) \
-	    --lib --test patchlets --test pure --test engine --test live_model
+	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked

@@ -150,6 +150,47 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns the name of the error: that of its variant, in the form `old-bytes`. With
+    /// [`site`](Self::site) it is what a kernel can print that has no room for [`core::fmt`].
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TruncatedTable { .. } => "truncated-table",
+            Self::BadRecord { .. } => "bad-record",
+            Self::OutsideText { .. } => "outside-text",
+            Self::UnknownSubject { .. } => "unknown-subject",
+            Self::Overlap { .. } => "overlap",
+            Self::OldBytes { .. } => "old-bytes",
+            Self::Compose { .. } => "compose",
+            Self::Alias { .. } => "alias",
+            Self::ReadBack { .. } => "read-back",
+            Self::Busy => "busy",
+            Self::ThreadInside { .. } => "thread-inside",
+            Self::NotEmulated { .. } => "not-emulated",
+            Self::Breakpoint { .. } => "breakpoint",
+        }
+    }
+
+    /// Returns the address of the site that the error is about, if it is about one.
+    #[must_use]
+    pub const fn site(&self) -> Option<usize> {
+        match *self {
+            Self::TruncatedTable { .. } | Self::BadRecord { .. } | Self::Busy => None,
+            Self::OutsideText { site, .. }
+            | Self::UnknownSubject { site, .. }
+            | Self::Overlap { site, .. }
+            | Self::OldBytes { site, .. }
+            | Self::Compose { site, .. }
+            | Self::Alias { site, .. }
+            | Self::ReadBack { site, .. }
+            | Self::ThreadInside { site, .. }
+            | Self::NotEmulated { site, .. }
+            | Self::Breakpoint { site, .. } => Some(site),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -13,69 +13,143 @@
 //! failed (Ingo Molnar, 25 April 2019, "Re: \[patch 3/3\] x86/paravirt: Replace
 //! paravirt patch asm magic").
 //!
+//! How a kernel adopts it is told by the [`guide`]; this page explains the words.
+//!
 //! # Words
+//!
+//! What there is to patch:
 //!
 //! | word | meaning |
 //! |---|---|
-//! | patchlet | a native instruction sequence kept as data, written as real assembly between two global labels: [`Patchlet`] |
-//! | operation (op) | one thing a kernel does that a hypervisor may want to replace: [`ops::Op`] |
-//! | ops table | the table of function pointers, one slot per op, that says what each op does at present: [`ops::Table`] |
-//! | native function | the out-of-line function a slot holds by default: the patchlet's instructions and a return |
-//! | site | the place in text where an op is used: address, capacity in bytes, op, call or jump: [`site`] |
-//! | replacement | what a site gets: patchlet, direct call, direct jump, nothing (NOPs), identity, trap: [`choose::Replacement`] |
-//! | instruction buffer | where the new bytes of one site are composed before they are written, once: [`InsnBuffer`] |
+//! | patchlet | A native instruction sequence that is kept as data, written as real assembly between two global labels: [`Patchlet`]. |
+//! | contract | The comment above a patchlet. It says what the patchlet takes, gives and changes, and the tool proves it. |
+//! | operation (op) | One thing that a kernel does and that a hypervisor may want to do in another way: [`ops::Op`]. |
+//! | ops table | The table that says what each op does at present, with one slot for each op: [`ops::Table`]. |
+//! | slot | One function pointer of an ops table. Sites that are not patched call through it. |
+//! | target | What a slot holds: a function, or null: [`ops::Target`]. |
+//! | native function | The function that a slot holds at first: the instructions of the patchlet, and a return. |
+//! | no-op, identity | Two functions that the crate knows, and for which a site needs no call: [`ops::Target::NOP`], [`ops::Target::IDENT`]. |
+//! | trap | The instruction `ud2`, which a site gets whose slot is null. |
+//! | ABI class | It says which registers the functions in a slot may change: [`ops::Abi`]. |
+//! | signature, value | The arguments and the result of an op, and one of them: [`ops::Signature`], [`ops::Value`]. |
+//! | thunk | A piece of assembly that lets a Rust function keep to an ABI class: [`slot_fn!`]. |
+//! | layer | The functions that a hypervisor's support code puts into slots in one call: [`pv::install`]. |
+//!
+//! Where it is patched:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | text | The range of memory in which the kernel's code is, and with it all sites. |
+//! | site | The place in text where an op is used: [`site`]. |
+//! | capacity | How many bytes a site has. |
+//! | kind | It says whether a site is a call, which comes back, or a jump, which does not: [`Kind`]. |
+//! | record | What assembly writes about a site, beside it, into a section of its own: [`site::Record`]. |
+//! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index. |
+//! | table of records | All records of one kind in a linked file, or a part of them: [`Sites`]. |
+//! | index | The names and lengths of all patchlets in a linked file, for files without symbols. (The index of an op is its place in its table.) |
+//! | site set | All sites of one linked object, a kernel or a module: [`SiteSet`], made by [`site_set!`]. What its sites were last patched for belongs to it. |
+//! | part | The records of one kind in a site set, and their front end: [`text::Part`]. |
+//!
+//! What a site gets:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | replacement | What a site gets or holds, as a value: indirect call or jump, patchlet, direct call, direct jump, NOPs, identity, trap: [`Replacement`]. |
+//! | choice | The rules by which what a slot holds becomes a replacement: [`choose::Choice`]. |
+//! | original | What the assembler wrote at a site: the indirect call or jump through the slot. |
+//! | last applied | What the sites of a set were last patched for. They still hold it when they are patched again. |
+//! | ahead of boot | What the tool may have put into a site before the kernel ran. |
+//! | instruction buffer | The place where the new bytes of one site are composed before they are written, once: [`InsnBuffer`]. |
+//! | composing | Making bytes of a replacement: its instructions, the displacement, and the fewest NOPs behind them. |
+//! | form | The first six bytes of all sites of a class, with a hole where the displacement goes. |
+//! | operand | The four bytes by which a branch names where it goes. |
+//! | width | 32-bit or 64-bit code: [`Width`]. |
+//!
+//! How it is patched:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | engine | What checks sites and writes to them: [`text`] and [`live`]. It knows no op. |
+//! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables are one implementation, [`ops::OpSource`]. |
+//! | class | All sites of a set with the same subject, number, capacity and kind. They get the same bytes, but for a displacement. |
+//! | recipe | What a front end says of a class: what its sites get, and what they may hold before: [`text::Recipe`]. |
+//! | fault | What is wrong with a record or a site, before an error is made of it: [`text::RecordFault`]. |
+//! | opening | The first two bytes of an original. Where two sites may overlap is looked for by them. |
+//! | follow | It says which moment counts for a recipe: now, the start of the batch, or what the assembler wrote: [`text::Follow`]. |
+//! | goal | What a caller wants of all sites: patched, or original again: [`Goal`]. |
+//! | platform | What a kernel tells the patcher: where text is, how it can be written, and what its CPUs can do: [`Platform`]. |
+//! | alias | A second address of the same memory, at which text can be written. |
+//! | serializing | Making a CPU forget the instructions that it has fetched before: [`Serializer`]. |
+//! | patcher | What patches a site set while one CPU runs: [`Patcher`]. |
+//! | plan, outcome | What patching would do, without doing it, and its part for one site: [`text::Plan`], [`text::Outcome`]. |
+//! | report | How many sites have which replacement: [`text::Report`]. |
+//! | run | One pass over site sets: the sets, the platform, and what to follow. |
+//! | checked site | A site whose record was checked. Every access to text goes through one. |
+//! | contents | What a checked site was found to hold: the new bytes, something known, or something unknown. |
+//! | view | Where a site is read: at its own address, or at its alias. |
+//!
+//! While all CPUs run:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | batch | The sites that are switched together: [`live`]. |
+//! | INT3 protocol, rendezvous | The two ways to switch a batch: [`live::Int3`], [`live::Rendezvous`]. |
+//! | writer | The one CPU that switches a batch. |
+//! | first byte, tail | The two parts in which the INT3 protocol writes a site. |
+//! | hook | What the kernel's #BP handler calls: [`live::Live::handle`]. |
+//! | emulation | What the hook makes a CPU do that trapped at a site: call, jump, or skip: [`text::Emulation`]. |
+//! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
+//!
+//! In the tool, the modules `inspect` and `contract`:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
+//! | format | One kind of table in a file: of patchlets, of sites, of ops. |
+//! | model | All that a file says of patchlets, sites and ops tables. |
+//! | sweep | Reading all of text, instruction by instruction. |
+//! | finding, code | One thing that is wrong with a file, and the stable name of its kind. |
+//! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
+//! | edit | The bytes of one site that a patched copy of a file gets. |
+//! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!
 //! # From assembly to text
 //!
-//! Each step knows only those to its left; the modules are named after them.
+//! Data flows one way, and so do the imports.
 //!
 //! ```text
-//! asm/patch_64.S ─cc→ object ─link→ labels ─→ patchlet ─┐
-//! ops (what each op does now) ──────────────────────────┼→ choose ─→ insn ─→ text (boot)
-//! asm! and .S sites ─→ records ─→ site ─────────────────┘             └────→ live (all CPUs on)
+//! asm/*.S ─cc→ object ─link→ labels ─→ patchlet ─┐
+//! ops tables: what each op does now ─────────────┼→ choose ─┐
+//!                                                │          ├→ recipe ─→ insn ─→ text (boot), live (all CPUs)
+//! other front ends ──────────────────────────────┼──────────┘                           │
+//! asm! and .S sites ─→ records ─→ site ──────────┘                                      │
+//! a linked file ─→ inspect: the same records, choices and buffer ─→ findings, plans ←───┘
 //! ```
 //!
-//! # Using it
-//!
-//! ```no_run
-//! use core::ops::Range;
-//! use patchlet::{OneCpu, Patcher, SecondMapping, Sites, pv};
-//!
-//! // Everywhere: an op is an inline function, and a patch site.
-//! let flags = pv::save_fl();
-//! pv::irq_disable();
-//! // SAFETY: the flags from above.
-//! unsafe { pv::restore_fl(flags) };
-//!
-//! // Once, at boot: every site gets what its op's slot stands for.
-//! fn patch(text: Range<usize>, direct_map: usize) -> Result<(), patchlet::Error> {
-//!     // SAFETY: all of text is mapped again, writable, `direct_map` bytes higher.
-//!     let platform = unsafe { SecondMapping::new(text, direct_map) };
-//!     let mut patcher = Patcher::new(Sites::linked(), [&pv::TABLE], platform);
-//!     // SAFETY: no other CPU is started, and the NMI handler uses no op.
-//!     let report = unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) }?;
-//!     assert_eq!(report.indirect, 0);
-//!     Ok(())
-//! }
-//! ```
-//!
-//! A hypervisor's layer is one call of [`pv::install`] before that, with functions
-//! from [`slot_fn!`]. Patchlets of a kernel's own come from its own `.S` file by
-//! [`patchlets!`], ops by [`ops!`]; the built-in ones are defined in no other way.
+//! | module | what it knows |
+//! |---|---|
+//! | [`patchlet`](mod@patchlet) | labels and bytes; no site, no CPU |
+//! | [`site`] | records and the macros that emit sites |
+//! | [`insn`] | instructions as values and bytes; no memory |
+//! | [`choose`] | what a slot holds → a replacement |
+//! | [`ops`](mod@ops) | tables, slots, functions for slots; no address in text |
+//! | [`text`] | the only reads and writes of text |
+//! | [`live`] | the two protocols and the hook |
+//! | [`error`] | what was refused, with its values |
 //!
 //! # What the kernel must guarantee
 //!
 //! To patch at boot:
-//! - Its link script has the line `INCLUDE patchlet.ld` (see the [`guide`]).
+//! - The linked file has the sections of the crate, as read-only data ([`guide::linking`]).
 //! - What [`Platform`] asks of a mapping: readable text, and an alias that is the
 //!   same memory.
 //! - Functions in slots keep to the ABI class of their op ([`pv::install`]).
-//! - While text is written at boot, one CPU runs, and no interrupt, NMI or
-//!   machine-check handler uses an op ([`OneCpu`]).
+//! - While text is written, one CPU runs, and no interrupt, NMI or machine-check handler uses
+//!   an op ([`OneCpu`]).
 //! - Code has no red zone where interrupts are taken on the same stack, as in every
 //!   x86 kernel: `x86_64-unknown-none` has none.
 //!
-//! Switching [`live`] asks for more; the [`guide`] has all of it in one list.
+//! The [`guide`] has the whole list, and [`guide::live`] what switching live asks for.
 //!
 //! # What it does not do
 //!
@@ -86,12 +160,10 @@
 //! # Features
 //!
 //! - none: `no_std`, no allocation, no dependency at run time.
-//! - `build`: [`assemble`](https://docs.rs/patchlet/latest/patchlet/assemble/), for
-//!   build scripts of kernels with patchlets of their own.
-//! - `inspect`: the tool `patchlet` and its library,
-//!   [`inspect`](https://docs.rs/patchlet/latest/patchlet/inspect/) and
-//!   [`contract`](https://docs.rs/patchlet/latest/patchlet/contract/), which read linked
-//!   binaries.
+//! - `build`: the module `assemble`, for build scripts of kernels with patchlets of their own.
+//! - `inspect`: the tool `patchlet` and its library, the modules `inspect` and `contract`, which
+//!   read linked files.
+//! - `ibt`: functions for slots begin with ENDBR, for indirect branch tracking.
 #![cfg_attr(not(any(feature = "build", feature = "inspect")), no_std)]
 // The modules that need the labels of assembled patchlets are there for x86 targets with ELF
 // objects only. On another host the tool and `assemble` use a part of what remains.
@@ -138,13 +210,47 @@ pub use text::{
     Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
 };
 
-/// The code in the README, compiled.
+/// The code in the pages that are not part of this documentation, compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/tool.md")]
+    mod tool {}
+    #[doc = include_str!("../docs/benchmarks.md")]
+    mod benchmarks {}
+    #[doc = include_str!("../docs/mutants.md")]
+    mod mutants {}
+    #[doc = include_str!("../docs/reliability.md")]
+    mod reliability {}
+    #[doc = include_str!("../docs/stripped.md")]
+    mod stripped {}
+    #[doc = include_str!("../docs/survival.md")]
+    mod survival {}
+}
 
+// In the files these links lead to other files, and here to modules: the first definition
+// of a link counts.
+/// [linking]: guide::linking
+/// [live]: guide::live
+/// [neighbours]: guide::neighbours
+/// [patchlets]: guide::patchlets
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
+    #[doc = include_str!("../docs/engine.md")]
+    pub mod engine {}
+
+    #[doc = include_str!("../docs/linking.md")]
+    pub mod linking {}
+
+    #[doc = include_str!("../docs/live.md")]
+    pub mod live {}
+
+    /// [live]: live
     #[doc = include_str!("../docs/neighbours.md")]
     pub mod neighbours {}
+
+    /// [neighbours]: neighbours
+    #[doc = include_str!("../docs/patchlets.md")]
+    pub mod patchlets {}
 }

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Object, ObjectSection, elf};
+use object::{Object, ObjectSection, ObjectSymbol, elf};
 
 use support::fixture::{Output, cargo, copy_crate, run};
 
@@ -73,7 +73,25 @@ impl Build {
             &[&self.start, &self.library],
         );
         assert_eq!(sites(&program), expected, "{line}, {}", self.name);
+        assert!(has_record(&program, USED_OP), "{line}, {}", self.name);
+        // The records of a table go with its slots; mold keeps every section with such a name.
+        if line.contains("--gc-sections") && !line.starts_with("mold") {
+            assert!(!has_record(&program, UNUSED_OP), "{line}, {}", self.name);
+        }
     }
+}
+
+/// Ops of a table that is used, and of one that is not.
+const USED_OP: &str = "mmu.ident";
+const UNUSED_OP: &str = "unused.nothing";
+
+/// Returns whether the program says of an op what it is called.
+fn has_record(program: &Path, op: &str) -> bool {
+    let bytes = fs::read(program).expect("the program was linked");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let Some(section) = file.section_by_name("patchlet_ops") else { return false };
+    let data = section.data().expect("the records of ops");
+    data.windows(op.len()).any(|window| window == op.as_bytes())
 }
 
 /// Builds the parts, once.
@@ -332,6 +350,7 @@ fn in_two_steps() {
             let program = link(&format!("{name}-2"), second, &[&plain_build().start, &object]);
             let expected = if merged { ALL } else { LIVE };
             assert_eq!(sites(&program), expected, "{first}, then {second}");
+            assert!(has_record(&program, USED_OP), "{first}, then {second}");
         }
     }
     documented("ld -r --unique=patchlet_sites");
@@ -421,6 +440,13 @@ fn a_shared_object() {
                     .arg(&program),
             );
             assert_eq!(sites(&program), LIVE, "{kind} by {linker}");
+            // What has no mangled name is not for other objects.
+            let bytes = fs::read(folder.join("libshared.so")).expect("the shared object");
+            let file = object::File::parse(&*bytes).expect("an ELF file");
+            let visible = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
+            let names = visible.filter_map(|symbol| symbol.name().ok());
+            let ours: Vec<&str> = names.filter(|name| name.contains("patchlet_")).collect();
+            assert_eq!(ours, [""; 0], "{kind} by {linker}");
         }
     }
 }

@@ -79,3 +79,41 @@ fn a_site_names_its_op_or_gives_an_index() {
         }
     }
 }
+
+/// The slots that a `.S` file calls through are hidden there, or a shared object with a site would
+/// not link: a call of 6 bytes reaches them at a fixed distance only.
+#[test]
+fn a_site_in_assembly_links_into_a_shared_object() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("site-header");
+    for compiler in COMPILERS {
+        for (name, line) in [
+            ("shared-builtin", "PATCHLET_CALL save_fl"),
+            ("shared-own", "PATCHLET_JMP flush_page, table=my_ops"),
+        ] {
+            let (output, object) = assemble(compiler, 64, name, line);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let path = folder.join(format!("{name}-{compiler}.o"));
+            fs::write(&path, object).expect("a file of the folder");
+            // As `ops!` defines them: the slots visible, as far as their object goes, and the names
+            // of ops hidden.
+            let tables = folder.join("tables.S");
+            let text = ".data\n.globl patchlet_pv_ops, my_ops.flush_page, my_ops.flush_page.index\n\
+                        .hidden my_ops.flush_page, my_ops.flush_page.index\n\
+                        patchlet_pv_ops: .skip 128\nmy_ops.flush_page: .skip 8\n\
+                        .set my_ops.flush_page.index, 0\n\
+                        .section .note.GNU-stack,\"\",@progbits\n";
+            fs::write(&tables, text).expect("a file of the folder");
+            for linker in ["bfd", "lld", "mold"] {
+                let output = Command::new("gcc")
+                    .args(["-shared", "-nostdlib", &format!("-fuse-ld={linker}")])
+                    .args([&path, &tables])
+                    .arg("-o")
+                    .arg(folder.join(format!("{name}.so")))
+                    .output()
+                    .expect("gcc starts");
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{compiler}, {linker}, {line}: {said}");
+            }
+        }
+    }
+}

@@ -59,10 +59,12 @@ impl InsnBuffer {
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
-    /// Overwrites the first six bytes, as far as the buffer has them.
-    pub(super) fn set_head(&mut self, head: u64) {
-        let len = usize::from(self.len).min(Self::MIN);
-        self.bytes[..len].copy_from_slice(&head.to_le_bytes()[..len]);
+    /// Returns the buffer with these first six bytes; `head` has zeros for those that a shorter
+    /// buffer lacks.
+    pub(super) fn with_head(mut self, head: u64) -> Self {
+        let [bytes @ .., _, _] = head.to_le_bytes();
+        self.bytes[..Self::MIN].copy_from_slice(&bytes);
+        self
     }
 
     /// Returns a buffer of one byte.
@@ -96,7 +98,6 @@ impl InsnBuffer {
 
     /// Fills up to `capacity` with the fewest NOPs that are no longer than `longest`, the longest
     /// first.
-    #[inline(never)]
     pub(super) fn pad(&mut self, width: Width, nops: Nops, capacity: u8, longest: usize) {
         while self.len < capacity {
             let missing = usize::from(capacity - self.len);

@@ -1,81 +1,52 @@
 //! The instructions of a replacement, before it is known where the site is and what room it has.
 
-use super::buffer::InsnBuffer;
-use super::error::ComposeError;
-use super::nops::{Nops, Width};
 use super::replacement::{Kind, Replacement};
 
-/// The instructions of a [`Replacement`], with zeros where an operand goes.
+/// The instructions of a [`Replacement`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code<'a> {
-    bytes: &'a [u8],
-    pub(super) operand: Option<Operand>,
-    /// The length in bytes of the longest NOP that the padding may use.
-    longest_nop: usize,
+    /// The bytes, with zeros where the operand goes, which is the last four of them.
+    pub(super) bytes: &'a [u8],
+    pub(super) operand: Operand,
 }
 
-/// The four bytes by which a branch names where it goes.
+/// What the last four bytes of a branch name.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operand {
-    /// Where the operand ends, and the instruction with it, counted from the site.
-    pub(super) end: u8,
-    /// The address that it names.
-    pub(super) target: u64,
-    /// Whether `target` is a slot, which the CPU reads, and not the code to go to.
-    pub(super) is_slot: bool,
+pub(super) enum Operand {
+    /// Nothing: there is no branch.
+    None,
+    /// The slot at this address, which the CPU reads.
+    Slot(u64),
+    /// The code at this address, to go to.
+    Code(u64),
 }
 
 impl<'a> Code<'a> {
     /// Returns the instructions of this replacement.
     pub(super) const fn of(replacement: &Replacement<'a>) -> Self {
-        match *replacement {
-            Replacement::Indirect(kind, slot) => {
-                let bytes: &[u8] = match kind {
-                    Kind::Call => &[0xff, 0x15, 0, 0, 0, 0],
-                    Kind::Jump => &[0xff, 0x25, 0, 0, 0, 0],
-                };
-                let operand = Some(Operand { end: 6, target: slot, is_slot: true });
-                // The assembler pads with single-byte NOPs.
-                Self { bytes, operand, longest_nop: 1 }
+        let (bytes, operand): (&[u8], _) = match *replacement {
+            Replacement::Indirect(Kind::Call, slot) => {
+                (&[0xff, 0x15, 0, 0, 0, 0], Operand::Slot(slot))
             }
-            Replacement::Call(target) => Self::direct(&[0xe8, 0, 0, 0, 0], target),
-            Replacement::Jump(target) => Self::direct(&[0xe9, 0, 0, 0, 0], target),
-            Replacement::Nops => Self::fixed(&[]),
+            Replacement::Indirect(Kind::Jump, slot) => {
+                (&[0xff, 0x25, 0, 0, 0, 0], Operand::Slot(slot))
+            }
+            Replacement::Call(target) => (&[0xe8, 0, 0, 0, 0], Operand::Code(target)),
+            Replacement::Jump(target) => (&[0xe9, 0, 0, 0, 0], Operand::Code(target)),
+            Replacement::Nops => (&[], Operand::None),
             Replacement::Patchlet(bytes)
             | Replacement::Identity(bytes)
-            | Replacement::Trap(bytes) => Self::fixed(bytes),
-        }
+            | Replacement::Trap(bytes) => (bytes, Operand::None),
+        };
+        Self { bytes, operand }
     }
 
-    const fn direct(bytes: &'a [u8], target: u64) -> Self {
-        let operand = Some(Operand { end: 5, target, is_slot: false });
-        Self { bytes, operand, longest_nop: usize::MAX }
-    }
-
-    const fn fixed(bytes: &'a [u8]) -> Self {
-        Self { bytes, operand: None, longest_nop: usize::MAX }
-    }
-
-    /// Returns the instructions, still with zeros for the operand, and the NOPs behind them.
-    ///
-    /// # Errors
-    /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
-    /// - [`ComposeError::TooLong`] if there is no room for the instructions.
-    pub(super) fn padded(
-        &self,
-        width: Width,
-        nops: Nops,
-        capacity: u8,
-    ) -> Result<InsnBuffer, ComposeError> {
-        if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
-            return Err(ComposeError::Capacity { capacity });
+    /// Returns the length in bytes of the longest NOP that the padding may use.
+    pub(super) const fn longest_nop(&self) -> usize {
+        match self.operand {
+            // The assembler pads with single-byte NOPs.
+            Operand::Slot(_) => 1,
+            Operand::None | Operand::Code(_) => usize::MAX,
         }
-        if self.bytes.len() > usize::from(capacity) {
-            return Err(ComposeError::TooLong { len: self.bytes.len(), capacity });
-        }
-        let mut buffer = InsnBuffer::nothing();
-        buffer.push(self.bytes);
-        buffer.pad(width, nops, capacity, self.longest_nop);
-        Ok(buffer)
     }
 }

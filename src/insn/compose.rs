@@ -1,7 +1,6 @@
 //! Composing all bytes of one site.
 
 use super::buffer::InsnBuffer;
-use super::code::Code;
 use super::error::ComposeError;
 use super::form::Form;
 use super::nops::{Nops, Width};
@@ -25,16 +24,13 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
-        let code = Code::of(replacement);
-        let mut buffer = code.padded(width, nops, capacity)?;
-        let Some(operand) = code.operand else { return Ok(buffer) };
-        // In 32-bit code everything is in reach that is an address at all.
-        let is_address = width == Width::Bits64 || operand.target <= u64::from(u32::MAX);
-        let head = Form::new(width, buffer.head(), &code).head_at(width, address);
-        let Some(head) = head.filter(|_| is_address) else {
-            return Err(ComposeError::OutOfReach { target: operand.target });
+        let (form, padded) = match &Form::compose(width, nops, capacity, replacement) {
+            Ok(composed) => *composed,
+            Err(error) => return Err(*error),
         };
-        buffer.set_head(head);
-        Ok(buffer)
+        match form.head_at(width, address) {
+            Some(head) => Ok(padded.with_head(head)),
+            None => Err(ComposeError::OutOfReach { target: replacement.operand() }),
+        }
     }
 }

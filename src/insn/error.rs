@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::buffer::InsnBuffer;
 
-/// Why the bytes of a site could not be composed.
+/// The reason why the bytes of a site could not be composed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ComposeError {

@@ -13,12 +13,14 @@
 //! The six bytes are one number, the first byte lowest, so that a site is compared and written
 //! in two accesses.
 
-use super::code::Code;
+use super::buffer::InsnBuffer;
+use super::code::{Code, Operand};
+use super::error::ComposeError;
 use super::nops::{Nops, Width};
 use super::replacement::Replacement;
 
 /// The first six bytes of a site, with a hole for a displacement or without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub(crate) struct Form {
     /// The bytes, with zeros in the hole.
     head: u64,
@@ -31,35 +33,74 @@ pub(crate) struct Form {
     shift: u8,
 }
 
+impl PartialEq for Form {
+    // Not inlined: each comparison would repeat four. By `&`, without a branch: LLVM crashes where
+    // it makes one comparison of memory out of such a chain of branches (rustc 1.95, i686).
+    #[inline(never)]
+    fn eq(&self, other: &Self) -> bool {
+        (self.head == other.head)
+            & (self.base == other.base)
+            & (self.mask == other.mask)
+            & (self.shift == other.shift)
+    }
+}
+
 impl Form {
     /// A form that no site has: its displacement is out of reach from every address.
     pub(crate) const NEVER: Self = Self { head: 0, base: 1 << 63, mask: -1, shift: 0 };
 
-    /// Composes the form of all sites of this capacity with this replacement; `None` if there is no
-    /// room for it.
+    /// Composes the form of all sites of this capacity with this replacement, and all their bytes,
+    /// with zeros in the hole.
+    ///
+    /// # Errors
+    /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
+    /// - [`ComposeError::TooLong`] if there is no room for the instructions.
     #[inline(never)]
     pub(crate) fn compose(
         width: Width,
         nops: Nops,
         capacity: u8,
         replacement: &Replacement<'_>,
-    ) -> Option<Self> {
+    ) -> Result<(Self, InsnBuffer), ComposeError> {
+        if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
+            return Err(ComposeError::Capacity { capacity });
+        }
         let code = Code::of(replacement);
-        let padded = code.padded(width, nops, capacity).ok()?;
-        Some(Self::new(width, padded.head(), &code))
+        if code.bytes.len() > usize::from(capacity) {
+            return Err(ComposeError::TooLong { len: code.bytes.len(), capacity });
+        }
+        let mut padded = InsnBuffer::nothing();
+        padded.push(code.bytes);
+        padded.pad(width, nops, capacity, code.longest_nop());
+        Ok((Self::new(width, padded.head(), &code), padded))
     }
 
-    /// Makes the form of this code, whose bytes and NOPs begin with `head`.
-    pub(super) const fn new(width: Width, head: u64, code: &Code<'_>) -> Self {
-        let Some(operand) = code.operand else {
+    /// Composes the form of all native sites of this capacity with this replacement;
+    /// [`Form::NEVER`] if there is no room for it.
+    #[inline(never)]
+    pub(crate) fn or_never(nops: Nops, capacity: u8, replacement: &Replacement<'_>) -> Self {
+        match &Self::compose(Width::NATIVE, nops, capacity, replacement) {
+            Ok((form, _)) => *form,
+            Err(_) => Self::NEVER,
+        }
+    }
+
+    /// Makes the form of sites that have this code, and whose bytes begin with `head`.
+    const fn new(width: Width, head: u64, code: &Code<'_>) -> Self {
+        let (Operand::Slot(target) | Operand::Code(target)) = code.operand else {
             return Self { head, base: 0, mask: 0, shift: 0 };
         };
-        let shift = operand.end.wrapping_sub(4).wrapping_mul(8);
-        if operand.is_slot && matches!(width, Width::Bits32) {
-            // In 32-bit code an indirect call names its slot by an absolute address.
-            return Self { head: head | operand.target << shift, base: 0, mask: 0, shift };
+        let end = code.bytes.len() as u64;
+        let shift = (end as u8).wrapping_sub(4).wrapping_mul(8);
+        match (width, code.operand) {
+            // In 32-bit code everything is in reach that is an address at all.
+            (Width::Bits32, _) if target > u32::MAX as u64 => Self::NEVER,
+            // There an indirect call names its slot by an absolute address.
+            (Width::Bits32, Operand::Slot(_)) => {
+                Self { head: head | target << shift, base: 0, mask: 0, shift }
+            }
+            _ => Self { head, base: target.wrapping_sub(end), mask: -1, shift },
         }
-        Self { head, base: operand.target.wrapping_sub(operand.end as u64), mask: -1, shift }
     }
 
     /// Returns the first six bytes of the site at `address`, or `None` if the displacement does
@@ -74,7 +115,7 @@ impl Form {
         let displacement = distance as i32;
         let operand = u64::from(displacement.cast_unsigned()).wrapping_shl(self.shift.into());
         let reaches = match width {
-            // Modulo 2³² everything is in reach; what is not below 2³² was refused before.
+            // Modulo 2³² everything is in reach.
             Width::Bits32 => self.base != Self::NEVER.base,
             Width::Bits64 => i64::from(displacement) == distance,
         };

@@ -55,4 +55,12 @@ impl Replacement<'_> {
             Self::Trap(_) => ReplacementName::Trap,
         }
     }
+
+    /// Returns the address that the operand of the instruction names; 0, if it has none.
+    pub(super) const fn operand(&self) -> u64 {
+        match *self {
+            Self::Indirect(_, address) | Self::Call(address) | Self::Jump(address) => address,
+            Self::Patchlet(_) | Self::Nops | Self::Identity(_) | Self::Trap(_) => 0,
+        }
+    }
 }

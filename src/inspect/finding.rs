@@ -44,6 +44,8 @@ pub enum FindingCode {
     /// The table of records is not found, does not end with a complete record, or is not all of
     /// its section.
     RecordTable,
+    /// There are more or fewer sites than was said.
+    SiteCount,
     /// A record's capacity is not within 6 to 32 bytes.
     RecordCapacity,
     /// A record's kind is neither call nor jump.
@@ -91,6 +93,7 @@ impl FindingCode {
         Self::SegmentFlags,
         Self::Relocation,
         Self::RecordTable,
+        Self::SiteCount,
         Self::RecordCapacity,
         Self::RecordKind,
         Self::RecordSlot,
@@ -122,6 +125,7 @@ impl FindingCode {
             Self::SegmentFlags => "segment-flags",
             Self::Relocation => "relocation",
             Self::RecordTable => "record-table",
+            Self::SiteCount => "site-count",
             Self::RecordCapacity => "record-capacity",
             Self::RecordKind => "record-kind",
             Self::RecordSlot => "record-slot",

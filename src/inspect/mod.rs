@@ -58,4 +58,4 @@ pub use model::{Model, OpImage, SiteState, TableImage};
 pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
 pub use raw::{RawInstruction, raw};
 pub use tool::{Exit, Terminal, run};
-pub use verify::{Reference, verify};
+pub use verify::{ExpectedSites, Reference, verify};

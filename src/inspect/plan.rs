@@ -161,30 +161,20 @@ fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>
     Ok(targets)
 }
 
-/// Returns the op that is called `name`, `table.name` or `table[index]`.
+/// Returns an op by its name with or without its group, `table.name` or `table[index]`.
 fn op_named<'m>(model: &'m Model<'_>, words: &str) -> Result<&'m OpImage, FileError> {
-    let table = |op: &OpImage| {
-        let table = op.table.and_then(|at| model.tables.list.get(at));
-        table.map_or_else(String::new, |table| table.words().into_owned())
-    };
-    let is = |op: &&OpImage| {
-        let name = model.op_name(op);
-        name == words
-            || format!("{}.{name}", table(op)) == words
-            || format!("{}[{}]", table(op), op.index) == words
-    };
-    let mut found = model.ops.iter().filter(is);
+    let mut found = model.ops.iter().filter(|op| model.is_meant(op, words));
     match (found.next(), found.next()) {
         (Some(op), None) => Ok(op),
-        (Some(one), Some(other)) => Err(FileError::new(format!(
-            "`{words}` is an op of two tables: say `{}.{words}` or `{}.{words}`",
-            table(one),
-            table(other)
-        ))),
-        (None, _) => Err(FileError::new(format!(
-            "no site is of an op `{words}`; there are {}",
-            model.op_names().join(", ")
-        ))),
+        (Some(one), Some(other)) => {
+            let full = |op| format!("`{}.{}`", model.table_words(op), model.op_name(op));
+            Err(FileError::new(format!(
+                "`{words}` is the name of two ops: say {} or {}",
+                full(one),
+                full(other)
+            )))
+        }
+        (None, _) => Err(model.no_such_op(words)),
     }
 }
 

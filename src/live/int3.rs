@@ -12,8 +12,8 @@ use crate::insn::InsnBuffer;
 use crate::live::hook::{Live, Writer};
 use crate::live::{INT3, rule};
 use crate::text::{
-    self, CheckedSite, ClassCache, Contents, Follow, Goal, Platform, Report, Run, SecondMapping,
-    View,
+    self, CheckedSite, ClassCache, Contents, Fault, Follow, Goal, Platform, Report, Run,
+    SecondMapping, SiteFault, View,
 };
 
 /// What each first byte is in between.
@@ -191,7 +191,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
                 return Ok(());
             }
             if run.read(site, View::Alias) != run.read(site, View::Site) {
-                return Err(run.no_alias(site));
+                return Err(run.error(&site.fault(SiteFault::Alias)));
             }
             // The site holds something known: `check` has seen that.
             let Some(outcome) = run.outcome(site) else { return Ok(()) };
@@ -252,12 +252,10 @@ fn each<P: Platform>(
     cache: &mut ClassCache,
     mut act: impl FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for part in run.parts() {
-        for (index, record) in part.sites().records().iter().enumerate() {
-            match &run.site(part, index, record, cache) {
-                Ok(site) => act(site)?,
-                Err(error) => return Err(*error),
-            }
+    for (part, record) in run.records() {
+        match &run.site(part, record, cache) {
+            Some(site) => act(site)?,
+            None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
         }
     }
     Ok(())
@@ -305,7 +303,8 @@ fn write_part<P: Platform>(
     if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
         return Ok(());
     }
-    Err(run.read_back(site, bytes))
+    let name = run.recipe(site).map_or("", |recipe| recipe.name);
+    Err(Error::ReadBack { site: site.address, name, wrote: *bytes, found })
 }
 
 /// Takes step 2 back: puts the old first bytes back; the tails are still the old ones. Returns
@@ -327,8 +326,8 @@ fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -
 fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Option<InsnBuffer> {
     let present = run.read(site, View::Site);
     // Tails can be the same, and what the site is to get is the least likely.
-    let [new, others @ ..] = run.recipe(site)?.known();
-    let mut candidates = others.into_iter().chain([new]).map(|held| run.bytes(site, &held));
+    let [new, others @ ..] = run.recipe(site).ok()?.known();
+    let mut candidates = others.into_iter().chain([new]).map(|held| run.bytes(site.record, &held));
     candidates.find(|bytes| bytes.bytes().get(1..) == present.bytes().get(1..))
 }
 

@@ -95,10 +95,19 @@ impl<'a> OpSource<'a> {
 }
 
 impl Entry<'_> {
-    /// Returns what a site of this kind gets while the slot holds `target`.
+    /// Returns what the site of this record gets, which is of this kind, while the slot holds
+    /// `target`; without one, the original.
     #[inline(never)]
-    fn chosen(&self, target: Target, kind: Kind) -> Replacement<'static> {
-        self.op.choice().replacement(target.address() as u64, kind)
+    fn replacement(
+        &self,
+        record: &Record,
+        kind: Kind,
+        target: Option<Target>,
+    ) -> Replacement<'static> {
+        match target {
+            Some(target) => self.op.choice().replacement(target.address() as u64, kind),
+            None => Replacement::Indirect(kind, record.subject() as u64),
+        }
     }
 
     /// Returns what the slot holds now.
@@ -132,22 +141,19 @@ unsafe impl Source for OpSource<'_> {
         }
         let kind = record.kind().map_err(|_| RecordFault::Kind)?;
         let entry = self.entry(record).ok_or(RecordFault::UnknownSubject)?;
-        let chosen = |target| entry.chosen(target, kind);
-        let original = Replacement::Indirect(kind, record.subject() as u64);
+        let new = match follow {
+            Follow::Present => Some(entry.slot_now()),
+            Follow::Batch => Some(entry.slot_at_start()),
+            Follow::Original => None,
+        };
+        let is_patched = self.is_patched.load(Ordering::Relaxed);
+        let last_applied = is_patched.then(|| entry.last_applied());
         Ok(Recipe {
             name: entry.op.name(),
-            new: match follow {
-                Follow::Present => chosen(entry.slot_now()),
-                Follow::Batch => chosen(entry.slot_at_start()),
-                Follow::Original => original,
-            },
-            last_applied: if self.is_patched.load(Ordering::Relaxed) {
-                chosen(entry.last_applied())
-            } else {
-                original
-            },
-            original,
-            ahead_of_boot: chosen(entry.op.native()),
+            new: entry.replacement(record, kind, new),
+            last_applied: entry.replacement(record, kind, last_applied),
+            original: entry.replacement(record, kind, None),
+            ahead_of_boot: entry.replacement(record, kind, Some(entry.op.native())),
             may_trap: entry.op.abi() != Abi::Assembly,
         })
     }
@@ -174,9 +180,9 @@ unsafe impl Source for OpSource<'_> {
     }
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
-        let starts = text.windows(InsnBuffer::MIN).enumerate().take(capacity.into()).skip(1);
-        for (at, bytes) in starts {
-            let &[0xff, 0x15 | 0x25, a, b, c, d] = bytes else { continue };
+        (1..usize::from(capacity)).any(|at| {
+            let bytes = text.get(at..).and_then(<[u8]>::first_chunk);
+            let Some(&[0xff, 0x15 | 0x25, a, b, c, d]) = bytes else { return false };
             let operand = i32::from_le_bytes([a, b, c, d]);
             let slot = match Width::NATIVE {
                 Width::Bits64 => {
@@ -185,11 +191,8 @@ unsafe impl Source for OpSource<'_> {
                 }
                 Width::Bits32 => operand.cast_unsigned() as usize,
             };
-            if self.tables.iter().any(|table| table.index_of_slot(slot).is_some()) {
-                return true;
-            }
-        }
-        false
+            self.tables.iter().any(|table| table.index_of_slot(slot).is_some())
+        })
     }
 
     fn begin(&self) {
@@ -201,9 +204,9 @@ unsafe impl Source for OpSource<'_> {
     fn finish(&self, follow: Follow) {
         let is_patched = follow == Follow::Batch;
         if is_patched {
-            for entry in self.entries() {
-                let applied = entry.slot_at_start().0.cast_mut();
-                entry.state.last_applied.store(applied, Ordering::Relaxed);
+            for state in self.states {
+                let applied = state.slot_at_start.load(Ordering::Relaxed);
+                state.last_applied.store(applied, Ordering::Relaxed);
             }
         }
         self.is_patched.store(is_patched, Ordering::Relaxed);

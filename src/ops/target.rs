@@ -50,11 +50,12 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
-/// Returns at once. The tool finds this function in a linked file by its exported name.
+/// Under a name of its own, so that a program that reads the binary knows it. Hidden, as the native
+/// functions are: each shared object has its own, and its table holds that one.
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {
-    core::arch::naked_asm!(crate::__endbr!(), "ret")
+    core::arch::naked_asm!(".hidden patchlet_nop", crate::__endbr!(), "ret")
 }
 
 /// Returns its argument, whose registers are also those of the result. The tool finds this
@@ -63,5 +64,5 @@ extern "C" fn nop() {
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_ident")]
 pub(super) extern "C" fn ident() {
-    core::arch::naked_asm!(crate::__endbr!(), "ret")
+    core::arch::naked_asm!(".hidden patchlet_ident", crate::__endbr!(), "ret")
 }

@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 
 use super::op::Abi;
 use super::target::Target;
+use crate::insn::Nops;
 
 /// The number of registers that carry arguments: RDI, RSI, RDX, RCX, R8 and R9 on 64 bit, EAX,
 /// EDX and ECX on 32 bit.
@@ -271,13 +272,21 @@ pub const fn result_registers<S: Signature>() -> u8 {
     S::RESULTS as u8
 }
 
-/// Returns the number that stands for the class in the section `patchlet_ops`
-/// (`src/ops/define/index.rs`).
+/// Returns the number of the class in the index of the linked file, with the mark of code for
+/// CPUs that need not have NOPL.
 #[must_use]
 pub const fn class_number(abi: Abi) -> u8 {
-    match abi {
+    let class = match abi {
         Abi::CalleeSave => 0,
         Abi::C => 1,
         Abi::Assembly => 2,
+    };
+    match Nops::of_target() {
+        Nops::Lea => class | WITHOUT_NOPL,
+        Nops::Long => class,
     }
 }
+
+/// The mark beside the class in the index of the linked file: [`Nops::of_target`] is
+/// [`Nops::Lea`]. The tool patches the file with these NOPs then, as the kernel itself does.
+const WITHOUT_NOPL: u8 = 0x80;

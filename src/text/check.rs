@@ -1,68 +1,80 @@
 //! The first pass: every record, every site and every replacement is checked; nothing is written.
 
-use super::checked_site::Run;
+use super::checked_site::{CheckedSite, Run};
 use super::class::ClassCache;
 use super::contents::{Contents, View};
+use super::fault::{Fault, SiteFault};
 use super::overlap::{self, Search};
 use super::platform::Platform;
 use super::report::Report;
 use super::site_set::SiteSet;
 use crate::error::Error;
-use crate::site::Record;
 
 /// Checks everything and returns the counts of what the sites get.
 ///
 /// # Errors
 /// - Every variant of [`Error`] but those of a platform that breaks its contract and those of
 ///   [`live`](crate::live).
-#[inline(never)]
 pub(crate) fn check<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
 ) -> Result<Report, Error> {
     let mut report = Report::default();
     for set in run.sets {
-        check_set(run, set, cache, &mut report)?;
+        if let Err(fault) = &check_set(run, set, cache, &mut report) {
+            return Err(run.error(fault));
+        }
     }
     Ok(report)
 }
 
 /// Checks the sites of one set and counts them.
-fn check_set<P: Platform>(
+fn check_set<'r, P: Platform>(
     run: &Run<'_, P>,
-    set: &SiteSet<'_>,
+    set: &SiteSet<'r>,
     cache: &mut ClassCache,
     report: &mut Report,
-) -> Result<(), Error> {
+) -> Result<(), Fault<'r>> {
     let (search, span) = Search::new(set);
     for part in set.parts() {
         let sites = part.sites();
         if !sites.is_whole() {
-            return Err(Error::TruncatedTable { bytes: sites.size(), record: Record::SIZE });
+            return Err(Fault::TruncatedTable { bytes: sites.size() });
         }
-        let records = sites.records();
-        for (index, record) in records.iter().enumerate() {
-            run.prefetch(records, index, View::Site);
+        let mut rest = sites.records();
+        while let [record, following @ ..] = rest {
+            rest = following;
+            if set.is_withdrawn(record.site()) {
+                report.withdrawn += 1;
+                continue;
+            }
+            run.prefetch(following, View::Site);
             // Looked at where it was put, see `Run::site`.
-            let site = run.site(part, index, record, cache);
-            let site = match &site {
-                Ok(site) => site,
-                Err(error) => return Err(*error),
+            let Some(site) = &run.site(part, record, cache) else {
+                return Err(Fault::Site(part, record, SiteFault::Refused));
             };
             let contents = run.contents(site, View::Site);
-            if contents == Contents::Unknown {
-                // That it overlaps another site says more about what it holds.
-                let overlap = overlap::search(run, set, part, index, record);
-                return Err(overlap.unwrap_or_else(|| run.old_bytes(site)));
+            if contents == Contents::Unknown || search.finds(run, set, site, contents) {
+                look_closer(set, site, contents)?;
             }
-            if search.finds(run, set, site)
-                && let Some(error) = overlap::search(run, set, part, index, record)
-            {
-                return Err(error);
-            }
-            report.add(site.class.new_name, contents == Contents::Known);
+            report.add(site.class.new_name, contents != Contents::New);
         }
     }
     set.set_checked(span);
     Ok(())
+}
+
+/// Checks that the site overlaps no other one, and then that it holds something known: that it
+/// overlaps another one says more about a site than what it holds.
+#[cold]
+fn look_closer<'r>(
+    set: &SiteSet<'r>,
+    site: &CheckedSite<'r, '_>,
+    contents: Contents,
+) -> Result<(), Fault<'r>> {
+    overlap::search(set, site.part, site.record)?;
+    match contents {
+        Contents::Unknown => Err(site.fault(SiteFault::Contents)),
+        _ => Ok(()),
+    }
 }

@@ -1,13 +1,10 @@
 //! Checked sites: where a site is and what it gets, after its record was checked. Every access to
 //! text goes through one of these.
 
-use core::ops::Range;
-
 use super::class::{Class, ClassCache};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use super::source::{Follow, Recipe, RecordFault};
-use crate::error::Error;
 use crate::insn::{ComposeError, InsnBuffer, Replacement, Width};
 use crate::site::Record;
 
@@ -46,54 +43,51 @@ impl CheckedSite<'_, '_> {
 }
 
 impl<'r, P: Platform> Run<'r, P> {
-    /// Returns the parts of all sets.
-    pub(crate) fn parts(&self) -> impl DoubleEndedIterator<Item = &'r Part<'r>> + use<'r, P> {
-        self.sets.iter().flat_map(|set| set.parts())
+    /// Returns the records of all sets whose sites are not withdrawn, and the parts they stand in.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
+        self.sets.iter().flat_map(|set| {
+            set.parts().iter().flat_map(move |part| {
+                let records = part.sites().records().iter();
+                let present = records.filter(|record| !set.is_withdrawn(record.site()));
+                present.map(move |record| (part, record))
+            })
+        })
     }
 
-    /// Checks one record and returns its site.
+    /// Checks one record and returns its site; `None` if something is wrong with the record, which
+    /// is [`SiteFault::Refused`](super::fault::SiteFault).
     ///
     /// Not inlined, and callers look at the result where it was put: if they moved it, the
     /// compiler would copy it by loads that are wider than the stores which have just written
     /// it, and such a load waits until the stores have reached the cache.
-    ///
-    /// # Errors
-    /// - What is wrong with the record: its values, its place, or that what it gets does not fit.
     #[inline(never)]
     pub(crate) fn site<'p, 'c>(
         &self,
         part: &'p Part<'p>,
-        index: usize,
         record: &'p Record,
         cache: &'c mut ClassCache,
-    ) -> Result<CheckedSite<'p, 'c>, Error> {
-        let class = cache.get(part, record, || self.class(part, index, record))?;
+    ) -> Option<CheckedSite<'p, 'c>> {
+        let class = cache.get(part, record, || self.class(part, record));
+        if !self.lies_in_text(record) {
+            return None;
+        }
         let address = record.site();
-        if !lies_in(&self.platform.text(), address, record.capacity()) {
-            return Err(self.outside(index, record));
-        }
-        match class.new.head_at(Width::NATIVE, address as u64) {
-            Some(new_head) => Ok(CheckedSite { address, part, record, class, new_head }),
-            None => Err(self.unfit(part, record)),
-        }
+        let new_head = class.new.head_at(Width::NATIVE, address as u64)?;
+        Some(CheckedSite { address, part, record, class, new_head })
     }
 
-    /// Composes the class of a record, after its values were checked.
+    /// Composes the class of a record.
     #[cold]
     #[inline(never)]
-    fn class(&self, part: &Part<'_>, index: usize, record: &Record) -> Result<Class, Error> {
-        let recipe =
-            self.recipe_of(part, record).map_err(|fault| bad_record(index, record, fault))?;
-        let class = Class::compose(part, record, &recipe, self.platform.nops());
-        // That a site lies outside of text says more about a wrong record than that something does
-        // not fit into it.
-        let is_outside = !lies_in(&self.platform.text(), record.site(), record.capacity());
-        class.ok_or_else(|| {
-            if is_outside { self.outside(index, record) } else { self.unfit(part, record) }
-        })
+    fn class(&self, part: &Part<'_>, record: &Record) -> Class {
+        match &self.recipe_of(part, record) {
+            Ok(recipe) => Class::compose(part, record, recipe, self.platform.nops()),
+            Err(_) => Class::NONE,
+        }
     }
 
     /// Returns the recipe of a record, whose capacity an instruction buffer can have.
+    #[inline(never)]
     pub(super) fn recipe_of<'p>(
         &self,
         part: &Part<'p>,
@@ -106,61 +100,28 @@ impl<'r, P: Platform> Run<'r, P> {
     }
 
     /// Returns the recipe of a checked site. There is one, unless a front end breaks its contract.
-    pub(crate) fn recipe<'p>(&self, site: &CheckedSite<'p, '_>) -> Option<Recipe<'p>> {
-        self.recipe_of(site.part, site.record).ok()
+    ///
+    /// Callers look at the result where it was put: it is large, and a copy of it takes code.
+    pub(crate) fn recipe<'p>(&self, site: &CheckedSite<'p, '_>) -> Result<Recipe<'p>, RecordFault> {
+        self.recipe_of(site.part, site.record)
     }
 
-    #[cold]
-    fn outside(&self, index: usize, record: &Record) -> Error {
-        let Range { start, end } = self.platform.text();
-        Error::OutsideText { index, site: record.site(), start, end }
-    }
-
-    /// Makes the error of a site that cannot hold what it is to get.
-    #[cold]
-    #[inline(never)]
-    fn unfit(&self, part: &Part<'_>, record: &Record) -> Error {
-        let (site, capacity) = (record.site(), record.capacity());
-        // It fits if a slot was set since: that happens while a plan is made, and then only.
-        let Ok(recipe) = self.recipe_of(part, record) else { return Error::Busy };
-        match self.compose(site, capacity, &recipe.new) {
-            Err(why) => Error::Compose { site, name: recipe.name, why },
-            Ok(_) => Error::Busy,
-        }
-    }
-
-    /// Composes all bytes of a site.
+    /// Composes all bytes of the site of a record.
     pub(crate) fn compose(
         &self,
-        address: usize,
-        capacity: u8,
+        record: &Record,
         replacement: &Replacement<'_>,
     ) -> Result<InsnBuffer, ComposeError> {
-        let nops = self.platform.nops();
-        InsnBuffer::compose(Width::NATIVE, nops, address as u64, capacity, replacement)
+        let (nops, address) = (self.platform.nops(), record.site() as u64);
+        InsnBuffer::compose(Width::NATIVE, nops, address, record.capacity(), replacement)
     }
-}
 
-/// Makes the error of a record that belongs to no class.
-#[cold]
-fn bad_record(index: usize, record: &Record, fault: RecordFault) -> Error {
-    match fault {
-        RecordFault::Capacity => {
-            Error::BadRecord { index, field: "capacity", value: record.capacity() }
-        }
-        RecordFault::Kind => Error::BadRecord { index, field: "kind", value: record.kind_number() },
-        RecordFault::UnknownSubject => Error::UnknownSubject {
-            index,
-            site: record.site(),
-            subject: record.subject(),
-            number: record.number(),
-        },
+    /// Returns whether the site of a record lies in text as a whole.
+    #[inline(always)]
+    pub(super) fn lies_in_text(&self, record: &Record) -> bool {
+        let address = record.site();
+        let text = self.platform.text_around(address);
+        let room = text.end.checked_sub(address);
+        address >= text.start && room.is_some_and(|room| room >= usize::from(record.capacity()))
     }
-}
-
-/// Returns whether a site lies in text as a whole.
-#[inline(always)]
-fn lies_in(text: &Range<usize>, address: usize, capacity: u8) -> bool {
-    let room = text.end.checked_sub(address);
-    address >= text.start && room.is_some_and(|room| room >= usize::from(capacity))
 }

@@ -5,7 +5,7 @@
 
 use super::site_set::Part;
 use super::source::Recipe;
-use crate::insn::{Form, Nops, ReplacementName, Width};
+use crate::insn::{Form, Nops, ReplacementName};
 use crate::site::Record;
 
 /// What is the same for all sites of a class.
@@ -16,54 +16,56 @@ pub(crate) struct Class {
     part: usize,
     subject: usize,
     shape: u32,
-    /// What the sites get.
+    /// What the sites get; [`Form::NEVER`] if they have no room for it.
     pub(crate) new: Form,
     /// What a site most likely holds that does not hold `new`: what the set was last patched
     /// for; the original, if that is the same as `new`, since then the site is unpatched.
+    /// [`Form::NEVER`] if such a site has no room for that: then what it holds is something else,
+    /// which is found byte by byte.
     pub(crate) usual: Form,
-    /// Whether `usual` is the original.
-    pub(crate) usual_is_original: bool,
+    /// Whether the first six bytes of `new` are those of the original.
+    pub(super) new_is_original: bool,
+    /// Whether those of `usual` are.
+    pub(super) usual_is_original: bool,
     /// Names what the sites get, for the report.
     pub(crate) new_name: ReplacementName,
 }
 
 impl Class {
-    /// A class of no record: no part is at address 0.
-    const NONE: Self = Self {
+    /// The class of records that belong to none: no part is at address 0, and no site gets
+    /// anything.
+    pub(super) const NONE: Self = Self {
         part: 0,
         subject: 0,
         shape: 0,
         new: Form::NEVER,
         usual: Form::NEVER,
+        new_is_original: false,
         usual_is_original: false,
         new_name: ReplacementName::Nops,
     };
 
-    /// Composes the class of this record; `None` if no site of this capacity has room for what it is
-    /// to get.
-    #[cold]
-    #[inline(never)]
+    /// Composes the class of this record.
     pub(super) fn compose(
         part: &Part<'_>,
         record: &Record,
         recipe: &Recipe<'_>,
         nops: Nops,
-    ) -> Option<Self> {
-        let form = |replacement| Form::compose(Width::NATIVE, nops, record.capacity(), replacement);
-        let new = form(&recipe.new)?;
-        // A site that cannot hold one of these holds something else, which is found byte by byte.
-        let [last_applied, original] = [&recipe.last_applied, &recipe.original]
-            .map(|replacement| form(replacement).unwrap_or(Form::NEVER));
+    ) -> Self {
+        let form = |replacement| Form::or_never(nops, record.capacity(), replacement);
+        let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
+        let original = form(&recipe.original);
         let usual = if last_applied == new { original } else { last_applied };
-        Some(Self {
+        Self {
             part: core::ptr::from_ref(part).addr(),
             subject: record.subject(),
             shape: record.shape(),
             new,
             usual,
+            new_is_original: new == original,
             usual_is_original: usual == original,
             new_name: recipe.new.name(),
-        })
+        }
     }
 
     /// Returns whether the site of this record is of this class.
@@ -85,21 +87,20 @@ pub(crate) struct ClassCache {
 impl ClassCache {
     const PLACES: usize = 16;
 
+    // Not inlined, or it is made twice: once, and where it is to be.
+    #[inline(never)]
     pub(crate) const fn new() -> Self {
         Self { places: [Class::NONE; Self::PLACES] }
     }
 
     /// Returns the class of this record, after `compose` has made it if it is not here.
-    ///
-    /// # Errors
-    /// - Those of `compose`.
     #[inline(always)]
-    pub(super) fn get<E>(
+    pub(super) fn get(
         &mut self,
         part: &Part<'_>,
         record: &Record,
-        compose: impl FnOnce() -> Result<Class, E>,
-    ) -> Result<&Class, E> {
+        compose: impl FnOnce() -> Class,
+    ) -> &Class {
         // Sixteen slots side by side have places of their own; their sites of other capacities
         // have places some way further on.
         let slot = record.subject() / size_of::<usize>();
@@ -107,8 +108,8 @@ impl ClassCache {
         // The remainder by a power of two, so that no bounds check is left.
         let entry = &mut self.places[place % Self::PLACES];
         if !entry.has(part, record) {
-            *entry = compose()?;
+            *entry = compose();
         }
-        Ok(entry)
+        entry
     }
 }

@@ -7,9 +7,8 @@
 use super::checked_site::{CheckedSite, Run};
 use super::memory;
 use super::platform::Platform;
-use super::source::Recipe;
-use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement, Width};
+use crate::site::Record;
 
 /// So many sites ahead, text is asked for: enough for memory to answer in time, and few enough
 /// that the bytes are still in the first cache when they are needed.
@@ -32,6 +31,8 @@ pub(crate) enum View {
 pub(crate) enum Contents {
     /// What it is to get.
     New,
+    /// What the assembler wrote there, and that is not `New`.
+    Original,
     /// Something else that it may hold.
     Known,
     /// Bytes that it may not hold, or an alias that shows other bytes than the site.
@@ -44,7 +45,7 @@ impl<P: Platform> Run<'_, P> {
     /// Read by way of the alias, an alias that shows [`Class::usual`](super::class::Class) is
     /// believed to be one: comparing it with the site would nearly always read the site in vain.
     /// What was written is read back at the site, which finds an alias that is none.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn contents(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
         if !site.is_six_bytes() {
             return self.contents_by_bytes(site, view);
@@ -54,7 +55,7 @@ impl<P: Platform> Run<'_, P> {
             let is_alias = view == View::Site || self.read_six(site, View::Site) == six;
             if is_alias { Contents::New } else { Contents::Unknown }
         } else if site.class.usual.head_at(Width::NATIVE, site.address as u64) == Some(six) {
-            Contents::Known
+            if site.class.usual_is_original { Contents::Original } else { Contents::Known }
         } else {
             self.contents_by_bytes(site, view)
         }
@@ -63,87 +64,77 @@ impl<P: Platform> Run<'_, P> {
     /// Returns what the site holds, after comparing all its bytes with all that it may hold.
     #[cold]
     #[inline(never)]
-    pub(super) fn contents_by_bytes(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
+    fn contents_by_bytes(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
         let present = self.read(site, View::Site);
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
         }
-        let Some(recipe) = self.recipe(site) else { return Contents::Unknown };
-        match self.place_of(site, &recipe, &present) {
-            Some(Recipe::NEW) => Contents::New,
-            Some(_) => Contents::Known,
-            None => Contents::Unknown,
-        }
+        let Ok(recipe) = &self.recipe(site) else { return Contents::Unknown };
+        let all = [
+            (&recipe.new, Contents::New),
+            (&recipe.original, Contents::Original),
+            (&recipe.last_applied, Contents::Known),
+            (&recipe.ahead_of_boot, Contents::Known),
+        ];
+        let mut all = all.into_iter();
+        let found = all.find(|(known, _)| self.bytes(site.record, known) == present);
+        found.map_or(Contents::Unknown, |(_, contents)| contents)
     }
 
-    /// Returns whether the site holds what the assembler wrote.
+    /// Returns all pairs of bytes of which the first one is in the site, as far as text goes.
     #[inline(always)]
-    pub(super) fn holds_original(&self, site: &CheckedSite<'_, '_>) -> bool {
-        if site.is_six_bytes() && site.class.usual_is_original {
-            let original = site.class.usual.head_at(Width::NATIVE, site.address as u64);
-            if original == Some(self.read_six(site, View::Site)) {
-                return true;
-            }
-        }
-        self.recipe(site)
-            .is_some_and(|recipe| self.bytes(site, &recipe.original) == self.read(site, View::Site))
-    }
-
-    /// Returns eight bytes of text from the site on, as a number; `None` at the end of text.
-    #[inline(always)]
-    pub(super) fn read_eight(&self, site: &CheckedSite<'_, '_>) -> Option<u64> {
-        let room = self.platform.text().end.checked_sub(site.address)?;
-        // SAFETY: in text, which the platform says is readable.
-        (room >= 8).then(|| unsafe { memory::read_eight(self.at(site.address, View::Site)) })
-    }
-
-    /// Returns `len` bytes of text from the site on, in front of zeros.
-    ///
-    /// `len` is at most `N`, and so many bytes lie between the site and the end of text.
-    #[inline(always)]
-    pub(super) fn read_text<const N: usize>(
-        &self,
-        site: &CheckedSite<'_, '_>,
-        len: usize,
-    ) -> [u8; N] {
+    pub(super) fn pairs(&self, site: &CheckedSite<'_, '_>) -> impl Iterator<Item = [u8; 2]> {
         let from = self.at(site.address, View::Site);
-        let room = self.platform.text().end.saturating_sub(site.address);
-        let mut text = [0; N];
-        for (at, byte) in text.iter_mut().enumerate().take(len.min(room)) {
+        let text = self.platform.text_around(site.address);
+        let behind = text.end.saturating_sub(site.address + 1);
+        let starts = 0..behind.min(site.record.capacity().into());
+        // SAFETY: both bytes are in text, which the platform says is readable.
+        starts.map(move |at| unsafe { memory::read_pair(from.add(at)) })
+    }
+
+    /// Reads text from the site on, as much as fits into the buffer, and returns that: less, if text
+    /// ends before.
+    #[inline(always)]
+    pub(super) fn read_text<'t>(&self, site: &CheckedSite<'_, '_>, text: &'t mut [u8]) -> &'t [u8] {
+        let from = self.at(site.address, View::Site);
+        let room = self.platform.text_around(site.address).end.saturating_sub(site.address);
+        let len = text.len().min(room);
+        let text = text.get_mut(..len).unwrap_or_default();
+        for (at, byte) in text.iter_mut().enumerate() {
             // SAFETY: in text, which the platform says is readable.
             *byte = unsafe { from.add(at).read_volatile() };
         }
         text
     }
 
-    /// Returns the place in [`Recipe::known`] of what these bytes of the site are; `None` if the
-    /// site may not hold them.
-    pub(super) fn place_of(
-        &self,
-        site: &CheckedSite<'_, '_>,
-        recipe: &Recipe<'_>,
-        present: &InsnBuffer,
-    ) -> Option<usize> {
-        recipe.known().iter().position(|known| self.bytes(site, known) == *present)
-    }
-
-    /// Returns all bytes of the site if it holds this; none, if it cannot.
+    /// Returns all bytes of the site of a record if it holds this; none, if it cannot.
     #[inline(never)]
-    pub(crate) fn bytes(&self, site: &CheckedSite<'_, '_>, held: &Replacement<'_>) -> InsnBuffer {
-        self.compose(site.address, site.record.capacity(), held).unwrap_or(InsnBuffer::nothing())
+    pub(crate) fn bytes(&self, record: &Record, held: &Replacement<'_>) -> InsnBuffer {
+        self.compose(record, held).unwrap_or(InsnBuffer::nothing())
     }
 
     /// Returns all bytes that the site is to get.
     pub(crate) fn new_bytes(&self, site: &CheckedSite<'_, '_>) -> InsnBuffer {
-        self.recipe(site).map_or(InsnBuffer::nothing(), |recipe| self.bytes(site, &recipe.new))
+        match &self.recipe(site) {
+            Ok(recipe) => self.bytes(site.record, &recipe.new),
+            Err(_) => InsnBuffer::nothing(),
+        }
     }
 
     /// Returns all bytes that the site holds.
-    #[inline(never)]
     pub(crate) fn read(&self, site: &CheckedSite<'_, '_>, view: View) -> InsnBuffer {
-        // SAFETY: the site lies in text, which the platform says is readable; so is its alias,
-        // where `View::Alias` may be asked for. A checked capacity is 1 to 32.
-        unsafe { memory::read(self.at(site.address, view), site.record.capacity()) }
+        // SAFETY: a checked site lies in text, and its capacity is 1 to 32.
+        unsafe { self.read_record(site.record, view) }
+    }
+
+    /// Returns all bytes that the site of a record holds.
+    ///
+    /// # Safety
+    /// - The site lies in text, and its capacity is 1 to 32.
+    pub(super) unsafe fn read_record(&self, record: &Record, view: View) -> InsnBuffer {
+        // SAFETY: the platform says that text is readable; so is its alias, where `View::Alias` may
+        // be asked for.
+        unsafe { memory::read(self.at(record.site(), view), record.capacity()) }
     }
 
     /// Returns the first six bytes that a site of six bytes holds, as a number.
@@ -161,44 +152,12 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Asks memory for the text of a site some places behind the one at this index.
+    /// Asks memory for the text of a site some places ahead; `following` are the records from the
+    /// next one on.
     #[inline(always)]
-    pub(super) fn prefetch(&self, records: &[crate::site::Record], index: usize, view: View) {
-        if let Some(record) = records.get(index + AHEAD) {
+    pub(super) fn prefetch(&self, following: &[Record], view: View) {
+        if let Some(record) = following.get(AHEAD - 1) {
             memory::prefetch(self.at(record.site(), view));
         }
-    }
-
-    /// Makes the error of a site that holds bytes which it may not hold.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn old_bytes(&self, site: &CheckedSite<'_, '_>) -> Error {
-        let found = self.read(site, View::Site);
-        let Some(recipe) = self.recipe(site) else { return Error::Busy };
-        let expected = self.bytes(site, &recipe.original);
-        Error::OldBytes { site: site.address, name: recipe.name, expected, found }
-    }
-
-    /// Makes the error of a site that does not show what was written.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn read_back(&self, site: &CheckedSite<'_, '_>, wrote: &InsnBuffer) -> Error {
-        let found = self.read(site, View::Site);
-        let (site, name) = (site.address, self.name(site));
-        Error::ReadBack { site, name, wrote: *wrote, found }
-    }
-
-    /// Makes the error of a site whose alias shows something else than the site.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn no_alias(&self, site: &CheckedSite<'_, '_>) -> Error {
-        let alias = self.platform.alias(site.address).addr();
-        Error::Alias { site: site.address, alias, name: self.name(site) }
-    }
-
-    /// Returns the name of what the site belongs to.
-    #[cold]
-    pub(crate) fn name(&self, site: &CheckedSite<'_, '_>) -> &'static str {
-        self.recipe(site).map_or("", |recipe| recipe.name)
     }
 }

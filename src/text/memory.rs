@@ -27,14 +27,14 @@ pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Reads eight bytes of text, as one number.
+/// Reads two bytes of text.
 ///
 /// # Safety
-/// - 8 bytes at `from` are readable.
+/// - 2 bytes at `from` are readable.
 #[inline(always)]
-pub(crate) unsafe fn read_eight(from: *const u8) -> u64 {
+pub(crate) unsafe fn read_pair(from: *const u8) -> [u8; 2] {
     // SAFETY: by the contract.
-    unsafe { from.cast::<Unaligned<u64>>().read_volatile().0 }
+    unsafe { from.cast::<Unaligned<u16>>().read_volatile().0 }.to_le_bytes()
 }
 
 /// Writes the first six bytes of a site, each byte once.

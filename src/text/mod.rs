@@ -8,6 +8,7 @@
 //! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
 //! | `memory` | loads and stores |
 //! | `class`, `checked_site`, `contents` | what a site gets, where it is, what it holds |
+//! | `fault` | what is wrong with a site, and the error that tells |
 //! | `overlap`, `check` | the first pass, which writes nothing |
 //! | `write` | the second pass |
 //! | `plan`, `report`, `patcher` | what a kernel calls |
@@ -18,6 +19,7 @@ mod check;
 mod checked_site;
 mod class;
 mod contents;
+mod fault;
 mod memory;
 mod one_cpu;
 mod overlap;
@@ -43,5 +45,6 @@ pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
 pub(crate) use contents::{Contents, View};
+pub(crate) use fault::{Fault, SiteFault};
 pub(crate) use overlap::check_between_sets;
 pub(crate) use patcher::write_sets;

@@ -30,6 +30,8 @@
 use core::ops::Range;
 
 use super::checked_site::{CheckedSite, Run};
+use super::contents::Contents;
+use super::fault::{Fault, SiteFault};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use crate::error::Error;
@@ -37,23 +39,15 @@ use crate::insn::InsnBuffer;
 use crate::site::Record;
 
 /// What is looked for in each site of a set, while the first pass goes over it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Search {
     /// Nothing: the records are sorted, and no two sites overlap; or the set was checked before.
     Nothing,
     /// Sites that may begin inside others.
-    InnerSites(InnerSites),
-}
-
-#[derive(Debug)]
-pub(super) struct InnerSites {
-    /// The largest capacity of a site of the set, in bytes.
-    longest: u8,
-    /// Each opening of an original, in all four places of a number; 0 where there are fewer, which
-    /// is an opening like another one.
-    openings: [u64; Self::OPENINGS],
-    /// Whether there are more openings than that, so that every site is looked into.
-    has_more: bool,
+    InnerSites {
+        /// The largest capacity of a site of the set, in bytes.
+        longest: u8,
+    },
 }
 
 impl Search {
@@ -76,108 +70,71 @@ impl Search {
         }
         // Not empty, even if there is no site.
         let span = lowest.min(highest_end)..highest_end.max(1);
-        let search =
-            if is_sorted { Self::Nothing } else { Self::InnerSites(InnerSites::new(set, longest)) };
-        (search, span)
+        (if is_sorted { Self::Nothing } else { Self::InnerSites { longest } }, span)
     }
 
     /// Returns whether all records are to be searched for a site that overlaps this one.
     #[inline(always)]
     pub(super) fn finds<P: Platform>(
-        &self,
+        self,
         run: &Run<'_, P>,
         set: &SiteSet<'_>,
         site: &CheckedSite<'_, '_>,
+        contents: Contents,
     ) -> bool {
         match self {
             Self::Nothing => false,
-            Self::InnerSites(inner) => inner.may_be_in(run, set, site),
+            Self::InnerSites { longest } => {
+                !holds_original(site, contents) || may_overlap(run, set, site, longest)
+            }
         }
     }
 }
 
-impl InnerSites {
-    const OPENINGS: usize = 2;
-
-    fn new(set: &SiteSet<'_>, longest: u8) -> Self {
-        let mut inner = Self { longest, openings: [0; Self::OPENINGS], has_more: false };
-        let mut count = 0;
-        for part in set.parts() {
-            for &opening in part.source().openings() {
-                match inner.openings.get_mut(count) {
-                    Some(place) => *place = in_all_places(opening),
-                    None => inner.has_more = true,
-                }
-                count += 1;
-            }
-        }
-        inner
-    }
-
-    #[inline(always)]
-    fn may_be_in<P: Platform>(
-        &self,
-        run: &Run<'_, P>,
-        set: &SiteSet<'_>,
-        site: &CheckedSite<'_, '_>,
-    ) -> bool {
-        if !run.holds_original(site) {
-            return true;
-        }
-        let all_are_six_bytes = usize::from(self.longest) == InsnBuffer::MIN;
-        if all_are_six_bytes
-            && !self.has_more
-            && let Some(text) = run.read_eight(site)
-        {
-            // Pairs of bytes from the second byte on, and from the third byte on: all that begin
-            // inside the site but for the site's own.
-            if !self.has_opening(text >> 8) && !self.has_opening(text >> 16) {
-                return false;
-            }
-        }
-        self.may_be_in_text(run, set, site)
-    }
-
-    /// Returns whether one of the four pairs of bytes in a number is an opening; to be true for no
-    /// reason is possible, and rare.
-    ///
-    /// The places of a pair that is an opening become 0, and then subtracting 1 borrows into a
-    /// highest bit that was not set before.
-    #[inline(always)]
-    fn has_opening(&self, number: u64) -> bool {
-        let ones = in_all_places([1, 0]);
-        let borrows = self.openings.map(|opening| {
-            let zero_where_equal = number ^ opening;
-            zero_where_equal.wrapping_sub(ones) & !zero_where_equal
-        });
-        borrows.into_iter().fold(0, |all, one| all | one) & ones << 15 != 0
-    }
-
-    /// Returns whether, by what text holds, a site may begin inside this one, or a longer one at
-    /// its first byte.
-    #[cold]
-    #[inline(never)]
-    fn may_be_in_text<P: Platform>(
-        &self,
-        run: &Run<'_, P>,
-        set: &SiteSet<'_>,
-        site: &CheckedSite<'_, '_>,
-    ) -> bool {
-        let capacity = site.record.capacity();
-        // As many as a site has that begins at the last byte of this one.
-        let len = usize::from(capacity) + InsnBuffer::MIN - 1;
-        let len = len.min(run.platform.text().end - site.address);
-        let text = run.read_text::<{ InsnBuffer::MAX + InsnBuffer::MIN }>(site, len);
-        let text = text.get(..len).unwrap_or_default();
-        let is_padded = capacity < self.longest && text.get(usize::from(capacity)) == Some(&0x90);
-        let mut parts = set.parts().iter();
-        is_padded || parts.any(|part| part.source().may_begin_inside(site.address, capacity, text))
+/// Returns whether a site that holds this holds its original. May be false of one that does, if its
+/// new bytes are the original: all records are searched for it then, needlessly.
+fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
+    match contents {
+        Contents::Original => true,
+        Contents::New => site.is_six_bytes() && site.class.new_is_original,
+        Contents::Known | Contents::Unknown => false,
     }
 }
 
-/// Returns a number that has these two bytes in all four places.
-const fn in_all_places([first, second]: [u8; 2]) -> u64 {
-    u64::from_le_bytes([first, second, first, second, first, second, first, second])
+/// Returns whether another site may begin inside this one, which holds its original, or a longer
+/// one at its first byte.
+#[inline(never)]
+fn may_overlap<P: Platform>(
+    run: &Run<'_, P>,
+    set: &SiteSet<'_>,
+    site: &CheckedSite<'_, '_>,
+    longest: u8,
+) -> bool {
+    let capacity = site.record.capacity();
+    let is_padded = capacity < longest && matches!(run.pairs(site).last(), Some([_, 0x90]));
+    is_padded
+        || set.parts().iter().any(|part| {
+            let openings = part.source().openings();
+            // The first pair is the opening of this site.
+            run.pairs(site).skip(1).any(|pair| openings.contains(&pair))
+                && may_begin_inside(run, site, part)
+        })
+}
+
+/// Asks the front end of this part whether one of its sites may begin inside this one.
+#[cold]
+#[inline(never)]
+fn may_begin_inside<P: Platform>(
+    run: &Run<'_, P>,
+    site: &CheckedSite<'_, '_>,
+    part: &Part<'_>,
+) -> bool {
+    let capacity = site.record.capacity();
+    // As many as a site has that begins at the last byte of this one.
+    let len = usize::from(capacity) + InsnBuffer::MIN - 1;
+    let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
+    let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+    part.source().may_begin_inside(site.address, capacity, text)
 }
 
 /// Returns whether the sites of two records share a byte. Linkers that fold functions of the same
@@ -191,35 +148,31 @@ fn overlaps(one: &Record, other: &Record) -> bool {
     !is_same && distance < capacity.into()
 }
 
-/// Searches a set for a site that overlaps that of `record`, which is the record at `index` of
-/// `part`, in this set or another. Returns the error of the one of the two whose record comes
-/// later; of `record`, if the other is of another set.
+/// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
+/// another.
+///
+/// # Errors
+/// - [`SiteFault::Overlaps`], of the one of the two whose record comes later; of `record`, if the
+///   other is of another set.
 #[cold]
 #[inline(never)]
-pub(super) fn search<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    part: &Part<'_>,
-    index: usize,
-    record: &Record,
-) -> Option<Error> {
+pub(super) fn search<'r>(
+    set: &SiteSet<'r>,
+    part: &'r Part<'r>,
+    record: &'r Record,
+) -> Result<(), Fault<'r>> {
     let mut is_earlier = true;
     for other_part in set.parts() {
-        for (other_index, other) in other_part.sites().records().iter().enumerate() {
+        for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            if !overlaps(record, other) {
-                continue;
+            if overlaps(record, other) {
+                let (part, record, other) =
+                    if is_earlier { (part, record, other) } else { (other_part, other, record) };
+                return Err(Fault::Site(part, record, SiteFault::Overlaps(other.site())));
             }
-            let (part, index, record, other) = if is_earlier {
-                (part, index, record, other)
-            } else {
-                (other_part, other_index, other, record)
-            };
-            let name = run.recipe_of(part, record).map_or("", |recipe| recipe.name);
-            return Some(Error::Overlap { index, site: record.site(), name, other: other.site() });
         }
     }
-    None
+    Ok(())
 }
 
 /// Checks that no site of one set overlaps a site of another, for batches of several sets. Each set
@@ -232,27 +185,23 @@ pub(super) fn search<P: Platform>(
 pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
     for (number, set) in run.sets.iter().enumerate() {
         for earlier in run.sets.iter().take(number) {
-            check_between(run, set, earlier)?;
+            if let Err(fault) = check_between(set, earlier) {
+                return Err(run.error(&fault));
+            }
         }
     }
     Ok(())
 }
 
-fn check_between<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    other: &SiteSet<'_>,
-) -> Result<(), Error> {
+fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
     let (Some(a), Some(b)) = (set.checked_span(), other.checked_span()) else { return Ok(()) };
     // Linked objects lie apart from each other; so this is the rule.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());
     }
     for part in set.parts() {
-        for (index, record) in part.sites().records().iter().enumerate() {
-            if let Some(error) = search(run, other, part, index, record) {
-                return Err(error);
-            }
+        for record in part.sites().records() {
+            search(other, part, record)?;
         }
     }
     Ok(())

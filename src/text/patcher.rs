@@ -9,7 +9,7 @@ use super::platform::Platform;
 use super::report::{Goal, Report};
 use super::site_set::SiteSet;
 use super::source::Follow;
-use super::write::{undo, write};
+use super::write::write;
 use crate::error::Error;
 
 /// The patcher: a site set, and the platform by which its text is written.
@@ -92,15 +92,18 @@ pub(crate) fn write_sets<P: Platform>(
     _: &OneCpu<'_>,
 ) -> Result<Report, Error> {
     let mut cache = ClassCache::new();
-    let mut report = check(&Run { sets, platform, follow }, &mut cache)?;
+    let mut result = check(&Run { sets, platform, follow }, &mut cache);
+    let Ok(report) = &mut result else { return result };
     platform.unlock();
-    let run = Run { sets, platform, follow };
-    let result = write(&run, &mut cache).map_err(|failed| undo(&run, &mut cache, &failed));
+    let written = write(&Run { sets, platform, follow }, &mut cache);
     platform.lock();
     platform.serialize();
-    report.changed = result?;
+    match written {
+        Ok(changed) => report.changed = changed,
+        Err(error) => return Err(error),
+    }
     for set in sets {
         set.finish(follow);
     }
-    Ok(report)
+    result
 }

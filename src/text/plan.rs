@@ -35,8 +35,9 @@ impl<P: Platform> Run<'_, P> {
     /// Returns what happens to a site; `None` if it holds nothing known.
     pub(crate) fn outcome<'s>(&self, site: &CheckedSite<'s, '_>) -> Option<Outcome<'s>> {
         let old_bytes = self.read(site, View::Site);
-        let recipe = self.recipe(site)?;
-        let old = *recipe.known().get(self.place_of(site, &recipe, &old_bytes)?)?;
+        let recipe = self.recipe(site).ok()?;
+        let mut known = recipe.known().into_iter();
+        let old = known.find(|known| self.bytes(site.record, known) == old_bytes)?;
         Some(Outcome {
             address: site.address,
             subject: site.record.subject(),
@@ -45,7 +46,7 @@ impl<P: Platform> Run<'_, P> {
             new: recipe.new,
             old,
             old_bytes,
-            new_bytes: self.bytes(site, &recipe.new),
+            new_bytes: self.bytes(site.record, &recipe.new),
             may_trap: recipe.may_trap,
         })
     }
@@ -63,11 +64,8 @@ impl<'p, P: Platform> Plan<'p, P> {
         // Each site was checked when the plan was made. One that is wrong now was changed by
         // somebody since, and `apply` will say so.
         let run = self.run;
-        run.parts().flat_map(move |part| {
-            part.sites().records().iter().enumerate().filter_map(move |(index, record)| {
-                let mut cache = ClassCache::new();
-                run.outcome(&run.site(part, index, record, &mut cache).ok()?)
-            })
+        run.records().filter_map(move |(part, record)| {
+            run.outcome(&run.site(part, record, &mut ClassCache::new())?)
         })
     }
 

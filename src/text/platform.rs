@@ -15,7 +15,9 @@ use crate::insn::Nops;
 /// # Safety
 /// As long as the implementation is in use by a [`Patcher`](crate::Patcher) or a writer of
 /// [`live`](crate::live),
-/// - every address in [`text`](Self::text) is readable;
+/// - every address in a range that [`text`](Self::text) or [`text_around`](Self::text_around)
+///   returns is readable, but for text whose sites were
+///   [withdrawn](crate::SiteSet::withdraw);
 /// - between [`unlock`](Self::unlock) and [`lock`](Self::lock), the bytes from
 ///   [`alias`](Self::alias)`(address)` on are the same memory as those from `address` on, and may
 ///   be read and written, for as many as the site there has;
@@ -23,9 +25,15 @@ use crate::insn::Nops;
 /// - the CPUs execute each of [`nops`](Self::nops) as one instruction that does nothing;
 /// - none of its functions executes a patch site.
 pub unsafe trait Platform {
-    /// Returns where sites may be: the first address of text and the address behind it. Called
-    /// for each site.
+    /// Returns where sites may be: the first address of text and the address behind it.
     fn text(&self) -> Range<usize>;
+
+    /// Returns the range of text that `address` lies in; [`text`](Self::text), if it lies in none.
+    /// For a platform whose text is in several pieces. Called for each site.
+    fn text_around(&self, address: usize) -> Range<usize> {
+        let _ = address;
+        self.text()
+    }
 
     /// Returns where the bytes at an address of text can be written.
     fn alias(&self, address: usize) -> *mut u8;
@@ -47,34 +55,57 @@ pub unsafe trait Platform {
     }
 }
 
-/// What the ready-made platforms are told of the CPU.
-#[derive(Clone, Copy, Debug)]
-struct Cpu {
+/// The facts and choices that all ready-made platforms have in common.
+#[derive(Clone, Debug)]
+struct Common {
+    text: Range<usize>,
+    /// Empty, if all text is one piece.
+    init_text: Range<usize>,
     nops: Nops,
     serializer: Serializer,
 }
 
-impl Cpu {
-    const DEFAULT: Self = Self { nops: Nops::of_target(), serializer: Serializer::Iret };
+impl Common {
+    const fn new(text: Range<usize>) -> Self {
+        let (nops, serializer) = (Nops::of_target(), Serializer::Iret);
+        Self { text, init_text: 0..0, nops, serializer }
+    }
+
+    fn text_around(&self, address: usize) -> Range<usize> {
+        let text = if self.init_text.contains(&address) { &self.init_text } else { &self.text };
+        text.clone()
+    }
 }
 
 /// The choices that all ready-made platforms offer.
-macro_rules! cpu_choices {
+macro_rules! choices {
     () => {
+        /// Adds a second range of text: code that runs once at boot and is freed then, for example,
+        /// and lies apart from the rest. Its sites are withdrawn before it is freed:
+        /// [`SiteSet::withdraw`](crate::SiteSet::withdraw).
+        ///
+        /// # Safety
+        /// - what the constructor asks for its text holds for `init_text` as well.
+        #[must_use]
+        pub const unsafe fn with_init_text(mut self, init_text: Range<usize>) -> Self {
+            self.common.init_text = init_text;
+            self
+        }
+
         /// Chooses the NOPs; those of every CPU of the target, unless this is called.
         ///
         /// # Safety
         /// - every CPU executes each of them as one instruction that does nothing.
         #[must_use]
         pub const unsafe fn with_nops(mut self, nops: Nops) -> Self {
-            self.cpu.nops = nops;
+            self.common.nops = nops;
             self
         }
 
         /// Chooses how this CPU serializes itself; by [`Serializer::Iret`], unless this is called.
         #[must_use]
         pub const fn with_serializer(mut self, serializer: Serializer) -> Self {
-            self.cpu.serializer = serializer;
+            self.common.serializer = serializer;
             self
         }
     };
@@ -84,9 +115,8 @@ macro_rules! cpu_choices {
 /// memory, or by a shared mapping of a user process.
 #[derive(Clone, Debug)]
 pub struct SecondMapping {
-    text: Range<usize>,
     offset: usize,
-    cpu: Cpu,
+    common: Common,
 }
 
 impl SecondMapping {
@@ -98,16 +128,20 @@ impl SecondMapping {
     /// - for every address in it, `address + offset` is the same memory, readable and writable.
     #[must_use]
     pub const unsafe fn new(text: Range<usize>, offset: usize) -> Self {
-        Self { text, offset, cpu: Cpu::DEFAULT }
+        Self { offset, common: Common::new(text) }
     }
 
-    cpu_choices!();
+    choices!();
 }
 
 // SAFETY: by the contract of `new`; nothing here executes a site.
 unsafe impl Platform for SecondMapping {
     fn text(&self) -> Range<usize> {
-        self.text.clone()
+        self.common.text.clone()
+    }
+
+    fn text_around(&self, address: usize) -> Range<usize> {
+        self.common.text_around(address)
     }
 
     fn alias(&self, address: usize) -> *mut u8 {
@@ -115,19 +149,18 @@ unsafe impl Platform for SecondMapping {
     }
 
     fn serialize(&self) {
-        self.cpu.serializer.serialize();
+        self.common.serializer.serialize();
     }
 
     fn nops(&self) -> Nops {
-        self.cpu.nops
+        self.common.nops
     }
 }
 
 /// Text that is still writable at its own address, early at boot.
 #[derive(Clone, Debug)]
 pub struct Writable {
-    text: Range<usize>,
-    cpu: Cpu,
+    common: Common,
 }
 
 impl Writable {
@@ -137,16 +170,20 @@ impl Writable {
     /// - all of `text` is readable and writable.
     #[must_use]
     pub const unsafe fn new(text: Range<usize>) -> Self {
-        Self { text, cpu: Cpu::DEFAULT }
+        Self { common: Common::new(text) }
     }
 
-    cpu_choices!();
+    choices!();
 }
 
 // SAFETY: by the contract of `new`; nothing here executes a site.
 unsafe impl Platform for Writable {
     fn text(&self) -> Range<usize> {
-        self.text.clone()
+        self.common.text.clone()
+    }
+
+    fn text_around(&self, address: usize) -> Range<usize> {
+        self.common.text_around(address)
     }
 
     fn alias(&self, address: usize) -> *mut u8 {
@@ -154,11 +191,11 @@ unsafe impl Platform for Writable {
     }
 
     fn serialize(&self) {
-        self.cpu.serializer.serialize();
+        self.common.serializer.serialize();
     }
 
     fn nops(&self) -> Nops {
-        self.cpu.nops
+        self.common.nops
     }
 }
 
@@ -166,10 +203,9 @@ unsafe impl Platform for Writable {
 /// so that supervisor writes ignore read-only mappings (Intel SDM vol. 3A, "Access Rights").
 #[derive(Clone, Debug)]
 pub struct WriteProtectOff {
-    text: Range<usize>,
     /// The value of CR0 before [`Platform::unlock`].
     cr0: usize,
-    cpu: Cpu,
+    common: Common,
 }
 
 /// CR0 bit 16, write protect.
@@ -184,17 +220,21 @@ impl WriteProtectOff {
     /// - CR4.CET is clear: while it is set, CR0.WP cannot be cleared (#GP).
     #[must_use]
     pub const unsafe fn new(text: Range<usize>) -> Self {
-        Self { text, cr0: 0, cpu: Cpu::DEFAULT }
+        Self { cr0: 0, common: Common::new(text) }
     }
 
-    cpu_choices!();
+    choices!();
 }
 
 // SAFETY: by the contract of `new`, WP being clear between `unlock` and `lock`; nothing here
 // executes a site.
 unsafe impl Platform for WriteProtectOff {
     fn text(&self) -> Range<usize> {
-        self.text.clone()
+        self.common.text.clone()
+    }
+
+    fn text_around(&self, address: usize) -> Range<usize> {
+        self.common.text_around(address)
     }
 
     fn alias(&self, address: usize) -> *mut u8 {
@@ -217,10 +257,10 @@ unsafe impl Platform for WriteProtectOff {
     }
 
     fn serialize(&self) {
-        self.cpu.serializer.serialize();
+        self.common.serializer.serialize();
     }
 
     fn nops(&self) -> Nops {
-        self.cpu.nops
+        self.common.nops
     }
 }

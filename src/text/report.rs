@@ -55,6 +55,8 @@ pub struct Report {
     /// The sites that still have, or have again, an indirect call or jump. After applying this
     /// is 0: where branches must not be indirect, one that is left is a hole (CVE-2018-15594).
     pub indirect: usize,
+    /// The records whose sites were [withdrawn](crate::SiteSet::withdraw), which no other count has.
+    pub withdrawn: usize,
 }
 
 impl Report {
@@ -86,6 +88,7 @@ impl core::ops::AddAssign for Report {
         self.identities += other.identities;
         self.traps += other.traps;
         self.indirect += other.indirect;
+        self.withdrawn += other.withdrawn;
     }
 }
 
@@ -101,6 +104,7 @@ impl core::fmt::Display for Report {
             (self.identities, "identities"),
             (self.traps, "traps"),
             (self.indirect, "indirect"),
+            (self.withdrawn, "withdrawn"),
         ];
         let mut separator = ": ";
         for (count, name) in counts.into_iter().filter(|(count, _)| *count > 0) {

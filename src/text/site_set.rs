@@ -1,4 +1,8 @@
 //! Site sets: the sites of one linked object, with the front ends that know what they stand for.
+//!
+//! Unsafe code here declares the one function by which sites are given up, which takes the
+//! kernel's word that their code is not executed any more.
+#![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,6 +39,7 @@ impl<'a> Part<'a> {
 
     /// Returns the records.
     #[must_use]
+    #[inline(never)]
     pub fn sites(&self) -> Sites<'a> {
         match self.sites {
             SiteTable::Linked => Sites::linked(),
@@ -53,6 +58,9 @@ impl core::fmt::Debug for Part<'_> {
     }
 }
 
+/// The number of ranges of text that can be withdrawn from one set.
+const WITHDRAWN_RANGES: usize = 4;
+
 /// A site set: the sites of one linked object, a kernel or a module. What its sites were last
 /// patched for belongs to it, so each object has one set, used by everybody who patches its
 /// sites. [`site_set!`](crate::site_set) makes that of a kernel.
@@ -62,13 +70,54 @@ pub struct SiteSet<'a> {
     /// The first address of all sites and the address behind them, once it is known that no two
     /// sites overlap; 0 and 0 until then. Neither records nor text ever move.
     checked: [AtomicUsize; 2],
+    /// Ranges of text whose sites were withdrawn: first address and the address behind, which is 0
+    /// where there is no range.
+    withdrawn: [[AtomicUsize; 2]; WITHDRAWN_RANGES],
 }
 
 impl<'a> SiteSet<'a> {
     /// Makes a set of these parts, which are all the records of one linked object.
     #[must_use]
     pub const fn new(parts: &'a [Part<'a>]) -> Self {
-        Self { parts, checked: [const { AtomicUsize::new(0) }; 2] }
+        Self {
+            parts,
+            checked: [const { AtomicUsize::new(0) }; 2],
+            withdrawn: [const { [const { AtomicUsize::new(0) }; 2] }; WITHDRAWN_RANGES],
+        }
+    }
+
+    /// Withdraws the sites in `text`, which is code that is about to be freed: from now on they are
+    /// neither read nor written, and [`Report::withdrawn`](crate::text::Report::withdrawn) counts
+    /// them. Returns false, and withdraws nothing, if four ranges were withdrawn before.
+    ///
+    /// # Safety
+    /// - no code in `text` is executed after this, unless something else is loaded there;
+    /// - nobody patches sites of this set while this runs.
+    #[must_use = "sites that are not withdrawn must stay readable"]
+    pub unsafe fn withdraw(&self, text: core::ops::Range<usize>) -> bool {
+        let is_free = |range: &&[AtomicUsize; 2]| range[1].load(Ordering::Relaxed) == 0;
+        let Some([start, end]) = self.withdrawn.iter().find(is_free) else { return false };
+        start.store(text.start, Ordering::Relaxed);
+        // Stored last: the hook of another CPU may look meanwhile.
+        end.store(text.end, Ordering::Release);
+        true
+    }
+
+    /// Returns whether an address lies in text that was withdrawn.
+    #[must_use]
+    #[inline]
+    pub fn is_withdrawn(&self, address: usize) -> bool {
+        for [start, end] in &self.withdrawn {
+            let end = end.load(Ordering::Acquire);
+            // Ranges are taken in their order, so the rest is free as well.
+            if end == 0 {
+                return false;
+            }
+            if (start.load(Ordering::Relaxed)..end).contains(&address) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Returns the parts.
@@ -92,6 +141,9 @@ impl<'a> SiteSet<'a> {
     /// Returns the record of the site whose first byte is at `address`, and the front end that
     /// knows it.
     pub(crate) fn find(&self, address: usize) -> Option<(&'a Record, &'a dyn Source)> {
+        if self.is_withdrawn(address) {
+            return None;
+        }
         self.parts
             .iter()
             .find_map(|part| part.sites().find(address).map(|record| (record, part.source)))

@@ -43,9 +43,6 @@ pub struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// The place of `new` in [`known`](Self::known).
-    pub(super) const NEW: usize = 0;
-
     /// Returns all that a site may hold, what is most likely first. Other bytes are somebody
     /// else's, and are never overwritten.
     #[must_use]

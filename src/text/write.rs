@@ -10,94 +10,143 @@ use core::ops::Range;
 use super::checked_site::{CheckedSite, Run};
 use super::class::ClassCache;
 use super::contents::{Contents, View};
+use super::fault::{Fault, SiteFault};
 use super::memory;
 use super::platform::Platform;
+use super::site_set::{Part, SiteSet};
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
+use crate::site::Record;
 
 /// So many sites are written before they are read back. A line that was just written is in the
 /// first cache under the address of its alias; to read it at its own address right then is to
 /// wait for the line to be found in the next cache. Sixteen writes later that is over.
 const BLOCK: usize = 16;
 
-/// A write pass that failed.
-#[derive(Debug)]
-pub(crate) struct WriteFailed {
-    error: Error,
-    /// So many sites, counted over all parts, may have been written.
-    written: usize,
-}
-
 /// Writes and reads back every site that does not hold what it is to get, and returns how many
-/// those were.
+/// those were. If that fails, what was written is put back.
 ///
 /// # Errors
 /// - [`Error::Alias`] and [`Error::ReadBack`], from a platform that breaks its contract.
-#[inline(never)]
-pub(crate) fn write<P: Platform>(
-    run: &Run<'_, P>,
-    cache: &mut ClassCache,
-) -> Result<usize, WriteFailed> {
-    let (mut changed, mut written) = (0, 0);
-    for part in run.parts() {
-        let records = part.sites().records();
-        // Where each site of the block is, and the first six bytes it got.
-        let mut block = [(0, 0); BLOCK];
-        for (index, record) in records.iter().enumerate() {
-            run.prefetch(records, index, View::Alias);
-            let site = run.site(part, index, record, cache);
-            let site = match &site {
-                Ok(site) => site,
-                Err(error) => return Err(WriteFailed { error: *error, written }),
-            };
-            let contents = run.contents(site, View::Alias);
-            if contents == Contents::Unknown {
-                return Err(WriteFailed { error: run.no_alias(site), written });
-            }
-            written += 1;
-            if contents == Contents::Known {
-                changed += 1;
-                run.write_new(site).map_err(|error| WriteFailed { error, written })?;
-            }
-            let place = index % BLOCK;
-            block[place] = if site.is_six_bytes() { (site.address, site.new_head) } else { (0, 0) };
-            let is_last = place + 1 == BLOCK || index + 1 == records.len();
-            if is_last && !block_shows(&block[..=place]) {
-                // If it is another one of the block, `undo` finds out.
-                let error = run.read_back(site, &run.new_bytes(site));
-                return Err(WriteFailed { error, written });
+pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
+    let mut progress = Progress { written: 0, changed: 0 };
+    for set in run.sets {
+        for part in set.parts() {
+            if let Err(fault) = &write_sites(run, set, part, cache, &mut progress) {
+                return Err(undo(run, cache, progress.written, fault));
             }
         }
     }
-    Ok(changed)
+    Ok(progress.changed)
 }
 
-/// Returns whether each site of a block shows the six bytes that it got.
-#[inline(always)]
-fn block_shows(block: &[(usize, u64)]) -> bool {
-    block.iter().all(|&(address, new_head)| {
-        let site = core::ptr::with_exposed_provenance(address);
-        // SAFETY: `write` puts in sites of six bytes that lie in text, and 0 for others.
-        address == 0 || unsafe { memory::read_six(site) } == new_head
-    })
+/// How far a write pass has come, counted over all parts.
+struct Progress {
+    /// So many sites were written, or held what they are to get.
+    written: usize,
+    /// So many did not hold it.
+    changed: usize,
+}
+
+/// Writes and reads back the sites of one part.
+///
+/// # Errors
+/// - What is wrong with the first site that does not show what it got, or could not be written.
+fn write_sites<'r, P: Platform>(
+    run: &Run<'_, P>,
+    set: &SiteSet<'_>,
+    part: &'r Part<'r>,
+    cache: &mut ClassCache,
+    progress: &mut Progress,
+) -> Result<(), Fault<'r>> {
+    let mut rest = part.sites().records();
+    while !rest.is_empty() {
+        // The sites of six bytes in this block, and what each got.
+        let mut block = [None; BLOCK];
+        let mut result = Ok(());
+        for place in &mut block {
+            let [record, following @ ..] = rest else { break };
+            rest = following;
+            if set.is_withdrawn(record.site()) {
+                continue;
+            }
+            run.prefetch(following, View::Alias);
+            if let Err(fault) = write_site(run, part, record, cache, place, progress) {
+                result = Err(Fault::Site(part, record, fault));
+                break;
+            }
+        }
+        for &(record, head) in block.iter().flatten() {
+            let site = core::ptr::with_exposed_provenance(record.site());
+            // SAFETY: the site lies in text and has six bytes, as `write_site` says.
+            if unsafe { memory::read_six(site) } != head {
+                return Err(Fault::Site(part, record, SiteFault::NotShown));
+            }
+        }
+        result?;
+    }
+    Ok(())
+}
+
+/// Writes one site, if it does not hold what it is to get. A site of six bytes is put into its
+/// place in the block, to be read back with it; another one is read back at once.
+#[inline(never)]
+fn write_site<'r, P: Platform>(
+    run: &Run<'_, P>,
+    part: &'r Part<'r>,
+    record: &'r Record,
+    cache: &mut ClassCache,
+    place: &mut Option<(&'r Record, u64)>,
+    progress: &mut Progress,
+) -> Result<(), SiteFault> {
+    let Some(site) = &run.site(part, record, cache) else {
+        return Err(SiteFault::Refused);
+    };
+    let contents = run.contents(site, View::Alias);
+    if contents == Contents::Unknown {
+        return Err(SiteFault::Alias);
+    }
+    progress.written += 1;
+    progress.changed += usize::from(contents != Contents::New);
+    if site.is_six_bytes() {
+        *place = Some((record, site.new_head));
+        if contents != Contents::New {
+            // SAFETY: the site lies in text and has six bytes; the platform answers for the alias.
+            unsafe { memory::write_six(run.platform.alias(site.address), site.new_head) };
+        }
+    } else if contents != Contents::New && !run.write_by_bytes(site) {
+        return Err(SiteFault::NotShown);
+    }
+    Ok(())
 }
 
 impl<P: Platform> Run<'_, P> {
-    /// Writes what the site is to get, each byte once. A site of six bytes is read back with its
-    /// block, another one at once.
-    #[inline(always)]
-    fn write_new(&self, site: &CheckedSite<'_, '_>) -> Result<(), Error> {
-        if site.is_six_bytes() {
-            // SAFETY: the site lies in text and has six bytes; the platform answers for the alias.
-            unsafe { memory::write_six(self.platform.alias(site.address), site.new_head) };
-            return Ok(());
+    /// Writes all bytes that the site is to get, each once, and returns whether it shows them then.
+    #[cold]
+    #[inline(never)]
+    fn write_by_bytes(&self, site: &CheckedSite<'_, '_>) -> bool {
+        let Ok(recipe) = &self.recipe(site) else { return false };
+        self.put(site, &recipe.new) == self.read(site, View::Site)
+    }
+
+    /// Stores what the site was last patched for. If this site cannot hold that, because it is out
+    /// of reach here, it never did: the site gets its original.
+    #[cold]
+    #[inline(never)]
+    fn put_back(&self, site: &CheckedSite<'_, '_>) {
+        let Ok(recipe) = &self.recipe(site) else { return };
+        if self.put(site, &recipe.last_applied).is_empty() {
+            self.put(site, &recipe.original);
         }
-        let new = self.new_bytes(site);
-        self.store(site, &new, 0..InsnBuffer::MAX);
-        match self.contents_by_bytes(site, View::Site) {
-            Contents::New => Ok(()),
-            _ => Err(self.read_back(site, &new)),
-        }
+    }
+
+    /// Stores all bytes of this, and returns them: none, if the site cannot hold it.
+    #[cold]
+    #[inline(never)]
+    fn put(&self, site: &CheckedSite<'_, '_>, replacement: &Replacement<'_>) -> InsnBuffer {
+        let bytes = self.bytes(site.record, replacement);
+        self.store(site, &bytes, 0..InsnBuffer::MAX);
+        bytes
     }
 
     /// Stores these bytes of the site, each by one store.
@@ -110,61 +159,34 @@ impl<P: Platform> Run<'_, P> {
     }
 }
 
-/// Undoes a write pass that failed, as far as the platform lets it, and returns its error: that of
-/// the first site that does not show what it got, if there is one.
-///
-/// That site is looked for before any is put back, since two records may name one site, and undoing
-/// by one of them would make the other look at fault.
-#[cold]
-pub(crate) fn undo<P: Platform>(
-    run: &Run<'_, P>,
-    cache: &mut ClassCache,
-    failed: &WriteFailed,
-) -> Error {
-    let mut error = failed.error;
-    // From the last site on, so that the first wrong one is the last one found.
-    each_backwards(run, cache, failed.written, &mut |site| {
-        if run.contents(site, View::Site) != Contents::New {
-            error = run.read_back(site, &run.new_bytes(site));
-        }
-    });
-    each_backwards(run, cache, failed.written, &mut |site| put_back(run, site));
-    error
-}
-
-/// Calls `act` with each of the first `count` sites, counted over all parts, from the last one on.
+/// Undoes a write pass that failed after so many sites, counted over all parts, as far as the
+/// platform lets it, and returns its error.
 #[cold]
 #[inline(never)]
-fn each_backwards<P: Platform>(
+fn undo<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    count: usize,
-    act: &mut dyn FnMut(&CheckedSite<'_, '_>),
-) {
-    let mut before = run.sets.iter().map(|set| set.len()).sum::<usize>();
-    for set in run.sets.iter().rev() {
-        for part in set.parts().iter().rev() {
-            let records = part.sites().records();
-            before -= records.len();
-            let written = count.saturating_sub(before);
-            for (index, record) in records.iter().enumerate().take(written).rev() {
-                if let Ok(site) = &run.site(part, index, record, cache) {
-                    act(site);
+    mut written: usize,
+    fault: &Fault<'_>,
+) -> Error {
+    // Made before any site is put back: it says what the site shows, and putting back by one record
+    // may change what another shows, since two may name one site.
+    let error = run.error(fault);
+    for set in run.sets {
+        for part in set.parts() {
+            for record in part.sites().records() {
+                if written == 0 {
+                    return error;
+                }
+                if set.is_withdrawn(record.site()) {
+                    continue;
+                }
+                written -= 1;
+                if let Some(site) = &run.site(part, record, cache) {
+                    run.put_back(site);
                 }
             }
         }
     }
-}
-
-/// Stores what the site was last patched for. If this site cannot hold that, because it is out of
-/// reach here, it never did: the site gets its original.
-#[cold]
-fn put_back<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) {
-    let Some(recipe) = run.recipe(site) else { return };
-    let put = |held: &Replacement<'_>| {
-        let bytes = run.bytes(site, held);
-        run.store(site, &bytes, 0..InsnBuffer::MAX);
-        !bytes.is_empty()
-    };
-    let _ = put(&recipe.last_applied) || put(&recipe.original);
+    error
 }

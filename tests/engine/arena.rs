@@ -90,6 +90,16 @@ impl Arena {
         }
     }
 
+    /// Takes the second page away from both views: to read it is to die.
+    #[allow(dead_code, reason = "for the tests of the engine alone")]
+    pub fn take_second_page(&self) {
+        for view in [self.base, self.alias] {
+            // SAFETY: a page of this arena, to which no reference is in use.
+            let done = unsafe { libc::mprotect(view.add(0x1000).cast(), 0x1000, libc::PROT_NONE) };
+            assert_eq!(done, 0);
+        }
+    }
+
     fn protect(&self, view: *mut u8, access: i32) {
         // SAFETY: pages of this arena; a test that then writes there is to die.
         let done = unsafe { libc::mprotect(view.cast(), TEXT_PAGES.end, access) };

@@ -1,4 +1,4 @@
-//! Choosing: the five rules of SPEC.md §4, in their order, by trying every case
+//! Choosing: the five rules of `Choice::replacement` hold in their order. Tried with every case
 //! that can be told apart, coinciding functions included.
 
 use patchlet::Replacement;

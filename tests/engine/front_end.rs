@@ -176,8 +176,9 @@ fn boot_patching_knows_it_as_it_knows_ops() {
 
 #[test]
 fn its_faults_are_the_engines_errors() {
-    type Change = fn(&mut Raw);
-    let changes: [(Change, fn(Error) -> bool); 4] = [
+    /// What is changed in a record, and whether an error is the right one.
+    type Case = (fn(&mut Raw), fn(Error) -> bool);
+    let cases: [Case; 4] = [
         (
             |raw| raw.capacity = 6,
             |error| matches!(error, Error::BadRecord { field: "capacity", value: 6, index: 0 }),
@@ -189,7 +190,7 @@ fn its_faults_are_the_engines_errors() {
         (|raw| raw.slot += 1, |error| matches!(error, Error::UnknownSubject { index: 0, .. })),
         (|raw| raw.site += 1, |error| matches!(error, Error::OldBytes { name: "toggle", .. })),
     ];
-    for (change, is_expected) in changes {
+    for (change, is_expected) in cases {
         let setup = near(|toggles| {
             let mut image = Image::new(&[]);
             image.arena.write(0x200, &hex(ORIGINAL));

@@ -206,6 +206,13 @@ impl Image {
         self.bytes()[offset..offset + len].to_vec()
     }
 
+    /// The bytes at an offset, and no other ones.
+    #[allow(dead_code, reason = "for the tests of the engine alone")]
+    pub fn read(&self, offset: usize, len: usize) -> Vec<u8> {
+        // SAFETY: in the arena, and readable, or the test dies.
+        (0..len).map(|at| unsafe { self.arena.pointer(offset + at).read_volatile() }).collect()
+    }
+
     /// Where an op's slot is in the arena, if it is.
     pub fn slot_offset(&self, op: usize) -> Option<usize> {
         let offset = self.slot(op).wrapping_sub(self.arena.address(0));

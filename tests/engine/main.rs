@@ -14,6 +14,7 @@
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
+//! | withdrawn.rs | text in two pieces; sites of code that was freed |
 //! | header.rs | the op indices of patchlet.h |
 #![allow(unsafe_code)]
 
@@ -41,6 +42,8 @@ mod platforms;
 mod read_back;
 #[cfg(not(miri))]
 mod symptoms;
+#[cfg(not(miri))]
+mod withdrawn;
 #[cfg(not(miri))]
 mod writes;
 

@@ -1,6 +1,5 @@
-//! The model: SPEC.md §4 and §5 once more, in the most naive way. NOPs are in hex
-//! as the manuals print them, arithmetic is done in 128 bits, and the fewest NOPs
-//! are found by trying.
+//! The model: choosing and composing once more, in the most naive way. NOPs are in hex as the
+//! manuals print them, arithmetic is done in 128 bits, and the fewest NOPs are found by trying.
 
 use patchlet::Replacement;
 use patchlet::{ComposeError, Kind, Nops, Width};
@@ -104,8 +103,8 @@ pub fn fewest(family: &[Vec<u8>], len: usize) -> Vec<usize> {
     fewest
 }
 
-/// `len` bytes of the fewest NOPs, longest first; but 5 of the `lea` family are
-/// 1 and 4, as the table in SPEC.md §5 has it.
+/// Returns `len` bytes of the fewest NOPs, longest first. The `lea` family has none of five bytes:
+/// there it is the NOP of one byte and then that of four.
 pub fn nops(family: &[Vec<u8>], len: usize) -> Vec<u8> {
     if len == 0 {
         return Vec::new();

@@ -69,8 +69,12 @@ fn an_unpatched_site_in_the_operand_of_another() {
 fn a_patched_site_in_the_operand_of_another() {
     // The distance from a site to its slot is the same in each arena.
     let operand = Image::new(&[None, None]).unpatched(call(0x300, 0))[2..].to_vec();
-    for is_sorted in [true, false] {
+    // It keeps what it holds, or is to get something else.
+    for (is_sorted, keeps) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut image = Image::new(&[None, Some(&operand)]);
+        if !keeps {
+            image.set(1, Target::NOP);
+        }
         if !is_sorted {
             image.site(call(0x1000, 1));
         }

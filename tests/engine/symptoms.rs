@@ -1,5 +1,5 @@
-//! Bugs others had (SPEC.md §8), those that the engine could have as well. Each
-//! test has the name of the symptom's absence.
+//! Bugs that other patchers of kernel text had and that this engine could have as well. Each test
+//! is named after what must not happen.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use patchlet::Replacement;
@@ -174,4 +174,37 @@ fn backward_targets_do_not_overflow() {
     image.set(0, target(image.arena.address(0x10)));
     one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
     assert_eq!(image.at(0x1000, 6), [0xe8, 0x0b, 0xf0, 0xff, 0xff, 0x90]);
+}
+
+/// What a kernel without `core::fmt` prints says the same as the error does.
+#[test]
+fn an_error_has_a_name_and_a_site_without_its_sentence() {
+    let (index, site, name) = (1, 0x1000, "op0");
+    let [old, new, expected, found, wrote] = [InsnBuffer::copy_of(&[0x90]).expect("a byte"); 5];
+    let errors = [
+        Error::TruncatedTable { bytes: 13, record: 12 },
+        Error::BadRecord { index, field: "kind", value: 2 },
+        Error::OutsideText { index, site, start: 0, end: 1 },
+        Error::UnknownSubject { index, site, subject: 2, number: 3 },
+        Error::Overlap { index, site, name, other: 2 },
+        Error::OldBytes { site, name, expected, found },
+        Error::Compose { site, name, why: ComposeError::TooLong { len: 7, capacity: 6 } },
+        Error::Alias { site, alias: 2, name },
+        Error::ReadBack { site, name, wrote, found },
+        Error::Busy,
+        Error::ThreadInside { site, name, boundary: 1, old, new },
+        Error::NotEmulated { site, name },
+        Error::Breakpoint { site, name },
+    ];
+    for error in errors {
+        let debug = format!("{error:?}");
+        let variant = debug.split([' ', '{']).next().expect("the variant's name");
+        let lower = |letter: char| {
+            let hyphen = letter.is_uppercase().then_some('-');
+            hyphen.into_iter().chain(letter.to_lowercase())
+        };
+        let code: String = variant.chars().flat_map(lower).skip(1).collect();
+        assert_eq!(error.code(), code);
+        assert_eq!(error.site(), debug.contains("site: ").then_some(site), "{debug}");
+    }
 }

@@ -268,10 +268,10 @@ fn no_cpu_sees_a_mixture_when_nobody_is_inside() {
     }
 }
 
-/// The events of the real protocol for a site whose first byte and tail change.
-/// It stands in the guide as well, for those who have not come to the module yet.
+/// The figure of the protocol stands in the page on live switching as well, for those who have not
+/// come to the module yet.
 #[test]
-fn the_guide_has_the_figure_of_the_documentation() {
+fn the_page_has_the_figure_of_the_documentation() {
     fn figure<'t>(lines: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
         let first = |line: &&str| !line.trim_start().starts_with("1        2");
         lines.skip_while(first).take_while(|line| *line != "```").collect()
@@ -279,7 +279,7 @@ fn the_guide_has_the_figure_of_the_documentation() {
     let module = include_str!("../../src/live/mod.rs");
     let documented = figure(module.lines().filter_map(|line| line.strip_prefix("//! ")));
     assert_eq!(documented.len(), 4);
-    assert_eq!(figure(include_str!("../../docs/guide.md").lines()), documented);
+    assert_eq!(figure(include_str!("../../docs/live.md").lines()), documented);
 }
 
 #[test]

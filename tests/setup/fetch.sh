@@ -129,7 +129,10 @@ fill_bin() {
             for name in ${programs[$tool]}; do wrap "$name" "$@"; done
         fi
     done
-    good_here LLVMgold.so || ! good_here clang || lend_plugin "$@"
+    if ! good_here LLVMgold.so; then
+        ! good_here clang || lend_plugin "$@"
+        lend_library "$@"
+    fi
     # What is not in the table any more.
     for name in "$bin"/*; do
         case " ${wanted[*]} " in
@@ -191,6 +194,18 @@ write_wrapper() {
     printf '%s\n' "$text" >"$bin/.$1"
     chmod +x "$bin/.$1"
     mv -f "$bin/.$1" "$bin/$1"
+}
+
+# Starts the machine's GNU ld with the libraries of the plugin that it may load: LLVM's own.
+lend_library() {
+    local root name folders=''
+    for root; do
+        for name in "$root"/usr/lib/llvm-*/lib/LLVMgold.so; do folders=$(library_path "$root"); done
+    done
+    [ "$folders" ] || return 0
+    for name in ld ld.bfd; do
+        ! has "$name" || write_wrapper "$name" "exec $(quote "$(type -P "$name")") \"\$@\"" "$folders"
+    done
 }
 
 # The machine's clang, with a plugin that was fetched. It looks for the plugin where it lies

@@ -31,7 +31,10 @@ test_() {
         mktemp mv paste readlink realpath rm sed sleep sort tail timeout touch tr uname; do
         ln -s "$(type -P "$program")" "$stubs/$program" || fail "this test needs $program"
     done
-    for program in as ld make; do stub "$program" ''; done
+    for program in as make; do stub "$program" ''; done
+    # A plugin that was fetched needs a library that was fetched with it.
+    stub ld '[ "$1" != -plugin ] || { [ -e "$2" ] &&
+        [[ $2 != */target/tools/* || ${LD_LIBRARY_PATH-} == */target/tools/*/usr/lib* ]]; }'
     # No C library of 32 bit, nor its headers, as without gcc-multilib.
     stub gcc '[[ "$*" != *-m32* || " $* " == *" -c "* && "$*" == *-ffreestanding* ]]'
     stub cc ''
@@ -95,7 +98,7 @@ package_manager() {
             clang) program clang "$(cat "$MACHINE/clang")" ;;
             llvm-14-linker-tools)
                 mkdir -p "$root/usr/lib/llvm-14/lib"
-                touch "$root/usr/lib/llvm-14/lib/LLVMgold.so"
+                touch "$root/usr/lib/llvm-14/lib/LLVMgold.so" "$root/usr/lib/libLLVM.so.14"
                 ;;
         esac'
     # It names a plugin beside itself, wherever it lies.

@@ -49,6 +49,8 @@ fetch_if_missing mold 'a linker, in the tests' mold mold mold 'mold ld.mold'
 # host. The last brings a C library of its own, so that the machine needs none of 32 bit.
 kernel_targets=(x86_64-unknown-none i686-unknown-linux-gnu)
 targets=("${kernel_targets[@]}" i686-unknown-linux-musl)
+# Other hosts that kernels are built on: `make hosts` compiles the tool for them.
+targets+=(aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc)
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -62,7 +64,9 @@ works() {
         qemu) qemu-system-x86_64 --version && qemu-system-i386 --version ;;
         clang) assembles clang --target=x86_64-unknown-none-elf && compiles clang -m64 &&
             assembles clang --target=i686-unknown-none-elf ;;
-        LLVMgold.so) [ -e "$(gold_plugin)" ] ;;
+        # GNU ld itself loads it, and the library of LLVM with it.
+        LLVMgold.so) assembles clang -flto &&
+            ld -plugin "$(gold_plugin)" -r "$scratch/object" -o "$scratch/program" ;;
         mold) mold --version && ld.mold --version ;;
         *) "$1" --version ;;
     esac </dev/null >/dev/null 2>&1

@@ -10,7 +10,7 @@ const WIDTHS: [(Width, u32); 2] = [(Width::Bits64, 64), (Width::Bits32, 32)];
 
 /// The sample of a width as a file, and its name without the folder.
 fn sample(test: &str, width: Width) -> String {
-    file(test, "kernel", &Sample::new(width).bytes())
+    file(test, "kernel", &Sample::new(width).with_op_records().bytes())
 }
 
 /// The output with the folder cut off, which is another one everywhere.
@@ -53,7 +53,10 @@ fn verify_is_as_blessed() {
 
 #[test]
 fn plan_is_as_blessed() {
-    check("plan", &["--platform", "save_fl=tick,irq_disable=nop,invlpg=ident,tick=null"]);
+    check(
+        "plan",
+        &["--platform", "save_fl=tick,pv.irq_disable=nop,flush_page=ident,time.ticks_low=null"],
+    );
 }
 
 #[test]
@@ -150,16 +153,51 @@ fn filters_choose_sites() {
         out.lines().filter(|line| line.starts_with("0x")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(lines(&[]).len(), 6);
-    assert_eq!(lines(&["--op", "save_fl", "--op", "tick"]).len(), 2);
+    assert_eq!(lines(&["--op", "save_fl", "--op", "ticks_low"]).len(), 2);
+    for words in ["time.ticks_low", "own_ops.ticks_low", "own_ops.time.ticks_low", "own_ops[1]"] {
+        assert_eq!(lines(&["--op", words]), lines(&["--op", "ticks_low"]), "{words}");
+    }
     assert_eq!(lines(&["--function", "own"]).len(), 3);
-    assert_eq!(lines(&["--function", "own", "--op", "tick"]).len(), 1);
-    assert_eq!(lines(&["--op", "tic"]).len(), 0);
-    let output = tool(&["sites", &path, "--op", "tick", "--op", "tic"]);
+    assert_eq!(lines(&["--function", "own", "--op", "ticks_low"]).len(), 1);
+    // Its native function's name, which was the op's as long as no record said another one.
+    let output = tool(&["sites", &path, "--op", "ticks_low", "--op", "tick"]);
     assert_eq!((output.exit, &*output.out), (Exit::Failed, ""));
-    let names = "ident, invlpg, irq_disable, save_fl, tick, usergs_sysret64";
-    assert!(output.err.ends_with(&format!("no site is of an op `tic`; there are {names}\n")));
-    let out = tool(&["sites", &path, "--op", "tick"]).out;
+    let names = "own.ident, pv.irq_disable, pv.save_fl, pv.usergs_sysret64, time.ticks_low, \
+                 tlb.flush_page";
+    let error = format!("no site is of an op `tick`; there are {names}\n");
+    assert!(output.err.ends_with(&error), "{}", output.err);
+    let out = tool(&["sites", &path, "--op", "ticks_low"]).out;
     assert!(out.contains("1 site of 6"), "{out}");
+}
+
+/// By name where the file says the names, stripped or not; else by the native function's.
+#[test]
+fn ops_are_shown_by_their_names() {
+    for (width, bits) in WIDTHS {
+        let ops = |sample: Sample| {
+            let path = file(&format!("names-{bits}"), "kernel", &sample.bytes());
+            let out = tool(&["sites", &path]).out;
+            let rows = out.lines().filter(|line| line.starts_with("0x"));
+            let op = |row: &str| row.split_whitespace().nth(1).expect("its op").to_owned();
+            rows.map(op).collect::<Vec<_>>()
+        };
+        let leave = if bits == 64 { "usergs_sysret64" } else { "iret" };
+        let short = ["save_fl", "irq_disable", "invlpg", "tick", "ident", leave];
+        let names =
+            ["pv.save_fl", "pv.irq_disable", "tlb.flush_page", "time.ticks_low", "own.ident"];
+        let left = format!("pv.{leave}");
+        let names = [&names[..], &[&left]].concat();
+        assert_eq!(ops(Sample::new(width)), short);
+        assert_eq!(ops(Sample::new(width).with_op_records()), names);
+        assert_eq!(ops(Sample::new(width).with_op_records().stripped()), names);
+
+        // `raw` too says which op there is.
+        let mut sample = Sample::new(width).with_op_records();
+        sample.function("raw_cli", &[0xfa, 0xc3]);
+        let path = file(&format!("names-{bits}"), "raw", &sample.bytes());
+        let out = tool(&["raw", &path]).out;
+        assert!(out.contains("  pv.irq_disable  fa"), "{out}");
+    }
 }
 
 #[test]
@@ -170,6 +208,39 @@ fn what_is_required_must_be_there() {
     let output = tool(&["verify", &path, "--require", "invlpg,rdtsc"]);
     assert_eq!(output.exit, Exit::Finding);
     assert!(output.out.starts_with("patchlet-missing: patchlet `rdtsc` of --require"));
+}
+
+/// Only whoever wrote the kernel knows how many sites it has.
+#[test]
+fn as_many_sites_as_are_expected() {
+    for (width, bits) in WIDTHS {
+        let path = sample(&format!("expected-{bits}"), width);
+        for (expected, holds, words) in [
+            ("6", true, ""),
+            ("6..", true, ""),
+            ("0..", true, ""),
+            ("5", false, "site-count: table of records: it has 6 sites, and 5 were expected; "),
+            ("7..", false, "it has 6 sites, and at least 7 were expected; "),
+        ] {
+            let output = tool(&["verify", &path, "--expect-sites", expected]);
+            let exit = if holds { Exit::Holds } else { Exit::Finding };
+            assert_eq!(output.exit, exit, "{expected}: {}{}", output.out, output.err);
+            assert!(output.out.contains(words), "{expected}: {}", output.out);
+            assert_eq!(output.out.lines().count(), if holds { 1 } else { 2 }, "{}", output.out);
+        }
+        // A table of which nothing is left.
+        let mut lost = Sample::new(width).with_op_records();
+        lost.section_mut("patchlet_sites").data.clear();
+        lost.symbol_mut("__stop_patchlet_sites").address = crate::sample::SITES;
+        let path = file(&format!("expected-{bits}"), "lost", &lost.bytes());
+        let output = tool(&["verify", &path, "--expect-sites", "1.."]);
+        assert_eq!(output.exit, Exit::Finding);
+        assert!(output.out.contains("it has 0 sites, and at least 1 were"), "{}", output.out);
+        for wrong in ["", "..", "6..7", "six"] {
+            let output = tool(&["verify", &path, "--expect-sites", wrong]);
+            assert_eq!((output.exit, &*output.out), (Exit::Failed, ""), "{wrong}");
+        }
+    }
 }
 
 /// What the patcher knows, the tool knows: of this width by linking, of the other

@@ -11,7 +11,7 @@ use crate::tool::{file, findings, folder, tool};
 fn all() -> Vec<(String, Sample)> {
     let mut all = Vec::new();
     for width in [Width::Bits64, Width::Bits32] {
-        let sample = Sample::new(width);
+        let sample = Sample::new(width).with_op_records();
         all.push((format!("{width:?}"), sample.clone()));
         all.push((format!("{width:?}-stripped"), sample.clone().stripped()));
         if width == Width::Bits64 {
@@ -82,6 +82,69 @@ fn apply_writes_the_native_form_and_nothing_else() {
     }
 }
 
+/// What bare metal has in a 32-bit file for CPUs without NOPL.
+fn native_bytes_with_lea() -> Vec<Vec<u8>> {
+    const LEA5: [u8; 5] = [0x90, 0x8d, 0x74, 0x26, 0x00];
+    const LEA7: [u8; 7] = [0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00];
+    let mut sites = native_bytes(Width::Bits32);
+    sites[0] = vec![0x9c, 0x58, 0x8d, 0x74, 0x26, 0x00];
+    sites[1] = [&[0xfa][..], &LEA5].concat();
+    sites[2] = vec![0x0f, 0x01, 0x38, 0x8d, 0xb6, 0x00, 0x00, 0x00, 0x00];
+    sites[4] = [&LEA7[..], &LEA7, &[0x89, 0xf6]].concat();
+    sites[5] = [&[0xcf][..], &LEA5].concat();
+    sites
+}
+
+/// A 32-bit file says whether its CPUs have NOPL, as the kernel knows it by the same rule. One that
+/// says nothing runs everywhere; and the command line decides against both.
+#[test]
+fn nops_are_those_of_the_file_or_a_choice() {
+    let silent = Sample::new(Width::Bits32);
+    let long = silent.clone().with_op_records();
+    let mut lea = long.clone();
+    lea.op_record(3)[10] |= 0x80;
+    for (name, sample, is_long) in
+        [("silent", silent, false), ("long", long, true), ("lea", lea, false)]
+    {
+        let path = file("nops", name, &sample.bytes());
+        for (choice, is_long) in [(None, is_long), (Some("long"), true), (Some("lea"), false)] {
+            let more = choice.map_or(vec![], |family| vec!["--nops", family]);
+            let out = format!("{path}.{}", choice.unwrap_or("default"));
+            let output = tool(&[&["apply", &path, "-o", &out][..], &more].concat());
+            assert_eq!(output.exit, Exit::Holds, "{name} {choice:?}: {}{}", output.out, output.err);
+            let sites = if is_long { native_bytes(Width::Bits32) } else { native_bytes_with_lea() };
+            let mut expected = sample.clone();
+            for ((_, address), bytes) in sample.sites.iter().zip(&sites) {
+                expected.at(*address)[..bytes.len()].copy_from_slice(bytes);
+            }
+            assert!(
+                fs::read(&out).expect("it was written") == expected.bytes(),
+                "{name} {choice:?}"
+            );
+            // Verified and reverted without knowing which.
+            assert_eq!(findings(&expected.bytes()), [], "{name} {choice:?}");
+            let back = format!("{path}.back");
+            assert_eq!(tool(&["apply", "--revert", &out, "-o", &back]).exit, Exit::Holds);
+            assert!(fs::read(&back).expect("it was written") == sample.bytes());
+            // With the other kind: all sites but the one without NOPs of more than a byte.
+            let other = if is_long { "lea" } else { "long" };
+            let output = tool(&["apply", &out, "-o", &back, "--nops", other]);
+            assert!(output.out.ends_with("6 sites, 5 patched\n"), "{}", output.out);
+            let plan = [&["plan", &path, "--platform", "native"][..], &more].concat();
+            let gets = if is_long { "+ 9c 58 0f 1f 40 00" } else { "+ 9c 58 8d 74 26 00" };
+            assert!(tool(&plan).out.contains(gets), "{name} {choice:?}");
+        }
+    }
+    let path = file("nops", "64", &Sample::new(Width::Bits64).bytes());
+    for command in [&["plan", &path, "--platform", "native"][..], &["apply", &path, "-o", &path]] {
+        let output = tool(&[command, &["--nops", "lea"]].concat());
+        assert_eq!(output.exit, Exit::Failed);
+        assert!(output.err.contains("every 64-bit CPU has NOPL"), "{}", output.err);
+        let output = tool(&[command, &["--nops", "long"]].concat());
+        assert_eq!(output.exit, Exit::Holds, "{}", output.err);
+    }
+}
+
 /// Ahead of boot for a hypervisor: `plan` says what, `verify` and `--revert` know it again.
 #[test]
 fn apply_for_another_platform() {
@@ -89,7 +152,7 @@ fn apply_for_another_platform() {
     const PLATFORM_32: &str = "save_fl=tick,irq_disable=nop,iret=null";
     for width in [Width::Bits64, Width::Bits32] {
         let platform = if width == Width::Bits64 { PLATFORM } else { PLATFORM_32 };
-        let sample = Sample::new(width);
+        let sample = Sample::new(width).with_op_records();
         let path = file("platform", &format!("{width:?}"), &sample.bytes());
         let (out, back) = (format!("{path}.patched"), format!("{path}.back"));
         let output = tool(&["apply", &path, "-o", &out, "--platform", platform]);
@@ -240,6 +303,28 @@ fn sites_are_seen_in_the_state_they_are_in() {
         let (native, foreign, indirect) =
             (SiteState::Native, SiteState::Foreign, SiteState::Indirect);
         assert_eq!(states, [native, native, foreign, indirect], "{name}");
+    }
+}
+
+/// A tool behind the linker (BOLT) moves a function and leaves the records on the old copy: every
+/// call of the new one is found.
+#[test]
+fn records_on_an_old_copy_are_not_taken_for_complete() {
+    for (name, mut sample) in all() {
+        let start = sample.begin(&[0x55]);
+        for index in 0..3 {
+            // A stripped sample has no symbols to ask.
+            let (at, slot) = (sample.here(), Sample::new(sample.width).slot("own_ops", index));
+            let code = sample.indirect(at, slot, 0);
+            sample.code(&code);
+        }
+        sample.code(&[0x5d, 0xc3]);
+        sample.end("own_work.moved", start);
+        let path = file("old-copy", &name.replace(' ', "-"), &sample.bytes());
+        let output = tool(&["verify", &path]);
+        assert_eq!(output.exit, Exit::Finding, "{name}");
+        let found = output.out.matches("unrecorded: 0x").count();
+        assert_eq!(found, 3, "{name}: {}", output.out);
     }
 }
 

@@ -15,7 +15,7 @@ const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
 /// Links `tests/fixtures/raw.S` with the native set, and more arguments to the linker.
 pub fn link(name: &str, width: Width, more: &[&str]) -> String {
     let bits = width.pointer_size() * 8;
-    let slots = if width == Width::Bits64 { 13 } else { 11 };
+    let slots = if width == Width::Bits64 { 15 } else { 13 };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = folder("raw").join(format!("{name}-{bits}"));
     let status = Command::new("gcc")
@@ -65,6 +65,7 @@ fn raw_instructions_of_a_linked_program() {
             ("halt", "idle"),
             ("save_fl", "flags"),
             ("restore_fl", "flags"),
+            ("rdtsc", "flags"),
         ]);
         let found = lines(&output.out);
         let found: Vec<_> = found.iter().map(|(op, function)| (&**op, &**function)).collect();

@@ -35,6 +35,8 @@ pub const RODATA: u64 = 0x11_0000;
 pub const DYNAMIC: u64 = 0x11_2000;
 pub const DATA: u64 = 0x11_4000;
 pub const SITES: u64 = 0x12_0000;
+const TABLE_NAMES: u64 = 0x13_0000;
+const OPS: u64 = 0x13_1000;
 
 /// The ops of the kernel's own table. The last is the built-in one again.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
@@ -172,6 +174,35 @@ impl Sample {
         sample
     }
 
+    /// With what `ops!` says of each op in the file.
+    pub fn with_op_records(mut self) -> Self {
+        let own = [("tlb", "flush_page"), ("time", "ticks_low"), ("own", "ident")];
+        let builtin = builtin(self.width).into_iter().map(|op| ("pv", op));
+        let tables = [("patchlet_pv_ops", builtin.collect::<Vec<_>>()), ("own_ops", own.to_vec())];
+        let mut names = section(".rodata.patchlet_table", ALLOC, TABLE_NAMES);
+        let mut records = section("patchlet_ops", ALLOC, OPS);
+        for (table, ops) in tables {
+            let name_of_table = names.address + names.data.len() as u64;
+            names.data.extend(table.bytes().chain([0]));
+            for (index, (group, op)) in ops.into_iter().enumerate() {
+                let name = format!("{group}.{op}");
+                let mut relative = |address: u64| {
+                    let here = records.address + records.data.len() as u64;
+                    records.data.extend(&address.wrapping_sub(here).to_le_bytes()[..4]);
+                };
+                relative(self.slot(table, index));
+                relative(name_of_table);
+                // All callee-save, without arguments and result, but those that leave.
+                let class = if ["usergs_sysret64", "iret"].contains(&op) { 2 } else { 0 };
+                records.data.extend([index as u8, 0, class, 0, 0, name.len() as u8]);
+                records.data.extend(name.bytes());
+                records.data.resize(records.data.len().next_multiple_of(4), 0);
+            }
+        }
+        self.sections.extend([names, records]);
+        self
+    }
+
     /// Without symbols.
     pub fn stripped(mut self) -> Self {
         self.symbols.clear();
@@ -230,6 +261,16 @@ impl Sample {
     /// The bytes of a record.
     pub fn record(&mut self, number: usize) -> &mut [u8] {
         &mut self.section_mut("patchlet_sites").data[12 * number..12 * number + 12]
+    }
+
+    /// The bytes from the record of an op of the built-in table on.
+    pub fn op_record(&mut self, number: usize) -> &mut [u8] {
+        let data = &mut self.section_mut("patchlet_ops").data;
+        let mut at = 0;
+        for _ in 0..number {
+            at += (14 + usize::from(data[at + 13])).next_multiple_of(4);
+        }
+        &mut data[at..]
     }
 
     /// Appends a function; its address.

@@ -4,6 +4,7 @@
 
 use super::table::{Field, field_of};
 use crate::contract::{AbiClass, Convention};
+use crate::insn::Nops;
 use crate::inspect::elf::{Image, slice};
 use crate::inspect::finding::{FindingCode, Findings};
 
@@ -22,7 +23,10 @@ const FIELDS: [Field; 7] = [
     Field::number(13, 1),
 ];
 
-/// Number of bytes before the name.
+/// Beside the class: the code is for CPUs that need not have NOPL.
+const WITHOUT_NOPL: u8 = 0x80;
+
+/// Bytes of a record before the name.
 const HEADER: u64 = 14;
 
 /// The record of one op.
@@ -39,6 +43,8 @@ pub struct OpRecord<'d> {
     pub index: u16,
     /// ABI class of the op, and the number of registers of its signature.
     pub convention: Convention,
+    /// The NOPs that every CPU has for which it was compiled.
+    pub nops: Nops,
 }
 
 /// Reads all records. A damaged record is added to `findings` and ends the list, because the
@@ -80,7 +86,10 @@ fn record<'d>(
         *value = field_of(image, header, address, field)?;
     }
     let [slot, table, index, class, arguments, results, len] = values;
-    let class = match class {
+    // As wide as the fields say, so nothing is cut.
+    let class = class as u8;
+    let nops = if class & WITHOUT_NOPL == 0 { Nops::Long } else { Nops::Lea };
+    let class = match class & !WITHOUT_NOPL {
         0 => AbiClass::CalleeSave,
         1 => AbiClass::C,
         2 => AbiClass::Assembly,
@@ -90,9 +99,9 @@ fn record<'d>(
         name: readable(slice(data, at + HEADER, len)?)?,
         table: table_name(image, table)?,
         slot,
-        // `FIELDS` says two bytes for the index and one for each count: nothing is cut.
         index: index as u16,
         convention: Convention::new(class, arguments as u8, results as u8),
+        nops,
     };
     Some((record, (HEADER + len).next_multiple_of(4)))
 }

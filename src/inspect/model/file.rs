@@ -1,6 +1,7 @@
 //! The model of a linked file: its patchlets, its records, its ops tables, and the op that each
 //! record belongs to.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::ops_tables::{OpsTables, TableImage};
@@ -10,8 +11,8 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, bytes_of,
-    find_patchlets, read_sites, sites_are_of_width,
+    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords,
+    bytes_of, find_patchlets, read_op_records, read_sites, sites_are_of_width,
 };
 
 /// Stands for the address of a native function that is not known. No function has this address.
@@ -75,6 +76,8 @@ pub struct Model<'d> {
     pub(crate) patchlets: Vec<PatchletImage<'d>>,
     pub(crate) records: SiteRecords,
     pub(crate) tables: OpsTables<'d>,
+    /// What the file says of its ops, by slot.
+    pub(crate) op_records: Vec<OpRecord<'d>>,
     /// The ops, sorted by slot and index.
     pub(crate) ops: Vec<OpImage>,
     /// The position in `patchlets` for the address of a native function.
@@ -85,8 +88,10 @@ pub struct Model<'d> {
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
     trap: &'d [u8],
-    /// The targets of slots, by the address of the slot, on the platform that sites are compared
-    /// with. Slots that are not in the map hold their native functions.
+    /// What fills the sites that are patched.
+    nops: Nops,
+    /// Slot → what it holds on the platform that the sites are compared with; the other
+    /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
     /// The defects that were found while the file was read.
     pub(crate) findings: Findings,
@@ -109,23 +114,28 @@ impl<'d> Model<'d> {
                 natives.entry(native).or_insert(at);
             }
         }
-        let tables = OpsTables::find(&image, &records.list, &natives);
+        let mut op_records = read_op_records(&image, &mut findings);
+        op_records.sort_by_key(|record| record.slot);
+        let tables = OpsTables::find(&image, &records.list, &op_records, &natives);
         let mut model = Self {
             image,
             patchlets,
             records,
             tables,
+            op_records,
             ops: vec![],
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
             ident_patchlet: &[],
             trap: &[],
+            nops: Nops::Long,
             held: HashMap::new(),
             findings,
         };
         model.find_functions();
         model.find_ops();
+        model.nops = model.nops_of_file();
         model.is_unambiguous()?;
         if model.is_without_patchlet() {
             model.findings = nothing_here(&model.image);
@@ -198,22 +208,58 @@ impl<'d> Model<'d> {
         self.ops.get(at)
     }
 
-    /// Returns the name of an op: the name of its patchlet or of its native function, or
-    /// `table[index]` if neither is known.
+    /// Returns the name of an op, `irq.save_fl`. In a file that does not say it, this is the name
+    /// of its patchlet or native function; for want of one `table[index]`.
     #[must_use]
     pub fn op_name(&self, op: &OpImage) -> String {
         self.name_of_slot(op.slot, op.index)
     }
 
-    /// Returns the sorted names of the ops that have sites, for a message.
-    pub(crate) fn op_names(&self) -> Vec<String> {
-        /// The largest number of names in a message.
+    /// Returns whether an op is meant by these words: its name with or without the group and
+    /// with or without `table.` before it, or `table[index]`.
+    pub(crate) fn is_meant(&self, op: &OpImage, words: &str) -> bool {
+        let in_table = words.strip_prefix(&*self.table_words(op));
+        if in_table.is_some_and(|rest| rest == format!("[{}]", op.index)) {
+            return true;
+        }
+        let wanted = in_table.and_then(|rest| rest.strip_prefix('.')).unwrap_or(words);
+        // Only a name from the file's records has a group; the dot in the name of a function does
+        // not end one.
+        let record = self.op_record(op.slot);
+        let without_group = record.and_then(|record| record.name.split_once('.'));
+        self.op_name(op) == wanted || without_group.is_some_and(|(_, name)| name == wanted)
+    }
+
+    /// Returns the name of an op's table; nothing if it has none.
+    pub(crate) fn table_words(&self, op: &OpImage) -> Cow<'_, str> {
+        let table = op.table.and_then(|at| self.tables.list.get(at));
+        table.map_or_else(Cow::default, TableImage::words)
+    }
+
+    /// Returns the name of the first op that has this patchlet natively; that of the patchlet, if
+    /// the file does not say of which op it is.
+    pub(crate) fn op_name_of_patchlet(&self, patchlet: &PatchletImage<'d>) -> &'d str {
+        let is_native =
+            |slot| patchlet.native.is_some() && self.image.pointer_at(slot) == patchlet.native;
+        let record = self.op_records.iter().find(|record| is_native(record.slot));
+        record.map_or(patchlet.name, |record| record.name)
+    }
+
+    /// Returns what the file says of the op whose slot is at this address.
+    pub(crate) fn op_record(&self, slot: u64) -> Option<&OpRecord<'d>> {
+        let at = self.op_records.binary_search_by_key(&slot, |record| record.slot).ok()?;
+        self.op_records.get(at)
+    }
+
+    /// Returns the error of a name that no op has whose sites are in the file.
+    pub(crate) fn no_such_op(&self, words: &str) -> FileError {
+        /// More than anybody reads.
         const MANY: usize = 100;
         let mut names: Vec<String> =
             self.ops.iter().take(MANY).map(|op| self.op_name(op)).collect();
         names.sort_unstable();
         names.dedup();
-        names
+        FileError::new(format!("no site is of an op `{words}`; there are {}", names.join(", ")))
     }
 
     /// Returns the name of the op that a record belongs to, or `?` if there is none.
@@ -287,6 +333,9 @@ impl<'d> Model<'d> {
 
     /// Returns the name of the op of this slot and index.
     pub(crate) fn name_of_slot(&self, slot: u64, index: u16) -> String {
+        if let Some(record) = self.op_record(slot) {
+            return record.name.to_owned();
+        }
         let symbols = self.image.symbols();
         let native = self.image.pointer_at(slot).filter(|&native| native != 0);
         if native == Some(self.ident) {
@@ -335,8 +384,34 @@ impl<'d> Model<'d> {
         self.composed(record, &Replacement::Indirect(kind, record.slot))
     }
 
-    /// Returns the bytes of a site with this replacement. It is padded with long NOPs, which all
-    /// 64-bit CPUs have, and 32-bit ones from the Pentium Pro on.
+    /// Returns the NOPs that the file was compiled for. They are those that its kernel patches with,
+    /// unless it asks for others. A 32-bit file that does not say it may be for CPUs without NOPL.
+    fn nops_of_file(&self) -> Nops {
+        let is_long = |record: &OpRecord<'_>| record.nops == Nops::Long;
+        let says_so = !self.op_records.is_empty() && self.op_records.iter().all(is_long);
+        match self.image.width() {
+            Width::Bits32 if !says_so => Nops::Lea,
+            Width::Bits32 | Width::Bits64 => Nops::Long,
+        }
+    }
+
+    /// Patches with other NOPs than those that the file was compiled for.
+    ///
+    /// # Errors
+    /// If there are none in code of the file's width.
+    pub fn with_nops(mut self, nops: Nops) -> Result<Self, FileError> {
+        if (self.image.width(), nops) == (Width::Bits64, Nops::Lea) {
+            return Err(FileError::new(
+                "64-bit code: `lea` and `mov` of a register to itself are NOPs in 32-bit code only, \
+                 and every 64-bit CPU has NOPL",
+            ));
+        }
+        self.nops = nops;
+        Ok(self)
+    }
+
+    /// Returns the site with this replacement. Its NOPs are those that the file was compiled for, or
+    /// were [chosen](Self::with_nops).
     ///
     /// # Errors
     /// Returns an error if the replacement cannot be encoded in the site.
@@ -345,8 +420,17 @@ impl<'d> Model<'d> {
         record: &SiteImage,
         replacement: &Replacement<'_>,
     ) -> Result<InsnBuffer, ComposeError> {
+        self.composed_with(self.nops, record, replacement)
+    }
+
+    fn composed_with(
+        &self,
+        nops: Nops,
+        record: &SiteImage,
+        replacement: &Replacement<'_>,
+    ) -> Result<InsnBuffer, ComposeError> {
         let width = self.image.width();
-        InsnBuffer::compose(width, Nops::Long, record.site, record.capacity, replacement)
+        InsnBuffer::compose(width, nops, record.site, record.capacity, replacement)
     }
 
     /// Returns the bytes of a site that is patched ahead of boot: with its replacement on bare
@@ -355,14 +439,18 @@ impl<'d> Model<'d> {
     /// # Errors
     /// Returns an error if the replacement cannot be encoded in the site.
     pub fn native(&self, record: &SiteImage, kind: Kind) -> Result<InsnBuffer, ComposeError> {
-        let replacement = self.op(record).map_or(Replacement::Nops, |op| {
-            let held = self.held.get(&op.slot).copied().or(op.native);
-            self.choice(op).replacement(held.unwrap_or(0), kind)
-        });
-        self.composed(record, &replacement)
+        self.composed(record, &self.ahead_of_boot(record, kind))
     }
 
-    /// Returns the state of a site in the file.
+    fn ahead_of_boot(&self, record: &SiteImage, kind: Kind) -> Replacement<'d> {
+        self.op(record).map_or(Replacement::Nops, |op| {
+            let held = self.held.get(&op.slot).copied().or(op.native);
+            self.choice(op).replacement(held.unwrap_or(0), kind)
+        })
+    }
+
+    /// Returns what a site holds at present. Patched it is with either kind of NOPs: which one is
+    /// right depends on the CPUs, and not on the file.
     #[must_use]
     pub fn state(&self, record: &SiteImage) -> SiteState {
         let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
@@ -370,10 +458,11 @@ impl<'d> Model<'d> {
         };
         if self.indirect(record, kind) == Ok(present) {
             SiteState::Indirect
-        } else if self.native(record, kind) == Ok(present) {
-            SiteState::Native
         } else {
-            SiteState::Foreign
+            let native = self.ahead_of_boot(record, kind);
+            let is_native = |&nops: &Nops| self.composed_with(nops, record, &native) == Ok(present);
+            let found = [Nops::Long, Nops::Lea].iter().any(is_native);
+            if found { SiteState::Native } else { SiteState::Foreign }
         }
     }
 

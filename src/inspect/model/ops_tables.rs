@@ -6,8 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::inspect::elf::{Image, Symbol, SymbolKind};
-use crate::inspect::finding::Findings;
-use crate::inspect::formats::{PV_TABLE, SiteImage, read_op_records};
+use crate::inspect::formats::{OpRecord, PV_TABLE, SiteImage};
 
 /// An ops table in a file.
 #[derive(Clone, Debug)]
@@ -42,9 +41,14 @@ pub(crate) struct OpsTables<'d> {
 }
 
 impl<'d> OpsTables<'d> {
-    /// Finds the built-in table and the tables that records of ops or sites name. `natives` has
-    /// the addresses of the native functions of the file's patchlets.
-    pub fn find(image: &Image<'d>, records: &[SiteImage], natives: &HashMap<u64, usize>) -> Self {
+    /// Finds the tables that records are of, and the built-in one. `op_records`: what the file
+    /// says of its ops. `natives`: the native functions that the file's patchlets have.
+    pub fn find(
+        image: &Image<'d>,
+        records: &[SiteImage],
+        op_records: &[OpRecord<'d>],
+        natives: &HashMap<u64, usize>,
+    ) -> Self {
         let pointer = image.width().pointer_size();
         // Maps the start of a table to the number of slots that records of its sites name. A
         // table begins as many slots before the slot of an op as the op's index says.
@@ -63,7 +67,7 @@ impl<'d> OpsTables<'d> {
         // than the symbol of a table: it also covers the pointer to the name behind the slots,
         // and the symbols of the ops lie at the same addresses.
         let mut recorded: BTreeMap<u64, TableImage<'d>> = BTreeMap::new();
-        for op in read_op_records(image, &mut Findings::default()) {
+        for op in op_records {
             let Some(base) = op.slot.checked_sub(u64::from(op.index) * pointer) else { continue };
             let named = TableImage { name: Some(op.table.into()), address: base, slots: 0 };
             let table = recorded.entry(base).or_insert(named);

@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::insn::Nops;
+use crate::inspect::verify::ExpectedSites;
 
 /// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply.
 #[derive(Debug, Parser)]
@@ -42,7 +45,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   patchlet sites kernel
-  patchlet sites kernel --op save_fl --op restore_fl
+  patchlet sites kernel --op irq.save_fl --op restore_fl      with or without the group
   patchlet sites kernel --function schedule      sites in functions with that in their names
   patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
     Sites(SitesArguments),
@@ -52,21 +55,28 @@ Checked: patchlets complete, intact, the same as their native functions, in read
 relocations; records whole; each site inside text, at an instruction of its function, holding the
 indirect call or jump through its slot or its native form, large enough, overlapping no other, no
 branch into its middle; every indirect call or jump through an ops table has a record.
-Not seen: a call through what a slot held before it went through memory or a second register; one
+Not seen: functions that are missing with their records, so say by --expect-sites how many sites there
+must be; a call through what a slot held before it went through memory or a second register; one
 through a thunk that is inlined or takes its target from the stack; in a file without symbols, code
 behind data in text up to where the decoder is in step again.
 
 Examples:
   patchlet verify kernel
   patchlet verify kernel --require invlpg,rdtsc    the kernel's own patchlets must be there too
+  patchlet verify kernel --expect-sites 1527       no more and no fewer; 1500.. for at least so many
   patchlet verify kernel --against own.o           compare with an object, not with the native set
   patchlet verify kernel --contracts own.S         do they only what the comments above them say?")]
     Verify(VerifyArguments),
     /// Show what patching would do, site by site, without doing it
     #[command(after_help = "\
 A platform is `native`, or `slot=target` with commas between; other slots keep their native
-functions. A slot is an op's name, table.name or table[index]; a target is a symbol, an address
-(0x…, as the file has it), or nop, ident, null, native.
+functions. A slot is an op's name with or without its group, table.name or table[index]; a target is
+a symbol, an address (0x…, as the file has it), or nop, ident, null, native.
+
+NOPs: `long` is NOPL, which the Pentium, the Geode and the C3 do not have; `lea` is `lea` and `mov` of a
+register to itself, which every 32-bit CPU executes. Without --nops it is `lea` for 32-bit files, unless
+they say that they were compiled for CPUs with SSE2; the kernel's own patching decides the same way.
+Where the kernel asks for other NOPs (`with_nops`), say the same here.
 
 Examples:
   patchlet plan kernel --platform native
@@ -78,6 +88,7 @@ The sites get what the kernel's own patching at boot gives them where every slot
 function, or what --platform says. The slots themselves stay as they are: a kernel for another
 platform still puts its functions into them. The file is verified first; nothing is written unless
 everything holds. What was patched for a platform is verified and reverted with the same --platform.
+--nops is explained at `plan`; files patched with either kind of NOPs are verified and reverted alike.
 
 Examples:
   patchlet apply kernel -o kernel.native
@@ -133,7 +144,7 @@ pub(super) struct ListArguments {
 pub(super) struct SitesArguments {
     /// A linked file
     pub file: PathBuf,
-    /// Only sites of this op; can be given several times
+    /// Only sites of this op, named as for `plan`; can be given several times
     #[arg(long, value_name = "NAME")]
     pub op: Vec<String>,
     /// Only sites in functions with this in their names; can be given several times
@@ -157,6 +168,9 @@ pub(super) struct VerifyArguments {
     /// Patchlets that must be there beside the reference, with commas between
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub require: Vec<String>,
+    /// How many sites there must be, or with .. behind it the least
+    #[arg(long, value_name = "N|MIN..")]
+    pub expect_sites: Option<ExpectedSites>,
     /// What sites that are patched already were patched for, as for `plan`
     #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
     pub platform: String,
@@ -175,6 +189,9 @@ pub(super) struct PlanArguments {
     /// What the slots would hold
     #[arg(long, value_name = "native|SLOT=TARGET,…")]
     pub platform: String,
+    /// What fills sites of a 32-bit file
+    #[arg(long, value_name = "FAMILY")]
+    pub nops: Option<NopsName>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -193,6 +210,25 @@ pub(super) struct ApplyArguments {
     /// What the slots would hold, as for `plan`
     #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
     pub platform: String,
+    /// What fills sites of a 32-bit file, as for `plan`
+    #[arg(long, value_name = "FAMILY")]
+    pub nops: Option<NopsName>,
+}
+
+/// A family of NOPs, by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum NopsName {
+    Long,
+    Lea,
+}
+
+impl From<NopsName> for Nops {
+    fn from(name: NopsName) -> Self {
+        match name {
+            NopsName::Long => Self::Long,
+            NopsName::Lea => Self::Lea,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

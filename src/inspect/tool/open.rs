@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::path::Path;
 
+use super::arguments::NopsName;
 use super::stop::{Stop, in_file};
 use crate::inspect::elf::{map, parse};
 use crate::inspect::error::FileError;
@@ -23,7 +24,19 @@ pub(super) fn linked_for<'d>(
     on_platform(linked(path, data)?, platform).map_err(in_file(path))
 }
 
-/// Parses a platform as the command line gives it.
+/// Has the sites filled with these NOPs, if a command line says it.
+pub(super) fn filled_with<'d>(
+    model: Model<'d>,
+    nops: Option<NopsName>,
+    path: &Path,
+) -> Result<Model<'d>, Stop> {
+    match nops {
+        Some(nops) => model.with_nops(nops.into()).map_err(in_file(path)),
+        None => Ok(model),
+    }
+}
+
+/// Reads what a command line says of a platform.
 pub(super) fn platform(words: &str) -> Result<PlatformSpec, Stop> {
     words.parse().map_err(|error: FileError| Stop::Failed(error.to_string()))
 }

@@ -155,7 +155,9 @@ impl RawView {
     /// Returns the name of the op that would replace a raw instruction.
     pub fn op_of<'m>(model: &'m Model<'_>, raw: &RawInstruction) -> &'m str {
         let patchlet = usize::try_from(raw.patchlet).ok();
-        patchlet.and_then(|at| model.patchlets().get(at)).map_or("?", |patchlet| patchlet.name)
+        patchlet
+            .and_then(|at| model.patchlets().get(at))
+            .map_or("?", |patchlet| model.op_name_of_patchlet(patchlet))
     }
 
     pub fn row(self) -> Vec<String> {

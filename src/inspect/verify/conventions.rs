@@ -5,12 +5,10 @@
 use super::reference::Reference;
 use crate::contract;
 use crate::inspect::finding::{FindingCode, Findings};
-use crate::inspect::formats::read_op_records;
 use crate::inspect::model::Model;
 
 /// Compares each contract with the ops whose slots hold the patchlet's native function.
 pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
-    let ops = read_op_records(&model.image, findings);
     for contract in &reference.contracts {
         let Some(patchlet) = model.patchlets.iter().find(|found| found.name == contract.name)
         else {
@@ -18,7 +16,7 @@ pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut
         };
         let is_native =
             |slot| patchlet.native.is_some() && model.image.pointer_at(slot) == patchlet.native;
-        for op in ops.iter().filter(|op| is_native(op.slot)) {
+        for op in model.op_records.iter().filter(|op| is_native(op.slot)) {
             let compared = contract::compare(contract, op.convention, model.image.width());
             let Err(contradiction) = compared else { continue };
             findings.add(

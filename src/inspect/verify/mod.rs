@@ -9,7 +9,7 @@ mod sections;
 mod sites;
 mod text;
 
-pub use reference::Reference;
+pub use reference::{ExpectedSites, Reference};
 
 use super::finding::Findings;
 use super::model::Model;
@@ -28,7 +28,7 @@ pub fn verify(
     }
     patchlets::check(model, reference, &mut findings);
     conventions::check(model, reference, &mut findings);
-    let sites = sites::check(model, &mut findings);
+    let sites = sites::check(model, reference, &mut findings);
     text::check(model, &sites, progress, &mut findings);
     sections::check(model, &mut findings);
     findings

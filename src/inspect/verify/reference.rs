@@ -1,5 +1,9 @@
 //! The reference that a file is compared with.
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
 use crate::contract::Contract;
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
@@ -12,10 +16,53 @@ pub struct Reference<'r> {
     pub patchlets: Vec<(&'r str, &'r [u8])>,
     /// Names of further patchlets that must be in the file, with any bytes.
     pub required: Vec<&'r str>,
-    /// Contracts. Each names the patchlet that must keep it.
+    /// How many sites there must be, if it is known.
+    pub sites: Option<ExpectedSites>,
+    /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
     /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
+}
+
+/// How many sites a file must have: its author knows, and nothing in the file tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedSites {
+    /// So many.
+    Exactly(usize),
+    /// So many or more.
+    AtLeast(usize),
+}
+
+impl ExpectedSites {
+    /// Returns whether this many are right.
+    #[must_use]
+    pub const fn allows(self, sites: usize) -> bool {
+        match self {
+            Self::Exactly(expected) => sites == expected,
+            Self::AtLeast(least) => sites >= least,
+        }
+    }
+}
+
+/// `1527` or `1500..`
+impl FromStr for ExpectedSites {
+    type Err = ParseIntError;
+
+    fn from_str(words: &str) -> Result<Self, ParseIntError> {
+        match words.strip_suffix("..") {
+            Some(least) => least.parse().map(Self::AtLeast),
+            None => words.parse().map(Self::Exactly),
+        }
+    }
+}
+
+impl fmt::Display for ExpectedSites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(expected) => write!(f, "{expected}"),
+            Self::AtLeast(least) => write!(f, "at least {least}"),
+        }
+    }
 }
 
 impl<'r> Reference<'r> {
@@ -25,6 +72,7 @@ impl<'r> Reference<'r> {
         Self {
             patchlets: native_set(model.image.width()).to_vec(),
             required: vec![],
+            sites: None,
             contracts: vec![],
             origin: "the native set",
         }
@@ -36,6 +84,7 @@ impl<'r> Reference<'r> {
         Self {
             patchlets: patchlets.iter().map(|found| (found.name, found.bytes)).collect(),
             required: vec![],
+            sites: None,
             contracts: vec![],
             origin: "the object",
         }

@@ -1,5 +1,6 @@
 //! The checks of records and their sites: each by itself, and each against its neighbours.
 
+use super::reference::Reference;
 use crate::insn::{ComposeError, InsnBuffer};
 use crate::inspect::elf::Section;
 use crate::inspect::finding::{FindingCode, Findings};
@@ -9,9 +10,14 @@ use crate::inspect::model::{Model, SiteState};
 
 const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
-/// Checks all records and the slots of their ops. Returns the sites in executable sections,
-/// sorted by address, each once.
-pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'m SiteImage> {
+/// Checks all records; returns the sites in executable sections, by address, each
+/// once.
+pub(super) fn check<'m>(
+    model: &'m Model<'_>,
+    reference: &Reference<'_>,
+    findings: &mut Findings,
+) -> Vec<&'m SiteImage> {
+    as_many_as_expected(model, reference, findings);
     if let Some((start, end)) = model.records.range {
         table(model, start, end, findings);
     }
@@ -28,7 +34,21 @@ pub(super) fn check<'m>(model: &'m Model<'_>, findings: &mut Findings) -> Vec<&'
     sites
 }
 
-/// Checks that no relocation changes the table of records.
+/// Checks that no record was lost, or came in from elsewhere, on the way to this file.
+fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
+    let found = model.records().len();
+    let Some(expected) = reference.sites.filter(|expected| !expected.allows(found)) else { return };
+    findings.add(
+        FindingCode::SiteCount,
+        None,
+        "table of records".to_owned(),
+        format!("it has {found} sites, and {expected} were expected"),
+        "if the sources did not change it, look at what was linked last: `ld -r` and tools behind the \
+         linker lose records",
+    );
+}
+
+/// Checks the table as a whole.
 fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
     for relocation in model.image.relocations_in(start, end) {
         // A relocation that --emit-relocs keeps for a relative field is applied already, and does

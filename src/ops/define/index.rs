@@ -8,7 +8,7 @@
 //! | 0 | 4 | address of the op's slot, relative to this field |
 //! | 4 | 4 | address of the table's name, which ends with a 0, relative to this field |
 //! | 8 | 2 | index of the op in its table |
-//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly |
+//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly; and 0x80 if CPUs of the target need not have NOPL |
 //! | 11 | 1 | how many registers the arguments take |
 //! | 12 | 1 | how many registers the result takes |
 //! | 13 | 1 | length of the op's name, in bytes |
@@ -18,11 +18,12 @@
 //! `<symbol of the table>.<op>.index` is the op's index. A `.S` file that names an op which no
 //! table has does not link.
 //!
-//! The linker must keep a table's records if and only if it keeps the table's slots. The
-//! records' section is tied by SHF_LINK_ORDER to the section with the table's name, and the
-//! slots refer to that name. The records cannot be tied to the slots directly: for
-//! SHF_LINK_ORDER, LLVM's assembler needs a symbol that is defined further up in its input,
-//! and `global_asm!` comes before all statics that Rust defines.
+//! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
+//! to the section with the table's name, and the slots refer to that name. It cannot be tied
+//! to the slots themselves: LLVM's assembler wants a symbol that stands further up, and
+//! `global_asm!` comes before what Rust defines. A relocation from the name to each record
+//! ties them the other way round: `ld -r` makes one section of the records of all tables, tied
+//! to the name of any one, and without the relocation all would go with that table.
 
 /// Expands to a reference to the table's name, for the slots to hold. As long as the linker
 /// keeps the slots it then keeps the name, and with it the records.
@@ -74,6 +75,7 @@ macro_rules! __op_in_index {
             ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}"),
             ::core::concat!(".pushsection patchlet_ops,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
+            ::core::concat!(".L", $symbol, ".", ::core::stringify!($name), ".record:"),
             ".long {slots} + {offset} - .",
             ::core::concat!(".long ", $symbol, ".name - ."),
             ".short {index}",
@@ -82,6 +84,13 @@ macro_rules! __op_in_index {
                 ".ascii \"", ::core::stringify!($group), ".", ::core::stringify!($name), "\""
             ),
             ".balign 4",
+            ".popsection",
+            // Relocates nothing, but keeps the record for as long as the table's name.
+            ::core::concat!(".pushsection .rodata.patchlet_table.", $symbol, ",\"a\",@progbits"),
+            ::core::concat!(
+                ".reloc ", $symbol, ".name, BFD_RELOC_NONE, .L", $symbol, ".",
+                ::core::stringify!($name), ".record"
+            ),
             ".popsection",
             slots = sym SLOTS,
             size = const ::core::mem::size_of::<usize>(),

@@ -78,12 +78,12 @@ fn show(width: Width) {
 fn patched(width: Width, kernel: &Path, log: &Log) {
     let disassembler = Disassembler::new(width, kernel);
     println!(
-        "patched    {:<24} {:>5}  {:<9} {:<19}{:<34}as bare metal",
+        "patched    {:<24} {:>5}  {:<9} {:<19}{:<48}as bare metal",
         "op", "sites", "first at", "before", ""
     );
     let print = |op: &str, site: &Site| {
         println!(
-            "           {op:<24} {:>5}  {:<9} {:<19}{:<34}{:<19}{}",
+            "           {op:<24} {:>5}  {:<9} {:<19}{:<48}{:<19}{}",
             site.count,
             format!("{:#x}", site.address),
             hex(&site.old),

@@ -3,7 +3,7 @@
 use crate::inspect::apply::{edits, write};
 use crate::inspect::plan::{plan, plan_revert};
 use crate::inspect::tool::arguments::ApplyArguments;
-use crate::inspect::tool::open::{linked_for, platform, read};
+use crate::inspect::tool::open::{filled_with, linked_for, platform, read};
 use crate::inspect::tool::output::{count, print_findings};
 use crate::inspect::tool::progress::verify_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -17,7 +17,7 @@ pub(in crate::inspect::tool) fn apply(
     let path = &arguments.file;
     let data = read(path)?;
     let platform = platform(&arguments.platform)?;
-    let model = linked_for(path, &data, &platform)?;
+    let model = filled_with(linked_for(path, &data, &platform)?, arguments.nops, path)?;
     let findings = verify_with_progress(&model, &Reference::native(&model), terminal);
     if !findings.is_empty() {
         print_findings(terminal, findings)?;

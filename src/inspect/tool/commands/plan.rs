@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::inspect::finding::Finding;
 use crate::inspect::plan::plan as plan_of;
 use crate::inspect::tool::arguments::PlanArguments;
-use crate::inspect::tool::open::{linked, platform, read};
+use crate::inspect::tool::open::{filled_with, linked, platform, read};
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -20,7 +20,7 @@ pub(in crate::inspect::tool) fn plan(
     let path = &arguments.file;
     let platform = platform(&arguments.platform)?;
     let data = read(path)?;
-    let model = linked(path, &data)?;
+    let model = filled_with(linked(path, &data)?, arguments.nops, path)?;
     let findings = model.findings_of_reading();
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
     if model.is_without_patchlet() {

@@ -42,21 +42,20 @@ pub(in crate::inspect::tool) fn sites(
             ))
         })?,
     };
-    if !arguments.op.is_empty() && !model.ops.is_empty() {
-        let names: HashSet<String> = model.ops.iter().map(|op| model.op_name(op)).collect();
-        if let Some(unknown) = arguments.op.iter().find(|name| !names.contains(*name)) {
-            return Err(in_file(path)(FileError::new(format!(
-                "no site is of an op `{unknown}`; there are {}",
-                model.op_names().join(", ")
-            ))));
+    let mut slots = HashSet::new();
+    for words in arguments.op.iter().filter(|_| !model.ops.is_empty()) {
+        let meant = model.ops.iter().filter(|op| model.is_meant(op, words));
+        let found: Vec<u64> = meant.map(|op| op.slot).collect();
+        if found.is_empty() {
+            return Err(in_file(path)(model.no_such_op(words)));
         }
+        slots.extend(found);
     }
     let findings = model.findings_of_reading();
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
     let wanted = |record: &&SiteImage| {
-        let op = || model.op_name_of(record);
         let function = || model.function(record.site);
-        (arguments.op.is_empty() || arguments.op.contains(&op()))
+        (arguments.op.is_empty() || slots.contains(&record.slot))
             && (arguments.function.is_empty()
                 || arguments.function.iter().any(|part| function().contains(part)))
     };

@@ -40,6 +40,7 @@ pub(in crate::inspect::tool) fn verify(
     };
     reference.required =
         arguments.require.iter().map(|name| &**name).filter(|name| !name.is_empty()).collect();
+    reference.sites = arguments.expect_sites;
     for path in &arguments.contracts {
         let bad = |why: String| in_file(path)(FileError::new(why));
         let source = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;

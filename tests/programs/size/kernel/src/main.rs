@@ -38,6 +38,8 @@ extern "C" fn _start() -> ! {
     core::hint::black_box(boot());
     #[cfg(feature = "message")]
     core::hint::black_box(message());
+    #[cfg(feature = "code")]
+    core::hint::black_box(code());
     #[cfg(feature = "int3")]
     core::hint::black_box((int3(), breakpoint()));
     #[cfg(feature = "rendezvous")]
@@ -102,6 +104,26 @@ extern "C" fn message() -> bool {
         Ok(_) => true,
         Err(error) => write!(Console, "{error}").is_ok(),
     }
+}
+
+#[cfg(feature = "code")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn code() -> bool {
+    fn print(text: &[u8]) {
+        core::hint::black_box(text);
+    }
+    let Err(error) = apply() else { return true };
+    print(error.code().as_bytes());
+    let mut site = error.site().unwrap_or(0);
+    let mut digits = [b'0'; 2 * size_of::<usize>()];
+    for digit in digits.iter_mut().rev() {
+        let value = (site % 16) as u8;
+        *digit = if value < 10 { b'0' + value } else { b'a' + (value - 10) };
+        site /= 16;
+    }
+    print(&digits);
+    false
 }
 
 #[cfg(any(feature = "int3", feature = "rendezvous"))]

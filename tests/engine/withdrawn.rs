@@ -1,0 +1,147 @@
+//! Code that is freed after boot: its text is a piece of its own, and its sites are withdrawn
+//! before somebody else gets the memory, which is not to be read or written any more.
+
+use patchlet::live::{Handled, Live, Rendezvous, StopOthers, TrapFrame};
+use patchlet::ops::Target;
+use patchlet::{Error, Goal, Patcher, SecondMapping, SiteSet};
+
+use crate::image::{Image, Site, call, jump};
+use crate::model::hex;
+use crate::platforms::one_cpu;
+
+/// What stays is on the first page of the arena, what is freed on the second.
+fn image() -> Image {
+    let mut image = Image::new(&[Some(&[0xfa]), None]);
+    for site in [
+        call(0x200, 0),
+        call(0x1100, 0),
+        jump(0x1200, 1),
+        Site { capacity: 32, ..call(0x1300, 0) },
+        jump(0x300, 1),
+    ] {
+        image.site(site);
+    }
+    image
+}
+
+/// Text in two pieces, with a hole between them.
+fn in_two_pieces(image: &Image) -> SecondMapping {
+    let [start, end, init, init_end] =
+        [0x100, 0x800, 0x1000, 0x1f00].map(|at| image.arena.address(at));
+    // SAFETY: the arena is mapped twice.
+    unsafe {
+        SecondMapping::new(start..end, image.arena.alias_offset()).with_init_text(init..init_end)
+    }
+}
+
+fn free(image: &Image, set: &SiteSet<'_>) {
+    let init = image.arena.address(0x1000)..image.arena.address(0x2000);
+    // SAFETY: nobody executes an arena, and nobody patches meanwhile.
+    assert!(unsafe { set.withdraw(init) });
+    image.arena.take_second_page();
+}
+
+#[test]
+fn text_in_two_pieces() {
+    let image = image();
+    let before = image.bytes();
+    let mut patcher = image.patcher(in_two_pieces(&image));
+    assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().changed, 5);
+    assert_eq!(image.at(0x1100, 6), hex("fa 0f 1f 44 00 00"));
+    assert_eq!(one_cpu(|cpu| patcher.revert(cpu)).unwrap().changed, 5);
+    assert!(image.bytes()[..0x2000] == before[..0x2000]);
+}
+
+#[test]
+fn a_site_in_the_hole_or_across_an_edge_is_outside() {
+    for at in [0x7fb, 0x900, 0xffb, 0x1efb] {
+        let mut image = image();
+        image.site(call(at, 0));
+        let mut patcher = image.patcher(in_two_pieces(&image));
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        let site = image.arena.address(at);
+        assert!(
+            matches!(error, Error::OutsideText { site: found, .. } if found == site),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn withdrawn_sites_are_neither_read_nor_written() {
+    let image = image();
+    let set = image.site_set();
+    let mut patcher = Patcher::new(set, in_two_pieces(&image));
+    assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().withdrawn, 0);
+    free(&image, set);
+    image.set(0, Target::NOP);
+    let plan = patcher.plan(Goal::Patched).unwrap();
+    assert_eq!(plan.outcomes().count(), 2);
+    let report = one_cpu(|cpu| patcher.apply(cpu)).unwrap();
+    assert_eq!((report.sites, report.changed, report.withdrawn), (2, 1, 3));
+    assert_eq!(report.to_string(), "2 sites, 1 changed: 1 direct jumps, 1 NOPs, 3 withdrawn");
+    assert_eq!(image.read(0x200, 6), hex("66 0f 1f 44 00 00"));
+    let report = one_cpu(|cpu| patcher.revert(cpu)).unwrap();
+    assert_eq!((report.indirect, report.withdrawn), (2, 3));
+}
+
+struct Alone;
+
+// SAFETY: nobody executes an arena.
+unsafe impl StopOthers for Alone {
+    fn stop_others<R>(&self, write: impl FnOnce() -> R) -> R {
+        write()
+    }
+}
+
+struct Frame(usize);
+
+// SAFETY: a trap that nobody took.
+unsafe impl TrapFrame for Frame {
+    fn ip(&self) -> usize {
+        self.0
+    }
+
+    fn set_ip(&mut self, _: usize) {
+        panic!("not the protocol's");
+    }
+
+    fn push(&mut self, _: usize) {
+        panic!("not the protocol's");
+    }
+}
+
+#[test]
+fn live_switches_leave_them_out_and_the_hook_does_not_answer_for_them() {
+    let image = image();
+    let set = image.site_set();
+    let sets = [set];
+    let live = Live::new(&sets);
+    let mut patcher = Patcher::new(set, in_two_pieces(&image));
+    one_cpu(|cpu| patcher.apply(cpu)).unwrap();
+    free(&image, set);
+    image.set(0, Target::NULL);
+    // SAFETY: nobody executes an arena.
+    let mut rendezvous = unsafe { Rendezvous::new(&live, in_two_pieces(&image), Alone) };
+    let report = rendezvous.apply().unwrap();
+    assert_eq!((report.changed, report.traps, report.withdrawn), (1, 1, 3));
+    // The page is gone: to look at the byte there would be a fault.
+    assert_eq!(live.handle(&mut Frame(image.arena.address(0x1100) + 1)), Handled::No);
+}
+
+#[test]
+fn a_set_remembers_four_ranges() {
+    let set = image().site_set();
+    let ranges = [0x10..0x20, 0x40..0x50, 0x60..0x70, 0x80..0x90];
+    for range in ranges.clone() {
+        assert!(!set.is_withdrawn(range.start));
+        // SAFETY: there is nothing.
+        assert!(unsafe { set.withdraw(range) });
+    }
+    // SAFETY: as above.
+    assert!(!unsafe { set.withdraw(0x100..0x200) });
+    for address in 0..0x200 {
+        let expected = ranges.iter().any(|range| range.contains(&address));
+        assert_eq!(set.is_withdrawn(address), expected, "{address:#x}");
+    }
+}

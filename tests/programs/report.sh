@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs the checks that stay outside CI, and writes what each came to into docs/report.md: with the
+# date, the commit and the machine, so that no figure in it is older than what it is about.
+#
+#   report.sh              all of them; an hour, most of it the soak test and the benchmarks
+#   report.sh size miri    these; the report says that the others were not run
+#
+# BASE: the commit that `make semver` compares with; the last tag, unless it is given.
+# Ends with 1 if a check failed or was not run.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+PATH=$PWD/target/tools/bin:$PATH
+
+checks=(rivals soak miri semver size bench)
+declare -A what=(
+    [rivals]='the other constructions under every compiler, linker and option'
+    [soak]='live switches: 10,000 in each kernel, a million in a process of each width'
+    [miri]='the core without assembly, by Miri'
+    [semver]='what is public, compared with BASE'
+    [size]='what the crate adds to a kernel'
+    [bench]="the benchmarks' tables, each width")
+# What must be there first, and how to get it.
+declare -A needs=(
+    [miri]='cargo +nightly miri --version'
+    [semver]='cargo semver-checks --version')
+declare -A get=(
+    [miri]='rustup toolchain install nightly --component miri,rust-src'
+    [semver]='cargo install --locked cargo-semver-checks')
+
+wanted=" ${*:-${checks[*]}} "
+for name in $wanted; do
+    [ "${what[$name]-}" ] || { echo "report: there is no check \"$name\"; there are ${checks[*]}" >&2; exit 2; }
+done
+export BENCH_TABLES=1 BASE=${BASE:-$(git describe --tags --abbrev=0 2>/dev/null || echo HEAD)}
+
+log=$(mktemp) table=$(mktemp) outputs=$(mktemp)
+trap 'rm -f "$log" "$table" "$outputs"' EXIT
+commit=$(git log -1 --format='%h of %cs')
+[ ! "$(git status --porcelain --untracked-files=no)" ] || commit+=', with changes that are not committed'
+
+all_passed=true
+for name in "${checks[@]}"; do
+    outcome=passed start=$SECONDS
+    if [[ $wanted != *" $name "* ]]; then
+        outcome='not run: left out'
+    elif [ "${needs[$name]-}" ] && ! ${needs[$name]} >/dev/null 2>&1; then
+        outcome="not run: \`${get[$name]}\` first"
+    else
+        printf '  %-8s' "$name"
+        "${MAKE:-make}" --no-print-directory "$name" >"$log" 2>&1 </dev/null || outcome="FAILED (status $?)"
+        # Without the lines that cargo prints of its own work.
+        { printf '\n## %s\n\n```text\n' "$name"
+          sed -E -e 's/\x1b\[[0-9;]*m//g' -e '/^ +(Compiling|Finished|Running|Fresh|Blocking|Updating|Locking) /d' "$log" | tail -n 120
+          printf '```\n'; } >>"$outputs"
+        printf '%s, %d s\n' "$outcome" $((SECONDS - start))
+    fi
+    [ "$outcome" = passed ] || all_passed=false
+    printf '| `make %s` | %s | %s | %d s |\n' "$name" "${what[$name]}" "$outcome" $((SECONDS - start)) >>"$table"
+done
+
+{
+    printf '# Report of %s\n\n' "$(date +%F)"
+    echo 'What the checks outside CI came to; `make report` writes this file.'
+    printf '\n- commit: %s\n- semver: compared with %s\n- CPU: %s, %d of them\n- system: %s\n- compiler: %s\n\n' \
+        "$commit" "$BASE" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" \
+        "$(grep -c '^processor' /proc/cpuinfo)" "$(uname -sr)" "$(rustc --version)"
+    printf '| command | what it checks | outcome | time |\n|---|---|---|--:|\n'
+    cat "$table" "$outputs"
+} >docs/report.md
+echo 'The report is docs/report.md.'
+$all_passed
