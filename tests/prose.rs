@@ -1,4 +1,5 @@
-//! The documentation in `src/` keeps to the rules of RFC 1574, read from the sources by `syn`:
+//! Checks that the documentation in `src/` keeps to the rules of RFC 1574. The sources are read by
+//! `syn`. The rules are:
 //!
 //! - the summary of a function or macro begins with a verb in the third person ("Returns …"),
 //!   so that it is a whole sentence with the function as its subject;
