@@ -125,8 +125,8 @@ fn asm_in_c_in_a_header_of_two_units() {
     assert!(said.has("duplicate symbol: start_cli"));
 }
 
-/// Start, body and end in three statements: gcc keeps their order among each other,
-/// but not always that of the functions between them. Silently a wrong length.
+/// Shows that start, body and end in three statements can get a wrong length without a message: gcc
+/// keeps the order of the statements, but not always that of functions between them.
 #[test]
 fn asm_in_c_in_three_statements() {
     let case = Case::new("asm_in_c_in_three_statements");
@@ -156,8 +156,8 @@ fn asm_in_c_in_an_inline_function() {
 
 // ---- top-level inline assembly in Rust --------------------------------------
 
-/// A label without `.globl` belongs to one unit, and the compiler decides which
-/// module goes into which.
+/// Shows that a label without `.globl` is known in one unit only, while the compiler decides which
+/// module goes into which unit.
 #[test]
 fn asm_in_rust_without_globl() {
     let case = Case::new("asm_in_rust_without_globl");
@@ -179,9 +179,9 @@ fn asm_in_rust_one_block_per_module() {
     assert!(said.worked() && !said.has("[1, 2, 3, 4]"), "{}", said.text);
 }
 
-/// The same local label in two crates. Fat LTO makes one unit of them and says so;
-/// worse is what happens without: the function that reads one crate's label is
-/// inlined into the other crate, and there reads the other's.
+/// Shows what happens to the same local label in two crates. With fat LTO both are in one unit,
+/// which is an error. Without LTO there is no error: the function that reads the label of one crate
+/// is inlined into the other crate, and reads the label of that crate.
 #[test]
 fn asm_in_rust_the_same_label_in_two_crates() {
     let case = Case::new("asm_in_rust_the_same_label_in_two_crates");
@@ -221,8 +221,8 @@ fn hex_in_rust_by_constant_index() {
     }
 }
 
-/// The table of Linux v5.3, used as there: `memcpy` of a length that is known. gcc
-/// makes immediates of it; this clang copies from the table, which survives.
+/// Shows what happens to the table of Linux v5.3, which is used by `memcpy` of a constant length.
+/// gcc replaces the table by immediates. This clang copies from the table, which survives.
 #[test]
 fn hex_in_c_copied_by_constant_length() {
     let case = Case::new("hex_in_c_copied_by_constant_length");
