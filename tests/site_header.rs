@@ -1,5 +1,5 @@
-//! asm/site.h: an op that a table does not have, and a site that says too much or too little,
-//! are noticed, by GNU as and by LLVM's assembler.
+//! Checks that asm/site.h reports an op that a table does not have, and a site with too many or too
+//! few parameters, with GNU as and with LLVM's assembler.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn assemble(compiler: &str, bits: u32, name: &str, line: &str) -> (Output, Vec<u
     (output, fs::read(object).unwrap_or_default())
 }
 
-/// The names that the linker has to find elsewhere.
+/// Returns the names of the undefined symbols of an object.
 fn undefined(object: &[u8]) -> Vec<String> {
     let file = object::File::parse(object).expect("an object");
     let symbols = file.symbols().filter(|symbol| symbol.is_undefined());

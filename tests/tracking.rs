@@ -1,6 +1,6 @@
-//! Indirect branch tracking: with it every function that a slot can hold begins with ENDBR in
-//! the linked file, and no patchlet does. The test kernel is built that way, for both widths,
-//! and boots: ENDBR does nothing on a CPU that tracks no branches.
+//! Checks that with indirect branch tracking every function that a slot can hold begins with ENDBR
+//! in the linked file, and no patchlet does. The test kernel is built that way for both widths, and
+//! boots: ENDBR does nothing on a CPU that tracks no branches.
 
 mod support {
     #[allow(dead_code)]

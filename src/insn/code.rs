@@ -10,7 +10,7 @@ pub(super) struct Code<'a> {
     pub(super) operand: Operand,
 }
 
-/// What the last four bytes of a branch name.
+/// The meaning of the last four bytes of a branch.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operand {
     /// Nothing: there is no branch.

@@ -1,6 +1,6 @@
 //! What a site gets or holds, as a value that names it.
 
-/// Whether a branch comes back: the two ways in which a site goes to a function.
+/// The kind of a site: the two ways in which it goes to a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -10,7 +10,7 @@ pub enum Kind {
     Jump = 1,
 }
 
-/// What a site gets or holds. The bytes follow from it, the site's address and its
+/// The contents that a site gets or holds. The bytes follow from it, the site's address and its
 /// capacity: [`InsnBuffer::compose`](crate::InsnBuffer::compose).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement<'a> {

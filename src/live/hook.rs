@@ -45,8 +45,8 @@ pub enum Handled {
     Yes,
 }
 
-/// What is shared between the CPU that writes and those that trap: one for all site sets that are
-/// switched together, usually a static.
+/// The state that the CPU that writes and those that trap share. There is one for all site sets that
+/// are switched together, usually a static.
 ///
 /// ```no_run
 /// use patchlet::live::{Handled, Live, TrapFrame};
@@ -80,7 +80,7 @@ pub struct Live<'a> {
 #[derive(Debug)]
 struct Batch(AtomicUsize);
 
-/// What a [`Batch`] said at one moment.
+/// A reading of the state of a [`Batch`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BatchState(usize);
 

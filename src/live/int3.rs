@@ -31,7 +31,7 @@ pub unsafe trait LivePlatform: Platform {}
 // SAFETY: the second mapping is always there, and is another one.
 unsafe impl LivePlatform for SecondMapping {}
 
-/// How a kernel makes all its CPUs execute a serializing instruction.
+/// A kernel's way to make all its CPUs execute a serializing instruction.
 ///
 /// # Safety
 /// When [`sync_all`](Self::sync_all) returns,
@@ -51,7 +51,7 @@ pub unsafe trait Synchronize {
         core::hint::spin_loop();
     }
 
-    /// Does nothing. Called between the steps, so that a test can let a reader in.
+    /// Lets a test run a reader between two steps. By default it does nothing.
     fn between_steps(&self, step: BatchStep) {
         let _ = step;
     }
@@ -77,7 +77,7 @@ pub enum BatchStep {
     FirstSynced,
 }
 
-/// Whether threads may be inside a site when it is switched.
+/// The places where threads may be when a site is switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
     MayBeInside,
@@ -203,7 +203,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         Ok(report)
     }
 
-    /// Does the steps of the protocol, and returns how many sites were switched.
+    /// Makes the steps of the protocol, and returns how many sites were switched.
     fn write(
         &self,
         run: &Run<'_, P>,

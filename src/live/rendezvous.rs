@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::live::hook::Live;
 use crate::text::{self, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
 
-/// How a kernel makes its other CPUs wait.
+/// A kernel's way to make its other CPUs wait.
 ///
 /// # Safety
 /// While [`stop_others`](Self::stop_others) runs `write`,

@@ -50,8 +50,9 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
-/// Under a name of its own, so that a program that reads the binary knows it. Hidden, as the native
-/// functions are: each shared object has its own, and its table holds that one.
+/// Returns at once. The tool finds this function in a linked file by its exported name. The symbol
+/// is hidden, as those of native functions are: each shared object has a copy, which the slots of
+/// its tables hold.
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {

@@ -8,7 +8,7 @@ use super::source::Recipe;
 use crate::insn::{Form, Nops, ReplacementName};
 use crate::site::Record;
 
-/// What is the same for all sites of a class.
+/// The values that are the same for all sites of a class.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Class {
     /// The class of a record is told by these three: the part of the set that it stands in, by

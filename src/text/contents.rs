@@ -14,7 +14,7 @@ use crate::site::Record;
 /// that the bytes are still in the first cache when they are needed.
 const AHEAD: usize = 16;
 
-/// Where a site is read.
+/// The mapping through which a site is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {
     /// At its own address.
@@ -26,7 +26,7 @@ pub(crate) enum View {
     Alias,
 }
 
-/// What a site holds.
+/// The kind of bytes that a site holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
     /// What it is to get.

@@ -14,7 +14,7 @@ use super::source::RecordFault;
 use crate::error::Error;
 use crate::site::Record;
 
-/// What is wrong.
+/// A defect of a set, a record or a site, before an [`Error`] is made of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault<'r> {
     /// A table ends in the middle of a record.
@@ -26,7 +26,7 @@ pub(crate) enum Fault<'r> {
     Site(&'r Part<'r>, &'r Record, SiteFault),
 }
 
-/// What is wrong with a site.
+/// A defect of one site.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SiteFault {
     /// [`Run::site`] refused it: its values, its place, or that what it gets does not fit.

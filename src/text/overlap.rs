@@ -38,7 +38,7 @@ use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::site::Record;
 
-/// What is looked for in each site of a set, while the first pass goes over it.
+/// The search that is made at each site of a set, while the first pass goes over it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Search {
     /// Nothing: the records are sorted, and no two sites overlap; or the set was checked before.

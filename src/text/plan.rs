@@ -7,7 +7,7 @@ use super::platform::Platform;
 use super::report::Report;
 use crate::insn::{InsnBuffer, Replacement};
 
-/// What happens, or would happen, to one site.
+/// The effect of patching on one site: its bytes before and after.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outcome<'a> {

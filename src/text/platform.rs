@@ -9,8 +9,8 @@ use core::ops::Range;
 use super::serialize::Serializer;
 use crate::insn::Nops;
 
-/// What the patcher needs of a kernel. [`SecondMapping`], [`WriteProtectOff`] and [`Writable`] are
-/// ready-made.
+/// The services of a kernel that the patcher needs. [`SecondMapping`], [`WriteProtectOff`] and
+/// [`Writable`] are ready-made.
 ///
 /// # Safety
 /// As long as the implementation is in use by a [`Patcher`](crate::Patcher) or a writer of
@@ -77,7 +77,7 @@ impl Common {
     }
 }
 
-/// The choices that all ready-made platforms offer.
+/// Writes the methods by which all ready-made platforms offer their choices.
 macro_rules! choices {
     () => {
         /// Adds a second range of text: code that runs once at boot and is freed then, for example,

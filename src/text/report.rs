@@ -3,7 +3,7 @@
 use super::source::Follow;
 use crate::insn::ReplacementName;
 
-/// What patching is to make of the sites.
+/// The goal of patching: the bytes that all sites are to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Each site gets the replacement for what its slot holds.

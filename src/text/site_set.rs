@@ -16,7 +16,7 @@ pub struct Part<'a> {
     source: &'a dyn Source,
 }
 
-/// Where the records are.
+/// The place of the records of a part.
 #[derive(Clone, Copy, Debug)]
 enum SiteTable<'a> {
     /// [`Sites::linked`], whose bounds are no constants.

@@ -11,7 +11,7 @@
 use crate::insn::Replacement;
 use crate::site::Record;
 
-/// What sites are to follow.
+/// The state that sites are to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
     /// What slots and keys say at this moment. For plans, which write nothing.
@@ -23,8 +23,8 @@ pub enum Follow {
     Original,
 }
 
-/// What the sites of one class get, and what they may hold before that. All sites of a set with
-/// the same subject, number, capacity and kind are a class.
+/// The replacement that the sites of one class get, and those that they may hold before. All sites
+/// of a set with the same subject, number, capacity and kind are a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe<'a> {
     /// The name of what the sites belong to, for errors: that of the op.
@@ -51,7 +51,7 @@ impl<'a> Recipe<'a> {
     }
 }
 
-/// Why a record belongs to no class.
+/// The reason why a record belongs to no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFault {
     /// No site of this source has that capacity.
@@ -62,7 +62,7 @@ pub enum RecordFault {
     UnknownSubject,
 }
 
-/// What a CPU does that trapped at a site of a batch: what the site's new bytes do.
+/// The action of a CPU that trapped at a site of a batch: the effect of the site's new bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulation {
     /// Calls the function at this address, which returns behind the site.

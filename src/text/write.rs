@@ -40,7 +40,7 @@ pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Re
     Ok(progress.changed)
 }
 
-/// How far a write pass has come, counted over all parts.
+/// The progress of a write pass, counted over all parts.
 struct Progress {
     /// So many sites were written, or held what they are to get.
     written: usize,

@@ -1,4 +1,4 @@
-//! What the tool prints: golden files, folding, colour, exit status.
+//! Checks the output of the tool: golden files, folding, colour, and exit status.
 
 use patchlet::Width;
 use patchlet::inspect::{Exit, native_set};
@@ -8,12 +8,12 @@ use crate::tool::{file, golden, on_terminal, tool};
 
 const WIDTHS: [(Width, u32); 2] = [(Width::Bits64, 64), (Width::Bits32, 32)];
 
-/// The sample of a width as a file, and its name without the folder.
+/// Writes the sample of a width to a file and returns its path.
 fn sample(test: &str, width: Width) -> String {
     file(test, "kernel", &Sample::new(width).with_op_records().bytes())
 }
 
-/// The output with the folder cut off, which is another one everywhere.
+/// Returns the output without the folder, which differs from machine to machine.
 fn without_folder(text: &str, path: &str) -> String {
     let folder = path.strip_suffix("kernel").expect("the sample's path");
     text.replace(folder, "")
@@ -114,7 +114,7 @@ fn colour_is_decoration_only() {
     }
 }
 
-/// The thin binary: the terminal and the exit status are its matter.
+/// Checks that the program `patchlet` returns the exit status of the function.
 #[test]
 fn the_program_has_the_exit_status_of_the_function() {
     let path = sample("program", Width::Bits64);

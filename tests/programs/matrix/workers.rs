@@ -1,5 +1,4 @@
-//! Many things to build and look at: on all CPUs, with a progress bar on standard
-//! error.
+//! Builds and inspects many things on all CPUs, with a progress bar on standard error.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -54,7 +53,7 @@ pub fn run_all<T: Sync, R: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-/// The bar, on a terminal: `[#####.....] 12/165, 0 failed`; elsewhere a line for
+/// Shows the progress: a bar on a terminal, `[#####.....] 12/165, 0 failed`, elsewhere a line for
 /// every tenth.
 fn show(done: usize, all: usize, failed: usize) {
     let tenth = |count: usize| count * 10 / all.max(1);
