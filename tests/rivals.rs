@@ -244,9 +244,8 @@ fn hex_in_c_copied_by_constant_length() {
     }
 }
 
-/// Two entries that mean something else than their comments say: nobody notices.
-/// In a `.S` file the bytes come from the instructions; `tests/meaning.rs` has the
-/// same two, and what is said of them.
+/// Shows that no tool reports two entries whose bytes mean something else than their comments say.
+/// In a `.S` file the bytes come from the instructions; `tests/meaning.rs` tries the same two.
 #[test]
 fn hex_that_is_wrong() {
     let case = Case::new("hex_that_is_wrong");

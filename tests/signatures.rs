@@ -174,8 +174,8 @@ fn six_arguments() {
     assert_eq!((a, f), (1, 6));
 }
 
-/// What a function in assembly finds above a narrow argument, and may leave above a narrow
-/// result.
+/// Checks the upper bits of narrow values: a function in assembly finds an argument extended, and
+/// may leave any bits above a result.
 #[test]
 fn narrow_values() {
     assert_eq!(many::signed_byte(black_box(-2)), usize::MAX - 1);

@@ -46,7 +46,7 @@ fn build(width: Width, flags: &str, folder: &str) -> PathBuf {
     folder.join(target).join("release/patchlet-test-kernel")
 }
 
-/// The functions that slots hold, by name, and whether each begins with ENDBR.
+/// Returns the functions that slots hold, by name, and whether each begins with ENDBR.
 fn slot_functions(kernel: &Path, width: Width) -> Vec<(String, bool)> {
     let endbr: &[u8] = match width {
         Width::Bits64 => &[0xf3, 0x0f, 0x1e, 0xfa],

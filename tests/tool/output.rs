@@ -170,7 +170,8 @@ fn filters_choose_sites() {
     assert!(out.contains("1 site of 6"), "{out}");
 }
 
-/// By name where the file says the names, stripped or not; else by the native function's.
+/// Checks that ops are shown by the names in the file, stripped or not, or else by their native
+/// functions.
 #[test]
 fn ops_are_shown_by_their_names() {
     for (width, bits) in WIDTHS {
@@ -210,7 +211,7 @@ fn what_is_required_must_be_there() {
     assert!(output.out.starts_with("patchlet-missing: patchlet `rdtsc` of --require"));
 }
 
-/// Only whoever wrote the kernel knows how many sites it has.
+/// Checks the expected number of sites, which only the author of a kernel knows.
 #[test]
 fn as_many_sites_as_are_expected() {
     for (width, bits) in WIDTHS {
@@ -243,8 +244,8 @@ fn as_many_sites_as_are_expected() {
     }
 }
 
-/// What the patcher knows, the tool knows: of this width by linking, of the other
-/// by the table that the sources' own test has.
+/// Checks that the tool has the native set of the crate: that of this width as it is linked here,
+/// that of the other as in the tests' table.
 #[test]
 fn the_native_set_is_that_of_the_crate() {
     let linked: Vec<_> =

@@ -82,7 +82,7 @@ fn apply_writes_the_native_form_and_nothing_else() {
     }
 }
 
-/// What bare metal has in a 32-bit file for CPUs without NOPL.
+/// Returns the bytes of each site on bare metal in a 32-bit file for CPUs without NOPL.
 fn native_bytes_with_lea() -> Vec<Vec<u8>> {
     const LEA5: [u8; 5] = [0x90, 0x8d, 0x74, 0x26, 0x00];
     const LEA7: [u8; 7] = [0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00];
@@ -307,8 +307,8 @@ fn sites_are_seen_in_the_state_they_are_in() {
     }
 }
 
-/// A tool behind the linker (BOLT) moves a function and leaves the records on the old copy: every
-/// call of the new one is found.
+/// Checks a tool behind the linker (BOLT) that moves a function and leaves the records on the old
+/// copy: every call of the new copy is found.
 #[test]
 fn records_on_an_old_copy_are_not_taken_for_complete() {
     for (name, mut sample) in all() {

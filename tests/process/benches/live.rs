@@ -186,9 +186,9 @@ impl Reader {
     }
 }
 
-/// The time of a call, in nanoseconds, lower quartile; and the longest time the
-/// reader was held up during one, median. Only calls count during which the reader ran: nobody has
-/// to be synchronized with a thread that is not on a CPU.
+/// Returns the time of a call in nanoseconds, lower quartile, and the longest time for which the
+/// reader was held up during a call, median. Only calls count during which the reader ran, because
+/// a thread that is not on a CPU need not be synchronized with.
 fn measure(reader: &Reader, mut call: impl FnMut(bool)) -> [f64; 2] {
     let (mut times, mut longest) = (Vec::new(), Vec::new());
     let start = Instant::now();

@@ -122,7 +122,7 @@ fn bytes_of(patcher: &ProcessPatcher, op: &str) -> (Vec<u8>, usize) {
     (first, 1 + found.count())
 }
 
-/// The counts of each op, as a kernel prints them, before anything is patched.
+/// Checks the counts of each op, as a kernel prints them, before anything is patched.
 fn counts_by_op(patcher: &ProcessPatcher, all: patchlet::text::Report) {
     let plan = patcher.plan(Goal::Patched).expect("plan");
     let mut sum = patchlet::text::Report::default();

@@ -236,9 +236,9 @@ fn bases(binary: &Binary) -> Result<BTreeMap<u64, &'static str>, String> {
     Ok(bases)
 }
 
-/// Each record points at the indirect call or jump that it says, in text, padded
-/// to its capacity, and no two sites share a byte. How many records are there
-/// twice: mold's --icf folds two functions and leaves the records of both.
+/// Checks each record: it names an indirect call or jump in text that is padded to its capacity,
+/// and no two sites share a byte. Returns how many records are there twice, as mold's --icf leaves
+/// them.
 fn sites(binary: &Binary, config: &Config) -> Result<usize, String> {
     let mut sorted = binary.sites.clone();
     sorted.sort_unstable();

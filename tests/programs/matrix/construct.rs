@@ -175,7 +175,7 @@ impl Builder<'_> {
         command
     }
 
-    /// Everything about the link.
+    /// Adds all arguments of the link.
     fn link(&self, main: &mut Command, start: &Path, log: &mut Vec<String>) -> Result<(), String> {
         let config = self.config;
         let linker = config.get("linker");

@@ -66,9 +66,9 @@ pub fn failure(config: &Config, reason: &str) {
     eprintln!("{clear}FAILED: {reason}: {}", repeat(config));
 }
 
-/// The table at the end: for each value of each factor, builds and failures, how
-/// many programs still had a site in a function that nobody calls, and how many had
-/// records twice.
+/// Returns the table at the end. For each value of each factor it has the numbers of builds, of
+/// failures, of programs that still had a site in a function that no code calls, and of programs
+/// with equal records.
 pub fn table(results: &Results) -> String {
     let mut text = String::new();
     let mut line = |cells: [&str; 7]| {

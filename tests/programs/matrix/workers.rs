@@ -8,9 +8,9 @@ use std::thread;
 
 use super::tools::target_folder;
 
-/// What a job makes of each item, in their order. Each CPU takes the next item
-/// and works in a folder of its own, `worker-N` of this program; `failed` is for
-/// the bar.
+/// Runs a job on each item and returns the results in the order of the items. Each CPU takes the
+/// next item and works in a folder of its own, `worker-N` of this program. `failed` says whether
+/// the bar counts a result as a failure.
 ///
 /// # Errors
 /// No folder, or a job that panicked.

@@ -52,7 +52,7 @@ impl Verdict {
         matches!(self, Verdict::Built(findings) if findings.inside != Some(false))
     }
 
-    /// What is not as it should be, in words; of what tools say, without names.
+    /// Returns what is wrong with the program, in words. Messages of tools are given without names.
     fn weak(&self) -> Vec<String> {
         let findings = match self {
             Verdict::NotBuilt(reason) => {
