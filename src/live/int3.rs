@@ -186,7 +186,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     fn validate(&self, run: &Run<'_, P>, cache: &mut ClassCache) -> Result<Report, Error> {
         let report = text::check(run, cache)?;
         text::check_between_sets(run)?;
-        each(run, cache, |site| {
+        each(run, cache, &mut |site| {
             if is_done(run, site) {
                 return Ok(());
             }
@@ -246,11 +246,12 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     }
 }
 
-/// Calls `act` with each site.
+/// Calls `act` with each site. By `dyn`, so that the loop and what it calls is compiled once: beside
+/// the synchronizations its cost does not count.
 fn each<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    mut act: impl FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
+    act: &mut dyn FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     for (part, record) in run.records() {
         match &run.site(part, record, cache) {
@@ -264,7 +265,7 @@ fn each<P: Platform>(
 /// Writes INT3 over the first byte of each site of the batch, and returns how many those are.
 fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut written = 0;
-    each(run, cache, |site| {
+    each(run, cache, &mut |site| {
         // A site whose record is there twice has its INT3 already.
         if is_done(run, site) || has_int3(run, site) {
             return Ok(());
@@ -282,7 +283,7 @@ fn write_new<P: Platform>(
     cache: &mut ClassCache,
     part: fn(usize) -> Range<usize>,
 ) -> Result<(), Error> {
-    each(run, cache, |site| {
+    each(run, cache, &mut |site| {
         if !has_int3(run, site) {
             return Ok(());
         }
@@ -311,7 +312,7 @@ fn write_part<P: Platform>(
 /// true if no INT3 is left.
 fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> bool {
     let mut is_clean = true;
-    let all = each(run, cache, |site| {
+    let all = each(run, cache, &mut |site| {
         if has_int3(run, site) {
             let old = old_bytes(run, site);
             is_clean &= old.is_some_and(|old| write_part(run, site, &old, 0..1).is_ok());
