@@ -16,7 +16,7 @@ use crate::text::{
     SecondMapping, SiteFault, View,
 };
 
-/// What each first byte is in between.
+/// The first byte of each site while its batch is written, as the bytes of a site.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
 
 /// A platform whose aliases can be written at any time and on any CPU.
@@ -31,7 +31,7 @@ pub unsafe trait LivePlatform: Platform {}
 // SAFETY: the second mapping is always there, and is another one.
 unsafe impl LivePlatform for SecondMapping {}
 
-/// How a kernel makes all its CPUs execute a serializing instruction.
+/// A kernel's way to make all its CPUs execute a serializing instruction.
 ///
 /// # Safety
 /// When [`sync_all`](Self::sync_all) returns,
@@ -51,7 +51,7 @@ pub unsafe trait Synchronize {
         core::hint::spin_loop();
     }
 
-    /// Does nothing. Called between the steps, so that a test can let a reader in.
+    /// Lets a test act between the steps, and a reader in. It does nothing unless implemented.
     fn between_steps(&self, step: BatchStep) {
         let _ = step;
     }
@@ -77,7 +77,7 @@ pub enum BatchStep {
     FirstSynced,
 }
 
-/// Whether threads may be inside a site when it is switched.
+/// The threads that may be inside a site when it is switched: some, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
     MayBeInside,
@@ -144,14 +144,15 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// for the next time.
     ///
     /// # Errors
+    /// Returns
     /// - [`Error::Busy`] if a writer is at work on these sites, this one included;
     /// - [`Error::NotEmulated`], [`Error::Breakpoint`], [`Error::ThreadInside`] where this
     ///   protocol may not be used;
     /// - the others as for [`Patcher::apply`](crate::Patcher::apply).
     ///
-    /// Text is then as it was before. The exception is [`Error::ReadBack`] after step 2, a
-    /// platform that broke its contract: there are INT3s in text then, this batch goes on being
-    /// answered for, and no other can begin ([`Error::Busy`]).
+    /// Text is then as it was before. The exception is [`Error::ReadBack`] after step 2, from a
+    /// platform that broke its contract: there are INT3s in text then, so the hook goes on
+    /// answering for this batch, and no other can begin ([`Error::Busy`]).
     pub fn apply(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Patched.batch())
     }
@@ -159,7 +160,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// - As [`apply`](Self::apply).
+    /// Returns the same errors as [`apply`](Self::apply).
     pub fn revert(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Original.batch())
     }
@@ -193,7 +194,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
             if run.read(site, View::Alias) != run.read(site, View::Site) {
                 return Err(run.error(&site.fault(SiteFault::Alias)));
             }
-            // The site holds something known: `check` has seen that.
+            // `None` is not met: `check` has seen that the site holds something known.
             let Some(outcome) = run.outcome(site) else { return Ok(()) };
             match self.threads {
                 Threads::MayBeInside => rule::admit(&outcome, self.platform.nops()),
@@ -203,7 +204,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         Ok(report)
     }
 
-    /// Does the steps of the protocol, and returns how many sites were switched.
+    /// Goes through the steps of the protocol, and returns how many sites were switched. An error
+    /// in steps 3 and 4 leaves the batch published, for there are INT3s in text then.
     fn write(
         &self,
         run: &Run<'_, P>,
@@ -236,6 +238,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         Ok(switched)
     }
 
+    /// Makes all CPUs serialize, between these two steps.
     fn synchronize(&self, before: BatchStep, after: BatchStep) {
         self.sync.between_steps(before);
         // Other CPUs must see the stores before they are asked to serialize; writing to the
@@ -261,7 +264,8 @@ fn each<P: Platform>(
     Ok(())
 }
 
-/// Writes INT3 over the first byte of each site of the batch, and returns how many those are.
+/// Writes INT3 over the first byte of each site of the batch, and returns how many those are. The
+/// batch is all sites that do not hold what they are to get.
 fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut written = 0;
     each(run, cache, |site| {
@@ -275,23 +279,23 @@ fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<u
     Ok(written)
 }
 
-/// Writes a part of what each site of the batch gets. The sites of the batch are those that have
-/// an INT3.
+/// Writes a part of what each site of the batch gets: `part_of` a capacity, its first byte or the
+/// rest. The sites of the batch are by now those that have an INT3.
 fn write_new<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    part: fn(usize) -> Range<usize>,
+    part_of: fn(usize) -> Range<usize>,
 ) -> Result<(), Error> {
     each(run, cache, |site| {
         if !has_int3(run, site) {
             return Ok(());
         }
-        let part = part(site.record.capacity().into());
+        let part = part_of(site.record.capacity().into());
         write_part(run, site, &run.new_bytes(site), part)
     })
 }
 
-/// Writes these bytes of the site, and reads them back.
+/// Writes a part of these bytes of the site, and reads it back.
 fn write_part<P: Platform>(
     run: &Run<'_, P>,
     site: &CheckedSite<'_, '_>,
@@ -307,8 +311,8 @@ fn write_part<P: Platform>(
     Err(Error::ReadBack { site: site.address, name, wrote: *bytes, found })
 }
 
-/// Takes step 2 back: puts the old first bytes back; the tails are still the old ones. Returns
-/// true if no INT3 is left.
+/// Undoes step 2: puts the old first bytes back. The tails are still the old ones. Returns whether
+/// no INT3 is left.
 fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> bool {
     let mut is_clean = true;
     let all = each(run, cache, |site| {
@@ -321,20 +325,24 @@ fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -
     is_clean && all.is_ok()
 }
 
-/// Returns what the site held before its first byte was written: what of all that it may hold has
-/// the tail that it still has.
+/// Returns the bytes that the site held before its first byte was written. Its tail is still there,
+/// so of all that the site may hold, it is what has this tail.
 fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Option<InsnBuffer> {
     let present = run.read(site, View::Site);
-    // Tails can be the same, and what the site is to get is the least likely.
+    // Two candidates may have the same tail. What the site is to get comes last: a site that held
+    // it has no INT3.
     let [new, others @ ..] = run.recipe(site).ok()?.known();
-    let mut candidates = others.into_iter().chain([new]).map(|held| run.bytes(site.record, &held));
+    let mut candidates =
+        others.into_iter().chain([new]).map(|held| run.compose_or_empty(site.record, &held));
     candidates.find(|bytes| bytes.bytes().get(1..) == present.bytes().get(1..))
 }
 
+/// Returns whether the site holds what it is to get.
 fn is_done<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
     run.contents(site, View::Site) == Contents::New
 }
 
+/// Returns whether the site begins with INT3.
 fn has_int3<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
     run.read(site, View::Site).bytes().first() == Some(&INT3)
 }

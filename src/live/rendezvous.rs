@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::live::hook::Live;
 use crate::text::{self, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
 
-/// How a kernel makes its other CPUs wait.
+/// A kernel's way to make its other CPUs wait.
 ///
 /// # Safety
 /// While [`stop_others`](Self::stop_others) runs `write`,
@@ -53,9 +53,10 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// Switches every site to what its slot holds now.
     ///
     /// # Errors
+    /// Returns
     /// - [`Error::Busy`] if a writer is at work on these sites;
-    /// - the others as for [`Patcher::apply`](crate::Patcher::apply), and all but
-    ///   [`Error::Alias`] and [`Error::ReadBack`] before any CPU was stopped.
+    /// - the others as for [`Patcher::apply`](crate::Patcher::apply). All but [`Error::Alias`] and
+    ///   [`Error::ReadBack`] come before any CPU was stopped.
     pub fn apply(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Patched.batch())
     }
@@ -63,7 +64,7 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// - As [`apply`](Self::apply).
+    /// Returns the same errors as [`apply`](Self::apply).
     pub fn revert(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Original.batch())
     }

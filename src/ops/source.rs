@@ -13,8 +13,8 @@ use crate::patchlet::native;
 use crate::site::Record;
 use crate::text::{Emulation, Follow, Recipe, RecordFault, Source};
 
-/// What one op's sites of one site set were last patched for. It means nothing while the set is
-/// not patched, see [`OpSource`].
+/// The state of one op in one site set: what its sites were last patched for. It means nothing while
+/// the set is not patched, see [`OpSource`].
 #[derive(Debug)]
 pub struct OpState {
     last_applied: AtomicPtr<()>,

@@ -50,8 +50,8 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
-/// Under a name of its own, so that a program that reads the binary knows it. Hidden, as the native
-/// functions are: each shared object has its own, and its table holds that one.
+/// Returns, and does nothing else. The tool finds this function in a linked file by its exported name. It is hidden, as
+/// the native functions are: each shared object has its own, and its table holds that one.
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {

@@ -1,9 +1,9 @@
-//! What patching is to make of the sites, and what it made of them.
+//! What patching is to make of the sites, and the counts of what it made of them.
 
 use super::source::Follow;
 use crate::insn::ReplacementName;
 
-/// What patching is to make of the sites.
+/// The goal of patching: what all sites are to hold in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Each site gets the replacement for what its slot holds.

@@ -24,7 +24,7 @@ pub(super) fn linked_for<'d>(
     on_platform(linked(path, data)?, platform).map_err(in_file(path))
 }
 
-/// Has the sites filled with these NOPs, if a command line says it.
+/// Makes the model fill sites with these NOPs, if the command line names some.
 pub(super) fn filled_with<'d>(
     model: Model<'d>,
     nops: Option<NopsName>,

@@ -24,7 +24,7 @@ pub struct Reference<'r> {
     pub origin: &'r str,
 }
 
-/// How many sites a file must have: its author knows, and nothing in the file tells.
+/// The number of sites that a file must have: its author knows, and nothing in the file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSites {
     /// So many.
