@@ -101,6 +101,7 @@ impl<P: Platform> Run<'_, P> {
 }
 
 /// Makes the error of a record that belongs to no class. `index` is its position in its table.
+#[inline(always)]
 fn record_error(record: &Record, index: usize, fault: RecordFault) -> Error {
     let (field, value) = match fault {
         RecordFault::Capacity => ("capacity", record.capacity()),
