@@ -78,9 +78,8 @@ impl Form {
             return Err(ComposeError::Capacity { capacity });
         }
         let instructions = Instructions::of(replacement);
-        let len = instructions.bytes.len();
-        if len > usize::from(capacity) {
-            return Err(ComposeError::TooLong { len, capacity });
+        if instructions.bytes.len() > usize::from(capacity) {
+            return Err(ComposeError::TooLong { len: instructions.bytes.len(), capacity });
         }
         let mut padded = InsnBuffer::empty();
         padded.push(instructions.bytes);
@@ -104,7 +103,7 @@ impl Form {
         let (Operand::Slot(target) | Operand::Code(target)) = instructions.operand else {
             return Self { head, base: 0, mask: 0, shift: 0 };
         };
-        let len = instructions.bytes.len();
+        let len = instructions.bytes.len() as u64;
         // The operand is the last four bytes. Wrapping, so that there is no code for a panic: an
         // instruction with an operand has five bytes or six.
         let shift = (len as u8).wrapping_sub(4).wrapping_mul(8);
@@ -116,7 +115,7 @@ impl Form {
             (Width::Bits32, Operand::Slot(_)) => {
                 Self { head: head | target << shift, base: 0, mask: 0, shift }
             }
-            _ => Self { head, base: target.wrapping_sub(len as u64), mask: -1, shift },
+            _ => Self { head, base: target.wrapping_sub(len), mask: -1, shift },
         }
     }
 
