@@ -1,43 +1,45 @@
-# The commands of this repository. `make` prints them: a target whose line ends in `## text` is
-# one. CI runs the same ones (.ci/run).
+# The commands of this repository. `make` prints every target whose line ends in `## text`. CI runs
+# the same targets (.ci/run).
 
 SHELL := bash
 .DEFAULT_GOAL := help
-# Steps share target folders, in which cargo works alone.
+# Targets run one after the other: they share target folders, which cargo locks.
 .NOTPARALLEL:
 
-# Where rustup puts cargo, for a shell that has not read its profile since.
+# The folder where rustup installs cargo, for a shell that was started before the installation.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
-# They would replace the flags in the .cargo/config.toml of the repository and the test kernel.
+# These variables would replace the flags in the .cargo/config.toml of the repository and of the test
+# kernel.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET
-# A kernel author's shell may have these, for another machine's kernel; build scripts look at them.
+# Build scripts read these variables. The shell of a kernel author may have set them for another
+# kernel.
 unexport ARCH CROSS_COMPILE CC CXX AR CFLAGS CXXFLAGS CPPFLAGS LDFLAGS TARGET_CC TARGET_AR HOST_CC HOST_AR
-# Steps do not find a wrapper that the user's configuration of cargo may name.
+# No compiler wrapper: the user's configuration of cargo may name one that steps do not find.
 export RUSTC_WRAPPER :=
 
-# Every step: one line if it succeeds, its output if it fails. Cargo reads .cargo/config.toml
-# only where it is started, hence the folders.
+# A step prints one line if it succeeds, and its output if it fails. Cargo reads .cargo/config.toml of
+# the current folder, so steps for the test kernel and others change to its folder.
 STEP := @. tests/steps.sh; step
 IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
 IN_PROCESS := @. tests/steps.sh; cd tests/process; step
 IN_SIZE := @. tests/steps.sh; cd tests/programs/size/kernel; step
 
-# To watch: what the command prints, as it prints it.
+# For commands that people watch: the output is printed as it comes.
 SHOW := @. tests/steps.sh; show
 SHOW_PROCESS := @. tests/steps.sh; cd tests/process; show
 
 64 := --target x86_64-unknown-none
 32 := --target i686-unknown-linux-gnu
-# A 32-bit program of the host, see .cargo/config.toml.
+# For 32-bit programs that run on the host, see .cargo/config.toml.
 PROGRAM_32 := --target i686-unknown-linux-musl
-# Programs that their tests build by rustc; these manifests are for the lints.
+# For programs that tests build by rustc directly. They have a manifest for clippy only.
 PROGRAM := --locked --target-dir target --manifest-path
-# tests/support/kernel.rs builds here, too.
+# tests/support/kernel.rs uses the same target folder.
 KERNEL := --locked --release --target-dir ../../target/kernel/fat
-# All it measures at once, for clippy: to link it, tests/programs/size knows how.
+# For clippy only, with all features at once. tests/programs/size builds the kernel to measure it.
 SIZE := --locked --release --target-dir ../../../../target/size --all-features
 DENY := -- --deny warnings
-# The oldest Rust, its first release.
+# The oldest Rust that is supported, in its first release.
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1.0/p' Cargo.toml)
 OLDEST := rustup run $(MSRV) cargo
 OLDEST_KERNEL := --locked --release --target-dir ../../target/msrv
@@ -82,7 +84,8 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	$(IN_SIZE) 'clippy, measured kernel, 64-bit' cargo clippy $(SIZE) $(64) $(DENY)
 	$(IN_SIZE) 'clippy, measured kernel, 32-bit' cargo clippy $(SIZE) $(32) $(DENY)
 
-# The tool, and what build scripts use, run where kernels are built: no assembly may be needed there.
+# The tool, and the functions for build scripts, run on the hosts where kernels are built. On these,
+# the crate must build without assembling anything.
 HOSTS := aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
 
 hosts: setup ## the tool and the functions for build scripts, on hosts that are not x86 Linux
@@ -93,8 +96,8 @@ hosts: setup ## the tool and the functions for build scripts, on hosts that are 
 doc: setup ## the documentation, warnings as errors
 	$(STEP) 'documentation' env RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --all-features
 
-# The kernels are the core and the feature `build`, as the code that they become: what asm! says
-# is looked at only there.
+# The test kernels are built as well, because rustc checks the operands of asm! only when it
+# generates code.
 msrv: setup-msrv ## the oldest Rust, of Cargo.toml: all features; both test kernels, which boot
 	$(STEP) 'Rust $(MSRV), all features' $(OLDEST) check --locked --all-features --target-dir target/msrv
 	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 64-bit' $(OLDEST) build $(OLDEST_KERNEL) $(64)
@@ -151,7 +154,8 @@ setup-test: setup ## the set-up itself, on machines that are made up
 test-64: setup ## tests of the crate, which build and boot the kernels
 	$(STEP) 'tests, 64-bit' cargo test --locked --all-features --no-fail-fast
 
-# Those that run the crate's own code. The others read or build the files of both widths anyway.
+# Only the tests that run the crate's own code. The other tests read or build files of both widths in
+# any case.
 test-32: setup ## the crate's code as a 32-bit program
 	$(STEP) 'tests, 32-bit' cargo test --locked --no-fail-fast $(PROGRAM_32) \
 	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode
@@ -162,7 +166,7 @@ process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 32-bit, debug' cargo test --locked $(PROGRAM_32)
 	$(IN_PROCESS) 'test process, 32-bit, release' cargo test --locked --release $(PROGRAM_32)
 
-# The example as test-64 built it.
+# With the flags of test-64, so that the example which it has built is used.
 test-matrix: setup ## the matrix as `make matrix` runs it; only failures are printed
 	$(STEP) 'matrix' cargo run --locked --all-features --example matrix
 

@@ -73,8 +73,8 @@
 	patchlet_emit_site \opcode, \kind, \capacity, \table, PATCHLET_POINTER*PATCHLET_OP_\op, PATCHLET_OP_\op
 	.endif
 	.else
-	/* `ops!` defines two symbols for each op: the slot's address, and the index. */
-	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index
+	/* `ops!` defines two symbols for each op: the slot's address, and one that tells the index. */
+	patchlet_emit_site \opcode, \kind, \capacity, \table\().\op, 0, \table\().\op\().index, 1
 	.endif
 	.endif
 	.endif
@@ -96,8 +96,11 @@
  *	capacity	the size of the site, in bytes
  *	slot		a symbol
  *	offset		the distance from that symbol to the op's slot, in bytes
- *	index		the index of the op, a number or a symbol with an absolute value */
-.macro patchlet_emit_site opcode:req, kind:req, capacity:req, slot:req, offset:req, index:req
+ *	index		the index of the op, a number or a symbol
+ *	named		1 if it is a symbol of `ops!`, else 0. On 64 bit the index is then the size of
+ *			the symbol, because GNU ld refuses a 16-bit value of a symbol in a program
+ *			that is position-independent. One long holds index, capacity and kind. */
+.macro patchlet_emit_site opcode:req, kind:req, capacity:req, slot:req, offset:req, index:req, named=0
 	.if \capacity < 6 || \capacity > 32
 	.error "a patch site has 6 to 32 bytes"
 	.endif
@@ -120,8 +123,16 @@
 .Lpatchlet_record_\@:
 	.long	.Lpatchlet_site_\@ - .
 	.long	\slot + \offset - .
+#ifdef __x86_64__
+	.if \named
+	.long	\index\()@SIZE + ((\capacity) << 16) + (\kind << 24)
+	.else
+#endif
 	.short	\index
 	.byte	\capacity, \kind
+#ifdef __x86_64__
+	.endif
+#endif
 	.popsection
 .endm
 

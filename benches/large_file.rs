@@ -1,6 +1,6 @@
-//! How long `list`, `sites` and `verify` take on a file like a vmlinux: 60 MB, half
-//! of it text, 200,000 functions, 10,000 sites. `cargo bench --features inspect
-//! --bench large_file`.
+//! Measures how long `list`, `sites` and `verify` take for a file like a vmlinux: 60 MB, half of it
+//! text, 200,000 functions, 10,000 sites. `cargo bench --features inspect --bench large_file` runs
+//! it.
 
 #[allow(dead_code, reason = "what breaks files is for tests/tool.rs")]
 #[path = "../tests/tool/sample.rs"]
@@ -34,7 +34,8 @@ fn main() {
     fs::remove_file(&path).expect("it is ours");
 }
 
-/// The best of ten: a machine has other things to do.
+/// Measures a command. Returns the best of ten times, because other work of the machine can only
+/// add time.
 fn measure(arguments: &[&str]) -> (Duration, Exit) {
     let once = |_| {
         let (mut out, mut err) = (io::sink(), io::sink());
@@ -47,9 +48,8 @@ fn measure(arguments: &[&str]) -> (Duration, Exit) {
     (0..10).map(once).min_by_key(|run| run.0).expect("ten runs")
 }
 
-/// The instructions of this very program, in pieces of the size of a function; in
-/// place of each branch, which would lead anywhere now, one that leads to the next
-/// instruction.
+/// Returns the instructions of this program in pieces of the size of a function. Each branch, whose
+/// target would be meaningless, is replaced by one to the next instruction.
 fn code() -> Vec<Vec<u8>> {
     let own = map(&env::current_exe().expect("the system knows it")).expect("it can be read");
     let own = parse(&own).expect("ELF");
@@ -71,8 +71,8 @@ fn code() -> Vec<Vec<u8>> {
     pieces
 }
 
-/// The sample with much more text: the above, again and again, cut into functions,
-/// one in twenty with a site.
+/// Makes the sample with much more text: functions of these pieces, repeated, one in twenty with a
+/// site.
 fn file() -> Vec<u8> {
     let pieces = code();
     let mut pieces = pieces.iter().cycle();

@@ -1,12 +1,12 @@
-// The entry points that are fuzzed, on any bytes. Shared by the fuzz targets and
-// by the test that replays their corpus (tests/tool/replay.rs).
+// The functions that are fuzzed with arbitrary bytes. The fuzz targets use them, and the test that
+// replays their corpus (tests/tool/replay.rs).
 
 use patchlet::inspect::{
     Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse,
     patchlets_of, plan, plan_revert, raw, write_edited,
 };
 
-/// `patchlet list`: the patchlets of a file, or of each object in an archive.
+/// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
 pub fn list(data: &[u8]) {
     let objects = if is_archive(data) { members(data) } else { Ok(vec![(String::new(), data)]) };
     for (_, object) in objects.unwrap_or_default() {
@@ -22,7 +22,7 @@ fn model(data: &[u8]) -> Option<Model<'_>> {
     Model::new(parse(data).ok()?).ok()
 }
 
-/// `patchlet sites`: what each record means.
+/// Does what `patchlet sites` does: finds the op and the state of each site.
 pub fn sites(data: &[u8]) {
     let Some(model) = model(data) else { return };
     for record in model.records() {
@@ -33,7 +33,7 @@ pub fn sites(data: &[u8]) {
     }
 }
 
-/// `patchlet verify` and `patchlet raw`: all findings.
+/// Does what `patchlet verify` and `patchlet raw` do: makes all findings.
 pub fn verify(data: &[u8]) {
     let Some(model) = model(data) else { return };
     let reference = Reference::native(&model);
@@ -46,8 +46,8 @@ pub fn verify(data: &[u8]) {
     }
 }
 
-/// `patchlet plan`, `apply` and `diff`. What holds is patched, holds again, and
-/// comes back byte for byte.
+/// Does what `patchlet plan`, `apply` and `diff` do. A file without findings is patched, must have
+/// no findings then, and must come back byte for byte by a revert.
 pub fn patch(data: &[u8]) {
     let Some(model) = model(data) else { return };
     for platform in ["native", "save_fl=nop,irq_disable=0x100000", "own_ops[1]=null"] {

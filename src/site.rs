@@ -195,7 +195,7 @@ impl<'a> Sites<'a> {
     }
 }
 
-/// Expands to the operand that names a slot; an implementation detail of `site_asm!`.
+/// Expands to the operand that names a slot, relative to RIP. Part of `site_asm!`.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -205,7 +205,7 @@ macro_rules! __slot_operand {
     };
 }
 
-/// Expands to the operand that names a slot; an implementation detail of `site_asm!`.
+/// Expands to the operand that names a slot, an absolute address. Part of `site_asm!`.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86")]

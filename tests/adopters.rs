@@ -1,7 +1,7 @@
-//! Three kinds of kernels as others have built them with the crate: a static library that a C
-//! program is linked with, a static PIE without a script, and one in the higher half by a script
-//! with PHDRS. Each is linked by GNU ld, lld and, where there is no script, mold, without LTO and
-//! with fat LTO; the linked file is verified, boots in QEMU, patches itself and says so.
+//! Builds three kinds of kernels as other people have built them with the crate: a static library
+//! that is linked with a C program, a static PIE without a link script, and a kernel in the higher
+//! half by a script with PHDRS. Each is linked by GNU ld, by lld and, if it has no script, by mold;
+//! without LTO and with fat LTO. The linked file is verified, boots in QEMU, and patches itself.
 #![cfg(feature = "inspect")]
 
 mod support {
@@ -24,15 +24,15 @@ use support::fixture::{cargo, copy_crate, run};
 
 /// The sites of the functions that the kernel uses: the five in `use_ops`.
 const LIVE: usize = 5;
-/// With the one of `kernel_never_called`.
+/// The same, and the site of `kernel_never_called`.
 const ALL: usize = 6;
 
-/// Where the PIE is loaded, which is linked at 0.
+/// The address at which the PIE is loaded. It is linked for address 0.
 const LOADED_AT: u64 = 0x20_0000;
 /// `OFFSET` of higher_half.ld.
 const HIGHER_HALF: u64 = 0xffff_ffff_8000_0000;
 
-/// The copy of the crate, and the library without LTO and with fat LTO.
+/// Returns the copy of the crate, and the library without LTO and with fat LTO.
 fn parts() -> &'static (PathBuf, [PathBuf; 2]) {
     static PARTS: OnceLock<(PathBuf, [PathBuf; 2])> = OnceLock::new();
     PARTS.get_or_init(|| {
@@ -62,19 +62,20 @@ fn scratch() -> PathBuf {
 
 /// A kind of kernel.
 struct Kernel {
-    /// What boot.S is assembled with.
+    /// The macros with which boot.S is assembled.
     define: &'static [&'static str],
-    /// What is added to the entry's address to make it the physical one.
+    /// The difference between the physical address of the entry and its linked address.
     offset: u64,
 }
 
 impl Kernel {
-    /// Links by this line, verifies and boots each, and expects so many sites.
+    /// Links each library by this command line, verifies the kernel, boots it, and expects so many
+    /// sites.
     fn check(&self, name: &str, line: &str, expected: usize) {
         let (root, libraries) = parts();
         for (library, lto) in libraries.iter().zip(["", "-fat"]) {
             let kernel = scratch().join(format!("{name}{lto}"));
-            // Twice: what the PVH note says is known after the first time.
+            // Linked twice: the address in the PVH note is known only after the first time.
             self.link(root, line, library, 0, &kernel);
             let bytes = fs::read(&kernel).expect("the kernel was linked");
             let file = ElfFile64::<object::Endianness>::parse(&*bytes).expect("an ELF file");
@@ -114,12 +115,13 @@ impl Kernel {
     }
 }
 
-/// Changes the physical addresses, by which QEMU loads: a PIE that is linked at 0 would lie where
-/// the BIOS works.
+/// Changes the physical addresses in the program headers, at which QEMU loads the kernel. A PIE
+/// that is linked for address 0 would otherwise be loaded over memory that the BIOS uses.
 fn load_at(kernel: &Path, address: u64) {
     let mut bytes = fs::read(kernel).expect("the kernel was linked");
     let read = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    // The ELF header: e_phoff at 32, e_phnum at 56; a program header has 56 bytes, its p_paddr at 24.
+    // In the ELF header, e_phoff is at offset 32 and e_phnum at 56. A program header has 56 bytes,
+    // with p_paddr at offset 24.
     let table = read(&bytes, 32) as usize;
     for index in 0..usize::from(bytes[56]) {
         let at = table + index * 56 + 24;
@@ -129,7 +131,7 @@ fn load_at(kernel: &Path, address: u64) {
     fs::write(kernel, bytes).expect("the kernel is ours");
 }
 
-/// Without another flag, as the author of the application would link it.
+/// Links the program without further flags, as the author of an application would.
 #[test]
 fn a_static_library_in_a_program() {
     let kernel = Kernel { define: &[], offset: 0 };
@@ -147,7 +149,7 @@ fn a_static_pie_without_a_script() {
     kernel.check("pie-mold", &format!("mold {flags}"), ALL);
 }
 
-/// mold takes no script.
+/// Links by GNU ld and lld only, since mold accepts no script.
 #[test]
 fn the_higher_half_by_a_script_with_phdrs() {
     let define = &["-DVIRTUAL_OFFSET=0xffffffff80000000"];

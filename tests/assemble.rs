@@ -1,6 +1,6 @@
-//! Bad input to the assembler run that the crate's build script and those of
-//! kernels share: each is refused with one message that says what to do, and no
-//! library is left that a later build could link, not even yesterday's.
+//! Gives bad input to `patchlet::assemble`, which the build scripts of the crate and of kernels
+//! use. Each input is refused with one message that says what to do. No library is left that a
+//! later build could link, not even that of an earlier build.
 
 mod support {
     pub mod fixture;
@@ -15,7 +15,7 @@ use support::script::{Outcome, assemble, assemble_with};
 const TARGET_64: &str = "x86_64-unknown-none";
 const TARGET_32: &str = "i686-unknown-linux-gnu";
 
-/// The first patchlet of most cases, with nothing wrong about it.
+/// The first patchlet of most cases, which is correct.
 const GOOD: &str = "\
 #include \"patchlet.h\"
 PATCHLET(good)
@@ -23,7 +23,7 @@ PATCHLET(good)
 END_PATCHLET(good)
 ";
 
-/// The labels of a patchlet by hand, as no one should write them.
+/// Returns the labels of a patchlet written by hand, as nobody should write them.
 fn labels(name: &str) -> String {
     format!(
         "\t.globl patchlet_{name}_start, patchlet_{name}_end\n\
@@ -31,7 +31,7 @@ fn labels(name: &str) -> String {
     )
 }
 
-/// The script ended with just this message, nothing to link and no library.
+/// Checks that the script failed with exactly this message, and left nothing to link.
 fn refused(outcome: &Outcome, message: &str) {
     assert_eq!(outcome.errors, [message]);
     assert_eq!(outcome.linked, [""; 0], "cargo is told to link something");
@@ -43,8 +43,7 @@ fn refused(outcome: &Outcome, message: &str) {
     assert_eq!(left, [""; 0], "a library is left");
 }
 
-/// Refused on the object: one message, whichever compiler made it for whichever
-/// width.
+/// Checks that an object is refused with the same message for each compiler and width.
 fn refused_object(case: &str, source: &str, reason: &str) {
     for (compiler, target) in
         [("gcc", TARGET_64), ("clang", TARGET_64), ("gcc", TARGET_32), ("clang", TARGET_32)]
@@ -54,7 +53,7 @@ fn refused_object(case: &str, source: &str, reason: &str) {
     }
 }
 
-/// Refused by either assembler, in words of its own, but these are among them.
+/// Checks that each assembler refuses a source, with a message that has these words among others.
 fn refused_source(case: &str, source: &str, target: &str, words: &[&str]) {
     for compiler in ["gcc", "clang"] {
         let outcome = assemble(case, source, target, &[("CC", compiler)]);
@@ -68,12 +67,12 @@ fn refused_source(case: &str, source: &str, target: &str, words: &[&str]) {
     }
 }
 
-/// Tells whether cargo would watch this file of the package.
+/// Returns whether cargo would watch this file of the package.
 fn watched(outcome: &Outcome, file: &str) -> bool {
     outcome.inputs.iter().any(|input| Path::new(input).ends_with(file))
 }
 
-/// gcc as CC, with the flag in $LAST_FLAG behind all others.
+/// Returns a value for CC: gcc, with the flag in $LAST_FLAG behind all others.
 fn compiler_with_last_flag() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cc_with.sh");
     format!("sh {}", script.display())
@@ -95,8 +94,8 @@ fn good_input_is_linked_whole() {
 
 // ---- what else is read ----
 
-/// A file that the assembler takes in is watched like a header, also one that such a file takes
-/// in; a name in a comment is none.
+/// Checks that cargo watches a file that the assembler includes, and files that such a file
+/// includes; but no name in a comment.
 #[test]
 fn included_by_the_assembler() {
     let files = [
@@ -120,7 +119,7 @@ fn included_by_the_assembler() {
             assert!(watched(&outcome, file), "{compiler}: {file}: {:?}", outcome.inputs);
         }
         assert!(!watched(&outcome, "src/other.inc"), "{compiler}");
-        // Cargo takes a file that is not there for one that has changed.
+        // Each input must exist: cargo takes a missing file for one that has changed.
         for input in &outcome.inputs {
             let path = outcome.out.parent().expect("the package").join(input);
             assert!(path.exists(), "{compiler}: {input}");
@@ -128,7 +127,8 @@ fn included_by_the_assembler() {
     }
 }
 
-/// GNU as knows what a macro includes, LLVM's assembler does not tell; then the user must.
+/// Checks a file that a macro includes. GNU as lists it. LLVM's assembler does not, and then the
+/// user is told to print a line for it.
 #[test]
 fn included_by_a_macro() {
     let files = [("src/one.inc", "\t.set\tnumber, 1\n")];
@@ -158,7 +158,7 @@ fn defined_twice() {
         "defined_twice",
         &format!("{GOOD}PATCHLET(good)\n\tsti\nEND_PATCHLET(good)\n"),
         TARGET_64,
-        // The line is that of the second END_PATCHLET.
+        // The line in the message is that of the second END_PATCHLET.
         &["patchlet `good` is defined twice (by the macro at src/own.S:7"],
     );
 }
@@ -239,7 +239,7 @@ fn source_for_64_bit_on_a_32_bit_target() {
     );
 }
 
-/// A source of no width, but a compiler for 32-bit addresses on 64-bit CPUs.
+/// Checks that a header refuses a compiler for 32-bit addresses on 64-bit CPUs (x32).
 #[test]
 fn header_on_a_target_it_is_not_for() {
     let outcome = assemble(
@@ -259,13 +259,14 @@ fn header_on_a_target_it_is_not_for() {
 #[test]
 fn relocation() {
     for (case, instruction, target, offset) in [
-        // Absolute, relative to a symbol elsewhere, to a label of this file.
+        // The operands are absolute, relative to an undefined symbol, and relative to a label of
+        // this file.
         ("relocation_absolute", "movl elsewhere, %eax", "elsewhere", 4),
         ("relocation_call", "call elsewhere", "elsewhere", 2),
         ("relocation_label", "jmp .Lhere", ".text", 2),
     ] {
         let source = format!("{GOOD}PATCHLET(bad)\n\t{instruction}\nEND_PATCHLET(bad)\n.Lhere:\n");
-        // The 32-bit instruction has no SIB byte: the target decides the offset.
+        // The 32-bit instruction has no SIB byte, so the offset depends on the width.
         for (bits, offset) in [
             (TARGET_64, offset),
             (TARGET_32, if instruction.starts_with("mov") { 2 } else { offset }),
@@ -285,8 +286,8 @@ fn relocation() {
     }
 }
 
-/// A jump into another patchlet, which GNU as makes without a relocation: the
-/// native function, elsewhere, needs one.
+/// Checks that a jump into another patchlet is refused. GNU as makes it without a relocation in the
+/// patchlet; the native function, in another section, needs one.
 #[test]
 fn jump_to_another_patchlet() {
     let source = format!("{GOOD}PATCHLET(bad)\n\tjmp patchlet_good_start\nEND_PATCHLET(bad)\n");
@@ -300,7 +301,7 @@ fn jump_to_another_patchlet() {
     }
 }
 
-/// A number that is another one in each copy.
+/// Checks that an operand is refused whose value differs in the two copies of a patchlet.
 #[test]
 fn operand_that_depends_on_the_place() {
     refused_object(
@@ -450,7 +451,7 @@ fn writable_or_executable_section() {
     }
 }
 
-/// Two sections of one name, one of them unchecked otherwise.
+/// Checks that a second section of the same name is refused: it would not be checked.
 #[test]
 fn a_second_section() {
     refused_object(
@@ -488,7 +489,7 @@ fn visible_labels() {
     );
 }
 
-/// A compiler whose objects are for something else than the target.
+/// Checks that the object of a compiler for another target is refused.
 #[test]
 fn object_of_another_width() {
     let compiler = compiler_with_last_flag();
@@ -496,7 +497,7 @@ fn object_of_another_width() {
         "the target needs a 32-bit x86 ELF object: check that CC is a compiler for the target";
     for (case, flag, found) in [
         ("class_64", "-m64", "something else (Unsupported ELF header)"),
-        // ELF32, but for a 64-bit CPU.
+        // The object is ELF32 for a 64-bit CPU.
         ("class_x32", "-mx32", "an ELF object for machine 62"),
     ] {
         let source = format!(
@@ -524,7 +525,7 @@ fn no_compiler() {
     );
 }
 
-/// The program that is missing is the one that is named.
+/// Checks that the message names the wrapper of the compiler if the wrapper is missing.
 #[test]
 fn no_wrapper_of_the_compiler() {
     let outcome = assemble("no_wrapper", GOOD, TARGET_64, &[("CC", "/nonexistent/ccache gcc")]);
@@ -536,7 +537,7 @@ fn no_wrapper_of_the_compiler() {
     );
 }
 
-/// A custom target is named by its file, which may have any name; the tools of its own are found.
+/// Checks a custom target whose name has no hyphen, and that the tools named for it are found.
 #[test]
 fn a_target_of_one_word() {
     for (target, width) in [("mykernel", TARGET_64), ("my.kernel32", TARGET_32)] {

@@ -1,7 +1,6 @@
-//! The fat-LTO kernel, booted in QEMU, 64-bit and 32-bit: it executes every
-//! patchlet and patches itself in every state. What it printed is compared with
-//! the table of the native set; the effects it has checked itself, or it would not
-//! have said that it finished.
+//! Boots the fat-LTO kernels in QEMU, 64-bit and 32-bit. The kernel executes every patchlet and
+//! patches itself in every state, and checks the effects itself. This test compares the bytes that
+//! it prints with the table of the native set.
 
 mod support {
     pub mod boot;
@@ -15,10 +14,10 @@ use support::boot::{self, Log, Site, unhex};
 use support::kernel;
 use support::table::{Width, native};
 
-/// And the kernel fails if there is another number.
+/// The arguments for two CPUs. With them, the kernel fails if the machine has another number.
 const TWO_CPUS: &[&str] = &["-smp", "2", "-append", "cpus=2"];
 
-/// The kernel's own patchlets, in `tests/kernel/asm/own.S`.
+/// Returns the kernel's own patchlets, which are in `tests/kernel/asm/own.S`.
 fn own(width: Width) -> [(&'static str, &'static str); 2] {
     match width {
         Width::Bits64 => [("invlpg", "0f013f"), ("rdtsc", "0f31")],
@@ -26,7 +25,7 @@ fn own(width: Width) -> [(&'static str, &'static str); 2] {
     }
 }
 
-/// Name → bytes of all its patchlets.
+/// Returns the names and bytes of all patchlets of the kernel.
 fn expected(width: Width) -> BTreeMap<String, Vec<u8>> {
     let own = own(width).map(|(name, bytes)| (name.to_owned(), unhex(bytes).expect("hex")));
     native(width).into_iter().map(|row| (row.name.to_owned(), row.bytes)).chain(own).collect()
@@ -75,7 +74,8 @@ fn check(width: Width) {
     }
 }
 
-/// Every patchlet of the table, and no other, with its bytes; all of them ran.
+/// Checks that the kernel printed the patchlets of the table, and no others, with the right bytes,
+/// and executed all of them.
 fn printed_and_executed(width: Width, log: &Log) {
     let printed: BTreeMap<String, Vec<u8>> = log
         .lines("patchlet")
@@ -92,7 +92,7 @@ fn printed_and_executed(width: Width, log: &Log) {
     assert_eq!(executed, printed.keys().collect::<Vec<_>>());
 }
 
-/// What a site of this op holds on bare metal, by the table.
+/// Returns the bytes of a site on bare metal, according to the table.
 fn natively(width: Width, site: &Site) -> Vec<u8> {
     let name = site.op.rsplit('.').next().expect("a name");
     let name = match name {
@@ -120,15 +120,15 @@ fn natively(width: Width, site: &Site) -> Vec<u8> {
 #[test]
 fn a_kernel_that_does_not_finish_is_a_failure() {
     let kernel = kernel::build(Width::Bits32, "fat");
-    // This CPU cannot keep data from being executed, and the kernel says so.
+    // This CPU has no NX, so the kernel fails and says so.
     let failure = boot::try_boot(&kernel, &["-cpu", "pentium3"]).err().expect("it cannot pass");
     assert!(failure.contains("no NX"), "{failure}");
     assert!(!failure.contains("patchlet-test-kernel: finished"), "{failure}");
 }
 
-/// With a writer that breaks the protocol, the kernel passes only if its readers
-/// notice. (A missing synchronization in the middle cannot be noticed in this
-/// emulator, which never executes a stale instruction; tests/live_model does.)
+/// Boots the kernel with broken writers. It passes only if its readers notice them. A missing
+/// synchronization in the middle of the protocol is left out: this emulator never executes a stale
+/// instruction. tests/live_model has that case.
 #[test]
 fn a_broken_live_writer_is_caught() {
     for width in [Width::Bits64, Width::Bits32] {

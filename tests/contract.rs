@@ -1,7 +1,6 @@
-//! Every patchlet keeps the contract in the comment above it, proven from the
-//! bytes that the assembler made of it: the built-in set and those of the test
-//! kernel, the test process and the matrix, on both widths. And each way of
-//! breaking a contract is found, and named.
+//! Proves from the assembled bytes that every patchlet keeps the contract in the comment above it:
+//! those of the native set, the test kernel, the test process and the matrix, on both widths. Also
+//! checks that each way of breaking a contract is found and named.
 #![cfg(feature = "inspect")]
 
 mod support {
@@ -29,7 +28,7 @@ const SOURCES: &[(&str, &[Width])] = &[
     ("tests/programs/matrix/program/own.S", &[Width::Bits64, Width::Bits32]),
 ];
 
-/// The patchlets of a source, assembled.
+/// Assembles a source and returns its patchlets.
 fn assemble(source: &str, width: Width) -> Vec<(String, Vec<u8>)> {
     let (flag, bits) = if width == Width::Bits64 { ("-m64", 64) } else { ("-m32", 32) };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -83,8 +82,8 @@ fn every_patchlet_keeps_its_contract() {
     }
 }
 
-/// The callee-save class is about the contracts, too: one result register and the flags,
-/// nothing else.
+/// Checks that the patchlets of callee-save ops have contracts which allow changing only the result
+/// register and the flags.
 #[test]
 fn callee_save_ops_have_contracts_that_say_so() {
     let (source, width) = if cfg!(target_arch = "x86_64") {
@@ -110,7 +109,7 @@ fn callee_save_ops_have_contracts_that_say_so() {
     assert!(checked >= 7, "{checked}");
 }
 
-/// Contracts, each with bytes that break it, and what is said of them.
+/// Contracts, each with bytes that break it and the expected message.
 #[rustfmt::skip]
 const BROKEN: &[(&str, &str, &[u8], &str)] = &[
     ("clobbers_rcx", "in: -   out: RAX   clobbers: -   flags: unchanged   privilege: any",
@@ -253,7 +252,7 @@ fn every_broken_contract_is_named() {
     }
 }
 
-/// On 32-bit the registers are others; the same bytes clobber ECX.
+/// Checks that the width counts: on 32 bit, the same bytes clobber ECX.
 #[test]
 fn the_width_counts() {
     let comment = "in: -   out: EAX   clobbers: -   flags: unchanged   privilege: any";
@@ -268,8 +267,8 @@ fn the_width_counts() {
     );
 }
 
-/// A program with the native set and one more source, linked by GNU ld. It
-/// has one site and an empty table.
+/// Links a program with the native set and one more source by GNU ld. It has one site and an empty
+/// table.
 fn link(source: &str, width: Width) -> PathBuf {
     let (bits, size) = match width {
         Width::Bits64 => (64, 8 * 13),
@@ -297,7 +296,7 @@ fn link(source: &str, width: Width) -> PathBuf {
     folder.join("program")
 }
 
-/// `patchlet verify PROGRAM --contracts SOURCE`: what it prints, and how it ends.
+/// Runs `patchlet verify PROGRAM --contracts SOURCE`. Returns its exit status and its output.
 fn verify(program: &Path, source: &str) -> (Exit, String) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let words = ["patchlet", "verify", "--contracts"].map(Into::into);
@@ -310,8 +309,7 @@ fn verify(program: &Path, source: &str) -> (Exit, String) {
     (exit, String::from_utf8(out).expect("UTF-8"))
 }
 
-/// The tool proves the contracts of a linked kernel, of which it needs nothing but
-/// the file and the source.
+/// Checks that the tool proves the contracts of a linked kernel from the file and the source alone.
 #[test]
 fn the_tool_names_a_patchlet_that_clobbers_rcx() {
     for (width, register) in [(Width::Bits64, "RCX"), (Width::Bits32, "ECX")] {
@@ -327,11 +325,11 @@ fn the_tool_names_a_patchlet_that_clobbers_rcx() {
         let native = if width == Width::Bits64 { "asm/patch_64.S" } else { "asm/patch_32.S" };
         let (exit, said) = verify(&program, native);
         assert_eq!(exit, Exit::Holds, "{said}");
-        // One that is in the source and not in the file.
+        // A patchlet of the source that is not in the file.
         let (exit, said) = verify(&program, "tests/process/asm/own.S");
         assert_eq!(exit, Exit::Finding, "{said}");
         assert!(said.contains("of the contracts: is not in the file"), "{said}");
-        // Sources that cannot be what is meant: the wrong file, a contract left out.
+        // Unusable sources: a file without patchlets, and one that lacks a contract.
         let (exit, said) = verify(&program, "asm/patchlet.h");
         assert_eq!(exit, Exit::Failed, "{said}");
         assert!(said.ends_with("asm/patchlet.h: there is no patchlet in it\n"), "{said}");
@@ -343,7 +341,7 @@ fn the_tool_names_a_patchlet_that_clobbers_rcx() {
     }
 }
 
-/// Comments that are no contracts, and what is said of them.
+/// Comments that are not valid contracts, and the expected messages.
 const UNREADABLE: &[(&str, &str)] = &[
     ("", "is missing: put a comment with it above PATCHLET"),
     (

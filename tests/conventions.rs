@@ -1,6 +1,6 @@
-//! `patchlet verify --contracts` on a linked program: the contract that was proven from the
-//! bytes is compared with the ABI class and the signature of the op in the program's index.
-//! The index is read with symbols and without.
+//! Runs `patchlet verify --contracts` on linked programs. It compares the contract of a patchlet
+//! with the ABI class and the signature of the op, which the program's index has. The index is read
+//! with symbols and without.
 
 mod support {
     #[allow(dead_code)]
@@ -24,7 +24,7 @@ PATCHLET(by_way_of_rcx)
 END_PATCHLET(by_way_of_rcx)
 "#;
 
-/// Builds a program of this name whose one op, of its own table, is this.
+/// Builds a program with an ops table of one op, `op`. Returns the program and the source.
 fn build(name: &str, op: &str) -> (PathBuf, PathBuf) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(folder.join("src")).expect("a folder below CARGO_TARGET_TMPDIR");
@@ -55,7 +55,7 @@ fn build(name: &str, op: &str) -> (PathBuf, PathBuf) {
     (folder.parent().expect("it has one").join("fixtures-target/debug").join(name), source)
 }
 
-/// What the tool says, and how it ends.
+/// Runs the tool. Returns its exit status and its output.
 fn verify(program: &Path, source: &Path) -> (Exit, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let words = ["patchlet", "verify", "--contracts"].map(OsString::from);
@@ -93,7 +93,7 @@ fn a_patchlet_that_the_class_of_its_op_does_not_allow_is_found() {
     assert_eq!(exit, Exit::Holds, "{said}");
 }
 
-/// Names, classes and registers are there without a symbol.
+/// Checks that a stripped program still has the names, classes and registers of its ops.
 #[test]
 fn the_index_names_the_ops_of_a_stripped_program() {
     let (program, _) = build(

@@ -1,5 +1,5 @@
-//! Files made to cost much: of nothing but names, records, relocations, sections.
-//! Every command comes to its end, and its memory stays in proportion to the file.
+//! Runs the tool on files that are made to cost much time and memory: of nothing but names,
+//! records, relocations or sections. Every command must end, with memory in proportion to the file.
 #![cfg(feature = "inspect")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -21,7 +21,7 @@ struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: the system's allocator; the numbers beside it change nothing.
+// SAFETY: all calls go to the system's allocator; counting does not change them.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Relaxed) + layout.size();
@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs every command; the most memory that any of them had at once, in bytes.
+/// Runs every command. Returns the largest amount of memory that one of them had at once, in bytes.
 fn most_memory(name: &str, bytes: &[u8]) -> usize {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("memory-{name}"));
     std::fs::write(&path, bytes).expect("a file below CARGO_TARGET_TMPDIR");
@@ -76,10 +76,10 @@ fn section(name: &'static str, kind: u32, flags: u64, address: u64, data: Vec<u8
     Section { name, kind, flags, address, data, link: 0, info: 0, size: None, offset: None }
 }
 
-/// Behind all of the sample.
+/// An address behind all of the sample.
 const BEHIND: u64 = 0x100_0000;
 
-/// A table of names without a single end.
+/// Makes a file with a table of names that has no zero byte.
 fn names() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     for number in 0..16_000 {
@@ -96,7 +96,7 @@ fn names() -> Vec<u8> {
     bytes
 }
 
-/// SHT_RELR: 63 relocations in each word.
+/// Makes a file of SHT_RELR, with 63 relocations in each word.
 fn packed_relocations() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     let mut data = BEHIND.to_le_bytes().to_vec();
@@ -105,7 +105,7 @@ fn packed_relocations() -> Vec<u8> {
     sample.bytes()
 }
 
-/// Records that point anywhere.
+/// Makes a file of records with arbitrary addresses.
 fn records() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64).stripped();
     let mut number: u32 = 1;
@@ -118,7 +118,7 @@ fn records() -> Vec<u8> {
     sample.bytes()
 }
 
-/// Sites that are all right, as many as fit.
+/// Makes a file of as many correct sites as fit.
 fn sites() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     sample.sections.push(section(".text.more", PROGBITS, ALLOC | EXECUTE, BEHIND, vec![]));
@@ -130,7 +130,7 @@ fn sites() -> Vec<u8> {
     sample.bytes()
 }
 
-/// Nothing but raw instructions.
+/// Makes a file of raw instructions only.
 fn raw() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     sample.sections.push(section(
@@ -143,7 +143,7 @@ fn raw() -> Vec<u8> {
     sample.bytes()
 }
 
-/// Executable sections of one byte, each with a segment of its own.
+/// Makes a file of executable sections of one byte, each with a segment of its own.
 fn sections() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     for number in 0..8_000 {
@@ -154,7 +154,7 @@ fn sections() -> Vec<u8> {
     sample.bytes()
 }
 
-/// Relocations of one and the same place.
+/// Makes a file of relocations that are all of the same place.
 fn relocations() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
     let address = sample.slot("patchlet_pv_ops", 2);
@@ -168,7 +168,7 @@ fn relocations() -> Vec<u8> {
     sample.bytes()
 }
 
-/// An archive of nothing but headers.
+/// Makes an archive of headers only.
 fn archive() -> Vec<u8> {
     let member = format!("{:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", "a/", 0, 0, 0, 644, 0);
     let mut bytes = b"!<arch>\n".to_vec();
@@ -178,7 +178,7 @@ fn archive() -> Vec<u8> {
     bytes
 }
 
-/// One test: the numbers are those of the whole process.
+/// Checks all files. It is one test, because memory is counted for the whole process.
 #[test]
 fn memory_is_in_proportion_to_the_file() {
     for (name, bytes) in [
@@ -194,7 +194,8 @@ fn memory_is_in_proportion_to_the_file() {
         assert!(bytes.len() > 100_000, "{name}: only {} bytes", bytes.len());
         let most = most_memory(name, &bytes);
         println!("{name}: {} bytes, {most} of memory", bytes.len());
-        // A record of 12 bytes is 32 in memory, its op 64, a line about it 100.
+        // For a record of 12 bytes, the tool needs about 32 bytes, 64 for its op, and 100 for a
+        // line of output.
         assert!(most < 40 * bytes.len(), "{name}: {most} bytes for a file of {}", bytes.len());
     }
 }

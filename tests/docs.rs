@@ -70,7 +70,7 @@ fn files(folder: PathBuf) -> Box<dyn Iterator<Item = PathBuf>> {
     Box::new(entries.into_iter().filter(is_ours).flat_map(files))
 }
 
-/// What is not in the repository is not cited: a reader could not look it up.
+/// Checks that files cite nothing outside of the repository, which a reader could not look up.
 #[test]
 fn the_repository_stands_alone() {
     // Put together, so that this file does not name them.

@@ -1,13 +1,13 @@
-//! The files of `src/` import one way, and one name is one thing. Rules, read from the
-//! sources by `syn`:
+//! Checks that the files of `src/` import one way, and that a name stands for one thing. The
+//! sources are read by `syn`. The rules are:
 //!
-//! - no circle: no file needs another one that needs it;
+//! - no circle: no two files need each other, directly or through others;
 //! - layers: a file imports only from the layers that [`LAYERS`] allows to its own;
 //! - names: no two types in different files have the same name.
 //!
-//! What counts is the file that *defines* a thing. `use super::Model`, where the parent
-//! only hands `Model` on from `file.rs`, is an import of `file.rs`; and a `pub use` by
-//! itself is no import of the file that it stands in, unless that file uses the name, too.
+//! An import counts as one of the file that *defines* the name. If a parent only re-exports `Model`
+//! of `file.rs`, `use super::Model` is an import of `file.rs`. A `pub use` is an import only if its
+//! own file uses the name, too.
 
 mod support {
     pub mod imports;
@@ -19,12 +19,12 @@ use std::path::Path;
 use support::imports::Graph;
 use support::sources::read;
 
-/// A layer, by the path of its module, and the layers that it may import. The one with the
-/// longest path that fits is a file's own; within a layer any file may import any other,
-/// as long as there is no circle.
+/// A layer, named by the path of its module, and the layers that it may import. A file belongs to
+/// the layer with the longest path that fits. Within a layer, any file may import any other, as
+/// long as there is no circle.
 type Layer = (&'static str, &'static [&'static str]);
 
-/// Lowest first: a layer may only name those above it in this list.
+/// All layers. Each may import only layers that stand above it in this list.
 const LAYERS: &[Layer] = &[
     // The core.
     ("insn", &[]),
@@ -35,7 +35,7 @@ const LAYERS: &[Layer] = &[
     ("patchlet", &[]),
     ("choose", &["insn"]),
     ("ops", &["choose", "insn", "patchlet", "site", "text"]),
-    // For build scripts, and what they share with the tool.
+    // For build scripts, and code that they share with the tool.
     ("labels", &[]),
     ("assemble", &["labels"]),
     // The tool.
@@ -118,7 +118,7 @@ const LAYERS: &[Layer] = &[
             "inspect::verify",
         ],
     ),
-    // Only hands on.
+    // This module only re-exports.
     ("inspect", &[]),
     ("bin", &["inspect::tool"]),
 ];
@@ -157,12 +157,12 @@ fn the_list_of_layers_is_in_order() {
     }
 }
 
-/// A made-up crate: files by path.
+/// Makes the graph of a made-up crate from paths and texts of its files.
 fn graph(files: &[(&str, &str)]) -> Graph {
     Graph::new(&files.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect())
 }
 
-/// Ways to import, each put in by hand: `a.rs` uses `b.rs`, which uses `a.rs`.
+/// Tries all ways to import: `a.rs` imports `b.rs` in one of them, and `b.rs` imports `a.rs`.
 #[test]
 fn a_circle_is_seen_however_it_is_written() {
     const LIB: &str = "mod a; mod b; pub mod outer; pub use b::B; pub use outer::*;";
@@ -175,10 +175,10 @@ fn a_circle_is_seen_however_it_is_written() {
         "pub struct A(crate::b::B);",
         "pub struct A; fn f() { super::b::f() }",
         "pub struct A; fn f() { println!(\"{}\", crate::b::f()) }",
-        // Through the root, which hands it on.
+        // Through the root, which re-exports it.
         "use crate::B; pub struct A;",
         "pub struct A(super::B);",
-        // Handed on, and used here as well.
+        // Re-exported, and used here as well.
         "pub use crate::b::B; pub struct A(B);",
     ] {
         let b = "use crate::a::A; pub struct B; pub fn f() {}";
@@ -197,8 +197,8 @@ fn a_circle_is_seen_however_it_is_written() {
             found[0]
         );
     }
-    // No circle: a parent that hands on, a child that asks its parent for a sibling's, a
-    // macro whose text is expanded elsewhere, a comment.
+    // No circles: a re-export of a parent, a child that imports a sibling's item through the
+    // parent, a macro whose text is expanded elsewhere, a comment.
     for (a, inner) in [
         ("pub use crate::b::B; pub struct A;", INNER),
         ("pub struct A; macro_rules! m { () => { $crate::b::f() } } // crate::b::f()", INNER),
@@ -217,7 +217,7 @@ fn a_circle_is_seen_however_it_is_written() {
         .circles();
         assert!(found.is_empty(), "{a}, {inner}: {found:?}");
     }
-    // A child that uses its parent, which uses the child: by path, and by a glob.
+    // A child that imports its parent, by path and by a glob, while the parent imports the child.
     for inner in ["use super::helper; pub fn made() {}", "use super::*; pub fn made() { helper() }"]
     {
         let outer = "mod inner; pub fn helper() {} fn f() { inner::made() }";
@@ -245,7 +245,7 @@ fn an_import_upwards_is_seen() {
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("low/part.rs imports high.rs: "), "{}", found[0]);
     }
-    // A file that no layer names.
+    // A file that belongs to no layer.
     let found = graph(&files("")).violations(&TWO[..1]);
     assert!(found.iter().any(|line| line.contains("high.rs is in no layer")), "{found:?}");
 }

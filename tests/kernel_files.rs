@@ -1,6 +1,6 @@
-//! The tool on the test kernels: every width and kind of link-time optimization,
-//! stripped and not; and patched ahead of boot, which must give the very text that
-//! the kernel's own patching gives, and boot.
+//! Runs the tool on the test kernels of every width and kind of link-time optimization, stripped
+//! and not. A kernel that is patched ahead of boot must have the same text as one that has patched
+//! itself, and must boot.
 #![cfg(feature = "inspect")]
 
 mod support {
@@ -38,7 +38,7 @@ fn every_link(width: Width) {
         let file = build(width, lto);
         let name = format!("{width} {lto}");
         let facts = facts(&name, &file);
-        // Fewer facts may be known of a stripped one, but never others.
+        // Of a stripped kernel fewer facts may be known, but no different ones.
         let stripped = folder("kernels").join(format!("{width}-{lto}-stripped"));
         let strip = Command::new("strip").arg(&file).arg("-o").arg(&stripped).status();
         assert!(strip.expect("strip").success());
@@ -46,7 +46,7 @@ fn every_link(width: Width) {
     }
 }
 
-/// What there is: patchlets by name, sites by address and op.
+/// The facts about a kernel: its patchlets by name, its sites by address and op.
 #[derive(Debug, PartialEq)]
 struct Facts {
     patchlets: Vec<(String, Vec<u8>)>,
@@ -124,12 +124,12 @@ fn ahead_of_boot(width: Width) {
     assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
     assert_eq!(tool(&["verify", patched_path]).exit, Exit::Holds);
 
-    // Byte for byte what the kernel makes of itself.
+    // The text must be byte for byte that of the kernel after it has patched itself.
     let log = boot::boot(&file, &[]);
     assert_eq!(hash_of_text(&file), printed(&log, "unpatched"));
     assert_eq!(hash_of_text(&patched), printed(&log, "native"));
 
-    // It boots, with nothing left to do, and passes the same tests.
+    // The patched kernel boots, finds nothing left to patch, and passes the same tests.
     let log = boot::boot(&patched, &["-append", "patched=1"]);
     assert_eq!(printed(&log, "unpatched"), printed(&log, "native"));
     let report = log.lines("report").find(|line| line.starts_with("native: ")).expect("a report");
@@ -142,7 +142,7 @@ fn ahead_of_boot(width: Width) {
     assert!(fs::read(&back).expect("back") == fs::read(&file).expect("the kernel"));
 }
 
-/// `text native: 0x…`
+/// Returns the hash of text that the kernel printed for a state, `text native: 0x…`.
 fn printed(log: &Log, state: &str) -> u64 {
     let prefix = format!("{state}: 0x");
     let digits = log.lines("text").find_map(|line| line.strip_prefix(&*prefix));
@@ -150,7 +150,7 @@ fn printed(log: &Log, state: &str) -> u64 {
     u64::from_str_radix(digits, 16).expect("hex")
 }
 
-/// FNV-1a of all of text, as `tests/kernel/src/patching.rs` has it.
+/// Returns the hash FNV-1a of all of text in a file, computed as in `tests/kernel/src/patching.rs`.
 fn hash_of_text(file: &Path) -> u64 {
     let data = fs::read(file).expect("it can be read");
     let image = parse(&data).expect("ELF");

@@ -1,6 +1,6 @@
-//! The forms in which programs with patchlets are linked, those of docs/linking.md: with and
-//! without a script, position-independent, from a static library, in two steps, as a shared
-//! object; by GNU ld, lld and mold. Each program runs and ends with the number of its sites.
+//! Links programs with patchlets in all forms of docs/linking.md: with and without a script,
+//! position-independent, from a static library, in two steps, as a shared object; by GNU ld, lld
+//! and mold. Each program runs, and its exit status is the number of its sites.
 
 #[allow(dead_code)] // Each test uses a part of it.
 mod support {
@@ -17,23 +17,23 @@ use object::{Object, ObjectSection, ObjectSymbol, elf};
 
 use support::fixture::{Output, cargo, copy_crate, run};
 
-/// The sites of functions that are called, which is one function.
+/// The number of sites in functions that are called.
 const LIVE: i32 = 1;
-/// The sites of all functions: `dead` has two more, and `discarded` one.
+/// The number of sites in all functions: `dead` has two more, and `discarded` one.
 const ALL: i32 = 4;
-/// The sites that are left if nothing but `discarded` goes.
+/// The number of sites if only `discarded` is dropped.
 const KEPT: i32 = 3;
 
-/// The docs, which must show what is tested here.
+/// The documentation, which must show the command lines and scripts that are tested here.
 const DOCS: &str = include_str!("../docs/linking.md");
 
-/// What is linked, and where it lies.
+/// The inputs of the links.
 struct Parts {
-    /// tests/fixtures/forms, in a copy of the crate.
+    /// The folder of tests/fixtures/forms in a copy of the crate.
     package: PathBuf,
     /// The folder of patchlet.ld.
     include: PathBuf,
-    /// For 64 bit without LTO and with fat LTO, and for 32 bit.
+    /// The builds for 64 bit without LTO, for 64 bit with fat LTO, and for 32 bit.
     builds: [Build; 3],
 }
 
@@ -42,7 +42,7 @@ struct Build {
     name: &'static str,
     library: PathBuf,
     start: PathBuf,
-    /// What each linker calls the width.
+    /// The name of the width for a linker's option `-m`.
     emulation: &'static str,
 }
 
@@ -52,7 +52,7 @@ impl Build {
             cargo(package, &["build", "--lib", "--target", target, "--profile", profile]);
         let is_64 = target.starts_with("x86_64");
         if !is_64 {
-            // A site of 32 bit names its slot absolutely.
+            // A 32-bit site has the absolute address of its slot.
             command.env("RUSTFLAGS", "-Crelocation-model=static");
         }
         succeed(&mut command);
@@ -65,7 +65,7 @@ impl Build {
         Build { name, library, start, emulation }
     }
 
-    /// Links the library by a line, and expects the program to have so many sites.
+    /// Links the library by this command line, and expects the program to have so many sites.
     fn expect(&self, name: &str, line: &str, expected: i32) {
         let program = link(
             &format!("{name}-{}", self.name),
@@ -109,7 +109,7 @@ fn parts() -> &'static Parts {
     })
 }
 
-/// The library of 64 bit without LTO.
+/// Returns the library for 64 bit without LTO.
 fn plain_build() -> &'static Build {
     &parts().builds[0]
 }
@@ -118,7 +118,7 @@ fn target_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures-target")
 }
 
-/// A folder for what the tests link.
+/// Returns the folder for the programs that the tests link.
 fn scratch() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("link-forms");
     fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
@@ -131,8 +131,8 @@ fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Returns a linker with arguments, `ld.bfd -T plain.ld`: where scripts and patchlet.ld lie comes
-/// before them, since GNU ld looks for an included file in the folders it has heard of by then.
+/// Returns a linker with arguments, such as `ld.bfd -T plain.ld`. The folders of scripts and of
+/// patchlet.ld come first, because GNU ld looks for an included file in the folders named before.
 fn linker(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().expect("the linker's name"));
@@ -153,14 +153,14 @@ fn sites(program: &Path) -> i32 {
     status.code().unwrap_or_else(|| panic!("{}: {status}", program.display()))
 }
 
-/// Links each library, and expects so many sites.
+/// Links each library by this command line, and expects each program to have so many sites.
 fn expect(name: &str, line: &str, expected: i32) {
     for build in &parts().builds {
         build.expect(name, line, expected);
     }
 }
 
-/// The line as a reader finds it.
+/// Checks that the documentation shows this command line.
 fn documented(line: &str) {
     assert!(DOCS.contains(&format!("`{line}`")), "docs/linking.md does not have `{line}`");
 }
@@ -185,11 +185,11 @@ fn without_a_script() {
     for (name, line, expected) in [
         ("bare-bfd", "ld.bfd --gc-sections -z start-stop-gc", LIVE),
         ("bare-lld", "ld.lld --gc-sections", LIVE),
-        // It takes every section whose name is a C identifier for a root.
+        // mold keeps every section whose name is a C identifier.
         ("bare-mold", "mold --gc-sections", ALL),
-        // So does GNU ld for a section whose bounds are asked for.
+        // So does GNU ld if a `__start_` symbol of the section is referred to.
         ("bare-bfd-roots", "ld.bfd --gc-sections", ALL),
-        // Two lines of a script of the crate's, beside the linker's own.
+        // A script of two lines, in addition to the linker's own.
         ("bare-bfd-insert", "ld.bfd --gc-sections -T insert.ld", LIVE),
     ] {
         documented(line);
@@ -205,7 +205,7 @@ fn position_independent() {
         ("pie-mold", "mold --gc-sections -pie --no-dynamic-linker", ALL),
     ] {
         documented(line);
-        // 32-bit code is linked at a fixed address.
+        // 64 bit only: 32-bit code is linked for a fixed address.
         for build in parts().builds.iter().filter(|build| build.emulation == "elf_x86_64") {
             build.expect(name, line, expected);
         }
@@ -226,7 +226,8 @@ fn by_a_script() {
     }
 }
 
-/// Without garbage collection, a discarded function's record goes with it all the same.
+/// Checks that the record of a function that a script discards is dropped without garbage
+/// collection.
 #[test]
 fn code_that_a_script_discards() {
     for linker in ["ld.bfd", "ld.lld"] {
@@ -235,7 +236,7 @@ fn code_that_a_script_discards() {
     }
 }
 
-/// The docs show the scripts as they are.
+/// Checks that the documentation shows the scripts that are tested.
 #[test]
 fn the_docs_show_these_scripts() {
     for script in ["plain.ld", "phdrs.ld", "insert.ld"] {
@@ -245,7 +246,8 @@ fn the_docs_show_these_scripts() {
     }
 }
 
-/// The line that names the segment is needed: without it the sections are in the one before.
+/// Checks that the line which names the segment is needed: without it, the sections go into the
+/// segment of the section before them.
 #[test]
 fn the_segment_of_read_only_data() {
     let script = fs::read_to_string(parts().package.join("phdrs.ld")).expect("a script");
@@ -269,7 +271,7 @@ fn the_segment_of_read_only_data() {
     }
 }
 
-/// Mistakes in a script are named, with the fix.
+/// Checks that mistakes in a script are reported with the fix.
 #[test]
 fn a_wrong_script_is_told_so() {
     let plain = fs::read_to_string(parts().package.join("plain.ld")).expect("a script");
@@ -304,7 +306,7 @@ fn a_wrong_script_is_told_so() {
     }
 }
 
-/// A script that says how many sites there must be.
+/// Links by a script that asserts the number of sites.
 #[test]
 fn a_script_that_counts_sites() {
     let line = "    ASSERT(SIZEOF(patchlet_sites) >= 12 * 1, \"ERROR: sites are missing\")\n";
@@ -328,11 +330,11 @@ fn a_script_that_counts_sites() {
     }
 }
 
-/// What a first link by `ld -r` makes, a second takes: no record is lost.
+/// Links in two steps, the first by `ld -r`. No record may be lost.
 #[test]
 fn in_two_steps() {
     for (first, merged) in [
-        // All records in one section, which stays or goes as a whole.
+        // GNU ld puts all records into one section, which is kept or dropped as a whole.
         ("ld.bfd -r", true),
         ("ld.bfd -r --unique=patchlet_sites", false),
         ("ld.lld -r -m elf_x86_64", false),
@@ -356,8 +358,8 @@ fn in_two_steps() {
     documented("ld -r --unique=patchlet_sites");
 }
 
-/// Before it hands the library on, a kernel can leave out what its interface does not reach; then
-/// the linker of the program has nothing to leave out.
+/// Links a static library from which the kernel has already dropped the functions that its
+/// interface does not reach.
 #[test]
 fn a_static_library_without_dead_functions() {
     let line = "ld.bfd -r --whole-archive --gc-sections -z start-stop-gc --unique=patchlet_sites -u status";
@@ -370,12 +372,11 @@ fn a_static_library_without_dead_functions() {
     }
 }
 
-/// Some kernels' objects have an OS/ABI of their own, for which GNU ld does not heed
-/// SHF_GNU_RETAIN.
+/// Links objects with an OS/ABI of a kernel's own, for which GNU ld ignores SHF_GNU_RETAIN.
 #[test]
 fn objects_of_another_os_abi() {
     let mut archive = fs::read(&plain_build().library).expect("the library");
-    // Of every ELF file in it: EI_OSABI, at offset 7, is ELFOSABI_STANDALONE.
+    // Set EI_OSABI, at offset 7 of every ELF file in the archive, to ELFOSABI_STANDALONE.
     let starts: Vec<_> = (0..archive.len() - 8)
         .filter(|at| archive[*at..].starts_with(b"\x7fELF\x02\x01\x01"))
         .collect();
@@ -391,7 +392,7 @@ fn objects_of_another_os_abi() {
     assert_eq!(segment_of(&program, "patchlet_index"), elf::PF_R.0);
 }
 
-/// Cargo links the program: the script includes patchlet.ld, and nobody gave `-L`.
+/// Lets cargo link a program whose script includes patchlet.ld, without any `-L`.
 #[test]
 fn a_program_that_cargo_links() {
     for script in ["plain.ld", "phdrs.ld"] {
@@ -419,7 +420,7 @@ fn a_program_that_cargo_links() {
 #[test]
 fn a_shared_object() {
     let package = copy_crate("forms").join("tests/fixtures/shared");
-    // A dylib has std as a shared object beside it.
+    // A dylib needs the shared object of std at run time.
     let sysroot = succeed(Command::new("rustc").args(["--print", "sysroot"])).stdout;
     let std_folder = format!("-Wl,-rpath,{}/lib", sysroot.trim());
     for kind in ["cdylib", "dylib"] {

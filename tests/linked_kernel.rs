@@ -1,6 +1,5 @@
-//! The patchlets in the test kernels as they will boot, linked by fat LTO: the
-//! native set and the kernel's own patchlets, whole, in order, with the right
-//! bytes, and where nothing is executed.
+//! Checks the patchlets in the fat-LTO test kernels: the native set and the kernel's own patchlets
+//! are complete, in order, with the right bytes, and in a segment that is not executable.
 
 mod support {
     pub mod elf;
@@ -15,7 +14,7 @@ use support::kernel::build;
 use support::layout::{Found, inspect_linked};
 use support::table::{Width, native};
 
-/// All that a kernel has, its own patchlets being these.
+/// Checks all patchlets of a kernel, whose own patchlets are `own`.
 fn kernel(width: Width, own: &[(&str, &[u8])]) {
     let file = build(width, "fat");
     let found = inspect_linked(&file, width);
@@ -29,7 +28,7 @@ fn kernel(width: Width, own: &[(&str, &[u8])]) {
     assert_eq!(others, own, "the kernel's own");
     assert_eq!(found.len(), native.len() + own.len());
 
-    // The output section of asm/patchlet.ld has nothing else in it.
+    // The output section of asm/patchlet.ld contains only patchlets.
     let section = elf::read(&file).section;
     let size: usize = found.iter().map(|found| found.bytes.len()).sum();
     assert_eq!((section.name.as_str(), section.bytes.len()), (".rodata.patchlets", size));

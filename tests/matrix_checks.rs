@@ -1,7 +1,7 @@
-//! The matrix itself: that it covers what it says, and that its checks see every
-//! fault, in programs that are broken on purpose. `make matrix` runs it.
+//! Tests the matrix: it covers all pairs of factors, and its checks find every fault in programs
+//! that are broken on purpose. `make matrix` runs this test.
 
-// What is built is for both widths, whatever the width of this test.
+// This test builds programs of both widths, so it runs on one width only.
 #![cfg(target_pointer_width = "64")]
 
 mod support {
@@ -124,7 +124,7 @@ fn a_configuration_can_be_written_and_read() {
     assert_eq!(Config::parse("glue=fat"), Err("there is no factor `glue`".into()));
 }
 
-/// A combination that newer tools can build is tried with the expectation of the version there.
+/// Checks that an exception of the matrix applies only to the versions of tools it was seen with.
 #[test]
 fn a_rule_is_for_the_versions_it_was_seen_with() {
     let failing = Failing { tool: "clang", up_to: 14, builds_from: 19 };
@@ -144,7 +144,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// The program of a plain configuration, built.
+/// Builds the program of a plain configuration.
 fn program(name: &str, config: &str) -> (Binary, Config) {
     let config = Config::parse(config).expect("a configuration");
     let tools = Tools::find().expect("the tools of the matrix");
@@ -153,7 +153,7 @@ fn program(name: &str, config: &str) -> (Binary, Config) {
     (Binary::read(&file).expect("it can be read"), config)
 }
 
-/// Faults, each put into a program that is right; the check's word on each.
+/// Puts faults into a correct program, one at a time, and checks the message about each.
 #[test]
 fn every_fault_is_seen() {
     type Fault = fn(&mut Binary);
@@ -246,8 +246,8 @@ fn every_fault_is_seen() {
         assert!(said.contains(reason), "{said}, not {reason}");
     }
 
-    // Where nothing is dropped, a function that nobody calls has its records; and
-    // where it should have been dropped, they are too many.
+    // Without garbage collection, a function that no code calls keeps its records. Where it should
+    // have been dropped, these are too many.
     let (binary, config) = program("every_fault_is_seen", "width=64,gc=off");
     assert_eq!(check(&binary, &config).expect("the program is right").dead, 3);
     let (fault, reason) = &faults[faults.len() - 1];
@@ -259,8 +259,8 @@ fn every_fault_is_seen() {
     assert_eq!(check(&binary, &other), Err("3 sites of dead functions are left".to_owned()));
 }
 
-/// mold's --icf folds two functions and leaves the records of both: the same twice is
-/// right there, and nowhere else; and a second one that differs never is.
+/// Checks that two equal records are accepted only where mold's --icf folds functions: it keeps the
+/// records of both. Two different records of one site are never accepted.
 #[test]
 fn a_record_that_is_there_twice_is_right_where_mold_folds() {
     let (mut binary, config) = program("twice", "width=64,gc=off");
@@ -278,7 +278,7 @@ fn a_record_that_is_there_twice_is_right_where_mold_folds() {
     assert!(shared(check(&binary, &folds)));
 }
 
-/// The records of a place are counted, so one that is lost has a name.
+/// Checks that a lost record is reported with the place of its site.
 #[test]
 fn a_place_without_a_record_is_named() {
     let (mut binary, config) = program("a_place_without_a_record", "width=32,gc=start-stop");
@@ -290,7 +290,7 @@ fn a_place_without_a_record_is_named() {
         .map(|site| site.address)
         .collect();
     assert!(!lost.is_empty());
-    // With the code, or the site itself would be missed.
+    // The code is overwritten as well, otherwise a site without a record would be reported.
     for section in &mut binary.sections {
         for address in lost.iter().filter_map(|address| address.checked_sub(section.address)) {
             let at = usize::try_from(address).expect("an offset");
@@ -306,8 +306,8 @@ fn a_place_without_a_record_is_named() {
 
 // ---- programs that are broken on purpose ------------------------------------
 
-/// Assembles the native set with a changed header or source, and links it by
-/// GNU ld with `flags`. Each change is (from, to), and must find its text.
+/// Assembles the native set with changes in the headers or in the source, and links it by GNU ld
+/// with `flags`. A change replaces all of its first text, which must be there, by its second.
 fn broken(name: &str, header: &[(&str, &str)], source: &[(&str, &str)], flags: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = folder(name);
@@ -320,13 +320,13 @@ fn broken(name: &str, header: &[(&str, &str)], source: &[(&str, &str)], flags: &
         }
         fs::write(folder.join(file), text).expect("a file below CARGO_TARGET_TMPDIR");
     };
-    // What is to be changed is in one of the two headers.
+    // A change of a header belongs to the one of the two that has its text.
     let (of_sites, of_patchlets): (Vec<_>, Vec<_>) =
         header.iter().copied().partition(|(from, _)| text_of("site.h").contains(from));
     changed("site.h", &of_sites);
     changed("patchlet.h", &of_patchlets);
     changed("patch_64.S", source);
-    // Refers to one patchlet, and has one site.
+    // The program refers to one patchlet and has one site.
     let start = "#include \"patchlet.h\"\n.globl _start\n_start:\n\
                  leaq patchlet_irq_disable_start(%rip), %rax\nPATCHLET_CALL save_fl\n\
                  .data\npatchlet_pv_ops: .skip 128\n";
@@ -348,7 +348,7 @@ fn read(program: &Path) -> Result<Binary, String> {
     Binary::read(&fs::read(program).expect("the program"))
 }
 
-/// The native set as such, without the rest of the matrix' program.
+/// Checks the native set in a program that has nothing else of the matrix.
 fn native(binary: &Binary) -> Result<(), String> {
     checks::native_set(binary, support::table::Width::Bits64)?;
     checks::sections(binary)?;
@@ -361,8 +361,8 @@ fn the_native_set_unbroken() {
     assert_eq!(read(&program).and_then(|binary| native(&binary)), Ok(()));
 }
 
-/// A kernel without a single site links, and its table is empty. With more than one
-/// kind of section in it, mold made two tables.
+/// Checks that a program without a site links and has an empty table. If input sections of the
+/// table differ in their flags, mold makes two tables.
 #[test]
 fn a_program_without_a_site_has_an_empty_table() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -388,7 +388,8 @@ fn a_program_without_a_site_has_an_empty_table() {
     }
 }
 
-/// A section per patchlet, not retained: what nobody refers to goes.
+/// Checks that a missing patchlet is reported: with a section for each patchlet and without the
+/// flag to retain it, the linker drops those that no code refers to.
 #[test]
 fn a_patchlet_dropped_by_gc_is_named() {
     let header = [
@@ -422,7 +423,8 @@ fn a_patchlet_out_of_order_is_named() {
     );
 }
 
-/// In a static PIE the address is written by a loader, into the patchlet.
+/// Checks that a relocation in a patchlet is reported: in a static PIE, a loader would write an
+/// address into it.
 #[test]
 fn a_relocated_patchlet_is_named() {
     let source = [("PATCHLET(ud2)\n\tud2\n", "PATCHLET(ud2)\n\tmovabsq $_start, %rax\n")];
@@ -431,8 +433,8 @@ fn a_relocated_patchlet_is_named() {
     assert_eq!(checks::sections(&binary), Err("patchlet `ud2` is relocated".to_owned()));
 }
 
-/// Without symbols, without the source and without any other file: each bit of
-/// each patchlet, flipped, and each bit of its native function.
+/// Flips each bit of each patchlet and of each native function in a stripped program. The check,
+/// which has neither symbols nor the source, must report each.
 #[test]
 fn a_flipped_bit_in_a_stripped_binary_is_named() {
     let program = broken("stripped", &[], &[], &["-s"]);
@@ -464,9 +466,9 @@ fn a_flipped_bit_in_a_stripped_binary_is_named() {
     assert_eq!(flipped, 2 * 8 * 39);
 }
 
-/// And in the index itself: each bit of each record but its padding. Where it says
-/// that the native function is can also become where the same bytes are: that of
-/// `swapgs` begins that of `usergs_sysret64`.
+/// Flips each bit of each record of the index except padding, and checks that each is reported. One
+/// flip is not: the address of a native function can become one with the same bytes, since `swapgs`
+/// begins like `usergs_sysret64`.
 #[test]
 fn a_flipped_bit_in_the_index_is_seen() {
     let program = broken("index", &[], &[], &["-s"]);

@@ -1,6 +1,6 @@
-//! The table against an encoder and a decoder that have nothing to do with the
-//! assembler: one typing error in it, or in a `.S` file, cannot pass for an
-//! instruction. Two that once did, in a public kernel tree, are fed in.
+//! Compares the table of the native set with an encoder and a decoder that are independent of the
+//! assembler, so that a typing error in the table or in a `.S` file is noticed. Two errors of a
+//! public kernel tree are tried.
 
 mod support {
     pub mod meaning;
@@ -20,7 +20,7 @@ fn every_row_means_what_it_says() {
     }
 }
 
-/// Both checks refuse `bytes`, and say whose they are and what they would do.
+/// Checks that both refuse `bytes`, with the name of the patchlet and the meaning of the bytes.
 fn refused(name: &str, bytes: &[u8], meaning: &str) {
     let row: Expected = native(Width::Bits64).into_iter().find(|row| row.name == name).unwrap();
     let (wrong, right) = (hex(bytes), hex(&row.bytes));

@@ -1,7 +1,6 @@
-//! The patchlets in the objects that gcc and clang make of `asm/patch_64.S` and
-//! `asm/patch_32.S`, in the library that cargo links, and in this linked test:
-//! labels, order, bytes, flags, relocations. And that the inspection would see
-//! a fault in any of these.
+//! Checks the patchlets in the objects that gcc and clang make of `asm/patch_64.S` and
+//! `asm/patch_32.S`, in the library that cargo links, and in this linked test: labels, order,
+//! bytes, flags and relocations. Also checks that the inspection finds a fault in each of these.
 
 mod support {
     pub mod elf;
@@ -20,7 +19,7 @@ use support::layout::{check, inspect_linked};
 use support::script::assemble;
 use support::table::{Width, native};
 
-/// The source of a width, and a target that it is for.
+/// Returns the source for a width, and a target of that width.
 fn source(width: Width) -> (String, &'static str) {
     let (file, target) = match width {
         Width::Bits64 => ("patch_64.S", "x86_64-unknown-none"),
@@ -33,7 +32,7 @@ fn source(width: Width) -> (String, &'static str) {
     )
 }
 
-/// Assembles the native set; OUT_DIR.
+/// Assembles the native set and returns the folder of the results, OUT_DIR.
 fn build(case: &str, width: Width, compiler: &str) -> PathBuf {
     let (source, target) = source(width);
     let outcome = assemble(case, &source, target, &[("CC", compiler)]);
@@ -42,7 +41,7 @@ fn build(case: &str, width: Width, compiler: &str) -> PathBuf {
     outcome.out
 }
 
-/// An object, inspected; it has the native set and nothing else.
+/// Assembles and inspects an object, which must have exactly the native set.
 fn object(case: &str, width: Width, compiler: &str) -> Image {
     let image = elf::read(&build(case, width, compiler).join("own_patchlets.o"));
     assert!(image.relocatable);
@@ -72,7 +71,7 @@ fn object_32_by_clang() {
     object("object_32_by_clang", Width::Bits32, "clang");
 }
 
-/// A clang whose own target is another one, as on another machine.
+/// Assembles by a clang whose default target is another one, as on an ARM machine.
 #[test]
 fn object_by_a_clang_for_arm() {
     for (case, width) in [("arm_64", Width::Bits64), ("arm_32", Width::Bits32)] {
@@ -110,11 +109,11 @@ fn this_very_test_as_it_was_linked() {
     let width = if cfg!(target_arch = "x86_64") { Width::Bits64 } else { Width::Bits32 };
     let found = inspect_linked(&env::current_exe().expect("its own path"), width);
     assert_eq!(found.len(), native(width).len());
-    // Named, or the linker has no reason to take the library.
+    // Without this reference, the linker would not take the library.
     assert_eq!(patchlet::native::ALL.len(), found.len());
 }
 
-/// Faults, each put into an image that is right; the inspection's word on each.
+/// Puts faults into a correct image, one at a time, and checks the message about each.
 #[test]
 fn every_fault_is_seen() {
     type Fault = fn(&mut Image);

@@ -1,5 +1,5 @@
-//! The built-in set as it was linked into this very test: the names, the order
-//! and the bytes are those of the table, whatever width the test was built for.
+//! Checks the native set that is linked into this test: its names, order and bytes must be those of
+//! the table, for the width of the test.
 
 mod support {
     pub mod table;
@@ -57,7 +57,7 @@ fn a_patchlet_lies_apart_from_its_native_function() {
     }
 }
 
-/// This program uses no op: it links all the same, and its table is empty.
+/// Checks that this program, which uses no op, has an empty table of sites.
 #[test]
 fn a_program_without_a_single_site_links() {
     let sites = patchlet::Sites::linked();

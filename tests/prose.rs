@@ -1,10 +1,11 @@
-//! The documentation in `src/` keeps to the rules of RFC 1574, read from the sources by `syn`:
+//! Checks that the documentation in `src/` keeps to the rules of RFC 1574. The sources are read by
+//! `syn`. The rules are:
 //!
 //! - the summary of a function or macro begins with a verb in the third person ("Returns …"),
 //!   so that it is a whole sentence with the function as its subject;
 //! - the summary of a type or trait does not begin with a question word ("What …", "How …"),
 //!   but with the noun that the type is;
-//! - an `# Errors` section says in a sentence what the function returns and when;
+//! - an `# Errors` section is a list of errors, or says in a sentence what the function returns;
 //! - a `# Safety` section is a list: each bullet is one condition that a caller can check.
 //!
 //! Text in the bodies of macros is not seen: for `syn` it is a sequence of tokens.
@@ -59,9 +60,11 @@ impl Checker<'_> {
         if let Some(errors) = section(&lines, "# Errors")
             && kind == Kind::Function
         {
-            let first = errors.iter().map(|line| first_word(line)).find(|word| !word.is_empty());
-            if !first.is_some_and(|first| is_verb(first) || ["Can", "None"].contains(&first)) {
-                report("the section `# Errors` does not begin with a verb (`Returns …`)".into());
+            let first = errors.iter().map(|line| line.trim()).find(|line| !line.is_empty());
+            let is_list = |line: &str| line.starts_with("- ");
+            let is_sentence = |line| is_verb(first_word(line)) || first_word(line) == "Can";
+            if !first.is_some_and(|line| is_list(line) || is_sentence(line)) {
+                report("the section `# Errors` is neither a list nor begins with a verb".into());
             }
         }
         if let Some(safety) = section(&lines, "# Safety")

@@ -1,5 +1,5 @@
-//! What of the core runs without an assembled object, over plain arrays: on the
-//! host, and under Miri (`make miri`), which knows neither `asm!` nor the labels.
+//! Tests the parts of the core that need no assembled object, over plain arrays. They run on the
+//! host and under Miri (`make miri`), which has neither `asm!` nor the labels.
 #![allow(unsafe_code)]
 
 #[path = "support/frame.rs"]
@@ -111,7 +111,7 @@ fn without_a_batch_an_int3_is_somebody_elses_and_a_finished_site_is_executed() {
         assert!(frame.stack.is_empty());
         (handled, frame.ip - program.address(offset))
     };
-    // A debugger's INT3 in a site; a site that has its instruction; no site at all.
+    // An INT3 that a debugger put into a site; a site that has its instruction; no site.
     assert_eq!(trap(10), (Handled::No, 1));
     assert_eq!(trap(3), (Handled::Yes, 0));
     assert_eq!(trap(4), (Handled::No, 1));
@@ -129,10 +129,10 @@ static SLOTS: [Slot; 2] = [const { Slot::new(Target::NULL) }; 2];
 #[test]
 fn a_table_keeps_what_was_put_into_its_slots() {
     static TABLE: Table = Table::new(&OPS, &SLOTS);
-    // Once each: Miri gives a function another address each time it is asked.
+    // Each address is taken once, because Miri gives a function another address each time.
     let (native, other) = (OPS[0].native(), Target::function(other as *const ()));
     assert_eq!(TABLE.get(1), Some(Target::NULL));
-    // SAFETY: nothing calls what is in these slots.
+    // SAFETY: no code calls the functions in these slots.
     unsafe {
         assert!(TABLE.set(1, other));
         assert!(!TABLE.set(2, other));
@@ -171,7 +171,7 @@ fn a_slot_is_as_wide_as_a_pointer() {
     assert_eq!(Width::NATIVE.pointer_size(), size_of::<usize>() as u64);
 }
 
-/// A few of what `engine` compares with a model by the thousand.
+/// Composes a few sites. `tests/engine` compares thousands with a model.
 #[test]
 fn a_site_is_composed_in_place() {
     let compose = |replacement: &Replacement<'_>, capacity| {

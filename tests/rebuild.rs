@@ -1,6 +1,6 @@
-//! What cargo makes of the crate: every input that is edited is built anew and
-//! reaches the program, nothing else is; an unsupported target and a second
-//! version of the crate are refused.
+//! Checks how cargo builds the crate. Every input that is edited is built anew and reaches the
+//! program, and nothing else is built. An unsupported target and a second version of the crate are
+//! refused.
 
 mod support {
     pub mod fixture;
@@ -26,7 +26,7 @@ fn run_own(package: &Path) -> Output {
     output
 }
 
-/// The crates that cargo did not find fresh.
+/// Returns the crates that cargo built anew.
 fn dirty(output: &Output) -> Vec<&str> {
     let names = output.stderr.lines().filter_map(|line| {
         let (what, rest) = line.trim_start().split_once(' ')?;
@@ -39,7 +39,8 @@ fn own(root: &Path) -> PathBuf {
     root.join("tests/fixtures/own")
 }
 
-/// `patchlet` is there twice, as a library of the program and of its build script.
+/// Edits each input and checks that it is built and reaches the program. `patchlet` is built twice:
+/// for the program and for its build script.
 #[test]
 fn an_edit_is_built_and_reaches_the_program() {
     let root = copy_crate("rebuild");
@@ -95,7 +96,7 @@ fn folders_of_any_name() {
     assert!(output.stdout.contains("own_number: b0 22\n"), "{}", output.stdout);
 }
 
-/// The crate's own build script says so, and nothing is compiled for the target.
+/// Checks that the crate's build script refuses an unsupported target.
 #[test]
 fn an_unsupported_target_is_refused() {
     let package = own(&copy_crate("script-crate"));
@@ -118,7 +119,8 @@ fn an_unsupported_target_is_refused() {
     }
 }
 
-/// Two versions would define the same labels, and one would read the other's bytes.
+/// Checks that cargo refuses two versions of the crate in one build. They would define the same
+/// labels, and one would read the bytes of the other.
 #[test]
 fn two_versions_in_one_build_are_refused() {
     let root = copy_crate("two-versions");

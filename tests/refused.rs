@@ -1,5 +1,5 @@
-//! What must not compile, and what the compiler says then: each text names the way out. A
-//! small library is built once for each case; the first one is right and must compile.
+//! Checks the messages of code that must not compile. Each message must name a fix. A small library
+//! is built for each case; the first is correct and must compile.
 
 mod support {
     #[allow(dead_code)]
@@ -27,12 +27,12 @@ patchlet::slot_fn! {
 /// The compiler's own words, which differ from version to version, have this number.
 const MISMATCH: &str = "error[E0308]: mismatched types";
 
-/// An ops table of one op.
+/// Returns the text of an ops table with one op.
 fn op(text: &str) -> String {
     format!("patchlet::ops! {{ pub mod own as \"own_ops\" {{ g {{ op: {text}; }} }} }}")
 }
 
-/// A library that uses the crate from this repository, in a folder of this name.
+/// Makes a library in a folder of this name that uses the crate of this repository.
 fn package(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(folder.join("src")).expect("a folder below CARGO_TARGET_TMPDIR");
@@ -128,7 +128,8 @@ fn what_an_op_cannot_be_does_not_compile() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// FXSAVE does not save the upper halves of YMM registers.
+/// Checks that the thunk is refused with AVX: FXSAVE does not save the upper halves of YMM
+/// registers.
 #[test]
 fn a_callee_save_thunk_is_refused_in_a_program_with_avx() {
     let package = package("refused-avx");

@@ -1,13 +1,12 @@
-//! The other two constructions of the mail, top-level inline assembly and hex
-//! tables: the smallest case of each way in which they break, and those in which
-//! they do not. Each is one test and one command:
+//! Tries the two other ways to keep instructions as data, top-level inline assembly and hex tables.
+//! There is a smallest case of each way in which they break, and of those in which they do not.
+//! Each case is a test, and this command prints its commands and their output:
 //!
 //! ```text
 //! cargo test --test rivals asm_in_c_with_local_labels -- --nocapture
 //! ```
 //!
-//! prints the commands and what they said. How the constructions fare under the
-//! whole matrix is what `make rivals` counts.
+//! `make rivals` tries both under the whole matrix.
 
 // What is built is for the host, whatever the width of this test.
 #![cfg(target_pointer_width = "64")]
@@ -77,7 +76,7 @@ impl Case {
         self.run("./x")
     }
 
-    /// Whether the program `x` has these bytes anywhere.
+    /// Returns whether the program `x` has these bytes anywhere.
     fn has_bytes(&self, bytes: &[u8]) -> bool {
         let file = fs::read(self.folder.join("x")).expect("the program was built");
         file.windows(bytes.len()).any(|window| window == bytes)
@@ -86,7 +85,8 @@ impl Case {
 
 // ---- top-level inline assembly in C -----------------------------------------
 
-/// As the kernel had it: it works in one unit, with labels that are global or not.
+/// Shows that assembly in C, as the Linux kernel had it, works in one unit, with global and local
+/// labels.
 #[test]
 fn asm_in_c_survives_without_lto() {
     let case = Case::new("asm_in_c_survives_without_lto");
@@ -98,7 +98,8 @@ fn asm_in_c_survives_without_lto() {
     }
 }
 
-/// gcc puts functions into partitions of their own, and the asm into another one.
+/// Shows that local labels break: gcc puts functions into one partition and the assembly into
+/// another.
 #[test]
 fn asm_in_c_with_local_labels() {
     let case = Case::new("asm_in_c_with_local_labels");
@@ -112,7 +113,7 @@ fn asm_in_c_with_local_labels() {
     assert!(case.build_and_run("clang -O2 -flto -fuse-ld=lld local_labels.c -o x").worked());
 }
 
-/// With global labels, the header with the construct can be included once.
+/// Shows that a header with global labels can be included in only one unit.
 #[test]
 fn asm_in_c_in_a_header_of_two_units() {
     let case = Case::new("asm_in_c_in_a_header_of_two_units");
@@ -124,8 +125,8 @@ fn asm_in_c_in_a_header_of_two_units() {
     assert!(said.has("duplicate symbol: start_cli"));
 }
 
-/// Start, body and end in three statements: gcc keeps their order among each other,
-/// but not always that of the functions between them. Silently a wrong length.
+/// Shows that start, body and end in three statements can get a wrong length without a message: gcc
+/// keeps the order of the statements, but not always that of functions between them.
 #[test]
 fn asm_in_c_in_three_statements() {
     let case = Case::new("asm_in_c_in_three_statements");
@@ -140,7 +141,7 @@ fn asm_in_c_in_three_statements() {
     assert_eq!(right.status, Some(1));
 }
 
-/// In an inline function there is one copy of the labels for each place.
+/// Shows that labels in an inline function are defined once for each place where it is inlined.
 #[test]
 fn asm_in_c_in_an_inline_function() {
     let case = Case::new("asm_in_c_in_an_inline_function");
@@ -155,8 +156,8 @@ fn asm_in_c_in_an_inline_function() {
 
 // ---- top-level inline assembly in Rust --------------------------------------
 
-/// A label without `.globl` belongs to one unit, and the compiler decides which
-/// module goes into which.
+/// Shows that a label without `.globl` is known in one unit only, while the compiler decides which
+/// module goes into which unit.
 #[test]
 fn asm_in_rust_without_globl() {
     let case = Case::new("asm_in_rust_without_globl");
@@ -168,7 +169,7 @@ fn asm_in_rust_without_globl() {
     assert!(undefined.iter().any(|words| said.has(words)), "{}", said.text);
 }
 
-/// One block per module: the section's order is that of the units.
+/// Shows that with a block per module, the order of the section is that of the units.
 #[test]
 fn asm_in_rust_one_block_per_module() {
     let case = Case::new("asm_in_rust_one_block_per_module");
@@ -178,9 +179,9 @@ fn asm_in_rust_one_block_per_module() {
     assert!(said.worked() && !said.has("[1, 2, 3, 4]"), "{}", said.text);
 }
 
-/// The same local label in two crates. Fat LTO makes one unit of them and says so;
-/// worse is what happens without: the function that reads one crate's label is
-/// inlined into the other crate, and there reads the other's.
+/// Shows what happens to the same local label in two crates. With fat LTO both are in one unit,
+/// which is an error. Without LTO there is no error: the function that reads the label of one crate
+/// is inlined into the other crate, and reads the label of that crate.
 #[test]
 fn asm_in_rust_the_same_label_in_two_crates() {
     let case = Case::new("asm_in_rust_the_same_label_in_two_crates");
@@ -220,8 +221,8 @@ fn hex_in_rust_by_constant_index() {
     }
 }
 
-/// The table of Linux v5.3, used as there: `memcpy` of a length that is known. gcc
-/// makes immediates of it; this clang copies from the table, which survives.
+/// Shows what happens to the table of Linux v5.3, which is used by `memcpy` of a constant length.
+/// gcc replaces the table by immediates. This clang copies from the table, which survives.
 #[test]
 fn hex_in_c_copied_by_constant_length() {
     let case = Case::new("hex_in_c_copied_by_constant_length");
@@ -243,9 +244,8 @@ fn hex_in_c_copied_by_constant_length() {
     }
 }
 
-/// Two entries that mean something else than their comments say: nobody notices.
-/// In a `.S` file the bytes come from the instructions; `tests/meaning.rs` has the
-/// same two, and what is said of them.
+/// Shows that no tool reports two entries whose bytes mean something else than their comments say.
+/// In a `.S` file the bytes come from the instructions; `tests/meaning.rs` tries the same two.
 #[test]
 fn hex_that_is_wrong() {
     let case = Case::new("hex_that_is_wrong");

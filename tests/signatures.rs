@@ -1,5 +1,5 @@
-//! Ops of every arity, of narrow and wide values and of both ABI classes, executed: every
-//! argument arrives in its register, extended, and every result comes back, cut to its type.
+//! Executes ops of every arity, with narrow and wide values and of both ABI classes. Every argument
+//! must arrive in its register, extended, and every result must come back, cut to its type.
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
@@ -174,8 +174,8 @@ fn six_arguments() {
     assert_eq!((a, f), (1, 6));
 }
 
-/// What a function in assembly finds above a narrow argument, and may leave above a narrow
-/// result.
+/// Checks the upper bits of narrow values: a function in assembly finds an argument extended, and
+/// may leave any bits above a result.
 #[test]
 fn narrow_values() {
     assert_eq!(many::signed_byte(black_box(-2)), usize::MAX - 1);
@@ -185,7 +185,7 @@ fn narrow_values() {
     assert_eq!((many::dirty_byte(), many::dirty_flag(), many::dirty_short()), (0, false, -256));
 }
 
-/// A slot that is named by its op takes the functions of the same class and signature.
+/// Checks that a typed slot takes functions of its op's class and signature.
 #[test]
 fn slots_by_name() {
     let pair: (many::Id, Target) = many::slot::three.holds(THREE);

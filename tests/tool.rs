@@ -1,5 +1,5 @@
-//! The tool `patchlet`, on files small enough to be written byte by byte, with
-//! every defect there is, and on real ones.
+//! Tests the tool `patchlet` on small files that are written byte by byte, with every kind of
+//! defect, and on real files.
 #![cfg(feature = "inspect")]
 
 #[path = "tool/defects.rs"]

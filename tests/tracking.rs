@@ -1,6 +1,6 @@
-//! Indirect branch tracking: with it every function that a slot can hold begins with ENDBR in
-//! the linked file, and no patchlet does. The test kernel is built that way, for both widths,
-//! and boots: ENDBR does nothing on a CPU that tracks no branches.
+//! Checks that with indirect branch tracking every function that a slot can hold begins with ENDBR
+//! in the linked file, and no patchlet does. The test kernel is built that way for both widths, and
+//! boots: ENDBR does nothing on a CPU that tracks no branches.
 
 mod support {
     #[allow(dead_code)]
@@ -46,7 +46,7 @@ fn build(width: Width, flags: &str, folder: &str) -> PathBuf {
     folder.join(target).join("release/patchlet-test-kernel")
 }
 
-/// The functions that slots hold, by name, and whether each begins with ENDBR.
+/// Returns the functions that slots hold, by name, and whether each begins with ENDBR.
 fn slot_functions(kernel: &Path, width: Width) -> Vec<(String, bool)> {
     let endbr: &[u8] = match width {
         Width::Bits64 => &[0xf3, 0x0f, 0x1e, 0xfa],

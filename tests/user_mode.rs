@@ -1,5 +1,5 @@
-//! The layer for unit tests on the build machine: this test is one. Every op that has a
-//! function is used, and the process is still there.
+//! Checks the layer for unit tests on the build machine, of which this test is one. Every op that
+//! has a function is used, and none may end the process.
 #![allow(unsafe_code)]
 
 use patchlet::pv;

@@ -1,4 +1,4 @@
-//! See `entry.rs`.
+//! Fuzzes the function of this name in `entry.rs`.
 #![no_main]
 
 #[allow(dead_code)] // Each target has one of the entry points.

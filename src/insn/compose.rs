@@ -25,7 +25,7 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
-        // By reference, and then the one field: the compiler would copy the whole `Result` otherwise.
+        // By reference, and then the one field: otherwise the compiler copies the whole `Result`.
         let (form, padded) = match &Form::compose(width, nops, capacity, replacement) {
             Ok(composed) => *composed,
             Err(error) => return Err(*error),

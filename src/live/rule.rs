@@ -6,12 +6,12 @@ use crate::insn::{self, Kind, Nops, Replacement, Width};
 use crate::live::INT3;
 use crate::text::Outcome;
 
-/// Checks that a site may be switched by INT3 while threads may be inside it. The *boundary* is the
-/// first byte behind the first one at which a thread can be, in what the site holds. Two things must
-/// be so:
-/// 1. From the boundary on, the new bytes are the old ones.
-/// 2. In the new bytes a thread can be at the boundary, or nearer to the first byte. For a thread may
-///    stay inside through several switches, and the rule must see its place each time.
+/// Checks that a site may be switched by INT3 while threads may be inside it. The *boundary* of what
+/// a site holds is the first byte, other than its first one, at which a thread can be. Two things
+/// must be so:
+/// 1. From the boundary of the old bytes on, the new bytes are the same.
+/// 2. The boundary of the new bytes is not behind it. For a thread may stay inside through several
+///    switches, and the rule must see its place each time.
 ///
 /// An example of what the second one forbids:
 ///

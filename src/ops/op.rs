@@ -6,7 +6,7 @@ use super::target::Target;
 use crate::choose::Choice;
 use crate::patchlet::{Patchlet, native};
 
-/// The ABI class of an op: it says which registers the functions in its slot may change.
+/// The ABI class of an op: which registers the functions in its slot may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Abi {

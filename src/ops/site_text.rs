@@ -97,22 +97,55 @@ macro_rules! __site_text {
             ".",
             ::core::stringify!($op),
             " - .\n",
-            ".short ",
-            $table,
-            ".",
-            ::core::stringify!($op),
-            ".index\n",
-            ".byte ",
-            $capacity,
-            ", ",
-            $kind,
-            "\n",
+            $crate::__op_and_shape!($table $op $capacity $kind),
             ".popsection\n",
             ".endm\n",
             ".altmacro\n",
             "patchlet_site %.Lpatchlet_count\n",
             ".noaltmacro\n",
             ".purgem patchlet_site\n",
+        )
+    };
+}
+
+/// Writes the end of a record: index of the op, capacity and kind. On 64 bit, the index is the size
+/// of a symbol.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __op_and_shape {
+    ($table:literal $op:ident $capacity:literal $kind:literal) => {
+        ::core::concat!(
+            ".long ",
+            $table,
+            ".",
+            ::core::stringify!($op),
+            ".index@SIZE + (",
+            $capacity,
+            " << 16) + (",
+            $kind,
+            " << 24)\n",
+        )
+    };
+}
+
+/// Writes the end of a record: index of the op, capacity and kind. On 32 bit, the index is the value
+/// of a symbol.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __op_and_shape {
+    ($table:literal $op:ident $capacity:literal $kind:literal) => {
+        ::core::concat!(
+            ".short ",
+            $table,
+            ".",
+            ::core::stringify!($op),
+            ".index\n.byte ",
+            $capacity,
+            ", ",
+            $kind,
+            "\n",
         )
     };
 }

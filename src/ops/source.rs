@@ -13,7 +13,7 @@ use crate::patchlet::native;
 use crate::site::Record;
 use crate::text::{Emulation, Follow, Recipe, RecordFault, Source};
 
-/// The state of one op in one site set: what its sites were last patched for. It means nothing while
+/// The target that one op's sites of one site set were last patched for. It has no meaning while
 /// the set is not patched, see [`OpSource`].
 #[derive(Debug)]
 pub struct OpState {

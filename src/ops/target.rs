@@ -50,8 +50,9 @@ unsafe extern "C" {
     fn patchlet_native_ident_64();
 }
 
-/// Returns, and does nothing else. The tool finds this function in a linked file by its exported name. It is hidden, as
-/// the native functions are: each shared object has its own, and its table holds that one.
+/// Returns at once. The tool finds this function in a linked file by its exported name. The symbol
+/// is hidden, as those of native functions are: each shared object has a copy, which the slots of
+/// its tables hold.
 #[unsafe(naked)]
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {

@@ -9,8 +9,8 @@ use core::ops::Range;
 use super::serialize::Serializer;
 use crate::insn::Nops;
 
-/// A kernel as the patcher sees it: where its text is, how that can be written, and what its CPUs can
-/// do. [`SecondMapping`], [`WriteProtectOff`] and [`Writable`] are ready-made.
+/// A kernel as the patcher sees it: where its text is, how that can be written, and what its CPUs
+/// can do. [`SecondMapping`], [`WriteProtectOff`] and [`Writable`] are ready-made.
 ///
 /// # Safety
 /// As long as the implementation is in use by a [`Patcher`](crate::Patcher) or a writer of

@@ -132,8 +132,8 @@ impl<P: Platform> Run<'_, P> {
         self.put(site, &recipe.new) == self.read(site, View::Site)
     }
 
-    /// Stores what the site was last patched for. If the site cannot hold that, because its target is
-    /// out of reach from here, then it never held it, and it gets its original.
+    /// Stores what the site was last patched for. If the site cannot hold that, because its target
+    /// is out of reach from here, then it never held it, and it gets its original.
     #[cold]
     #[inline(never)]
     fn put_back(&self, site: &CheckedSite<'_, '_>) {

@@ -1,9 +1,9 @@
-//! Assembles `asm/` for the target's width and hands the link script to the linker.
+//! Assembles `asm/` for the width of the target, and gives the link script to the linker.
 
 use std::{env, path::Path};
 
 fn main() {
-    // Decided by the target, never by the host.
+    // The architecture of the target. A build script itself is compiled for the host.
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
     let sources: &[&str] = match arch.as_str() {
         "x86_64" => &[
@@ -28,23 +28,23 @@ fn main() {
         other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
     };
 
-    // `cc` prints no rerun line for its files.
+    // `cc` prints no `rerun-if-changed` lines for the files that it compiles.
     for input in sources.iter().chain(&["asm/trap_stubs.h", "build.rs", "kernel.ld"]) {
         println!("cargo:rerun-if-changed={input}");
     }
 
-    // Where patchlet.h and patchlet.ld are.
+    // The folder of patchlet.h and patchlet.ld.
     let include = env::var("DEP_PATCHLET_INCLUDE").expect("the crate hands it on");
 
     cc::Build::new()
         .files(sources)
         .include(&include)
-        // Rust names nothing in the boot code, so the linker would take no member of the archive
-        // that holds it.
+        // Rust code refers to no symbol of the boot code. Without this, the linker would not take
+        // the member of the archive that has it.
         .link_lib_modifier("+whole-archive")
         .compile("patchlet_test_kernel_asm");
 
-    // The kernel's own patchlets, checked like the crate's.
+    // The kernel's own patchlets go by the crate's function, which checks them.
     let own = patchlet::assemble::Assembly::new("asm/own.S").include_from_cargo();
     if let Err(error) = own.compile("patchlet_test_kernel_own") {
         println!("cargo::error={error}");
@@ -53,7 +53,7 @@ fn main() {
 
     println!("cargo:rustc-link-arg-bins=-L{include}");
 
-    // Absolute: the linker runs in a directory of cargo's choice.
+    // The path of the link script is absolute, because cargo chooses the linker's current folder.
     let here = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let script = Path::new(&here).join("kernel.ld");
     println!("cargo:rustc-link-arg-bins=--script={}", script.display());

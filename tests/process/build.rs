@@ -1,4 +1,4 @@
-//! Assembles this package's own patchlets, with the checks of `patchlet`.
+//! Assembles the patchlets of this package, and checks them by the crate's function.
 
 fn main() {
     for (source, name) in [("asm/own.S", "process_patchlets"), ("asm/live.S", "live_patchlets")] {

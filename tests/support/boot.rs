@@ -1,19 +1,19 @@
-//! The test kernel, booted in QEMU, and what it said.
+//! Boots the test kernel in QEMU and reads its output.
 
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// What the kernel said.
+/// The output of the kernel.
 pub struct Log(pub String);
 
 impl Log {
-    /// The rest of the lines that begin with this word.
+    /// Returns the rest of each line that begins with this word.
     pub fn lines(&self, word: &str) -> impl Iterator<Item = &str> {
         self.0.lines().filter_map(move |line| line.strip_prefix(word)?.strip_prefix(' '))
     }
 
-    /// The sites as printed in this state.
+    /// Returns the sites that the kernel printed in this state.
     pub fn sites(&self, state: &str) -> Vec<Site> {
         self.lines("site").filter_map(|line| Site::parse(line.strip_prefix(state)?)).collect()
     }
@@ -25,7 +25,7 @@ impl fmt::Display for Log {
     }
 }
 
-/// The first site of an op, and how many it has.
+/// The first site of an op, and the number of its sites.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub op: String,
@@ -36,9 +36,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// ` irq.irq_disable 0x1003c2 ff15c85c0200 fa0f1f440000 259`
+    /// Parses the rest of a line, such as ` irq.irq_disable 0x1003c2 ff15c85c0200 fa0f1f440000
+    /// 259`.
     fn parse(line: &str) -> Option<Self> {
-        // The state's whole name, not the start of a longer one.
+        // With another number of words, the state is only the start of a longer name.
         let [op, address, old, new, count] =
             line.strip_prefix(' ')?.split(' ').collect::<Vec<_>>().try_into().ok()?;
         Some(Self {
@@ -51,7 +52,7 @@ impl Site {
     }
 }
 
-/// Bytes from a run of hex digits.
+/// Returns the bytes that hexadecimal digits without spaces stand for.
 pub fn unhex(digits: &str) -> Option<Vec<u8>> {
     (0..digits.len())
         .step_by(2)
@@ -59,7 +60,10 @@ pub fn unhex(digits: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Boots a kernel; panics with what it said if it does not end well.
+/// Boots a kernel and returns its output.
+///
+/// # Panics
+/// Panics with the output if the kernel fails.
 pub fn boot(kernel: &Path, arguments: &[&str]) -> Log {
     match try_boot(kernel, arguments) {
         Ok(log) => log,
@@ -67,7 +71,10 @@ pub fn boot(kernel: &Path, arguments: &[&str]) -> Log {
     }
 }
 
-/// Boots a kernel; what it said, and on failure why as well.
+/// Boots a kernel and returns its output.
+///
+/// # Errors
+/// Returns the output and the reason if the kernel fails.
 pub fn try_boot(kernel: &Path, arguments: &[&str]) -> Result<Log, String> {
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/run.sh"))
         .arg(kernel)

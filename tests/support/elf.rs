@@ -1,5 +1,5 @@
-//! An ELF file, relocatable or linked, as far as patchlets are concerned: plain
-//! data, read by two libraries that know nothing of each other and must agree.
+//! Reads the parts of an ELF file that concern patchlets. Two independent libraries read them and
+//! must agree.
 
 mod with_goblin;
 mod with_object;
@@ -10,17 +10,17 @@ use std::path::Path;
 
 use super::table::Width;
 
-/// Everything the inspection looks at.
+/// The parts of an ELF file that the inspection looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub width: Width,
-    /// An object, not linked yet: addresses are offsets in the section.
+    /// Whether the file is an object, in which addresses are offsets in a section.
     pub relocatable: bool,
     /// The labels `patchlet_<name>_start` and `patchlet_<name>_end`, by address.
     pub labels: Vec<Label>,
     /// The section that the first label lies in.
     pub section: Section,
-    /// Where in that section a linker or loader would still write.
+    /// The addresses in that section to which a linker or loader would write.
     pub relocations: Vec<u64>,
     /// The addresses that are executable once loaded.
     pub executable: Vec<Range<u64>>,
@@ -45,7 +45,7 @@ pub struct Section {
     pub bytes: Vec<u8>,
 }
 
-/// Reads the file twice.
+/// Reads the file by both libraries.
 pub fn read(path: &Path) -> Image {
     let file = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let image = with_object::read(&file);
@@ -53,21 +53,21 @@ pub fn read(path: &Path) -> Image {
     image.unwrap_or_else(|reason| panic!("{}: {reason}", path.display()))
 }
 
-/// Which end of a patchlet a label marks.
+/// The end of a patchlet that a label marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Start,
     End,
 }
 
-/// Takes a label apart, `patchlet_<name>_start` or `…_end`: the patchlet's name, and the end.
+/// Returns the patchlet's name and the end that a label `patchlet_<name>_start` or `…_end` marks.
 pub fn name_and_side(label: &str) -> Option<(&str, Side)> {
     let rest = label.strip_prefix("patchlet_")?;
     let start = rest.strip_suffix("_start").map(|name| (name, Side::Start));
     start.or_else(|| rest.strip_suffix("_end").map(|name| (name, Side::End)))
 }
 
-/// The label at an end of a patchlet.
+/// Returns the label at an end of a patchlet.
 pub fn label_of(name: &str, side: Side) -> String {
     match side {
         Side::Start => format!("patchlet_{name}_start"),

@@ -1,12 +1,11 @@
-//! Builds of the packages in `tests/fixtures`, in copies of the whole crate, so
-//! that a test can edit any file. All share one target folder: `cc` and `object`
-//! are compiled once.
+//! Builds the packages in `tests/fixtures`, in copies of the whole crate, so that a test can edit
+//! any file. All builds share one target folder, so that `cc` and `object` are compiled once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// What of the repository a copy has: all that its manifest names.
+/// The parts of the repository that a copy has: all that its manifest names.
 const PARTS: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",
@@ -19,8 +18,8 @@ const PARTS: &[&str] = &[
     "benches",
 ];
 
-/// A copy of the crate, up to date, in a folder of this name. Files that are as
-/// they should be are not touched: for cargo they would be new.
+/// Makes or updates a copy of the crate in a folder of this name, and returns the folder. Files
+/// that did not change are not written, because cargo would take them for changed.
 pub fn copy_crate(name: &str) -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -36,7 +35,7 @@ fn copy_changed(from: &Path, to: &Path) {
         fs::create_dir_all(to).expect("a folder below CARGO_TARGET_TMPDIR");
         for entry in fs::read_dir(from).expect("a folder of the repository") {
             let name = entry.expect("an entry of a folder").file_name();
-            // A build of the test kernel by hand.
+            // `target` would be a build of the test kernel by hand.
             if name != "target" {
                 copy_changed(&from.join(&name), &to.join(&name));
             }
@@ -49,8 +48,8 @@ fn copy_changed(from: &Path, to: &Path) {
     }
 }
 
-/// Cargo, for the package in `package`. The lock file is the repository's: the
-/// packages it names are at hand, so nothing is downloaded.
+/// Returns a command of cargo for the package in `package`, with the lock file of the repository.
+/// The packages in it are already downloaded.
 pub fn cargo(package: &Path, arguments: &[&str]) -> Command {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
     fs::copy(&lock, package.join("Cargo.lock")).expect("Cargo.lock is in the repository");
@@ -60,7 +59,7 @@ pub fn cargo(package: &Path, arguments: &[&str]) -> Command {
         .arg("--offline")
         .arg("--target-dir")
         .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("fixtures-target"))
-        // Whatever the tests were built for.
+        // The variable says what the tests were built for, which must not apply here.
         .env_remove("CARGO_BUILD_TARGET")
         .current_dir(package);
     command

@@ -1,16 +1,16 @@
-//! The frame of a #BP, of a CPU that a test makes up.
+//! The trap frame of a #BP on a made-up CPU.
 #![allow(unsafe_code)]
 
 use patchlet::live::TrapFrame;
 
-/// A CPU that trapped.
+/// The frame of a made-up CPU that trapped.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     pub ip: usize,
     pub stack: Vec<usize>,
 }
 
-// SAFETY: nobody returns from it; that it is behind an INT3 is what is tested.
+// SAFETY: no code returns from this frame. Whether its address is behind an INT3 is what is tested.
 unsafe impl TrapFrame for Frame {
     fn ip(&self) -> usize {
         self.ip

@@ -1,4 +1,4 @@
-//! Which file of a crate imports which, by `syn`.
+//! The graph of imports between the files of a crate, read by `syn`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,43 +6,43 @@ use syn::visit::{self, Visit};
 
 use super::sources::Sources;
 
-/// `crate::text::pass` as names, without `crate`.
+/// The path of a module as names, without `crate`.
 type Module = Vec<String>;
 
-/// A `use`, one name of it.
+/// An import of one name by a `use`.
 #[derive(Clone, Debug)]
 struct Import {
     path: Vec<String>,
-    /// The name that it gives to this module; none for a glob.
+    /// The name in this module; `None` for a glob.
     name: Option<String>,
-    /// Whether it hands the name on to other modules.
+    /// Whether the name is re-exported to other modules.
     hands_on: bool,
 }
 
-/// What a file says, as far as imports are concerned.
+/// The parts of a file that concern imports.
 #[derive(Debug, Default)]
 struct Contents {
     imports: Vec<Import>,
-    /// Paths in code, and names alone.
+    /// Paths in code; a single name is a path, too.
     paths: BTreeSet<Vec<String>>,
-    /// Names of what is defined here.
+    /// Names of the items that are defined here.
     items: BTreeSet<String>,
-    /// Those of types among them, and of types in modules inside of the file.
+    /// Names of the types among them, and of types in modules inside of the file.
     types: BTreeSet<String>,
 }
 
-/// Which file imports which.
+/// The graph of imports.
 pub struct Graph {
-    /// Module → file.
+    /// The file of each module.
     modules: BTreeMap<Module, String>,
     contents: BTreeMap<Module, Contents>,
-    /// Macros that are at the root wherever they are defined.
+    /// The files of exported macros, which are at the root wherever they are defined.
     macros: BTreeMap<String, String>,
-    /// File → what it imports, and by which path.
+    /// For each file, the files that it imports and a path by which it does.
     edges: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// `text/pass.rs` → `text`, `pass`
+/// Returns the module of a file: `text`, `pass` for `text/pass.rs`.
 fn module_of(file: &str) -> Module {
     let stem = file.strip_suffix(".rs").unwrap_or(file);
     let mut names: Module = stem.split('/').map(str::to_owned).collect();
@@ -106,21 +106,21 @@ impl Graph {
         self.modules.contains_key(&child).then_some(child)
     }
 
-    /// Whether a path that begins like this can lead anywhere in the crate.
+    /// Returns whether a path that begins with `first` can lead to an item of the crate.
     fn is_of_crate(&self, module: &[String], first: &str) -> bool {
         matches!(first, "crate" | "self" | "super")
             || self.child(module, first).is_some()
             || self.is_the_crate_for_its_program(module, first)
     }
 
-    /// In `src/bin/` the library has its own name.
+    /// Returns whether `first` is the name of the library in a program of `src/bin/`.
     fn is_the_crate_for_its_program(&self, module: &[String], first: &str) -> bool {
         module.first().is_some_and(|folder| folder == "bin") && first == "patchlet"
     }
 
-    /// The file that defines what a path in a module names.
+    /// Returns the file that defines the item which a path in a module names.
     fn definition(&self, module: &[String], path: &[String], depth: usize) -> Option<String> {
-        /// More than any chain of names that are handed on.
+        /// The longest chain of re-exports that is followed.
         const DEEP: usize = 20;
         if depth > DEEP {
             return None;
@@ -177,7 +177,7 @@ impl Graph {
         self.contents.get(&module_of(file)).is_some_and(|contents| contents.items.contains(name))
     }
 
-    /// Each circle: its files, and who imports whom by which path.
+    /// Returns a description of each circle: its files, and who imports whom by which path.
     pub fn circles(&self) -> Vec<String> {
         let reach: BTreeMap<&String, BTreeSet<&String>> =
             self.files().map(|file| (file, self.reachable(file))).collect();
@@ -212,7 +212,7 @@ impl Graph {
         found
     }
 
-    /// Types in different files that have the same name.
+    /// Returns the names that types in different files share.
     pub fn types_of_one_name(&self) -> Vec<String> {
         let mut files: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
         for (module, contents) in &self.contents {
@@ -224,7 +224,7 @@ impl Graph {
         twice.map(|(name, files)| format!("`{name}` is in {}", files.join(" and "))).collect()
     }
 
-    /// Imports that no layer allows, and files that are in none.
+    /// Returns the imports that no layer allows, and the files that belong to no layer.
     pub fn violations(&self, layers: &[(&str, &[&str])]) -> Vec<String> {
         let layer_of = |file: &str| {
             let module = module_of(file).join("::");
@@ -255,7 +255,7 @@ impl Graph {
 }
 
 impl Contents {
-    /// The import that gives a name to this module.
+    /// Returns the import that gives a name to this module.
     fn import_of(&self, name: &str) -> Option<&Import> {
         self.imports.iter().find(|import| import.name.as_deref() == Some(name))
     }
@@ -266,15 +266,15 @@ impl Contents {
 struct Reader {
     contents: Contents,
     exported_macros: Vec<String>,
-    /// How many modules inside of the file this is in.
+    /// The number of modules inside of the file around this place.
     depth: usize,
-    /// How many functions.
+    /// The number of functions around this place.
     functions: usize,
 }
 
 impl Reader {
     fn path(&mut self, mut path: Vec<String>) {
-        // From a module inside of the file, `super` is the file first.
+        // In a module inside of the file, the first `super` is the file.
         for _ in 0..self.depth {
             if path.first().is_some_and(|name| name == "super") {
                 path[0] = "self".to_owned();
@@ -312,7 +312,7 @@ impl Reader {
         }
     }
 
-    /// Paths in the text of a macro call. `$crate` is of another place.
+    /// Collects the paths in the text of a macro call. `$crate` belongs to the macro's own place.
     fn tokens(&mut self, text: &str) {
         let words = text.replace("::", " :: ");
         let is_name = |word: &str| {
@@ -380,7 +380,7 @@ impl<'a> Visit<'a> for Reader {
         visit::visit_item(self, item);
     }
 
-    /// What is defined in a function is nobody else's.
+    /// Visits a block, whose items are not visible outside of its function.
     fn visit_block(&mut self, block: &'a syn::Block) {
         self.functions += 1;
         visit::visit_block(self, block);
@@ -402,7 +402,7 @@ impl<'a> Visit<'a> for Reader {
                     self.exported_macros.push(name.to_string());
                 }
             }
-            // A call. The text of a definition is expanded elsewhere.
+            // This is a call of a macro. The text of a definition is expanded elsewhere.
             None => visit::visit_item_macro(self, item),
         }
     }
@@ -419,6 +419,6 @@ impl<'a> Visit<'a> for Reader {
         visit::visit_path(self, path);
     }
 
-    /// Documentation, lints and derives are no imports.
+    /// Skips attributes: documentation, lints and derives are no imports.
     fn visit_attribute(&mut self, _: &'a syn::Attribute) {}
 }

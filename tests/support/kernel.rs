@@ -1,4 +1,4 @@
-//! The test kernel, built for a width.
+//! Builds the test kernel for a width.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::table::Width;
 
-/// The kernel's package.
+/// Returns the folder of the kernel's package.
 fn package() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel")
 }

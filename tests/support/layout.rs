@@ -1,5 +1,5 @@
-//! What must be true of the patchlets in an object and in anything linked from
-//! it. Each failure is one sentence that names the patchlet.
+//! The checks of patchlets in an object and in a file linked from it. Each failure is one sentence
+//! that names the patchlet.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::elf::{self, Image, Label, Side, label_of, name_and_side};
 use super::meaning::{check_decoded, check_encoded, hex};
 use super::table::{Expected, Width, native};
 
-/// A label pair and what is between.
+/// A patchlet that was found: its labels and the bytes between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub name: String,
@@ -18,8 +18,8 @@ pub struct Found {
     pub bytes: Vec<u8>,
 }
 
-/// Inspects a file that was linked: all of a binary's patchlets come back, by
-/// address; the native set of that width is among them.
+/// Inspects a linked file and returns all of its patchlets, sorted by address. The native set of
+/// the width must be among them.
 pub fn inspect_linked(path: &Path, width: Width) -> Vec<Found> {
     let image = elf::read(path);
     assert!(!image.relocatable, "{} is an object", path.display());
@@ -27,7 +27,7 @@ pub fn inspect_linked(path: &Path, width: Width) -> Vec<Found> {
     check(&image).unwrap_or_else(|reason| panic!("{}: {reason}", path.display()))
 }
 
-/// Every property there is, of an object or of a linked file.
+/// Checks all properties of an object or a linked file.
 pub fn check(image: &Image) -> Result<Vec<Found>, String> {
     flags(image)?;
     let found = ranges(image)?;
@@ -118,8 +118,8 @@ fn contiguous(found: &[Found]) -> Result<(), String> {
     Ok(())
 }
 
-/// The native set, whole, in the order of its source and with the right bytes;
-/// a kernel's own patchlets may stand before it and behind it.
+/// Checks that the native set is complete, in the order of its source and with the right bytes. A
+/// kernel's own patchlets may stand before it and behind it.
 fn native_set(width: Width, found: &[Found]) -> Result<(), String> {
     let expected = native(width);
     let first = found.iter().position(|found| found.name == expected[0].name);
@@ -147,8 +147,7 @@ fn owner(found: &[Found], address: u64) -> &str {
     owner.map_or("?", |found| &found.name)
 }
 
-/// In an object, labels can still be seen by other objects, and the section is
-/// the patchlets' alone.
+/// Checks an object: labels are visible to other objects, and the section contains only patchlets.
 fn object(image: &Image, found: &[Found]) -> Result<(), String> {
     if let Some(label) = image.labels.iter().find(|label| !label.global || !label.hidden) {
         return Err(format!("`{}` is not global and hidden", label.name));
@@ -167,7 +166,7 @@ fn object(image: &Image, found: &[Found]) -> Result<(), String> {
     Ok(())
 }
 
-/// In a linked file, the section is where nothing is executed.
+/// Checks a linked file: the section is not in executable memory.
 fn segments(image: &Image, found: &[Found]) -> Result<(), String> {
     if image.executable.is_empty() {
         return Err("there is no executable segment: this is not a program".into());

@@ -1,13 +1,13 @@
-//! What a patchlet's bytes mean, by iced-x86 and not by the assembler that made
-//! them: its encoder gives the bytes that an op's instructions must have, and
-//! its decoder says in words what the bytes at hand do.
+//! The meaning of a patchlet's bytes according to iced-x86, which is independent of the assembler
+//! that made them. Its encoder gives the bytes that an op's instructions must have, and its decoder
+//! gives the instructions of the bytes at hand.
 
 use iced_x86::code_asm::*;
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, IcedError};
 
 use super::table::{Expected, Width};
 
-/// Are these the bytes that the encoder makes of the op's instructions?
+/// Checks that the encoder makes these bytes of the op's instructions.
 pub fn check_encoded(width: Width, row: &Expected, bytes: &[u8]) -> Result<(), String> {
     let name = row.name;
     let encoded = encode(width, name).map_err(|error| format!("{width} `{name}`: {error}"))?;
@@ -22,7 +22,7 @@ pub fn check_encoded(width: Width, row: &Expected, bytes: &[u8]) -> Result<(), S
     ))
 }
 
-/// Does the decoder read the op's instructions in these bytes?
+/// Checks that the decoder reads the op's instructions in these bytes.
 pub fn check_decoded(width: Width, row: &Expected, bytes: &[u8]) -> Result<(), String> {
     let decoded = decode(width, bytes);
     if decoded == row.assembly {
@@ -36,12 +36,12 @@ pub fn check_decoded(width: Width, row: &Expected, bytes: &[u8]) -> Result<(), S
     ))
 }
 
-/// `9c 58`
+/// Returns bytes in hexadecimal, such as `9c 58`.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Each op once more, this time as Rust expressions.
+/// Encodes the instructions of an op, which are written here once more as Rust expressions.
 fn encode(width: Width, name: &str) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(bitness(width))?;
     match (name, width) {
@@ -91,14 +91,14 @@ fn encode(width: Width, name: &str) -> Result<Vec<u8>, IcedError> {
     a.assemble(0)
 }
 
-/// The bytes as assembly, written as in the table.
+/// Returns the bytes as assembly, written as in the table.
 fn decode(width: Width, bytes: &[u8]) -> String {
     let mut formatter = GasFormatter::new();
     formatter.options_mut().set_gas_show_mnemonic_size_suffix(true);
     let instruction = |instruction| {
         let mut text = String::new();
         formatter.format(&instruction, &mut text);
-        // The only one in the set for which assemblers take the plain name too.
+        // The table has `iret`, which assemblers take for `iretl`.
         if text == "iretl" { "iret".to_owned() } else { text }
     };
     Decoder::new(bitness(width), bytes, DecoderOptions::NONE)

@@ -1,5 +1,5 @@
-//! Runs a build script, that of `tests/fixtures/own`, the way cargo does, but
-//! on sources, targets and compilers of the test's choice.
+//! Runs the build script of `tests/fixtures/own` as cargo does, but with sources, targets and
+//! compilers that the test chooses.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use super::fixture::{cargo, copy_crate, run};
 
-/// What is left of a run.
+/// The results of a run.
 #[allow(dead_code, reason = "tests/inspection.rs looks at a part of it")]
 pub struct Outcome {
     /// The messages that cargo would show as errors.
@@ -17,19 +17,19 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// The files that cargo would watch.
     pub inputs: Vec<String>,
-    /// What cargo would be told to link.
+    /// The libraries that cargo would be told to link.
     pub linked: Vec<String>,
-    /// OUT_DIR.
+    /// The folder OUT_DIR.
     pub out: PathBuf,
 }
 
-/// Runs the script on `source` for a target, with these variables beside cargo's.
-/// There is a library from "yesterday" in OUT_DIR.
+/// Runs the script on `source` for a target, with these variables in addition to cargo's. OUT_DIR
+/// has a library of an earlier build.
 pub fn assemble(case: &str, source: &str, target: &str, variables: &[(&str, &str)]) -> Outcome {
     assemble_with(case, source, &[], target, variables)
 }
 
-/// The same with other files in the package, each with its text.
+/// Runs the script with further files in the package, each given with its text.
 pub fn assemble_with(
     case: &str,
     source: &str,
@@ -79,7 +79,7 @@ pub fn assemble_with(
     outcome
 }
 
-/// The compiled build script; cargo says where it is.
+/// Compiles the build script and returns its path.
 fn script() -> &'static Path {
     static SCRIPT: OnceLock<PathBuf> = OnceLock::new();
     SCRIPT.get_or_init(|| {
@@ -96,7 +96,8 @@ fn script() -> &'static Path {
     })
 }
 
-/// The variables that cargo sets for a build script, by asking the same rustc.
+/// Returns the variables that cargo sets for a build script. Their values are asked of the same
+/// rustc.
 fn cargo_variables(target: &str) -> Vec<(String, String)> {
     let mut variables = vec![
         ("TARGET".to_owned(), target.to_owned()),
@@ -109,7 +110,7 @@ fn cargo_variables(target: &str) -> Vec<(String, String)> {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let name = format!("CARGO_CFG_{}", name.to_uppercase().replace('-', "_"));
         let value = value.trim_matches('"');
-        // A list has a line for each of its values.
+        // rustc prints a line for each value of a list.
         match variables.iter_mut().find(|(known, _)| *known == name) {
             Some((_, list)) => *list = format!("{list},{value}"),
             None => variables.push((name, value.to_owned())),

@@ -1,9 +1,9 @@
-//! The oracle: the native set, transcribed by hand and by nobody else's tool, in the order
+//! The oracle of the tests: the native set, written by hand and not made by any tool, in the order
 //! of the sources.
 
 use std::fmt;
 
-/// Width of a target.
+/// The width of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     Bits64,
@@ -19,11 +19,11 @@ impl fmt::Display for Width {
     }
 }
 
-/// What a patchlet must be.
+/// The expected properties of a patchlet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub name: &'static str,
-    /// Its instructions in AT&T syntax, `; ` between two.
+    /// The instructions in AT&T syntax, with `; ` between two.
     pub assembly: &'static str,
     pub bytes: Vec<u8>,
 }
@@ -52,7 +52,7 @@ const NATIVE: &[Row] = &[
     ("halt",               Some(["hlt", "f4"]),                             Some(["hlt", "f4"])),
 ];
 
-/// The native set of one width, in order.
+/// Returns the native set of one width, in order.
 pub fn native(width: Width) -> Vec<Expected> {
     let column = |&(name, bits64, bits32): &Row| {
         let [assembly, hex] = match width {

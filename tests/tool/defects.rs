@@ -1,5 +1,5 @@
-//! One broken kernel for each finding, on both widths: it is found, it is found
-//! by its code, and nothing else is said.
+//! Breaks a kernel for each finding, on both widths. The tool must report that finding and no
+//! other.
 
 use patchlet::Width;
 use patchlet::inspect::{Exit, FindingCode};
@@ -7,7 +7,7 @@ use patchlet::inspect::{Exit, FindingCode};
 use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, RELR, Sample, Section, WRITE};
 use crate::tool::{file, findings, tool};
 
-/// What breaks it, and what the line says.
+/// A defect: the expected finding, the function that breaks the sample, and the expected text.
 type Defect = (FindingCode, fn(&mut Sample), &'static str);
 
 const DEFECTS: &[Defect] = &[
@@ -116,7 +116,8 @@ fn the_sample_itself_has_no_finding() {
     assert_eq!(findings(&pie.stripped().bytes()), [], "static PIE, stripped");
 }
 
-/// What a linker leaves that folds functions of the same code (`--icf=all`).
+/// Checks that two equal records are no finding: a linker that folds functions of the same code
+/// (`--icf=all`) leaves them.
 #[test]
 fn a_record_that_is_there_twice_is_no_defect() {
     for width in [Width::Bits64, Width::Bits32] {
@@ -155,9 +156,9 @@ fn each_defect_is_found_and_nothing_else() {
 
 #[test]
 fn there_is_a_defect_for_each_code() {
-    // A contract is in no file; tests/contract.rs breaks one. How many sites there must be is in
-    // none either; output.rs says it. The others have tests of
-    // their own in odd.rs, as they are found of files without anything else.
+    // These findings have tests elsewhere. tests/contract.rs breaks contracts, which are not in the
+    // file. output.rs gives an expected number of sites, which is not in the file either. odd.rs
+    // tests those about files that have nothing else.
     let elsewhere = [
         FindingCode::Contract,
         FindingCode::SiteCount,
@@ -206,13 +207,13 @@ fn a_thousand_findings_of_a_kind_are_counted_and_not_printed() {
     assert!(output.out.ends_with(": 1000 findings\n"));
 }
 
-/// Makes a patchlet disappear: labels and index.
+/// Removes a patchlet: its labels and its record in the index.
 fn without_ud2(sample: &mut Sample) {
     sample.symbols.retain(|symbol| !symbol.name.starts_with("patchlet_ud2"));
     let index = &mut sample.section_mut("patchlet_index").data;
     let at = index.windows(3).position(|name| name == b"ud2").expect("ud2 is in the index");
     index.splice(at - 12..at + 4, []);
-    // The records behind it moved by 16 bytes, and their offsets are relative to themselves.
+    // The records behind it move by 16 bytes, and their addresses are relative to the fields.
     let mut record = at - 12;
     while record < index.len() {
         for field in [record, record + 4] {
@@ -223,7 +224,7 @@ fn without_ud2(sample: &mut Sample) {
     }
 }
 
-/// In the patchlet and in the native function, as if the source said so.
+/// Changes a patchlet and its native function alike, as if the source had other instructions.
 fn other_bytes_twice(sample: &mut Sample) {
     for symbol in ["patchlet_irq_disable_start", "patchlet_native_irq_disable"] {
         let address = sample.address_of(symbol);
@@ -240,7 +241,7 @@ fn native_in_data(sample: &mut Sample) {
     let to = sample.section(".data").address;
     let symbol = sample.symbol_mut("patchlet_native_invlpg");
     (symbol.address, symbol.section) = (to, ".data");
-    // Self-relative: from the field to the start of .data.
+    // The value is the distance from the field to the start of .data.
     let index = sample.section("patchlet_index");
     let field = index.address + index.data.len() as u64 - 20 + 4;
     let offset = to.wrapping_sub(field) as u32;
@@ -266,7 +267,7 @@ fn empty(sample: &mut Sample) {
     sample.symbol_mut("patchlet_invlpg_end").address = start;
 }
 
-/// `ud2`, `0f 0b`, and one more that starts with its second byte.
+/// Adds a patchlet that starts with the second byte of `ud2`, `0f 0b`.
 fn overlapping_patchlets(sample: &mut Sample) {
     let start = sample.address_of("patchlet_ud2_start") + 1;
     let native = sample.function("patchlet_native_tail", &[0x0b]);
@@ -275,7 +276,7 @@ fn overlapping_patchlets(sample: &mut Sample) {
     sample.symbol("patchlet_tail_end", start + 1, 0, 0, ".rodata.patchlets");
 }
 
-/// The last record of the index: 12 bytes, `invlpg`, 2 of padding.
+/// Changes a field of the last record of the index: 12 bytes, `invlpg`, and 2 bytes of padding.
 fn index_of_invlpg(sample: &mut Sample, change: impl Fn(&mut [u8]), field: usize) {
     let index = &mut sample.section_mut("patchlet_index").data;
     let at = index.len() - 20;
@@ -315,7 +316,8 @@ fn moved_segments(sample: &mut Sample) {
     sample.segment_shift = 16;
 }
 
-/// As an output section behind `*(.text)` of a script with PHDRS.
+/// Puts the patchlets into the segment of text, as a script with PHDRS does that has their output
+/// section behind `*(.text)`.
 fn patchlets_in_text_segment(sample: &mut Sample) {
     sample.segment_flags = Some((".rodata.patchlets", EXECUTE));
 }
@@ -328,7 +330,7 @@ fn records_in_text_segment(sample: &mut Sample) {
     sample.segment_flags = Some(("patchlet_sites", EXECUTE));
 }
 
-/// A relocation that a loader applies to an address.
+/// Adds a relocation of an address, which a loader applies.
 fn relocated(sample: &mut Sample, address: u64) {
     let mut data = Vec::new();
     sample.put(&mut data, address);
@@ -357,7 +359,7 @@ fn relocated_patchlet(sample: &mut Sample) {
     relocated(sample, address);
 }
 
-/// SHT_RELR: an even address.
+/// Adds a relocation by SHT_RELR, where an even number is an address.
 fn packed_relocation(sample: &mut Sample) {
     let address = sample.address_of("patchlet_save_fl_start");
     relocated(sample, address);
@@ -367,12 +369,12 @@ fn packed_relocation(sample: &mut Sample) {
     (section.kind, section.data) = (RELR, data);
 }
 
-/// Applied by the linker, and kept by --emit-relocs.
+/// Adds a relocation that the linker has applied and kept (`--emit-relocs`).
 fn kept_relocation(sample: &mut Sample) {
     let address = sample.address_of("patchlet_save_fl_start");
     relocated(sample, address);
     let section = sample.sections.last_mut().expect("the one just added");
-    // For section 2, .rodata.patchlets.
+    // The relocations are for section 2, .rodata.patchlets.
     (section.flags, section.info) = (0, 2);
 }
 
@@ -393,12 +395,12 @@ fn half_a_record(sample: &mut Sample) {
 
 fn bounds_too_small(sample: &mut Sample) {
     sample.symbol_mut("__stop_patchlet_sites").address -= 12;
-    // The site whose record is lost is a second finding, unless it is gone too.
+    // The site whose record is lost would be a second finding, so it is removed as well.
     let site = sample.sites[5].1;
     sample.at(site)[..6].copy_from_slice(&[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00]);
 }
 
-/// As in a kernel whose link script puts everything into .rodata.
+/// Hides the sections, as a link script does that puts everything into .rodata.
 fn hidden(sample: &mut Sample) {
     sample.section_mut("patchlet_sites").name = ".rodata";
     sample.symbols.iter_mut().for_each(|symbol| {
@@ -406,7 +408,7 @@ fn hidden(sample: &mut Sample) {
             symbol.section = ".rodata";
         }
     });
-    // With symbols it is all there.
+    // With symbols, everything is found.
     assert_eq!(findings(&sample.bytes()), []);
     sample.symbols.clear();
 }
@@ -444,8 +446,8 @@ fn slot_nowhere(sample: &mut Sample) {
     let patchlets = sample.section(".rodata.patchlets").address;
     let offset = patchlets.wrapping_sub(record + 4) as u32;
     sample.record(0)[4..8].copy_from_slice(&offset.to_le_bytes());
-    // Where a record says that a table begins, one is assumed; but not inside of
-    // something else that has a name.
+    // A table is assumed where a record says that one begins, unless another symbol covers that
+    // address.
     sample.symbol("other", patchlets - 64, 60, crate::sample::OBJECT, ".rodata.patchlets");
 }
 
@@ -463,7 +465,7 @@ fn move_site(sample: &mut Sample, to: u64) {
     let record = sample.section("patchlet_sites").address;
     let offset = to.wrapping_sub(record) as u32;
     sample.record(0)[..4].copy_from_slice(&offset.to_le_bytes());
-    // The site it was of has none now.
+    // The site of the record has no record any more, so it is removed.
     let site = sample.sites[0].1;
     sample.at(site)[..6].copy_from_slice(&[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00]);
 }
@@ -482,9 +484,9 @@ fn site_at_the_end(sample: &mut Sample) {
     move_site(sample, to);
 }
 
-/// The bytes are right, but belong to an instruction that starts before.
+/// Puts a byte before a site, so that its bytes belong to an instruction that starts before it.
 fn site_inside_an_instruction(sample: &mut Sample) {
-    // mov $…, %al takes the first byte of the site as its operand.
+    // `mov $…, %al` takes the first byte of the site as its operand.
     let site = sample.sites[0].1;
     sample.at(site - 1)[0] = 0xb0;
 }
@@ -506,7 +508,7 @@ fn padding(sample: &mut Sample) {
     sample.at(site)[8] = 0xcc;
 }
 
-/// A native function of eight bytes behind a slot whose site has six.
+/// Gives a patchlet of eight bytes to an op whose site has six.
 fn too_long(sample: &mut Sample) {
     let nops = [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
     let native = sample.function("patchlet_native_long", &nops);
@@ -519,7 +521,7 @@ fn too_long(sample: &mut Sample) {
     sample.at(slot)[..4].copy_from_slice(&native.to_le_bytes()[..4]);
 }
 
-/// A second record of a site of 7 bytes, which says 6.
+/// Adds a second record of a site, with capacity 6 instead of 7.
 fn two_records(sample: &mut Sample) {
     let start = sample.begin(&[]);
     sample.site("own_ops", 1, 7, 0);
@@ -529,7 +531,7 @@ fn two_records(sample: &mut Sample) {
     sample.record(last + 1)[10] = 6;
 }
 
-/// The same record once more, at the end of the table.
+/// Adds a copy of a record at the end of the table.
 fn repeat_record(sample: &mut Sample, number: usize) {
     let records = sample.section_mut("patchlet_sites");
     let mut again = records.data[12 * number..12 * (number + 1)].to_vec();
@@ -565,7 +567,8 @@ fn jump_without_record(sample: &mut Sample) {
     sample.end("forgotten", start);
 }
 
-/// Stripped: that the table has a fourth slot only its native function tells.
+/// Adds a call through the fourth slot of a table in a stripped file, where only the native
+/// function in that slot shows that it belongs to the table.
 fn beyond_the_records(sample: &mut Sample) {
     let start = sample.begin(&[0x90]);
     let address = sample.section(".data").address + sample.section(".data").data.len() as u64;
@@ -588,7 +591,7 @@ fn beyond_the_records(sample: &mut Sample) {
     sample.symbols.clear();
 }
 
-/// `mov slot, %rax`
+/// Adds `mov slot, %rax`.
 pub fn load(sample: &mut Sample) {
     let slot = sample.slot("own_ops", 1);
     let (prefix, operand): (&[u8], u64) = match sample.width {
@@ -603,7 +606,7 @@ pub fn load(sample: &mut Sample) {
 fn by_a_register(sample: &mut Sample) {
     let start = sample.begin(&[0x90]);
     load(sample);
-    // test: the load is followed past what does not change the register.
+    // `test` does not change the register with the slot's content, so the load is followed past it.
     sample.code(&[0x85, 0xd2, 0x74, 0x02]);
     let call = if sample.width == Width::Bits64 { 0xd0 } else { 0xd1 };
     sample.code(&[0xff, call, 0xc3]);
@@ -626,7 +629,8 @@ fn by_a_thunk(sample: &mut Sample) {
     sample.end("by_a_thunk", start);
 }
 
-/// A file must not be able to write to the terminal.
+/// Checks that control characters in names are not printed: a file must not be able to send escape
+/// sequences to the terminal.
 #[test]
 fn names_are_shown_without_control_characters() {
     let mut sample = Sample::new(Width::Bits64);
@@ -637,7 +641,7 @@ fn names_are_shown_without_control_characters() {
     assert!(!output.out.contains('\u{1b}'));
 }
 
-/// A scratch area that is executable and not in the file is no text to look at.
+/// Checks that executable memory without bytes in the file, such as a scratch area, is no finding.
 #[test]
 fn executable_memory_without_bytes_is_no_finding() {
     let mut sample = Sample::new(Width::Bits64);

@@ -1,5 +1,5 @@
-//! Files that cannot be read: one sentence each, naming what is wrong; never a
-//! panic, and nothing on standard output.
+//! Runs the tool on files that cannot be read. Each gives one sentence that names what is wrong,
+//! nothing on standard output, and no panic.
 
 use patchlet::Width;
 use patchlet::inspect::{Exit, Model, parse};
@@ -7,7 +7,7 @@ use patchlet::inspect::{Exit, Model, parse};
 use crate::sample::{Sample, TEXT};
 use crate::tool::{file, folder, tool};
 
-/// The error that every command gives for these bytes.
+/// Checks that every command refuses these bytes with this error.
 #[track_caller]
 fn refused(bytes: &[u8], why: &str) {
     let error = parse(bytes).and_then(Model::new).map(|_| ()).expect_err(why).to_string();
@@ -15,7 +15,7 @@ fn refused(bytes: &[u8], why: &str) {
     assert_eq!(error.lines().count(), 1);
 }
 
-/// Overwrites a number of the file.
+/// Returns the file with a number overwritten.
 fn with(mut bytes: Vec<u8>, at: usize, value: &[u8]) -> Vec<u8> {
     bytes[at..at + value.len()].copy_from_slice(value);
     bytes
@@ -25,7 +25,7 @@ fn good(width: Width) -> Vec<u8> {
     Sample::new(width).bytes()
 }
 
-/// Where the section headers start, and the size of one.
+/// Returns the offset of the section headers, and the size of one.
 fn headers(bytes: &[u8]) -> (usize, usize) {
     let wide = bytes[4] == 2;
     let at = if wide { &bytes[0x28..0x30] } else { &bytes[0x20..0x24] };
@@ -47,7 +47,7 @@ fn the_header() {
         refused(&with(good.clone(), 18, &[183]), "for machine 183");
         refused(&with(good.clone(), 16, &[4]), "of type 4");
         refused(&with(good.clone(), 6, &[9]), "unusable ELF header");
-        // The other class: x32 and its like are no kernels.
+        // A machine that does not fit the class, as in x32.
         let other = if width == Width::Bits64 { [3, 0] } else { [62, 0] };
         refused(&with(good.clone(), 18, &other), "bit x86 is machine");
     }
@@ -119,7 +119,7 @@ fn symbols_and_relocations() {
     let bytes = sample.bytes();
     let (at, size) = headers(&bytes);
     let symtab = at + size * (1 + sample.sections.len());
-    // sh_size of .symtab no multiple, sh_link to no section
+    // An sh_size of .symtab that is no multiple of a symbol, and an sh_link to no section.
     refused(&with(bytes.clone(), symtab + 32, &[23]), "unusable symbol table");
     refused(&with(bytes.clone(), symtab + 40, &[99]), "unusable symbol table");
     let sample = Sample::new(Width::Bits64).position_independent();

@@ -1,5 +1,5 @@
-//! Files that are not what they seem: each command says so in one sentence, without findings
-//! that blame something else and without success.
+//! Runs the tool on files that are not what they seem. Each command must say so in one sentence,
+//! without findings about something else, and must not succeed.
 
 use patchlet::Width;
 use patchlet::inspect::Exit;
@@ -25,7 +25,7 @@ fn every_command(path: &str) -> Vec<(&'static str, Output)> {
     ]
 }
 
-/// Each command refuses the file with one sentence.
+/// Checks that each command refuses the file with one sentence.
 #[track_caller]
 fn refused(name: &str, bytes: &[u8], why: &str) {
     let path = file("odd", name, bytes);
@@ -36,7 +36,7 @@ fn refused(name: &str, bytes: &[u8], why: &str) {
     }
 }
 
-/// A program that never heard of the crate.
+/// Makes a program that was built without the crate.
 fn foreign(width: Width) -> Sample {
     let mut sample = Sample::new(width);
     let crates = ["patchlet_index", "patchlet_sites", ".rodata.patchlets"];
@@ -66,7 +66,7 @@ fn a_file_without_anything_of_the_crate() {
                         assert!(output.out.contains(words), "{}", output.out);
                     }
                 }
-                // `apply` says that nothing was written, too.
+                // `apply` prints one more line, which says that nothing was written.
                 let lines = output.out.lines().chain(output.err.lines()).count();
                 assert_eq!(lines, if command == "apply" { 2 } else { 1 }, "{command}");
             }
@@ -74,7 +74,8 @@ fn a_file_without_anything_of_the_crate() {
     }
 }
 
-/// `objcopy -O elf32-i386 kernel wrapper`, and the other way round.
+/// Checks 64-bit code in a 32-bit file, as `objcopy -O elf32-i386 kernel wrapper` makes it, and the
+/// other way round.
 #[test]
 fn code_of_the_other_width() {
     for width in WIDTHS {
@@ -86,7 +87,7 @@ fn code_of_the_other_width() {
         (sample.width, sample.machine) = (other, machine);
         refused("wrapper", &sample.bytes(), words);
         refused("wrapper-stripped", &sample.clone().stripped().bytes(), words);
-        // Nothing but the sites tells of it.
+        // Without patchlets, only the sites show the width.
         sample.section_mut("patchlet_index").name = "other_index";
         sample.symbols.retain(|symbol| symbol.name.contains("patchlet_sites"));
         let path = file("odd", "wrapper-sites", &sample.bytes());
@@ -98,7 +99,8 @@ fn code_of_the_other_width() {
     }
 }
 
-/// One patchlet with the bytes of the other width is broken, and no evidence.
+/// Checks that a single patchlet with the bytes of the other width is a finding about that
+/// patchlet.
 #[test]
 fn one_patchlet_of_the_other_width_is_a_finding() {
     let mut sample = Sample::new(Width::Bits64);
@@ -111,7 +113,7 @@ fn one_patchlet_of_the_other_width_is_a_finding() {
     assert!(found[0].to_string().contains("has the bytes 50 9d"), "{found:?}");
 }
 
-/// `objcopy --only-keep-debug kernel debug`
+/// Checks a debug file, as `objcopy --only-keep-debug kernel debug` makes it.
 #[test]
 fn a_debug_file() {
     for width in WIDTHS {
@@ -129,7 +131,8 @@ fn section(name: &'static str, flags: u64, address: u64, data: Vec<u8>) -> Secti
     Section { name, kind, flags, address, data, link, info, size, offset }
 }
 
-/// Overlays, and per-CPU data that is linked for address 0.
+/// Checks that sections may share addresses, as overlays and per-CPU data that is linked for
+/// address 0.
 #[test]
 fn sections_that_share_addresses_where_nothing_of_the_crate_lies() {
     for width in WIDTHS {
@@ -152,7 +155,7 @@ fn sections_that_share_addresses_where_nothing_of_the_crate_lies() {
     }
 }
 
-/// A call through an ops table without a record is found in an overlay, too.
+/// Checks that a call through an ops table without a record is found in an overlay as well.
 #[test]
 fn an_overlay_is_swept() {
     let mut sample = Sample::new(Width::Bits64);
@@ -162,8 +165,8 @@ fn an_overlay_is_swept() {
     let slot = sample.slot("own_ops", 1);
     let call = sample.indirect(0x20_0000, slot, 0);
     sample.code(&call);
-    // movabs $…,%rax, whose operand would be another such call. A function of the other
-    // overlay starts at the operand.
+    // `movabs $…,%rax`, whose operand would be another such call. A function of the other overlay
+    // starts at the address of the operand.
     let operand = sample.indirect(0x20_0008, slot, 0);
     sample.code(&[0x48, 0xb8]);
     sample.code(&operand);
@@ -188,7 +191,7 @@ fn sections_that_share_addresses_where_something_of_the_crate_lies() {
         sample.sections.push(section(".overlay", flags, place, vec![0xcc; 4]));
         let path = file("odd", "overlap", &sample.bytes());
         for (command, output) in every_command(&path) {
-            // A list needs neither sites nor slots.
+            // `list` does not read sites and slots.
             if command == "list" && ["site", "slot"].contains(&name) {
                 assert_eq!(output.exit, Exit::Holds);
                 continue;
@@ -201,7 +204,7 @@ fn sections_that_share_addresses_where_something_of_the_crate_lies() {
     }
 }
 
-/// One member of an archive.
+/// Returns a member of an archive.
 fn member(name: &str, bytes: &[u8]) -> Vec<u8> {
     let size = bytes.len();
     let mut all =
@@ -248,7 +251,7 @@ fn archives_in_every_command() {
     }
 }
 
-/// Half a record at the end: what is left of the table is shown, but not as if it were all.
+/// Checks a table that ends with half a record: the rest is shown, together with a finding.
 #[test]
 fn a_hurt_table_is_told_by_every_command() {
     let mut sample = Sample::new(Width::Bits64);
@@ -276,7 +279,7 @@ fn a_hurt_table_is_told_by_every_command() {
         assert_eq!(output.exit, Exit::Finding);
         assert!(output.out.contains("\"code\": \"record-table\""), "{}", output.out);
     }
-    // All of it gone: no "0 sites" with success.
+    // If the whole table is missing, no command may report 0 sites and succeed.
     let mut sample = Sample::new(Width::Bits64).stripped();
     sample.section_mut("patchlet_sites").name = ".rodata";
     let path = file("odd", "gone", &sample.bytes());
@@ -285,7 +288,8 @@ fn a_hurt_table_is_told_by_every_command() {
     assert!(output.out.contains("record-table: table of records, section patchlet_sites"));
 }
 
-/// What a running kernel prints is told from what the linker wrote.
+/// Checks that addresses of a position-independent file are marked as such, and can be shown as
+/// loaded.
 #[test]
 fn addresses_of_a_position_independent_file() {
     let sample = Sample::new(Width::Bits64).position_independent();
@@ -323,14 +327,15 @@ fn addresses_of_a_position_independent_file() {
     assert_eq!(tool(&["sites", &path, "--loaded-at", "1000"]).exit, Exit::Failed);
 }
 
-/// mold pads text with zeros, two of which are an instruction. Without symbols nothing but
-/// the padding itself says where the next function starts.
+/// Checks zeros between functions, with which mold pads text. Two of them are an instruction, and
+/// without symbols only the padding shows where the next function starts.
 #[test]
 fn zeros_between_functions() {
     for width in WIDTHS {
         for behind in 0..16 {
-            // A function whose first instruction is a site; one whose first byte a decoder
-            // that is out of step would take along; behind a call that does not return.
+            // The function behind the zeros starts with a site, or with a byte that a decoder out
+            // of step would take for an operand. Before the zeros may be a call that does not
+            // return.
             for (first, end) in [
                 (&[][..], &[0xc3][..]),
                 (&[0x55], &[0x0f, 0x0b]),
@@ -347,7 +352,7 @@ fn zeros_between_functions() {
                 sample.site("own_ops", 1, 6, 0);
                 sample.code(&[0xc3]);
                 sample.end("behind", start);
-                // Padding behind the last function, as well.
+                // Padding also follows the last function.
                 sample.code(&[0; 33]);
                 sample.bound_records();
                 assert_eq!(findings(&sample.bytes()), [], "{width:?} {behind} {first:02x?}");
@@ -358,12 +363,13 @@ fn zeros_between_functions() {
     }
 }
 
-/// Zeros that are code: a site that starts inside of an instruction stays a finding.
+/// Checks that zeros in code are not taken for padding: a site that starts inside of an instruction
+/// is still a finding.
 #[test]
 fn zeros_in_code_are_no_padding() {
     for width in WIDTHS {
         let sample = Sample::new(width);
-        // NOPs; add %al,(%rax); and the first byte of one more: up to the site, and up to a
+        // NOPs, then `add %al,(%rax)`, then the first byte of another: up to the site, or up to a
         // multiple of 16.
         for nops in [1, 13] {
             let mut sample = sample.clone();
@@ -382,9 +388,10 @@ fn zeros_in_code_are_no_padding() {
     }
 }
 
-/// A thunk for branches that must not be indirect, with these bytes.
+/// Returns the bytes of a thunk in one of the forms that compilers use instead of indirect
+/// branches.
 fn thunk(width: Width, form: usize) -> Vec<u8> {
-    // call over; pause; lfence; jmp back; then store the register and return.
+    // The retpoline: call over; pause; lfence; jmp back; then store the register and return.
     let store: &[u8] = match width {
         Width::Bits64 => &[0x48, 0x89, 0x04, 0x24],
         Width::Bits32 => &[0x89, 0x0c, 0x24],
@@ -393,7 +400,7 @@ fn thunk(width: Width, form: usize) -> Vec<u8> {
     let spin = [0xe8, 7, 0, 0, 0, 0xf3, 0x90, 0x0f, 0xae, 0xe8, 0xeb, 0xf9];
     match form {
         0 => [&spin[..], store, &[0xc3]].concat(),
-        // Returns are guarded, too: jmp to another thunk.
+        // The same in a kernel with return thunks: a jump to another thunk instead of `ret`.
         1 => [&spin[..], store, &[0xe9, 0, 0, 0, 0]].concat(),
         2 => jump.to_vec(),
         3 => [&[0x0f, 0xae, 0xe8], jump].concat(),
@@ -402,7 +409,7 @@ fn thunk(width: Width, form: usize) -> Vec<u8> {
     }
 }
 
-/// Calls through retpoline thunks are found without symbols.
+/// Checks that calls through thunks are found without symbols.
 #[test]
 fn thunks_are_known_by_their_bytes() {
     for width in WIDTHS {
@@ -424,7 +431,7 @@ fn thunks_are_known_by_their_bytes() {
                 assert!(line.starts_with(&format!("unrecorded: {at:#x} (")), "{line}");
             }
         }
-        // A function that is none: it returns at once.
+        // A function that is not a thunk, because it returns at once.
         let mut sample = Sample::new(width);
         let other = sample.function("other", &[0x90, 0xc3]);
         let start = sample.begin(&[0x90]);

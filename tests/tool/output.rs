@@ -1,4 +1,4 @@
-//! What the tool prints: golden files, folding, colour, exit status.
+//! Checks the output of the tool: golden files, folding, colour, and exit status.
 
 use patchlet::Width;
 use patchlet::inspect::{Exit, native_set};
@@ -8,12 +8,12 @@ use crate::tool::{file, golden, on_terminal, tool};
 
 const WIDTHS: [(Width, u32); 2] = [(Width::Bits64, 64), (Width::Bits32, 32)];
 
-/// The sample of a width as a file, and its name without the folder.
+/// Writes the sample of a width to a file and returns its path.
 fn sample(test: &str, width: Width) -> String {
     file(test, "kernel", &Sample::new(width).with_op_records().bytes())
 }
 
-/// The output with the folder cut off, which is another one everywhere.
+/// Returns the output without the folder, which differs from machine to machine.
 fn without_folder(text: &str, path: &str) -> String {
     let folder = path.strip_suffix("kernel").expect("the sample's path");
     text.replace(folder, "")
@@ -114,7 +114,7 @@ fn colour_is_decoration_only() {
     }
 }
 
-/// The thin binary: the terminal and the exit status are its matter.
+/// Checks that the program `patchlet` returns the exit status of the function.
 #[test]
 fn the_program_has_the_exit_status_of_the_function() {
     let path = sample("program", Width::Bits64);
@@ -170,7 +170,8 @@ fn filters_choose_sites() {
     assert!(out.contains("1 site of 6"), "{out}");
 }
 
-/// By name where the file says the names, stripped or not; else by the native function's.
+/// Checks that ops are shown by the names in the file, stripped or not, or else by their native
+/// functions.
 #[test]
 fn ops_are_shown_by_their_names() {
     for (width, bits) in WIDTHS {
@@ -210,7 +211,7 @@ fn what_is_required_must_be_there() {
     assert!(output.out.starts_with("patchlet-missing: patchlet `rdtsc` of --require"));
 }
 
-/// Only whoever wrote the kernel knows how many sites it has.
+/// Checks the expected number of sites, which only the author of a kernel knows.
 #[test]
 fn as_many_sites_as_are_expected() {
     for (width, bits) in WIDTHS {
@@ -243,8 +244,8 @@ fn as_many_sites_as_are_expected() {
     }
 }
 
-/// What the patcher knows, the tool knows: of this width by linking, of the other
-/// by the table that the sources' own test has.
+/// Checks that the tool has the native set of the crate: that of this width as it is linked here,
+/// that of the other as in the tests' table.
 #[test]
 fn the_native_set_is_that_of_the_crate() {
     let linked: Vec<_> =

@@ -1,4 +1,4 @@
-//! Plan, apply, revert and diff.
+//! Tests the commands `plan`, `apply`, `apply --revert` and `diff`.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn all() -> Vec<(String, Sample)> {
     all
 }
 
-/// What bare metal has at each site, written by hand.
+/// Returns the bytes of each site on bare metal, written by hand.
 fn native_bytes(width: Width) -> Vec<Vec<u8>> {
     let wide = width == Width::Bits64;
     let tick_distance = |sample: &Sample| {
@@ -71,7 +71,7 @@ fn apply_writes_the_native_form_and_nothing_else() {
         assert_eq!(patched, expected.bytes(), "{name}");
         assert_eq!(findings(&patched), [], "{name}");
 
-        // Again: nothing is left to do. And back, byte for byte.
+        // Patching again changes nothing, and a revert gives the original byte for byte.
         let output = tool(&["apply", &out, "-o", &out]);
         assert!(output.out.ends_with("6 sites, 0 patched\n"), "{}", output.out);
         assert_eq!(fs::read(&out).expect("still there"), patched);
@@ -82,7 +82,7 @@ fn apply_writes_the_native_form_and_nothing_else() {
     }
 }
 
-/// What bare metal has in a 32-bit file for CPUs without NOPL.
+/// Returns the bytes of each site on bare metal in a 32-bit file for CPUs without NOPL.
 fn native_bytes_with_lea() -> Vec<Vec<u8>> {
     const LEA5: [u8; 5] = [0x90, 0x8d, 0x74, 0x26, 0x00];
     const LEA7: [u8; 7] = [0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00];
@@ -145,7 +145,7 @@ fn nops_are_those_of_the_file_or_a_choice() {
     }
 }
 
-/// Ahead of boot for a hypervisor: `plan` says what, `verify` and `--revert` know it again.
+/// Checks patching for a hypervisor: `plan` shows it, and `verify` and `--revert` accept it.
 #[test]
 fn apply_for_another_platform() {
     const PLATFORM: &str = "save_fl=tick,irq_disable=nop,usergs_sysret64=null";
@@ -185,7 +185,7 @@ fn apply_for_another_platform() {
     }
 }
 
-/// The copy has the permissions of the original, in place as well.
+/// Checks that the copy has the permissions of the original, also if it replaces the original.
 #[cfg(unix)]
 #[test]
 fn apply_keeps_permissions() {
@@ -221,7 +221,7 @@ fn apply_writes_nothing_if_anything_is_wrong() {
     assert_eq!(output.exit, Exit::Finding);
     assert!(output.out.contains("nothing is written"), "{}", output.out);
     assert_eq!(fs::read_to_string(&out).expect("still there"), "as it was");
-    // Where it cannot be written at all, there is one sentence and no rest.
+    // If the copy cannot be written, there is one sentence and no file.
     let path = file("refuse", "good", &Sample::new(Width::Bits64).bytes());
     let output = tool(&["apply", &path, "-o", "/nowhere/at/all"]);
     assert_eq!(output.exit, Exit::Failed);
@@ -230,7 +230,8 @@ fn apply_writes_nothing_if_anything_is_wrong() {
     assert_eq!(left.len(), 3, "{left:?}");
 }
 
-/// `--emit-relocs`: the kernel that relocates itself would add to the patchlet.
+/// Checks that a site with a kept relocation (`--emit-relocs`) is refused: a kernel that relocates
+/// itself would add to the bytes of the patchlet.
 #[test]
 fn apply_refuses_a_site_that_will_be_relocated() {
     let mut sample = Sample::new(Width::Bits32);
@@ -306,8 +307,8 @@ fn sites_are_seen_in_the_state_they_are_in() {
     }
 }
 
-/// A tool behind the linker (BOLT) moves a function and leaves the records on the old copy: every
-/// call of the new one is found.
+/// Checks a tool behind the linker (BOLT) that moves a function and leaves the records on the old
+/// copy: every call of the new copy is found.
 #[test]
 fn records_on_an_old_copy_are_not_taken_for_complete() {
     for (name, mut sample) in all() {

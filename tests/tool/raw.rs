@@ -1,5 +1,5 @@
-//! `patchlet raw`: privileged instructions that do not go through their ops, in a program
-//! that gcc links, and in the sample.
+//! Tests `patchlet raw`, which finds privileged instructions that do not go through their ops, on a
+//! program that gcc links and on the sample.
 
 use std::path::Path;
 use std::process::Command;
@@ -34,7 +34,7 @@ pub fn link(name: &str, width: Width, more: &[&str]) -> String {
     program.to_str().expect("UTF-8").to_owned()
 }
 
-/// Op and function of each line.
+/// Returns the op and the function of each line.
 fn lines(out: &str) -> Vec<(String, String)> {
     let rows = out.lines().filter(|line| line.starts_with("0x"));
     let words = rows.map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -93,7 +93,7 @@ fn raw_instructions_of_a_linked_program() {
             assert!(json.out.contains(part), "no {part} in\n{}", json.out);
         }
 
-        // Fewer names without symbols, and the same instructions.
+        // A stripped file gives the same instructions with fewer names.
         let stripped = format!("{program}-stripped");
         let status = Command::new("strip").args([&program, "-o", &stripped]).status();
         assert!(status.expect("strip starts").success());
@@ -103,7 +103,7 @@ fn raw_instructions_of_a_linked_program() {
     }
 }
 
-/// Native functions and sites have the instructions of ops, as they must.
+/// Checks that the instructions in native functions and sites are not reported.
 #[test]
 fn native_functions_and_sites_are_not_raw() {
     for width in WIDTHS {

@@ -1,5 +1,5 @@
-//! Real files: this very test program, the tool itself, and objects from gcc and
-//! clang. Goblin reads the same facts as a second opinion.
+//! Runs the tool on real files: this test program, the tool itself, and objects of gcc and clang.
+//! The crate `goblin` reads the same facts for comparison.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ use patchlet::{Sites, Width, native, pv};
 use crate::sample::Sample;
 use crate::tool::{file, findings, folder, tool};
 
-/// Sites of this program, one of them in a place of its own.
+/// Executes a site of this program in a function that is not inlined.
 #[inline(never)]
 fn flags() -> usize {
     pv::save_fl()
 }
 
 fn own_executable() -> PathBuf {
-    // SAFETY: not at all: an op that any program may run.
+    // These ops may be used in user mode.
     let _ = (flags(), pv::vcpu_is_preempted(0), pv::ident(1));
     env::current_exe().expect("the system knows it")
 }
 
-/// What the tool reads from the file is what the program has in memory.
+/// Checks that the tool reads from the file what this program has in memory.
 #[test]
 fn its_own_executable() {
     let path = own_executable();
@@ -40,7 +40,7 @@ fn its_own_executable() {
         model.patchlets().iter().map(|patchlet| (patchlet.name, patchlet.bytes)).collect();
     assert_eq!(in_file, in_memory);
 
-    // The program may be loaded somewhere else; everything by the same distance.
+    // The program may be loaded at another address; all its addresses differ by the same distance.
     let records = Sites::linked().records();
     assert!(records.len() >= 3);
     let distance = |site: usize, address: u64| (site as u64).wrapping_sub(address);
@@ -82,7 +82,7 @@ fn compile(compiler: &str, width: Width) -> PathBuf {
     out
 }
 
-/// The same list from both compilers, and it is the native set.
+/// Checks that the objects of both compilers give the same list, which is the native set.
 #[test]
 fn objects_of_gcc_and_clang() {
     for width in [Width::Bits64, Width::Bits32] {
@@ -99,7 +99,7 @@ fn objects_of_gcc_and_clang() {
             let output = tool(&["list", path]);
             assert_eq!(output.exit, Exit::Holds);
             lists.push(output.out.replace(path, "object"));
-            // Not linked: there is nothing that could be patched.
+            // An object is not linked, so it has no sites that could be patched.
             let output = tool(&["sites", path]);
             assert_eq!(output.exit, Exit::Failed);
             assert!(output.err.contains("an object: its sites have no addresses"));
@@ -136,8 +136,8 @@ fn an_object_as_reference() {
     assert_eq!(output.exit, Exit::Holds, "its index names the same patchlets");
 }
 
-/// A link script with PHDRS, and the line INCLUDE patchlet.ld in two places: behind text,
-/// where it inherits the segment of text, and behind the read-only data.
+/// Checks a link script with PHDRS that has the line INCLUDE patchlet.ld behind text, so that the
+/// sections are put into the segment of text, and one that has it behind the read-only data.
 #[test]
 fn the_segment_of_the_patchlets() {
     let asm = Path::new(env!("CARGO_MANIFEST_DIR")).join("asm");
@@ -174,7 +174,7 @@ fn the_segment_of_the_patchlets() {
     }
 }
 
-/// Our own executables and every kind of sample.
+/// Compares the tool with goblin on executables of this crate and on every kind of sample.
 #[test]
 fn goblin_reads_the_same() {
     agree_with_goblin(&fs::read(own_executable()).expect("it can be read"));
@@ -184,8 +184,7 @@ fn goblin_reads_the_same() {
     }
 }
 
-/// Labels, bytes, section flags, records and slots, by another library and other
-/// code.
+/// Checks that labels, bytes, section flags, records and slots are the same as read by goblin.
 fn agree_with_goblin(data: &[u8]) {
     let elf = Elf::parse(data).expect("goblin reads it");
     let image = parse(data).expect("object reads it");
@@ -235,7 +234,8 @@ fn agree_with_goblin(data: &[u8]) {
     assert_eq!((count, size % 12), (model.records().len(), 0));
 }
 
-/// What a slot holds once loaded: a relocation with an addend, or the bytes.
+/// Returns the value of a slot once the file is loaded: that of a relocation, or the bytes in the
+/// file.
 fn slot_by_goblin(elf: &Elf<'_>, data: &[u8], slot: u64) -> Option<u64> {
     let relocated = elf.dynrelas.iter().chain(elf.dynrels.iter());
     let sections =

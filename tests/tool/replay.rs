@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets, through the same entry points.
+//! Replays the corpus of the fuzz targets through the same entry points.
 
 use std::path::Path;
 use std::{env, fs};
@@ -10,7 +10,7 @@ use crate::sample::Sample;
 #[path = "../../fuzz/entry.rs"]
 mod entry;
 
-/// Every entry point on one input.
+/// Runs every entry point on one input.
 pub fn everything(data: &[u8]) {
     entry::list(data);
     entry::sites(data);
@@ -20,7 +20,7 @@ pub fn everything(data: &[u8]) {
 
 const TARGETS: [&str; 4] = ["list", "sites", "verify", "patch"];
 
-/// Small files of every kind, from which the fuzzer goes on.
+/// Returns small files of every kind, which the fuzzer starts from.
 fn seeds() -> Vec<(String, Vec<u8>)> {
     let mut seeds = vec![("archive".to_owned(), b"!<arch>\n".to_vec())];
     for width in [Width::Bits64, Width::Bits32] {

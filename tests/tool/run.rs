@@ -1,11 +1,11 @@
-//! The tool, called as a function: what it printed and how it ended.
+//! Calls the tool as a function, and returns what it printed and its exit status.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use patchlet::inspect::{Exit, Finding, Model, Reference, Terminal, parse, run, verify};
 
-/// What is left of a run.
+/// The results of a run of the tool.
 #[derive(Debug)]
 pub struct Output {
     pub exit: Exit,
@@ -13,7 +13,7 @@ pub struct Output {
     pub err: String,
 }
 
-/// Without colour, of any width: as in a pipe.
+/// Runs the tool as in a pipe: without colour, with lines of any length.
 pub fn tool<A: AsRef<str>>(arguments: &[A]) -> Output {
     on_terminal(arguments, false, None)
 }
@@ -28,7 +28,7 @@ pub fn on_terminal<A: AsRef<str>>(arguments: &[A], colour: bool, width: Option<u
     Output { exit, out: text(out), err: text(err) }
 }
 
-/// A file for the tool to read, in a folder of this test's own.
+/// Writes a file for the tool to read, in a folder of this test's own. Returns its path.
 pub fn file(test: &str, name: &str, bytes: &[u8]) -> String {
     let folder = folder(test);
     let path = folder.join(name);
@@ -36,22 +36,22 @@ pub fn file(test: &str, name: &str, bytes: &[u8]) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-/// A folder of this test's own, with what it left there before.
+/// Returns a folder of this test's own. Files of earlier runs may still be in it.
 pub fn folder(test: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inspect").join(test);
     fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
     folder
 }
 
-/// All that `verify` finds in these bytes.
+/// Returns all findings of `verify` in these bytes.
 pub fn findings(bytes: &[u8]) -> Vec<Finding> {
     let image = parse(bytes).unwrap_or_else(|error| panic!("{error}"));
     let model = Model::new(image).unwrap_or_else(|error| panic!("{error}"));
     verify(&model, &Reference::native(&model), &mut |_, _| ()).sorted()
 }
 
-/// Compares with `tests/golden/<name>`; with `BLESS=1` in the environment it
-/// writes that file instead.
+/// Compares a text with `tests/golden/<name>`. With `BLESS=1` in the environment, writes the text
+/// to that file instead.
 pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if env::var_os("BLESS").is_some() {

@@ -1,6 +1,5 @@
-//! A small linked ELF file, written byte by byte: a kernel with the native set,
-//! two ops tables and a few sites. Every part can be changed before it is
-//! written, which no linker would do.
+//! A small linked ELF file, written byte by byte: a kernel with the native set, two ops tables and
+//! a few sites. Every part can be changed before it is written, which a linker would not do.
 
 use object::elf;
 use patchlet::Width;
@@ -29,7 +28,7 @@ pub const I386: u16 = elf::EM_386.0;
 pub const ET_EXEC: u16 = elf::ET_EXEC.0;
 pub const ET_DYN: u16 = elf::ET_DYN.0;
 
-/// Where things are. Each has room for more than it holds.
+/// The addresses of sections. Each has room for more than the section holds.
 pub const TEXT: u64 = 0x10_0000;
 pub const RODATA: u64 = 0x11_0000;
 pub const DYNAMIC: u64 = 0x11_2000;
@@ -38,7 +37,7 @@ pub const SITES: u64 = 0x12_0000;
 const TABLE_NAMES: u64 = 0x13_0000;
 const OPS: u64 = 0x13_1000;
 
-/// The ops of the kernel's own table. The last is the built-in one again.
+/// The ops of the kernel's own table. The last has the name of a built-in one.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
 
 #[derive(Clone, Debug)]
@@ -82,7 +81,7 @@ pub struct Sample {
     pub sites: Vec<(&'static str, u64)>,
 }
 
-/// The ops of the built-in table, in the order of patchlet.h.
+/// Returns the ops of the built-in table, in the order of site.h.
 pub fn builtin(width: Width) -> Vec<&'static str> {
     let mut ops = vec![
         "irq_disable",
@@ -174,7 +173,7 @@ impl Sample {
         sample
     }
 
-    /// With what `ops!` says of each op in the file.
+    /// Adds the records of ops that `ops!` writes.
     pub fn with_op_records(mut self) -> Self {
         let own = [("tlb", "flush_page"), ("time", "ticks_low"), ("own", "ident")];
         let builtin = builtin(self.width).into_iter().map(|op| ("pv", op));
@@ -203,13 +202,13 @@ impl Sample {
         self
     }
 
-    /// Without symbols.
+    /// Removes the symbols.
     pub fn stripped(mut self) -> Self {
         self.symbols.clear();
         self
     }
 
-    /// As a static PIE: the slots are relocations.
+    /// Makes the sample a static PIE, whose slots are relocations.
     pub fn position_independent(mut self) -> Self {
         self.file_kind = ET_DYN;
         let (data, pointer) = (self.section(".data").clone(), pointer(self.width));
@@ -248,7 +247,7 @@ impl Sample {
         self.symbols.iter_mut().find(|found| found.name == name).expect(name)
     }
 
-    /// The bytes from an address on.
+    /// Returns the bytes from an address on.
     pub fn at(&mut self, address: u64) -> &mut [u8] {
         let inside = |section: &&mut Section| {
             (section.address..section.address + section.data.len() as u64).contains(&address)
@@ -258,12 +257,12 @@ impl Sample {
         &mut section.data[at..]
     }
 
-    /// The bytes of a record.
+    /// Returns the bytes of a record.
     pub fn record(&mut self, number: usize) -> &mut [u8] {
         &mut self.section_mut("patchlet_sites").data[12 * number..12 * number + 12]
     }
 
-    /// The bytes from the record of an op of the built-in table on.
+    /// Returns the bytes from the record of an op of the built-in table on.
     pub fn op_record(&mut self, number: usize) -> &mut [u8] {
         let data = &mut self.section_mut("patchlet_ops").data;
         let mut at = 0;
@@ -273,14 +272,14 @@ impl Sample {
         &mut data[at..]
     }
 
-    /// Appends a function; its address.
+    /// Appends a function and returns its address.
     pub fn function(&mut self, name: &str, code: &[u8]) -> u64 {
         let start = self.begin(code);
         self.end(name, start);
         start
     }
 
-    /// `call *slot` or `jmp *slot` without a record.
+    /// Returns the bytes of `call *slot` or `jmp *slot` at an address. There is no record of it.
     pub fn indirect(&self, at: u64, slot: u64, kind: u8) -> Vec<u8> {
         let operand = match self.width {
             Width::Bits64 => slot.wrapping_sub(at + 6),
@@ -291,13 +290,13 @@ impl Sample {
         code
     }
 
-    /// Where the next code comes.
+    /// Returns the address of the next code.
     pub fn here(&self) -> u64 {
         let text = self.section(self.text);
         text.address + text.data.len() as u64
     }
 
-    /// The address of a slot.
+    /// Returns the address of a slot.
     pub fn slot(&self, table: &str, index: usize) -> u64 {
         self.address_of(table) + pointer(self.width) * index as u64
     }
@@ -310,7 +309,7 @@ impl Sample {
         self.section_mut(self.text).data.extend(code);
     }
 
-    /// Starts a function with this code, aligned by INT3.
+    /// Starts a function with this code, after INT3 up to its alignment. Returns its address.
     pub fn begin(&mut self, code: &[u8]) -> u64 {
         while !self.here().is_multiple_of(16) {
             self.code(&[0xcc]);
@@ -325,7 +324,7 @@ impl Sample {
         self.symbol(name, start, size, FUNC, self.text);
     }
 
-    /// A site, its padding and its record.
+    /// Appends a site with its padding, and its record.
     pub fn site(&mut self, table: &str, index: usize, capacity: u8, kind: u8) {
         let (at, slot) = (self.here(), self.slot(table, index));
         let code = self.indirect(at, slot, kind);
@@ -341,14 +340,14 @@ impl Sample {
         self.sites.push((op, at));
     }
 
-    /// Makes the bounds those of the records again.
+    /// Sets the symbols that bound the table to the bounds of the records.
     pub fn bound_records(&mut self) {
         let records = self.section("patchlet_sites");
         let end = records.address + records.data.len() as u64;
         self.symbol_mut("__stop_patchlet_sites").address = end;
     }
 
-    /// Labels, native function and index of a patchlet.
+    /// Adds a patchlet: its labels, its native function and its record in the index.
     fn patchlet(&mut self, name: &str, bytes: &[u8]) {
         let mut code = bytes.to_vec();
         if !matches!(name, "usergs_sysret64" | "iret" | "ud2") {
@@ -391,12 +390,12 @@ impl Sample {
         self.section_mut(".data").data.extend(slots);
     }
 
-    /// A number of the file's width.
+    /// Appends a number of the file's width.
     pub fn put(&self, bytes: &mut Vec<u8>, value: u64) {
         bytes.extend(&value.to_le_bytes()[..pointer(self.width) as usize]);
     }
 
-    /// The file.
+    /// Returns the file.
     pub fn bytes(&self) -> Vec<u8> {
         let wide = self.width == Width::Bits64;
         let (header, program_header, section_header): (u64, u64, u16) =

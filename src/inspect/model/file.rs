@@ -398,7 +398,7 @@ impl<'d> Model<'d> {
     /// Patches with other NOPs than those that the file was compiled for.
     ///
     /// # Errors
-    /// Returns an error if there are none in code of the file's width.
+    /// Returns an error if CPUs of the file's width do not have these NOPs.
     pub fn with_nops(mut self, nops: Nops) -> Result<Self, FileError> {
         if (self.image.width(), nops) == (Width::Bits64, Nops::Lea) {
             return Err(FileError::new(

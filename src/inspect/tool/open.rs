@@ -24,7 +24,7 @@ pub(super) fn linked_for<'d>(
     on_platform(linked(path, data)?, platform).map_err(in_file(path))
 }
 
-/// Makes the model fill sites with these NOPs, if the command line names some.
+/// Makes sites be filled with the NOPs that the command line names, if it names any.
 pub(super) fn filled_with<'d>(
     model: Model<'d>,
     nops: Option<NopsName>,

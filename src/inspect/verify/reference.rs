@@ -16,7 +16,7 @@ pub struct Reference<'r> {
     pub patchlets: Vec<(&'r str, &'r [u8])>,
     /// Names of further patchlets that must be in the file, with any bytes.
     pub required: Vec<&'r str>,
-    /// How many sites there must be, if it is known.
+    /// The number of sites that the file must have, if it is known.
     pub sites: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
@@ -24,17 +24,17 @@ pub struct Reference<'r> {
     pub origin: &'r str,
 }
 
-/// The number of sites that a file must have: its author knows, and nothing in the file tells.
+/// The number of sites that a file must have. Only its author knows it; nothing in the file says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedSites {
-    /// So many.
+    /// Exactly this many sites.
     Exactly(usize),
-    /// So many or more.
+    /// This many sites or more.
     AtLeast(usize),
 }
 
 impl ExpectedSites {
-    /// Returns whether this many are right.
+    /// Returns whether a file may have this many sites.
     #[must_use]
     pub const fn allows(self, sites: usize) -> bool {
         match self {
@@ -44,7 +44,7 @@ impl ExpectedSites {
     }
 }
 
-/// `1527` or `1500..`
+/// Parses `1527` or `1500..`.
 impl FromStr for ExpectedSites {
     type Err = ParseIntError;
 

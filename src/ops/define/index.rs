@@ -14,9 +14,11 @@
 //! | 13 | 1 | length of the op's name, in bytes |
 //! | 14 | … | the name with its group, `irq.save_fl`, then zeros up to a multiple of 4 |
 //!
-//! The value of the symbol `<symbol of the table>.<op>` is the address of the op's slot; that of
-//! `<symbol of the table>.<op>.index` is the op's index. A `.S` file that names an op which no
-//! table has does not link.
+//! The value of the symbol `<symbol of the table>.<op>` is the address of the op's slot. The
+//! symbol `<symbol of the table>.<op>.index` tells the op's index: by its size on 64 bit, by its
+//! value on 32 bit. (GNU ld refuses a 16-bit value of a symbol in a position-independent program,
+//! and the size of an absolute symbol.) A `.S` file that names an op which no table has does not
+//! link.
 //!
 //! A record must be there if and only if the slots are. The linker ties it (SHF_LINK_ORDER)
 //! to the section with the table's name, and the slots refer to that name. It cannot be tied
@@ -39,6 +41,43 @@ macro_rules! __ops_in_index {
         // `__op_in_index!` defines the symbol, for the first op of the table.
         unsafe { &NAME }
     }};
+}
+
+/// Writes the symbol that tells the index of an op by its size. The symbol has no type: programs
+/// that read the binary would take it for a variable of this size.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86_64")]
+macro_rules! __op_index_symbol {
+    ($symbol:literal $name:ident) => {
+        ::core::concat!(
+            ".set ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, {slots} + {offset}\n",
+            ".type ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, @notype\n",
+            ".size ",
+            $symbol,
+            ".",
+            ::core::stringify!($name),
+            ".index, {index}"
+        )
+    };
+}
+
+/// Writes the symbol that tells the index of an op by its value.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(target_arch = "x86")]
+macro_rules! __op_index_symbol {
+    ($symbol:literal $name:ident) => {
+        ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}")
+    };
 }
 
 /// Writes the record and the two symbols of one op.
@@ -72,7 +111,7 @@ macro_rules! __op_in_index {
             ::core::concat!(".size ", $symbol, ".", ::core::stringify!($name), ", {size}"),
             ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name), ".index"),
             ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name), ".index"),
-            ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ".index, {index}"),
+            $crate::__op_index_symbol!($symbol $name),
             ::core::concat!(".pushsection patchlet_ops,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
             ::core::concat!(".L", $symbol, ".", ::core::stringify!($name), ".record:"),

@@ -223,8 +223,8 @@ pub unsafe fn load_idt<T>(table: *const T) {
 /// # Safety
 /// - `selector` selects an available TSS in the GDT; otherwise the CPU raises #GP.
 pub unsafe fn load_task_register(selector: u16) {
-    // SAFETY: the caller answers for the selector. Not `nomem`: the CPU marks the TSS as busy in the
-    // GDT.
+    // SAFETY: the caller answers for the selector. Not `nomem`: the CPU marks the TSS as busy in
+    // the GDT.
     unsafe { asm!("ltr {:x}", in(reg) selector, options(nostack, preserves_flags)) };
 }
 

@@ -21,8 +21,8 @@ use crate::{
 
 pub type Shared = Live<'static>;
 
-/// The site set of the sites of `live_sites`, made at run time as that of a loaded module would
-/// be: each level borrows from the one before.
+/// The site set of the sites of `live_sites`, and the `Live` over it. They are made at run time, as
+/// for a loaded module. Each field borrows from the one before.
 struct Once {
     parts: OnceCell<[Part<'static>; 1]>,
     set: OnceCell<SiteSet<'static>>,
@@ -30,8 +30,8 @@ struct Once {
     shared: OnceCell<Shared>,
 }
 
-// SAFETY: written once, by `shared`, which is called by the boot CPU before it gives the others the jobs in which they read
-// it; `run_on` orders these.
+// SAFETY: only `shared` writes to the cells. The boot CPU calls it first, before it gives the other
+// CPUs the jobs in which they read; `smp::run_on` orders the writes before these jobs.
 unsafe impl Sync for Once {}
 
 static SHARED: Once = Once {
@@ -44,12 +44,11 @@ static SHARED: Once = Once {
 static STATES: [OpState; own::ops::COUNT] = [const { OpState::new() }; own::ops::COUNT];
 static SOURCE: OpSource<'static> = OpSource::new(&[&own::ops::TABLE], &STATES);
 
-/// What the writers and the #BP hook share: the sites of `live_sites`, without the thousands of
-/// others, which would only take their time.
+/// Returns what the writers and the #BP hook share: the sites of `live_sites`. The thousands of
+/// other sites of this kernel are left out, because checking them would only take time.
 ///
 /// # Safety
-///
-/// The first call is the boot CPU's, while the others run no site.
+/// - the first call is the boot CPU's, while the others run no site.
 pub unsafe fn shared() -> &'static Shared {
     SHARED.shared.get_or_init(|| {
         let records = Sites::linked().records();
@@ -59,7 +58,7 @@ pub unsafe fn shared() -> &'static Shared {
         // The linker sorts the records by the addresses of the sites, which lie together.
         assert!(ours.iter().all(is_ours));
         assert_eq!(records.iter().filter(|record| is_ours(record)).count(), ours.len());
-        // SAFETY: a part of the table of all, which is read-only.
+        // SAFETY: the bytes are those of `ours`, a part of the read-only table of all sites.
         let sites = unsafe { Sites::between(ours.as_ptr().cast(), size_of_val(ours)) };
         let parts = SHARED.parts.get_or_init(|| [Part::new(sites, &SOURCE)]);
         let set = SHARED.set.get_or_init(|| SiteSet::new(parts));
@@ -67,14 +66,14 @@ pub unsafe fn shared() -> &'static Shared {
     })
 }
 
-/// #BPs that were a site's, of each CPU.
+/// The number of #BPs at sites, for each CPU.
 static BREAKPOINTS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
 pub fn breakpoints(cpu: usize) -> usize {
     BREAKPOINTS[cpu].load(Relaxed)
 }
 
-/// The hook: whether the #BP was that of a site.
+/// Handles a #BP if it was raised by the INT3 of a site. Returns whether it was.
 pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
     let Some(live) = SHARED.shared.get() else { return false };
     let in_ring_0 = frame.cs & 3 == 0;
@@ -85,9 +84,9 @@ pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
     ours
 }
 
-// SAFETY: `breakpoint` passes only frames of #BPs in ring 0, and `asm/traps_*.S` restores the frame.
-// There is room to push: in 64-bit mode the frame is on another stack, and in 32-bit mode it was
-// moved down.
+// SAFETY: `breakpoint` passes only frames of #BPs in ring 0, and `asm/traps_*.S` restores the
+// frame. There is room to push: in 64-bit mode the frame is on another stack, and in 32-bit mode it
+// was moved down.
 unsafe impl TrapFrame for traps::TrapFrame {
     fn ip(&self) -> usize {
         self.ip
@@ -99,47 +98,49 @@ unsafe impl TrapFrame for traps::TrapFrame {
 
     fn push(&mut self, value: usize) {
         self.sp -= size_of::<usize>();
-        // SAFETY: the interrupted stack, right below what is in use.
+        // SAFETY: the word right below the interrupted stack pointer is free, as said above.
         unsafe { (self.sp as *mut usize).write(value) };
     }
 }
 
-/// Text and its alias, which is always writable.
+/// Returns the platform with the second mapping of text, which is always writable.
 pub fn platform() -> SecondMapping {
     // SAFETY: `paging` maps the whole image a second time, writable.
     unsafe { SecondMapping::new(image::text(), paging::DIRECT_MAP_OFFSET) }
 }
 
-/// The synchronizations of a batch.
+/// The number of synchronizations in a batch.
 const SYNCS: usize = 3;
 
 /// Makes every CPU serialize itself, by an interrupt.
 pub struct Interrupts {
-    /// Waits until every reader has been outside every site as well.
+    /// Whether to wait as well until every reader has been outside every site.
     outside: bool,
-    /// The one that is left out, by a broken writer.
+    /// The number of the synchronization that a broken writer leaves out.
     omitted: Option<usize>,
     /// Whether the readers are given turns between the steps.
     turns: bool,
-    /// Of the batch, so far.
+    /// The number of synchronizations so far in this batch.
     calls: Cell<usize>,
 }
 
 impl Interrupts {
-    /// Enough for the INT3 protocol, if `outside` even for when nobody may be inside.
+    /// Makes synchronizations that are enough for the INT3 protocol and, if `outside`, also for
+    /// switches during which no reader may be inside a site.
     fn enough(outside: bool) -> Self {
         Self { outside, omitted: None, turns: true, calls: Cell::new(0) }
     }
 
-    /// Too few, for a broken writer. A reader that it should have waited for must not get its turn
-    /// in another way.
+    /// Makes synchronizations that are too few, for a broken writer. Readers get no turns between
+    /// the steps: a turn would let a reader catch up, although the writer did not wait for it.
     pub fn too_few(outside: bool, omitted: Option<usize>) -> Self {
         Self { outside, omitted, turns: false, calls: Cell::new(0) }
     }
 }
 
-// SAFETY: `sync::all` does that; the readers are all that executes sites, but for this CPU. With one
-// left out it is not true, and that is what a broken writer is for.
+// SAFETY: `sync::all` makes every CPU serialize, and only the readers and this CPU execute sites.
+// If a synchronization is left out, the duty is not met on purpose: a broken writer shows what
+// happens.
 unsafe impl Synchronize for Interrupts {
     fn sync_all(&self) {
         let call = self.calls.replace((self.calls.get() + 1) % SYNCS);
@@ -152,8 +153,7 @@ unsafe impl Synchronize for Interrupts {
         }
     }
 
-    /// Gives the readers a turn, and runs the sites here too: with each step done, and the next one
-    /// not begun.
+    /// Gives the readers a turn and runs the sites on this CPU, between two steps of the protocol.
     fn between_steps(&self, _: BatchStep) {
         if !self.turns {
             return;
@@ -165,11 +165,11 @@ unsafe impl Synchronize for Interrupts {
     }
 }
 
-/// Stops the others where they run no site.
+/// A way to stop the other CPUs where they run no site.
 pub struct Parking;
 
-// SAFETY: the other CPUs are in `park::point`, which they call from outside every site; this one is
-// not in a site either, and no handler uses one.
+// SAFETY: the other CPUs wait in `park::point`, which they call from outside every site. This CPU
+// is outside every site, too, and no handler uses a site.
 unsafe impl StopOthers for Parking {
     fn stop_others<R>(&self, write: impl FnOnce() -> R) -> R {
         park::with_others_parked(write)
@@ -178,27 +178,28 @@ unsafe impl StopOthers for Parking {
 
 pub type Int3Writer = Int3<'static, SecondMapping, Interrupts>;
 
-/// The INT3 protocol, whoever is inside.
+/// Returns a writer by the INT3 protocol that admits readers inside sites.
 pub fn int3(live: &'static Shared) -> Int3Writer {
-    // SAFETY: `trap_dispatch` calls the hook, with a stack of the kernel's own; there is no red
-    // zone, and no site on the way. Only users of this `live` write to these sites from now on, and
-    // they do it in no handler.
+    // SAFETY: `trap_dispatch` calls the hook on #BP, on a stack of the kernel. The code has no red
+    // zone, and no site is on the way to the hook. From now on, only writers over this `live` write
+    // to its sites, and never in a handler.
     unsafe { Int3::new(live, platform(), Interrupts::enough(false)) }
 }
 
-/// The INT3 protocol for when nobody is inside.
+/// Returns a writer by the INT3 protocol that waits until no reader is inside a site.
 pub fn int3_outside(live: &'static Shared) -> Int3Writer {
     int3_outside_by(live, Interrupts::enough(true))
 }
 
-/// The same, with synchronizations that may be too few for it.
+/// Returns such a writer with the given synchronizations, which may be too few.
 pub fn int3_outside_by(live: &'static Shared, interrupts: Interrupts) -> Int3Writer {
-    // SAFETY: as above, and `wait_until_outside`; but for a broken writer, which is broken.
+    // SAFETY: as in `int3`, and `wait_until_outside` lets every reader leave the sites. A broken
+    // writer does not meet this duty, on purpose.
     unsafe { Int3::with_nobody_inside(live, platform(), interrupts) }
 }
 
-/// The rendezvous.
+/// Returns a writer that stops all other CPUs.
 pub fn rendezvous(live: &'static Shared) -> Rendezvous<'static, SecondMapping, Parking> {
-    // SAFETY: as above.
+    // SAFETY: as in `int3`; `Parking` stops the other CPUs.
     unsafe { Rendezvous::new(live, platform(), Parking) }
 }

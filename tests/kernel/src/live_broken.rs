@@ -1,4 +1,5 @@
-//! Writers that do it wrong, by `-append break=NAME`: the test of the test.
+//! Broken writers, chosen by `-append break=NAME`. They prove that the test notices a writer that
+//! breaks the protocol.
 //!
 //! | name | what is wrong |
 //! |---|---|
@@ -8,9 +9,9 @@
 //! | `no-middle-sync` | nobody waits between the tails and the first bytes |
 //! | `inside` | the INT3 protocol where somebody is inside, against its rule |
 //!
-//! Such a run passes if a reader returns something wrong, or traps. With `no-middle-sync` none does:
-//! what it may lead to is an old tail behind a new first byte, in a CPU that has fetched ahead, and
-//! QEMU's CPUs do not.
+//! Such a run passes if a reader gets a wrong result, or traps. With `no-middle-sync` no reader
+//! does in QEMU: that writer endangers a CPU that has fetched the old tail ahead and then executes
+//! it behind the new first byte, and QEMU's CPUs do not fetch ahead.
 
 use core::{
     fmt, hint,
@@ -34,8 +35,8 @@ fn name() -> &'static str {
     command_line::value("break").unwrap_or_default()
 }
 
-/// Called with each failure. If a broken writer is at work, that was to be shown, and the kernel
-/// ends well.
+/// Learns of each failure. If a broken writer is at work, the failure was to be shown, and the
+/// kernel ends with success.
 pub fn expected(what: fmt::Arguments<'_>) {
     if AT_WORK.load(Relaxed) {
         println!("caught break={} in switch {}: {what}", name(), SWITCHES.load(Relaxed));
@@ -47,14 +48,15 @@ type PlainPatcher = Patcher<'static, SecondMapping>;
 
 /// A writer that is broken.
 pub enum Broken {
-    /// By what it copies first, and what then.
+    /// A writer that copies bytes while other CPUs run. The function returns the two ranges of a
+    /// site's bytes in the order in which they are copied.
     Copy(PlainPatcher, fn(usize) -> [Range<usize>; 2]),
-    /// By how it synchronizes.
+    /// A writer by the INT3 protocol with too few synchronizations, or against its rule.
     Int3(Int3Writer),
 }
 
 impl Broken {
-    /// The one that the command line names.
+    /// Makes the broken writer that the command line names, if it names one.
     pub fn named(live: &'static Shared) -> Option<Self> {
         let copy = |order| Self::Copy(Patcher::new(live.sets()[0], live::platform()), order);
         let int3 = |interrupts| Self::Int3(live::int3_outside_by(live, interrupts));
@@ -82,7 +84,7 @@ impl Broken {
         }
     }
 
-    /// Called when nothing was caught.
+    /// Ends the kernel when no reader has noticed the broken writer.
     pub fn not_caught(&self) -> ! {
         AT_WORK.store(false, Relaxed);
         panic!("break={}: not caught in {} switches", name(), SWITCHES.load(Relaxed));
@@ -94,8 +96,8 @@ fn copy(patcher: &mut PlainPatcher, order: fn(usize) -> [Range<usize>; 2], goal:
     for site in plan.outcomes() {
         for part in order(site.new_bytes.bytes().len()) {
             for at in part {
-                // SAFETY: the alias of a byte of a site. That other CPUs execute it meanwhile is
-                // what is wrong here.
+                // SAFETY: the address is the alias of a byte of a site. Other CPUs execute the site
+                // meanwhile; that is the mistake that this writer makes on purpose.
                 unsafe {
                     paging::alias(site.address + at).write_volatile(site.new_bytes.bytes()[at])
                 };
@@ -106,8 +108,9 @@ fn copy(patcher: &mut PlainPatcher, order: fn(usize) -> [Range<usize>; 2], goal:
             sync::all();
         }
     }
-    // Nothing is left to write; the patcher learns what there is.
-    // SAFETY: not true, see above.
+    // The bytes are already those that the patcher would write. It runs so that it knows the state
+    // of the sites.
+    // SAFETY: other CPUs run; that is the mistake that this writer makes on purpose.
     let result = unsafe {
         OneCpu::assume(|cpu| match goal {
             Goal::Patched => patcher.apply(cpu),

@@ -1,5 +1,5 @@
-//! The CPUs that run the sites while one switches them: round after round, with interrupts on and
-//! the timer going.
+//! The readers: CPUs that run the sites in rounds while another CPU switches them. Their interrupts
+//! are on and their timers run.
 
 use core::{
     hint,
@@ -13,16 +13,16 @@ use crate::{
     wait,
 };
 
-/// A twentieth of a millisecond.
+/// The period of the timers in nanoseconds: a twentieth of a millisecond.
 const TIMER_PERIOD: u32 = 50_000;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static READING: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
-/// Each CPU counts its rounds at the start of each: outside every site then, and nothing that it
-/// has interrupted inside one either.
+/// The number of rounds that each CPU has started. At the start of a round the CPU is outside every
+/// site, and so is all code that it has interrupted.
 static ROUNDS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// Runs `body` while all other CPUs are readers, and this one, too, has its timer going.
+/// Runs `body` while all other CPUs are readers. The timer of this CPU runs as well.
 pub fn while_reading(body: impl FnOnce()) {
     STOP.store(false, Ordering::Relaxed);
     let mut jobs: [Option<Job>; MAX_CPUS] = [const { None }; MAX_CPUS];
@@ -41,7 +41,8 @@ fn read() {
     let this = segments::current_cpu();
     apic::start_timer(TIMER_PERIOD);
     while !STOP.load(Ordering::Relaxed) {
-        // Pairs with the loads below: what was executed before it comes before it.
+        // Release pairs with the acquire loads in `wait_until_outside`: the sites that were
+        // executed before are done when a writer sees this round.
         ROUNDS[this].fetch_add(1, Ordering::Release);
         park::point();
         hint::spin_loop();
@@ -51,7 +52,7 @@ fn read() {
     READING[this].store(false, Ordering::Release);
 }
 
-/// On return, each reader has been outside every site since the call began.
+/// Waits until each reader has been outside every site at least once since the call began.
 pub fn wait_until_outside() {
     let before: [usize; MAX_CPUS] = core::array::from_fn(|cpu| ROUNDS[cpu].load(Ordering::Relaxed));
     for cpu in 1..smp::count() {

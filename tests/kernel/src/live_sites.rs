@@ -1,8 +1,8 @@
-//! The sites that are switched while other CPUs run them, and what a CPU that runs one may see.
+//! The sites that are switched while other CPUs run them, and the results that a CPU may get.
 //!
-//! A switch has a number, from 0 on, and takes all sites from [`Kind::at`] the number to that at the
-//! next one. [`PROGRESS`] says how far it is; so a CPU that looks there before and after it has run
-//! a site knows exactly which kinds it may have met.
+//! Switches are numbered from 0. Switch `n` changes all sites from the kind [`Kind::at`]`(n)` to
+//! the kind at `n + 1`. [`PROGRESS`] says which switches have begun and ended. A CPU that reads it
+//! before and after it has run a site therefore knows which kinds of replacement it may have met.
 
 use core::{
     ops::RangeInclusive,
@@ -21,20 +21,20 @@ use crate::{
     segments::MAX_CPUS,
 };
 
-/// What a site can be.
+/// A kind of bytes that a site can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The op's patchlet.
     Native,
     /// A direct call of the first made-up hypervisor's function.
     A,
-    /// Of the second one's.
+    /// A direct call of the second made-up hypervisor's function.
     B,
     /// NOPs.
     Nops,
-    /// The identity patchlet; in 32-bit code NOPs.
+    /// The identity patchlet; NOPs on 32 bit.
     Identity,
-    /// The indirect call, of a third function.
+    /// The indirect call; the slot holds a third function.
     Indirect,
 }
 
@@ -42,15 +42,16 @@ impl Kind {
     const ALL: [Self; 6] =
         [Self::Native, Self::A, Self::B, Self::Nops, Self::Identity, Self::Indirect];
 
-    /// Switches until each kind has become each other kind, once.
+    /// The number of switches after which each kind has become each other kind once.
     pub const ROUND: usize = Self::ALL.len() * (Self::ALL.len() - 1);
 
-    /// What all sites are before switch `number`.
+    /// Returns the kind of all sites before switch `number`.
     pub fn at(number: usize) -> Self {
         Self::SEQUENCE[number % Self::ROUND]
     }
 
-    /// 0 1 0 2 … 0 5 1 2 1 3 … 4 5, and from the start: every pair, in both orders, once.
+    /// The kinds in the order 0 1 0 2 … 0 5 1 2 1 3 … 4 5. Repeated, it has every pair of
+    /// kinds in both orders, each once.
     const SEQUENCE: [Self; Self::ROUND] = {
         let mut sequence = [Self::Native; Self::ROUND];
         let mut length = 0;
@@ -81,27 +82,27 @@ impl Kind {
 
     /// Puts the functions of this kind into the slots.
     pub fn select(self) {
-        // SAFETY: the functions are of the callee-save class and part of the kernel. What they
-        // return is for `is_right` to judge.
+        // SAFETY: the functions are of the callee-save class and part of the kernel. They return
+        // other values than the ops are for, and only `is_right` uses these.
         unsafe { ops::install(&OPS.map(|op| (op, self.target(op)))) };
     }
 }
 
-/// The first hypervisor's function for either op.
+/// The first hypervisor's function, for both ops.
 pub const A: Target = Target::function(live_a as *const ());
 
 const OPS: [Id; 2] = [Id::zero, Id::flags];
-/// `asm/live.S` has these numbers as well.
+/// Asserts the numbers of the ops that `asm/live.S` uses.
 const _: () = assert!(Id::zero as usize == 2 && Id::flags as usize == 3);
 
-// The same, and what is returned.
+// The values of registers before a site, and the results. `asm/live.S` has the same numbers.
 const UNCHANGED: u32 = 0x0d0d_0d0d;
 const ARGUMENT: u32 = 0x1d1d_1d1d;
 const RETURNED_BY_A: u32 = 0xa0a0_a0a0;
 const RETURNED_BY_B: u32 = 0xb0b0_b0b0;
 const RETURNED_BY_C: u32 = 0xc0c0_c0c0;
 
-/// As `asm/live.S` lays it out.
+/// An entry of the list of sites, in the layout of `asm/live.S`.
 #[repr(C)]
 struct Entry {
     run: extern "C" fn() -> u32,
@@ -117,7 +118,7 @@ unsafe extern "C" {
     fn live_c();
 }
 
-/// Beside those of the assembly two that Rust code has.
+/// The entries of the two sites that are in Rust code.
 static IN_RUST: [Entry; 2] = [
     Entry { run: zero_in_rust, op: Id::zero as usize },
     Entry { run: flags_in_rust, op: Id::flags as usize },
@@ -138,34 +139,34 @@ extern "C" fn flags_in_rust() -> u32 {
 fn in_assembly() -> &'static [Entry] {
     let (start, end) = (&raw const live_sites, &raw const live_sites_end);
     let length = (end.addr() - start.addr()) / size_of::<Entry>();
-    // SAFETY: the labels are the ends of a read-only array.
+    // SAFETY: the labels are the bounds of a read-only array of entries in `asm/live.S`.
     unsafe { core::slice::from_raw_parts(start.cast(), length) }
 }
 
-/// How many there are.
+/// Returns the number of sites.
 pub fn count() -> usize {
     in_assembly().len() + IN_RUST.len()
 }
 
-/// Whether a slot is that of a site here.
+/// Returns whether the slot at `address` is that of a site in this module.
 pub fn has_slot(address: usize) -> bool {
     ops::TABLE
         .index_of_slot(address)
         .is_some_and(|index| OPS.iter().any(|&op| op as usize == index))
 }
 
-/// Twice the number of the last switch that was made; and one more while one is being made.
+/// Twice the number of switches that have ended, plus one while a switch is being made.
 static PROGRESS: AtomicUsize = AtomicUsize::new(0);
 
-/// What each CPU has run.
+/// The number of sites that each CPU has run.
 static EXECUTIONS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// How many sites `cpu` has run; every result was right.
+/// Returns how many sites `cpu` has run. Every result was right, or the kernel would have ended.
 pub fn executions(cpu: usize) -> usize {
     EXECUTIONS[cpu].load(Relaxed)
 }
 
-/// Makes switch `number` by `switch`.
+/// Calls `switch`, which makes switch `number`, and records its begin and end.
 pub fn announce<R>(number: usize, switch: impl FnOnce() -> R) -> R {
     PROGRESS.store(2 * number + 1, SeqCst);
     let result = switch();
@@ -173,14 +174,15 @@ pub fn announce<R>(number: usize, switch: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Runs every site, with interrupts on, and checks what it returns.
+/// Runs every site, with interrupts on, and checks the results.
 pub fn run_all() {
     let nops = if cfg!(target_arch = "x86_64") { UNCHANGED } else { ARGUMENT };
     for entry in in_assembly() {
         run(entry, |result| result == nops);
     }
     for entry in &IN_RUST {
-        // What the register held before is the compiler's choice.
+        // A site of NOPs returns what the result register held before. In Rust code the compiler
+        // chooses that, so any value is accepted.
         run(entry, |_| true);
     }
     EXECUTIONS[segments::current_cpu()].fetch_add(count(), Relaxed);
@@ -204,8 +206,9 @@ fn run(entry: &Entry, is_right_for_nops: impl Fn(u32) -> bool) {
     }
 }
 
-/// A site that was begun at `before` and had ended at `after` is of the kind before the last switch
-/// that had ended, or of any later one up to the kind behind the last switch that had begun.
+/// Returns the numbers of the kinds that a site may have had, if `PROGRESS` was `before` when a CPU
+/// began to run it and `after` when the CPU had ended. They reach from the kind before the last
+/// switch that had ended to the kind behind the last switch that had begun.
 fn kinds(before: usize, after: usize) -> RangeInclusive<usize> {
     before / 2..=after.div_ceil(2)
 }

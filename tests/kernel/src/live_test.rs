@@ -1,7 +1,8 @@
-//! One CPU switches sites from every kind to every other, by each protocol, while the other CPUs run
-//! them and check every result (`live_sites`). How often: `-append soak=N`.
+//! The test of live switches. One CPU switches sites from every kind to every other, by each
+//! protocol, while the other CPUs run them and check every result (`live_sites`). `-append soak=N`
+//! sets the number of switches.
 //!
-//! With one CPU it is the writer alone that runs them, between the steps of the INT3 protocol.
+//! With only one CPU, the writer runs the sites itself, between the steps of the INT3 protocol.
 
 use core::hint;
 
@@ -16,17 +17,18 @@ use crate::{
     println, smp, sync,
 };
 
-/// Each pair of kinds by each protocol, three times.
+/// The number of switches: each pair of kinds by each of three protocols, three times.
 const SWITCHES: usize = 9 * Kind::ROUND;
 
 pub fn run() {
-    // SAFETY: the boot CPU, and the others wait for a job.
+    // SAFETY: this is the boot CPU, and the others wait for a job.
     let live = unsafe { live::shared() };
     let switches = command_line::number("soak").unwrap_or(SWITCHES);
     assert!(switches >= 3 * Kind::ROUND, "soak={switches}: less than a round by each protocol");
     println!("test live switching: {switches} switches of {} sites", live_sites::count());
 
-    // The writer runs sites as well, and the `flags` op wants them to be run with interrupts on.
+    // The writer runs sites as well, and the result of the op `flags` is checked with the interrupt
+    // flag set.
     cpu::with_interrupts_on(|| {
         live_readers::while_reading(|| match Broken::named(live) {
             Some(mut broken) => {
@@ -38,7 +40,7 @@ pub fn run() {
             None => Writers::new(live).run(switches),
         });
     });
-    // As they were before all this.
+    // Put the native functions back, as later tests expect them.
     Kind::Native.select();
     live::rendezvous(live).apply().unwrap_or_else(|error| panic!("{error}"));
 
@@ -55,10 +57,11 @@ pub fn run() {
     }
 }
 
-/// Makes switch `number` by `write`, and what has to be done for each.
+/// Makes switch `number` by `write`: sets the slots, lets the readers run, and records the
+/// progress.
 fn switch<R>(number: usize, write: impl FnOnce(Goal) -> R) -> R {
-    // Each one finds the readers somewhere else: every PAUSE takes them to their next, and a round
-    // of theirs has one in each function that is called.
+    // Vary where the readers are when the switch begins: each PAUSE here lets a reader run up to
+    // its next PAUSE, and each function that a reader calls has one.
     for _ in 0..number % (2 * live_sites::count()) {
         hint::spin_loop();
     }
@@ -74,7 +77,7 @@ struct Writers {
     rendezvous: Rendezvous<'static, patchlet::SecondMapping, Parking>,
     int3_outside: Int3Writer,
     int3: Int3Writer,
-    /// Switches by each, and those that `int3` refused.
+    /// The number of switches by each protocol. `int3` refuses those that its rule does not admit.
     counts: [usize; 3],
     refused: usize,
 }
@@ -102,7 +105,7 @@ impl Writers {
         println!("  {} refused by INT3, as the rule says", self.refused);
     }
 
-    /// One round by each protocol in turn.
+    /// Makes the switch by one of the protocols; a round by each in turn.
     fn write(&mut self, number: usize, goal: Goal) -> Report {
         let protocol = number / Kind::ROUND % self.counts.len();
         let result = match (protocol, goal) {
@@ -136,14 +139,15 @@ impl Writers {
     }
 }
 
-/// The rule of `patchlet::live` for sites of 6 bytes: what may change while somebody is inside.
+/// Returns whether a switch is admitted while a reader may be inside a site of 6 bytes: the rule of
+/// `patchlet::live`, written once more.
 fn is_admitted(from: Kind, to: Kind) -> bool {
     match from {
-        // One instruction that fills the site.
+        // One instruction fills the site, so no reader can be inside.
         Kind::Indirect | Kind::Nops => true,
-        // On 32-bit NOPs as well.
+        // On 32 bit these are NOPs as well.
         Kind::Identity => cfg!(target_arch = "x86"),
-        // Five bytes and a NOP, which stays.
+        // A call of five bytes and a NOP, so a reader can be before the NOP. It must stay one.
         Kind::A | Kind::B => matches!(to, Kind::A | Kind::B),
         Kind::Native => false,
     }

@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `asm/boot_*.S` | from the PVH entry to [`kernel_main`] |
+//! | `asm/boot_*.S` | the way from the PVH entry to [`kernel_main`] |
 //! | `kernel.ld`, `image` | where the regions of the image lie |
 //! | `segments` | GDT, TSS, which CPU this is |
 //! | `asm/trap*`, `traps` | IDT, trap entry, expected traps |
@@ -20,9 +20,9 @@
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
 //!
-//! "SDM" is Intel's Software Developer's Manual; section numbers are those of the editions in which
-//! vol. 3A chapter 8 is "Multiple-Processor Management". Later ones have moved chapters, hence the
-//! titles.
+//! "SDM" is Intel's Software Developer's Manual. Section numbers are those of the editions in which
+//! vol. 3A chapter 8 is "Multiple-Processor Management". Later editions have moved chapters, so
+//! titles are given as well.
 
 #![no_std]
 #![no_main]
@@ -64,14 +64,15 @@ mod wait;
 
 use core::panic::PanicInfo;
 
-/// What `run.sh` wants to see last: a kernel that ends early must not look like one that passed.
+/// The last line, without which `run.sh` fails: a kernel that ends early must not look as if it had
+/// passed.
 const SENTINEL: &str = "patchlet-test-kernel: finished";
 
-/// Called by `asm/boot_*.S` on the boot CPU, with interrupts off.
+/// Runs all tests and ends QEMU. `asm/boot_*.S` calls it on the boot CPU, with interrupts off.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main(start_info: usize) -> ! {
-    // SAFETY: one CPU runs, interrupts are off, and each is called once. Traps need the segments,
-    // and report what goes wrong with paging.
+    // SAFETY: one CPU runs, interrupts are off, and each function is called once. Segments come
+    // before traps, which need them, and traps before paging, so that a fault is reported.
     unsafe {
         segments::build();
         segments::load(0);

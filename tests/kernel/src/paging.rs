@@ -7,9 +7,9 @@
 //! | + [`DIRECT_MAP_OFFSET`] | the page in which other CPUs start | read, write |
 //! | [`LOCAL_APIC`] | the CPU's local APIC | read, write, uncached |
 //!
-//! All in pages of 4 KiB; all else is unmapped. 4-level and PAE paging have the same entries and
-//! differ in the number of levels and in the root (SDM vol. 3A sections 4.4, "PAE Paging", and 4.5,
-//! "4-Level Paging").
+//! All mappings are in pages of 4 KiB. All other addresses are unmapped. 4-level and PAE paging
+//! have the same entries and differ in the number of levels and in the root (SDM vol. 3A sections
+//! 4.4, "PAE Paging", and 4.5, "4-Level Paging").
 
 use core::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::{arch, cpu, image, smp};
 
 pub use arch::DIRECT_MAP_OFFSET;
 
-/// SDM vol. 3A section 10.4.1, "The Local APIC Block Diagram".
+/// The address of the local APIC (SDM vol. 3A section 10.4.1, "The Local APIC Block Diagram").
 pub const LOCAL_APIC: usize = 0xfee0_0000;
 
 pub const PAGE_SIZE: usize = 4096;
@@ -33,8 +33,8 @@ const READ_ONLY: u64 = PRESENT | NO_EXECUTE;
 const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
 const READ_EXECUTE: u64 = PRESENT;
 
-/// Entries above the last level allow everything, so that the last one decides (section 4.6,
-/// "Access Rights").
+/// The bits of entries above the last level. They allow every access, so that the entry of the last
+/// level decides (section 4.6, "Access Rights").
 const TABLE: u64 = PRESENT | WRITE | USER;
 
 const MSR_EFER: u32 = 0xc000_0080;
@@ -48,14 +48,14 @@ const ENTRIES: usize = 512;
 #[repr(C, align(4096))]
 struct Table([u64; ENTRIES]);
 
-/// The root first. Enough for the root and three places in the address space.
+/// The number of page tables: the root, and a table of each lower level for each of three regions
+/// of the address space. The root is the first.
 const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1);
 
-/// Identity-mapped, so an address is physical too.
+/// The page tables. They are in the identity-mapped image, so their addresses are physical, too.
 static mut PAGE_TABLES: [Table; TABLES] = [const { Table([0; ENTRIES]) }; TABLES];
 
-/// The address at which the byte at `address`, somewhere in the image or in [`smp::TRAMPOLINE`], can
-/// be written.
+/// Returns the address at which a byte of the image or of [`smp::TRAMPOLINE`] can be written.
 pub fn alias(address: usize) -> *mut u8 {
     address.wrapping_add(DIRECT_MAP_OFFSET) as *mut u8
 }
@@ -85,16 +85,17 @@ pub unsafe fn build() {
 /// - [`build`] was called;
 /// - code, stack and everything in use lie in the image.
 pub unsafe fn activate() {
-    // SAFETY: every CPU with PAE paging that QEMU models has EFER.
+    // SAFETY: every CPU model of QEMU that has PAE paging has EFER.
     let efer = unsafe {
         cpu::write_msr(MSR_EFER, cpu::read_msr(MSR_EFER) | EFER_NXE);
         cpu::read_msr(MSR_EFER)
     };
-    // Some CPU models drop the bit silently, and fault for ever on the first table entry with NX.
+    // Some CPU models ignore the bit silently. On these, the first entry with NX would cause faults
+    // without end.
     assert!(efer & EFER_NXE != 0, "this CPU has no NX");
 
-    // SAFETY: the tables map the image where it was linked. PAE comes before PG: SDM vol. 3A
-    // section 4.1.2, "Paging-Mode Enabling".
+    // SAFETY: the tables map the image where it was linked, and code, data and stack are in it. PAE
+    // is set before PG, as SDM vol. 3A section 4.1.2, "Paging-Mode Enabling", requires.
     unsafe {
         cpu::write_cr4(cpu::read_cr4() | CR4_PAE);
         cpu::write_cr3((&raw const PAGE_TABLES).addr());
@@ -108,7 +109,7 @@ struct Mapper<'a> {
 }
 
 impl Mapper<'_> {
-    /// Maps each page of `physical` at its address + `offset`.
+    /// Maps each page of `physical` at its physical address + `offset`.
     fn map(&mut self, physical: Range<usize>, offset: usize, rights: u64) {
         for page in physical.step_by(PAGE_SIZE) {
             self.map_page(page.wrapping_add(offset), page, rights);
@@ -137,7 +138,8 @@ impl Mapper<'_> {
     }
 }
 
-/// Which entry is for `address`; level 0 maps pages.
+/// Returns the index of the entry for `address` in a table of this level. Tables of level 0 map
+/// pages.
 fn index(address: usize, level: usize) -> usize {
     (address >> (12 + 9 * level)) % ENTRIES
 }

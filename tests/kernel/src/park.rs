@@ -1,6 +1,6 @@
-//! Stopping the other CPUs in a known place: [`point`], which a CPU passes when it has nothing to
-//! do, and between two rounds of what it does. It takes no interrupt to bring a CPU there, and none
-//! could: where an interrupt finds it may be the middle of anything.
+//! Stops the other CPUs in a known place, [`point`]. A CPU passes it when it has nothing to do, and
+//! between two rounds of its job. An interrupt could not bring a CPU to a known place, because it
+//! may find the CPU inside a site.
 
 use core::{
     hint,
@@ -12,10 +12,10 @@ use crate::{cpu, smp, wait};
 static WANTED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits here, with interrupts off, as long as [`with_others_parked`] wants it; has serialized this
-/// CPU then.
+/// Waits with interrupts off while a call of [`with_others_parked`] wants this CPU parked.
+/// Serializes this CPU before it returns from there.
 pub fn point() {
-    // Pairs with the stores in `with_others_parked`, as below.
+    // The acquire loads here pair with the release stores in `with_others_parked`.
     if !WANTED.load(Ordering::Acquire) {
         return;
     }
@@ -29,15 +29,16 @@ pub fn point() {
     });
 }
 
-/// Calls `body` with interrupts off, while all other CPUs are in [`point`]. Two CPUs must not call
-/// this at the same time.
+/// Calls `body` with interrupts off, while all other CPUs wait in [`point`]. Two CPUs must not call
+/// this function at the same time.
 pub fn with_others_parked<R>(body: impl FnOnce() -> R) -> R {
     WANTED.store(true, Ordering::SeqCst);
-    // With interrupts as they are: a CPU may want this one to answer before it gets there.
+    // Interrupts stay as they are while this CPU waits: another CPU may need an answer of this one
+    // before it reaches `point`.
     wait::until("every other CPU parks", || PARKED.load(Ordering::Acquire) == smp::count() - 1);
     let result = cpu::with_interrupts_off(body);
     WANTED.store(false, Ordering::Release);
-    // So that none of them is counted twice the next time.
+    // Without this wait, a CPU that is slow to leave could be counted again by the next call.
     wait::until("every other CPU goes on", || PARKED.load(Ordering::Acquire) == 0);
     result
 }

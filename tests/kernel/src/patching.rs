@@ -1,5 +1,5 @@
-//! The sites of this kernel, patched: as bare metal, as a guest, mixed, reverted
-//! and again. In each state every op is run and its effect checked.
+//! The test of patching. The sites of this kernel are patched for bare metal, for a guest, for a
+//! mix, reverted and patched again. In each state every op is run and its effect is checked.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -15,11 +15,11 @@ use crate::{
     self_test, sites, traps, user,
 };
 
-/// FNV-1a of all of text, to compare with what a program outside finds.
+/// Returns the hash FNV-1a of all of text. `tests/kernel_files.rs` compares it with that of a file.
 fn text_hash() -> u64 {
     let text = image::text();
     (text.start..text.end).fold(0xcbf2_9ce4_8422_2325, |hash, address| {
-        // SAFETY: an address of text, which is mapped; nobody writes now.
+        // SAFETY: the address is in text, which is mapped, and no CPU writes to text now.
         let byte = unsafe { (address as *const u8).read_volatile() };
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })
@@ -42,15 +42,15 @@ fn by_alias() -> KernelPatcher<SecondMapping> {
 }
 
 fn by_write_protect_off() -> KernelPatcher<WriteProtectOff> {
-    // SAFETY: text is mapped read-only at its own address, this is ring 0, and
-    // CR4.CET is never set.
+    // SAFETY: text is mapped read-only at its own address; this is ring 0; and no code sets
+    // CR4.CET, with which CR0.WP could not be cleared.
     patcher(unsafe { WriteProtectOff::new(image::text()) })
 }
 
-/// Patches, prints the first site of each op and the counts.
+/// Patches all sites, and prints the first site of each op and the counts.
 fn apply(state: &str, mut patcher: KernelPatcher<impl Platform>) -> Report {
     show(state, &patcher);
-    // SAFETY: the one CPU that uses sites now, in ring 0; no NMI comes.
+    // SAFETY: this is the only CPU that uses sites now; it is in ring 0; and no NMI comes in QEMU.
     let report = unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) };
     let report = report.unwrap_or_else(|error| panic!("{error}"));
     println!(
@@ -90,7 +90,7 @@ fn show(state: &str, patcher: &KernelPatcher<impl Platform>) {
     }
 }
 
-/// Every state, one after the other.
+/// Tests every state, one after the other.
 pub fn run() {
     let records = Sites::linked().records().len();
     assert!(records >= 1000, "only {records} sites");
@@ -139,17 +139,18 @@ pub fn run() {
     sites::run_natively();
 }
 
-/// For as long as the proof is there; then they are as they were.
+/// Checks that interrupts are off for as long as the proof of one CPU exists, and afterwards as
+/// they were before.
 fn one_cpu_has_interrupts_off() {
     let interrupts = || cpu::flags() & cpu::FLAGS_IF;
-    // SAFETY: ring 0, no NMI comes, and nothing is written.
+    // SAFETY: this is ring 0, no NMI comes, and nothing is written.
     let meanwhile = || unsafe { OneCpu::with_interrupts_off(|_| interrupts()) };
     assert_eq!((meanwhile(), interrupts()), (0, 0));
     let on = cpu::with_interrupts_on(|| (meanwhile(), interrupts()));
     assert_eq!(on, (0, cpu::FLAGS_IF));
 }
 
-/// Every op does what the hardware does.
+/// Checks that every op does what the hardware does.
 fn native() {
     pv::irq_enable();
     let on = cpu::flags();
@@ -158,10 +159,10 @@ fn native() {
 
     let flags = pv::save_fl();
     assert_eq!(flags & cpu::FLAGS_IF, 0);
-    // SAFETY: the flags from above, with interrupts on.
+    // SAFETY: `flags` was read above; only the interrupt flag is set in addition.
     unsafe { pv::restore_fl(flags | cpu::FLAGS_IF) };
     let on = pv::save_fl();
-    // SAFETY: the flags from above.
+    // SAFETY: `flags` was read above.
     unsafe { pv::restore_fl(flags) };
     assert_eq!((on & cpu::FLAGS_IF, cpu::flags() & cpu::FLAGS_IF), (cpu::FLAGS_IF, 0));
 
@@ -171,7 +172,7 @@ fn native() {
     const CR3_PWT: usize = 1 << 3;
     let cr3 = pv::read_cr3();
     assert_eq!(cr3, cpu::read_cr3());
-    // SAFETY: the same page tables, cached in another way, and back.
+    // SAFETY: both values name the same page tables; they differ in how these are cached.
     unsafe {
         pv::write_cr3(cr3 ^ CR3_PWT);
         assert_eq!(cpu::read_cr3(), cr3 ^ CR3_PWT);
@@ -190,8 +191,8 @@ fn native() {
     assembly_only();
 }
 
-/// HLT is left by an interrupt: the one that is pending when `safe_halt` is reached, or one of the
-/// timer, which runs for `halt` only.
+/// Checks that an interrupt ends HLT: for `safe_halt` one that is already pending, for `halt` one
+/// of the timer, which runs for this test only.
 fn halts() {
     let before = apic::ticks(0);
     apic::interrupt_self(traps::TIMER);
@@ -200,10 +201,10 @@ fn halts() {
     let on = cpu::flags();
     pv::irq_disable();
     assert_eq!((on & cpu::FLAGS_IF, apic::ticks(0)), (cpu::FLAGS_IF, before + 1));
-    // The CPU was already in HLT, one byte, when it took the interrupt. Whether it sleeps on
-    // otherwise is left to no emulator.
+    // The interrupt was taken in HLT, whose one byte is before the return address. Had it been
+    // taken before HLT, the CPU would sleep on. The check does not rely on the emulator for that.
     const HLT: u8 = 0xf4;
-    // SAFETY: the byte lies before an address in text, which is mapped.
+    // SAFETY: the byte is in text, right before the return address.
     assert_eq!(unsafe { (apic::ticked_at(0) as *const u8).sub(1).read() }, HLT);
 
     apic::start_timer(100_000);
@@ -212,14 +213,14 @@ fn halts() {
     assert!(apic::ticks(0) > before + 1);
 }
 
-/// The lock's byte after a release in the driver crate.
+/// Releases a lock in the driver crate and returns the lock's byte.
 fn release() -> u8 {
     let mut lock = 1;
     driver::release(&mut lock);
     lock
 }
 
-/// The ops that only assembly uses: `swapgs` twice, and both ways to ring 3.
+/// Checks the ops that only assembly uses: `swapgs`, twice, and the ways to ring 3.
 fn assembly_only() {
     #[cfg(target_arch = "x86_64")]
     {
@@ -231,7 +232,7 @@ fn assembly_only() {
         assembly::swapgs();
         assert_eq!(cpu::gs_bases(), (user, kernel));
     }
-    // SAFETY: the stub comes back with the expected vector; nothing to drop.
+    // SAFETY: the stub comes back with the expected vector, and the closure has nothing to drop.
     let trap =
         unsafe { traps::catch(traps::USER_RETURN, || assembly::site_to_ring_3(user::stub())) };
     let frame = trap.expect("only a trap comes back").frame;
@@ -243,7 +244,7 @@ fn wbinvd() {
     pv::wbinvd();
 }
 
-/// Every op does what the guest's layer does, and each call is counted once.
+/// Checks that every op does what the guest's layer does, and that each call is counted once.
 fn as_guest() {
     let before = guest::calls::all();
     pv::irq_enable();
@@ -254,12 +255,12 @@ fn as_guest() {
     pv::safe_halt();
     assert_eq!(pv::save_fl(), cpu::FLAGS_IF);
     pv::halt();
-    // SAFETY: the layer takes any value.
+    // SAFETY: the guest's layer accepts any value.
     unsafe { pv::restore_fl(cpu::FLAGS_IF) };
     assert_eq!(guest::FLAGS.load(Relaxed), cpu::FLAGS_IF);
     assert_eq!(pv::read_cr2(), guest::CR2);
     let cr3 = cpu::read_cr3();
-    // SAFETY: the layer keeps it to itself.
+    // SAFETY: the guest's layer only stores the value, and does not write CR3.
     unsafe { pv::write_cr3(0x7000) };
     assert_eq!((pv::read_cr3(), cpu::read_cr3()), (0x7000, cr3));
     assert_eq!(pv::ident(1), !1);
@@ -267,8 +268,9 @@ fn as_guest() {
     assert!(pv::vcpu_is_preempted(1) && !pv::vcpu_is_preempted(2));
     own::ops::flush_page(0x1000);
     assert_eq!(own::ops::ticks_low(), 42);
-    // enable, save_fl three times, disable, both halts, restore, cr2, cr3 twice, ident,
-    // unlock, preempted twice, flush, ticks
+    // The calls are: irq_enable, save_fl (3), irq_disable, safe_halt, halt, restore_fl, read_cr2,
+    // write_cr3 and read_cr3, ident, queued_spin_unlock, vcpu_is_preempted (2), flush_page,
+    // ticks_low.
     assert_eq!(guest::calls::all() - before, 17);
 
     let before = guest::calls::all();
@@ -288,8 +290,8 @@ fn as_guest() {
     let before = guest::calls::all();
     let idents = guest::calls::ident.load(Relaxed);
     sites::run();
-    // save_fl, irq_disable, restore_fl, unlock, preempted: one each; ident: its
-    // own and the driver's two.
+    // Each instance calls save_fl, irq_disable, restore_fl, queued_spin_unlock and
+    // vcpu_is_preempted once, and ident once itself and twice in the driver crate.
     assert_eq!(guest::calls::all() - before, sites::COUNT * 8);
     assert_eq!(guest::calls::ident.load(Relaxed) - idents, sites::COUNT * 3);
     println!("guest: {} calls counted", guest::calls::all());
@@ -297,20 +299,21 @@ fn as_guest() {
     registers_survive_a_callee_save_call();
 }
 
-/// A callee-save op that has become a call of a Rust function changes nothing but
-/// its result and the flags.
+/// Checks that a callee-save op whose site calls a Rust function changes only its result and the
+/// flags.
 fn registers_survive_a_callee_save_call() {
     let wrong = assembly::changed_registers();
     assert_eq!(wrong, 0, "{wrong:#b}: one bit for each register that changed");
 }
 
-/// Nothing, identity, a call, the trap, and the rest native.
+/// Fills the slots so that sites get every kind of replacement: NOPs, the identity, a call, the
+/// trap, and patchlets.
 fn mix() {
     pv::reset();
     own::ops::reset();
-    // SAFETY: the result of a no-op is not used; the identity's result is its
-    // argument; the guest's function fits; a null slot's op is used in `mixed`
-    // only, where the trap is expected.
+    // SAFETY: the result of the op with the no-op is not used; the op with the identity function
+    // has one argument and a result; the guest's function is of the op's class and
+    // signature; and the op with a null slot is used in `mixed` only, where the trap is expected.
     unsafe {
         pv::install(&[
             (pv::Id::irq_enable, Target::NOP),
@@ -329,7 +332,7 @@ fn mixed() {
     assert_eq!(pv::save_fl(), 0x200);
     assert_eq!(release(), 0);
 
-    // SAFETY: nothing to drop; the trap comes before anything changes.
+    // SAFETY: the closure has nothing to drop, and the trap comes before anything changes.
     let trap = unsafe {
         traps::catch(traps::INVALID_OPCODE, || {
             pv::read_cr2();

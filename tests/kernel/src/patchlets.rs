@@ -1,5 +1,5 @@
-//! Every patchlet, executed from a copy of its bytes in the scratch buffer, and
-//! its effect checked.
+//! The test of patchlets. Every patchlet is executed from a copy of its bytes in the scratch
+//! buffer, and its effect is checked.
 
 use core::arch::asm;
 
@@ -7,10 +7,10 @@ use patchlet::{Patchlet, native};
 
 use crate::{apic, assembly, cpu, own, println, scratch, traps, user};
 
-/// `ret`, behind a patchlet that does not leave by itself.
+/// The opcode of `ret`, which is put behind a patchlet that does not leave by itself.
 const RET: u8 = 0xc3;
 
-/// Prints each one: name, length, bytes.
+/// Prints the name, length and bytes of each patchlet.
 pub fn list() {
     for patchlet in native::ALL.iter().chain(own::patchlets::ALL) {
         println!(
@@ -22,7 +22,7 @@ pub fn list() {
     }
 }
 
-/// Bytes as a run of hex digits, which a program can read.
+/// Bytes that print as hexadecimal digits without spaces, which a program can read.
 pub struct Hex<'a>(pub &'a [u8]);
 
 impl core::fmt::Display for Hex<'_> {
@@ -31,7 +31,7 @@ impl core::fmt::Display for Hex<'_> {
     }
 }
 
-/// Runs each one that can be run, and says which.
+/// Executes each patchlet and prints its name.
 pub fn execute() {
     type Test = fn(&Patchlet);
     let tests: &[(&Patchlet, Test)] = &[
@@ -64,12 +64,12 @@ pub fn execute() {
         test(patchlet);
         println!("executed {}", patchlet.name());
     }
-    // A patchlet that is added to the set and not to this list is noticed.
+    // Fails if a patchlet is added to a set and not to this list.
     assert_eq!(tests.len(), native::ALL.len() + own::patchlets::ALL.len());
 }
 
-/// Calls a copy of the patchlet; argument and result in the registers of the
-/// callee-save class. The flags come back as well.
+/// Calls a copy of a patchlet, with argument and result in the registers of the callee-save class.
+/// Returns the result and the flags.
 fn call(patchlet: &Patchlet, argument: usize) -> (usize, usize) {
     let mut code = [0; 16];
     let bytes = patchlet.bytes();
@@ -77,8 +77,8 @@ fn call(patchlet: &Patchlet, argument: usize) -> (usize, usize) {
     code[bytes.len()] = RET;
     let code = scratch::load(&code[..=bytes.len()]);
     let (result, flags);
-    // SAFETY: the code is a patchlet and a return. What it does to the machine is
-    // what the test that calls this is about; the registers of C are given up.
+    // SAFETY: the code is a patchlet and a return. All registers that C may change are declared as
+    // changed. The test that calls this function answers for the effect on the machine.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("call {code}", "pushfq", "pop r12", code = in(reg) code, lateout("r12") flags,
@@ -112,7 +112,7 @@ fn save_fl(patchlet: &Patchlet) {
 }
 
 fn restore_fl(patchlet: &Patchlet) {
-    // Carry and sign: two flags that the CPU keeps as they are written.
+    // Change CF and SF, which do not affect the execution of code that follows.
     let wanted = cpu::flags() & !0xc5 | 0x81;
     let (_, flags) = call(patchlet, wanted | cpu::FLAGS_IF);
     cpu::disable_interrupts();
@@ -142,8 +142,8 @@ fn read_cr3(patchlet: &Patchlet) {
     assert_eq!(call(patchlet, 0).0, cpu::read_cr3());
 }
 
-/// CR3 with the bit that writes through the page tables: a value that maps the
-/// same and can be told apart.
+/// Returns the value of CR3 with the bit PWT inverted: it names the same page tables and is a
+/// different value.
 fn other_cr3() -> usize {
     const CR3_PWT: usize = 1 << 3;
     cpu::read_cr3() ^ CR3_PWT
@@ -160,8 +160,8 @@ fn write_cr3(patchlet: &Patchlet) {
 
 #[cfg(target_arch = "x86_64")]
 fn wbinvd(patchlet: &Patchlet) {
-    // Its effect cannot be seen by software; that it is no other instruction is
-    // what the comparison of the bytes is for. It must come back.
+    // Software cannot see the effect of WBINVD. That the bytes are those of WBINVD is checked by
+    // `tests/boot.rs`; here the patchlet only has to return.
     call(patchlet, 0);
 }
 
@@ -175,11 +175,11 @@ fn swapgs(patchlet: &Patchlet) {
     assert_eq!(cpu::gs_bases(), (user, kernel));
 }
 
-/// sysretq, or iret: into a prepared frame, and back by the stub's INT.
+/// Leaves to ring 3 by `sysretq` or `iret`. The INT of the stub there comes back.
 fn leave_to_ring_3(patchlet: &Patchlet) {
     let code = scratch::load(patchlet.bytes());
-    // SAFETY: the frame is that of ring 3, and the stub comes back with the
-    // expected vector; nothing to drop.
+    // SAFETY: the frame is that of ring 3, the stub comes back with the expected vector, and the
+    // closure has nothing to drop.
     let trap = unsafe {
         traps::catch(traps::USER_RETURN, || assembly::patchlet_to_ring_3(code.addr(), user::stub()))
     };
@@ -195,9 +195,10 @@ fn ident(patchlet: &Patchlet) {
 
 fn queued_spin_unlock(patchlet: &Patchlet) {
     let mut lock = [1_u8, 2, 3];
-    // The byte and its neighbours: exactly one is stored to.
+    // Only the byte may change, and not its neighbours.
     call(patchlet, (&raw mut lock[1]).expose_provenance());
-    // SAFETY: an array of plain bytes, which the code above has written.
+    // SAFETY: `lock` is alive. The read is volatile because the code above wrote to it unseen by
+    // the compiler.
     assert_eq!(unsafe { (&raw const lock).read_volatile() }, [1, 0, 3]);
 }
 
@@ -207,14 +208,14 @@ fn vcpu_is_preempted(patchlet: &Patchlet) {
 
 fn ud2(patchlet: &Patchlet) {
     let code = scratch::load(patchlet.bytes());
-    // SAFETY: nothing to drop; ud2 changes nothing.
+    // SAFETY: the closure has nothing to drop, and ud2 changes nothing.
     let trap = unsafe {
         traps::catch(traps::INVALID_OPCODE, || asm!("call {}", in(reg) code, clobber_abi("C")))
     };
     assert_eq!(trap.expect("no #UD").frame.ip, code.addr());
 }
 
-/// An interrupt is pending; it must wake the CPU, and it is the only one that comes.
+/// Checks that a pending interrupt, the only one that comes, ends the sleep of `safe_halt`.
 fn safe_halt(patchlet: &Patchlet) {
     let before = apic::ticks(0);
     apic::interrupt_self(traps::TIMER);
@@ -222,11 +223,11 @@ fn safe_halt(patchlet: &Patchlet) {
     let (_, flags) = call(patchlet, 0);
     cpu::disable_interrupts();
     assert_eq!((flags & cpu::FLAGS_IF, apic::ticks(0)), (cpu::FLAGS_IF, before + 1));
-    // Taken behind the two bytes, of which HLT is the second.
+    // The interrupt was taken behind both instructions, one byte each: HLT had begun.
     assert_eq!(apic::ticked_at(0), scratch::load(patchlet.bytes()).addr() + 2);
 }
 
-/// The timer wakes the CPU, which would sleep on without it.
+/// Checks that an interrupt of the timer ends the sleep of `halt`.
 fn halt(patchlet: &Patchlet) {
     let before = apic::ticks(0);
     apic::start_timer(100_000);

@@ -1,15 +1,15 @@
-//! The two 8259 interrupt controllers: all lines off, for the firmware has left the
-//! timer's on, with a vector that is an exception's.
+//! The two 8259 interrupt controllers. All their lines are masked, because the firmware leaves the
+//! timer's line on, with a vector that is also an exception's.
 
 use crate::cpu;
 
-/// The interrupt mask registers of the first and the second one.
+/// The ports of the interrupt mask registers of both controllers.
 const MASKS: [u16; 2] = [0x21, 0xa1];
 
-/// Lets no interrupt of theirs through.
+/// Masks all interrupts of both controllers.
 pub fn mask_all() {
     for port in MASKS {
-        // SAFETY: a mask has no other effect than to hold interrupts off.
+        // SAFETY: the write only masks interrupts, and no code relies on these.
         unsafe { cpu::out_8(port, 0xff) };
     }
 }

@@ -1,5 +1,5 @@
-//! What only QEMU has: a way to end it, the `isa-debug-exit` device, and what it tells a firmware
-//! about the machine (QEMU, docs/specs/fw_cfg).
+//! Devices of QEMU: `isa-debug-exit`, which ends QEMU, and `fw_cfg`, which describes the machine
+//! (QEMU, docs/specs/fw_cfg).
 
 use crate::cpu;
 
@@ -9,25 +9,26 @@ const CONFIG_KEY: u16 = 0x510;
 const CONFIG_DATA: u16 = 0x511;
 const KEY_CPU_COUNT: u16 = 5;
 
-/// QEMU's exit status is `value << 1 | 1`; `run.sh` knows them.
+/// The outcome of the tests. QEMU's exit status is `value << 1 | 1`, which `run.sh` checks.
 #[derive(Clone, Copy)]
 pub enum Outcome {
-    /// Status 33.
+    /// All tests passed: status 33.
     Success = 0x10,
-    /// Status 35.
+    /// A test failed: status 35.
     Failure = 0x11,
 }
 
 pub fn exit(outcome: Outcome) -> ! {
     loop {
-        // SAFETY: the port ends QEMU, or nobody answers it and `run.sh` runs out of patience.
+        // SAFETY: the write ends QEMU. Without the device it has no effect, and `run.sh` stops QEMU
+        // after a time.
         unsafe { cpu::out_32(DEBUG_EXIT, outcome as u32) };
     }
 }
 
-/// How many CPUs the machine starts with.
+/// Returns the number of CPUs of the machine.
 pub fn cpu_count() -> usize {
-    // SAFETY: selecting an item and reading it, byte by byte, change nothing else.
+    // SAFETY: selecting an item of `fw_cfg` and reading it byte by byte has no other effect.
     let bytes = unsafe {
         cpu::out_16(CONFIG_KEY, KEY_CPU_COUNT);
         [cpu::in_8(CONFIG_DATA), cpu::in_8(CONFIG_DATA)]

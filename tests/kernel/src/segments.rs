@@ -1,4 +1,4 @@
-//! The GDT, one for all CPUs, and a TSS for each.
+//! The GDT, which all CPUs share, and a TSS for each CPU.
 
 use crate::{arch, cpu};
 
@@ -20,17 +20,18 @@ const DATA: u64 = 0x00cf_9300_0000_ffff;
 const CODE_32: u64 = 0x00cf_9b00_0000_ffff;
 const CODE_64: u64 = 0x00af_9b00_0000_ffff;
 const RING_3: u64 = 3 << 45;
-/// Of type "available TSS", present, base and limit still 0.
+/// A descriptor of type "available TSS", present, with base and limit 0.
 const TSS: u64 = 0x89 << 40;
 
 const KERNEL_CODE_DESCRIPTOR: u64 = if cfg!(target_arch = "x86_64") { CODE_64 } else { CODE_32 };
 
-/// A TSS descriptor takes two entries in 64-bit mode. In 32-bit mode the second one is null.
+/// The number of entries. A TSS descriptor takes two in 64-bit mode; in 32-bit mode the second is
+/// null.
 const GDT_ENTRIES: usize = 6 + 2 * MAX_CPUS;
 
 static mut GDT: [u64; GDT_ENTRIES] = [0; GDT_ENTRIES];
 
-/// 104 bytes in both modes, and all reserved or unused but for the stack of the traps.
+/// A TSS: 104 bytes in both modes. Only the stack for traps is used.
 pub type Tss = [u32; 26];
 
 static mut TSSES: [Tss; MAX_CPUS] = [[0; 26]; MAX_CPUS];
@@ -57,8 +58,8 @@ pub unsafe fn build() {
     let stacks = (&raw const TRAP_STACKS).cast::<Stack>();
     for (number, tss) in tsses.iter_mut().enumerate() {
         arch::set_trap_stack(tss, stacks.wrapping_add(number + 1).addr());
-        // No I/O permission bitmap: its offset is the limit (SDM vol. 1 section 19.5.2, "I/O
-        // Permission Bit Map").
+        // An offset of the I/O permission bitmap at the limit means that there is none (SDM vol. 1
+        // section 19.5.2, "I/O Permission Bit Map").
         tss[25] = (size_of::<Tss>() as u32) << 16;
 
         let base = (&raw const *tss).addr() as u64;
@@ -74,8 +75,8 @@ pub unsafe fn build() {
 /// # Safety
 /// - [`build`] was called, and no other CPU has this number.
 pub unsafe fn load(cpu: usize) {
-    // SAFETY: the GDT has flat ring 0 segments, so code and stack go on where they are, and the TSS
-    // is not in use.
+    // SAFETY: `build` has filled the GDT with flat ring 0 segments, so the addresses of code and
+    // stack stay the same. No other CPU has this number, so the TSS is available.
     unsafe {
         cpu::load_gdt(&raw const GDT);
         arch::load_segments();
@@ -83,8 +84,8 @@ pub unsafe fn load(cpu: usize) {
     }
 }
 
-/// The number this CPU gave to [`load`]. It takes no per-CPU base, so a test may do what it likes
-/// to GS.
+/// Returns the number that this CPU gave to [`load`]. It is found by the task register and not by a
+/// per-CPU base, so a test may change GS.
 pub fn current_cpu() -> usize {
     usize::from((cpu::task_register() - FIRST_TSS) / 16)
 }

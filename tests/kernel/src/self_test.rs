@@ -1,4 +1,5 @@
-//! Tests of the kernel itself: what the tests of patching take for granted.
+//! Tests of the kernel itself: of paging, traps and interrupts, on which the tests of patching
+//! rely.
 
 use core::arch::asm;
 
@@ -55,7 +56,7 @@ fn data_cannot_be_executed() {
 fn text_changes_through_its_alias() {
     let operand = paging::alias(text_probe as *const () as usize + 1).cast::<u32>();
     for value in [2, 1] {
-        // SAFETY: no CPU is in text_probe now, and its instructions are valid with any operand.
+        // SAFETY: no CPU executes text_probe now, and its instructions are valid with any operand.
         let seen = unsafe {
             operand.write_unaligned(value);
             cpu::serialize();
@@ -68,7 +69,7 @@ fn text_changes_through_its_alias() {
 fn scratch_buffer_runs() {
     const RETURN_7: [u8; 6] = [0xb8, 7, 0, 0, 0, 0xc3]; // mov eax, 7; ret
     let code = scratch::load(&RETURN_7);
-    // SAFETY: the buffer is executable and holds such a function.
+    // SAFETY: the buffer is executable and holds a function of this type, `RETURN_7`.
     let function = unsafe { core::mem::transmute::<*const u8, extern "C" fn() -> u32>(code) };
     assert_eq!(function(), 7);
     assert_write_faults(code.addr());
@@ -86,7 +87,7 @@ fn ud2_is_caught() {
 }
 
 fn catch_nests() {
-    // SAFETY: nothing to drop, and ud2 changes nothing.
+    // SAFETY: the closures have nothing to drop, and ud2 changes nothing.
     let outer = unsafe {
         traps::catch(traps::INVALID_OPCODE, || {
             text_cannot_be_written();
@@ -94,15 +95,15 @@ fn catch_nests() {
         })
     };
     assert!(outer.is_some());
-    // SAFETY: nothing traps.
+    // SAFETY: the closure does not trap, so no frame is lost.
     let none = unsafe { traps::catch(traps::INVALID_OPCODE, || ()) };
     assert!(none.is_none());
 }
 
 fn flags_survive_a_catch() {
     const FLAGS_DF: usize = 1 << 10;
-    // SAFETY: nothing to drop; the direction flag is wrong for Rust, but no Rust runs before it is
-    // restored.
+    // SAFETY: the closure has nothing to drop. Rust code needs the direction flag clear; `catch`
+    // restores it before any Rust code runs again.
     let trap = unsafe { traps::catch(traps::INVALID_OPCODE, || asm!("std", "ud2")) };
     let trap = trap.expect("no #UD on ud2");
     assert_eq!(trap.frame.flags & FLAGS_DF, FLAGS_DF);
@@ -112,8 +113,8 @@ fn flags_survive_a_catch() {
 fn ring_3_and_back() {
     for entry in arch::USER_ENTRIES {
         println!("  {}", entry.name);
-        // SAFETY: nothing to drop; the stub is code for ring 3 and comes back with the expected
-        // vector.
+        // SAFETY: the closure has nothing to drop. The stub is code for ring 3 and comes back with
+        // the expected vector.
         let trap = unsafe {
             traps::catch(traps::USER_RETURN, || {
                 (entry.enter)(user::stub());
@@ -128,14 +129,14 @@ fn ring_3_and_back() {
 fn local_apic_answers() {
     const VERSION: usize = 0x30; // SDM vol. 3A section 10.4.8, "Local APIC Version Register"
     let register = (paging::LOCAL_APIC + VERSION) as *const u32;
-    // SAFETY: mapped, and reading it has no effect.
+    // SAFETY: the register is mapped, and reading it has no effect.
     let version = unsafe { register.read_volatile() } & 0xff;
     assert!((0x10..=0x15).contains(&version), "version {version:#x}");
 }
 
-/// Writes the byte at `address` back to it, and wants a page fault that says so.
+/// Writes the byte at `address` back to it, and checks that this causes a page fault for a write.
 fn assert_write_faults(address: usize) {
-    // SAFETY: nothing to drop; if the write does not fault, it changes nothing.
+    // SAFETY: the closure has nothing to drop. If the write does not fault, it changes nothing.
     let trap = unsafe {
         traps::catch(traps::PAGE_FAULT, || {
             asm!("mov al, [{0}]", "mov [{0}], al", in(reg) address, out("al") _,
@@ -145,9 +146,10 @@ fn assert_write_faults(address: usize) {
     assert_page_fault(trap, address, FAULT_PRESENT | FAULT_WRITE);
 }
 
-/// Calls `address`, and wants a page fault that says so.
+/// Calls `address`, and checks that this causes a page fault for an instruction fetch.
 fn assert_fetch_faults(address: usize) {
-    // SAFETY: nothing to drop; what the caller has put there returns, if it should run.
+    // SAFETY: the closure has nothing to drop. If the call does not fault, the code that the caller
+    // has put there returns.
     let trap = unsafe {
         traps::catch(traps::PAGE_FAULT, || asm!("call {}", in(reg) address, clobber_abi("C")))
     };

@@ -1,4 +1,4 @@
-//! Text output on COM1. QEMU's needs no setup. The lines of several CPUs come one after the other.
+//! Text output on COM1, which needs no setup in QEMU. Lines of several CPUs are not mixed.
 
 use core::{
     fmt::{self, Write},
@@ -17,7 +17,7 @@ struct Serial;
 impl Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            // SAFETY: reading the line status and sending a byte do nothing to memory.
+            // SAFETY: reading the line status and sending a byte do not change memory.
             unsafe {
                 while cpu::in_8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
                 cpu::out_8(COM1, byte);
@@ -27,14 +27,14 @@ impl Write for Serial {
     }
 }
 
-/// The number of the CPU that prints a line, + 1; 0 if none does.
+/// The number of the CPU that prints a line, plus 1; 0 if none does.
 static PRINTING: AtomicUsize = AtomicUsize::new(0);
 
-/// For [`println!`](crate::println).
+/// Prints a line for [`println!`](crate::println).
 ///
-/// Waits for its turn, but not for ever: the CPU that has it may have been stopped for good, and
-/// two lines in one say more than none. A handler that prints into the line of its own CPU does not
-/// wait at all.
+/// Waits for its turn for a limited time: the CPU that has the turn may have been stopped for good,
+/// and then a mixed line is better than none. A handler that interrupts a line of its own CPU does
+/// not wait at all.
 pub fn print_line(text: fmt::Arguments<'_>) {
     const PATIENCE: usize = 1_000_000;
 
@@ -49,7 +49,7 @@ pub fn print_line(text: fmt::Arguments<'_>) {
             free
         });
 
-    // `Serial` never fails, and a `Display` that does has no better place to say so.
+    // `Serial` never fails. If a `Display` fails, there is no other place to report it.
     let _ = Serial.write_fmt(text);
     let _ = Serial.write_str("\n");
 

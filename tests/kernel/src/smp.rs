@@ -1,6 +1,4 @@
-//! The other CPUs: starting them, and giving them something to do.
-//!
-//! Each waits with interrupts on until there is a job for it, and again after that.
+//! Starts the other CPUs and gives them jobs. A CPU without a job waits with interrupts on.
 
 use core::{
     hint,
@@ -11,14 +9,14 @@ use core::{
 
 use crate::{apic, cpu, paging, park, qemu, segments, segments::MAX_CPUS, traps, wait};
 
-/// The page in which the other CPUs start, in real mode. Free memory on a PC; `paging` maps its
-/// alias only, because none of them has paging on there.
+/// The page in which the other CPUs start, in real mode. It is free memory on a PC. `paging` maps
+/// its alias only, because a CPU has paging off while it executes there.
 pub const TRAMPOLINE: Range<usize> = 0x8000..0x8000 + paging::PAGE_SIZE;
 
-/// CPUs that run, with the boot CPU.
+/// The number of CPUs that run, the boot CPU included.
 static COUNT: AtomicUsize = AtomicUsize::new(1);
 
-/// For each CPU its job: a `fn()`, until it has returned. Else null.
+/// The job of each CPU: a `fn()` until it has returned, otherwise null.
 static JOBS: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
 // asm/ap.S
@@ -27,7 +25,7 @@ unsafe extern "C" {
     static ap_trampoline_end: [u8; 0];
 }
 
-/// How many CPUs run. They have the numbers below that, and the boot CPU is 0.
+/// Returns how many CPUs run. They are numbered from 0, which is the boot CPU.
 pub fn count() -> usize {
     COUNT.load(Ordering::Acquire)
 }
@@ -43,8 +41,9 @@ pub unsafe fn start() {
     let start = (&raw const ap_trampoline_start).addr();
     let length = (&raw const ap_trampoline_end).addr() - start;
     assert!(length <= TRAMPOLINE.len());
-    // SAFETY: the labels are the ends of the trampoline, and its page is nobody else's. INIT, 10
-    // ms, SIPI, 200 us, SIPI: SDM vol. 3A section 8.4.4.1, "Typical BSP Initialization Sequence".
+    // SAFETY: the labels are the bounds of the trampoline's code, and nothing else uses its page.
+    // The sequence INIT, 10 ms, SIPI, 200 us, SIPI is that of SDM vol. 3A section 8.4.4.1, "Typical
+    // BSP Initialization Sequence".
     unsafe {
         let code = slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(start), length);
         paging::alias(TRAMPOLINE.start).copy_from_nonoverlapping(code.as_ptr(), length);
@@ -59,20 +58,20 @@ pub unsafe fn start() {
     wait::until("every CPU starts", || count() >= expected);
 }
 
-/// A microsecond each, more or less: an access to a port of the ISA bus takes that long. Nobody
-/// listens at this one.
+/// Waits for about so many microseconds: an access to a port of the ISA bus takes about one. No
+/// device uses this port.
 fn delay(microseconds: usize) {
     for _ in 0..microseconds {
-        // SAFETY: the port is there for that.
+        // SAFETY: port 0x80 is for diagnostics and delays; a write has no effect on the kernel.
         unsafe { cpu::out_8(0x80, 0) };
     }
 }
 
-/// Called by `asm/ap.S` on each CPU but the boot CPU, with a number of its own from 1 on, and with
-/// interrupts off.
+/// Runs a CPU other than the boot CPU. `asm/ap.S` calls it with interrupts off, and with a number
+/// from 1 on that is different on each CPU.
 #[unsafe(no_mangle)]
 extern "C" fn ap_main(number: usize) -> ! {
-    // SAFETY: the boot CPU has built all this before it started this one.
+    // SAFETY: the boot CPU has built page tables, GDT and IDT before it started this CPU.
     unsafe {
         segments::load(number);
         traps::load();
@@ -90,7 +89,7 @@ extern "C" fn ap_main(number: usize) -> ! {
                 hint::spin_loop();
                 continue;
             }
-            // SAFETY: `run_on` has made it from such a function.
+            // SAFETY: `run_on` has made the pointer from a `fn()`.
             let job = unsafe { core::mem::transmute::<*mut (), fn()>(job) };
             job();
             // Pairs with the load in `Job::is_done`.
@@ -99,7 +98,7 @@ extern "C" fn ap_main(number: usize) -> ! {
     })
 }
 
-/// Makes `cpu`, not this one and without a job, call `job` with interrupts on.
+/// Makes `cpu` call `job` with interrupts on. `cpu` must be another CPU that has no job.
 #[must_use]
 pub fn run_on(cpu: usize, job: fn()) -> Job {
     assert!(cpu < count() && cpu != segments::current_cpu());
@@ -108,7 +107,7 @@ pub fn run_on(cpu: usize, job: fn()) -> Job {
     Job { cpu }
 }
 
-/// Calls `job` on every CPU, with interrupts on, and waits until all have returned.
+/// Calls `job` on every CPU, with interrupts on, and waits until all calls have returned.
 pub fn run_on_all(job: fn()) {
     let here = segments::current_cpu();
     let mut jobs = [const { None }; MAX_CPUS];
@@ -119,18 +118,19 @@ pub fn run_on_all(job: fn()) {
     jobs.into_iter().flatten().for_each(Job::wait);
 }
 
-/// What another CPU was given to do.
+/// A job that was given to another CPU.
 pub struct Job {
     cpu: usize,
 }
 
 impl Job {
-    /// Whether it has returned.
+    /// Returns whether the job has returned.
     pub fn is_done(&self) -> bool {
         JOBS[self.cpu].load(Ordering::Acquire).is_null()
     }
 
-    /// Waits until it has returned, with interrupts on: the job may want this CPU to answer.
+    /// Waits until the job has returned. Interrupts are on meanwhile, because the job may wait for
+    /// an answer of this CPU.
     #[track_caller]
     pub fn wait(self) {
         cpu::with_interrupts_on(|| wait::until("a job ends", || self.is_done()));

@@ -1,5 +1,5 @@
-//! Tests of what several CPUs need. They pass with one CPU too; `-append cpus=N` makes sure that it
-//! was not one by mistake.
+//! Tests of the functions for several CPUs. They also pass with one CPU; `-append cpus=N` makes the
+//! kernel fail if the machine has another number.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,7 +19,7 @@ pub const ALL: &[(&str, Test)] = &[
     ("registers and flags survive interrupts", state_survives_interrupts),
 ];
 
-/// A tenth of a millisecond.
+/// The period of the timers in nanoseconds: a tenth of a millisecond.
 const TIMER_PERIOD: u32 = 100_000;
 
 // asm/state_*.S
@@ -37,7 +37,8 @@ fn every_cpu_starts() {
     }
 }
 
-/// One after the other: two would write the same scratch buffer, and the same text.
+/// Runs the self-test on one CPU after the other. Two at once would write to the same scratch
+/// buffer and to the same text.
 fn every_cpu_passes_the_self_test() {
     static DONE_BY: AtomicUsize = AtomicUsize::new(0);
 
@@ -60,8 +61,8 @@ fn every_cpu_serializes() {
     for _ in 0..CALLS {
         sync::all();
     }
-    // The others had interrupts on all the time and nothing else to do, so it was an interrupt
-    // each time. The sender needs none.
+    // The other CPUs had interrupts on and no job, so each request reached them by an interrupt.
+    // The sender serializes itself without one.
     for (cpu, before) in before.iter().enumerate().take(smp::count()) {
         let expected = if cpu == segments::current_cpu() { 0 } else { CALLS };
         assert_eq!(sync::interrupts(cpu) - before, expected, "on CPU {cpu}");
@@ -96,7 +97,8 @@ fn the_timer_ticks() {
 }
 
 fn state_survives_interrupts() {
-    /// CPUs that have seen enough. They go on for the others, who want to be interrupted.
+    /// The number of CPUs that have been interrupted often enough. They go on, because the other
+    /// CPUs need interrupts from them.
     static CONTENT: AtomicUsize = AtomicUsize::new(0);
 
     smp::run_on_all(|| {
@@ -123,7 +125,7 @@ fn state_survives_interrupts() {
 
 #[track_caller]
 fn state(rounds: usize) {
-    // SAFETY: it follows the C ABI, and needs nothing else.
+    // SAFETY: the function follows the C ABI and has no other conditions.
     let failed = unsafe { state_survives(rounds) };
     assert_eq!(failed, 0, "registers or flags have changed");
 }

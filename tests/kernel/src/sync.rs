@@ -1,9 +1,9 @@
-//! Making every CPU execute a serializing instruction: what must happen between a write to text and
-//! relying on it (SDM vol. 3A section 8.1.3, "Handling Self- and Cross-Modifying Code").
+//! Makes every CPU execute a serializing instruction. That must happen between a write to text and
+//! code that relies on it (SDM vol. 3A section 8.1.3, "Handling Self- and Cross-Modifying Code").
 //!
-//! A request is a number, one higher than the last. Each CPU notes the highest request that it has
-//! read *before* it serialized; so a CPU that has noted a number, or a higher one, has serialized
-//! after that request was made, and one interrupt may answer several requests.
+//! Requests are numbered upwards. A CPU reads the highest request, then serializes, then records
+//! the number that it has read. A CPU that has recorded a number has therefore serialized after
+//! that request and all before it were made, and one interrupt may answer several requests.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,15 +11,16 @@ use crate::{apic, cpu, segments, segments::MAX_CPUS, smp, traps, wait};
 
 static REQUEST: AtomicUsize = AtomicUsize::new(0);
 static ANSWERED: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
-/// Interrupts, for the tests.
+/// The number of such interrupts of each CPU, for the tests.
 static INTERRUPTS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// On return, every CPU that runs has executed a serializing instruction since the call began.
+/// Waits until every CPU that runs has executed a serializing instruction since the call began.
 ///
-/// The others must have interrupts on sooner or later, or call this themselves: two CPUs may do so
-/// at the same time, with interrupts off too, because each answers the other while it waits.
+/// Each other CPU must at some time have interrupts on or call this function itself. Two CPUs may
+/// call it at the same time, even with interrupts off, because each answers the other while it
+/// waits.
 pub fn all() {
-    // SeqCst: writes to text come before it; it pairs with the load in `answer`.
+    // SeqCst orders the writes to text before the request. It pairs with the load in `answer`.
     let request = REQUEST.fetch_add(1, Ordering::SeqCst) + 1;
     apic::interrupt_others(traps::SYNC);
     for answered in ANSWERED.iter().take(smp::count()) {
@@ -31,14 +32,14 @@ pub fn all() {
     }
 }
 
-/// The interrupt handler.
+/// Handles the interrupt of a request.
 pub fn interrupt() {
     INTERRUPTS[segments::current_cpu()].fetch_add(1, Ordering::Relaxed);
     answer();
     apic::end_of_interrupt();
 }
 
-/// How many such interrupts `cpu` has had.
+/// Returns how many such interrupts `cpu` has had.
 pub fn interrupts(cpu: usize) -> usize {
     INTERRUPTS[cpu].load(Ordering::Relaxed)
 }
@@ -48,7 +49,7 @@ fn answer() {
     let request = REQUEST.load(Ordering::SeqCst);
     if answered.load(Ordering::Relaxed) < request {
         cpu::serialize();
-        // The highest, because an interrupt may have answered a later one since the load.
+        // `fetch_max`, because an interrupt may have answered a later request since the load.
         answered.fetch_max(request, Ordering::Release);
     }
 }

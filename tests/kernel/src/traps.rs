@@ -1,8 +1,9 @@
-//! The IDT, and what happens on a trap: an interrupt has its handler, an expected trap is recorded,
-//! any other ends the kernel.
+//! The IDT, and the handling of traps. An interrupt has a handler, an expected trap is recorded,
+//! and any other trap ends the kernel.
 //!
-//! A handler for more is a `match` arm in [`trap_dispatch`]: every vector has its stub and gate, and
-//! a handler may change the frame, [`TrapFrame::sp`] included, and write below that, 8 bytes at most.
+//! To add a handler, add a `match` arm in [`trap_dispatch`]: every vector has a stub and a gate. A
+//! handler may change the frame, [`TrapFrame::sp`] included, and may write at most 8 bytes below
+//! the interrupted stack pointer.
 
 use core::{
     cell::{Cell, UnsafeCell},
@@ -20,25 +21,25 @@ use crate::{
 pub const BREAKPOINT: u8 = 3;
 pub const INVALID_OPCODE: u8 = 6;
 pub const PAGE_FAULT: u8 = 14;
-/// Interrupts of the local APIC. It sends the spurious one when it has nothing to say after all, and
-/// wants no answer (SDM vol. 3A section 10.9, "Spurious Interrupt").
+// Vectors of the local APIC. It sends the spurious interrupt if another one was withdrawn, and
+// expects no end-of-interrupt for it (SDM vol. 3A section 10.9, "Spurious Interrupt").
 pub const TIMER: u8 = 0x40;
 pub const SYNC: u8 = 0x41;
 pub const SPURIOUS: u8 = 0xff;
-/// The one vector that ring 3 may raise by INT.
+/// The only vector that ring 3 may raise by INT.
 pub const USER_RETURN: u8 = 0x80;
 
-/// Bytes per stub in `asm/trap_stubs.h`.
+/// The size of a stub in `asm/trap_stubs.h`, in bytes.
 const STUB_SIZE: usize = 16;
 
-/// What the CPU did when the trap came. `asm/traps_*.S` pushes and pops it.
+/// The state of the interrupted code. `asm/traps_*.S` pushes and pops it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct TrapFrame {
-    /// In the order of [`arch::REGISTER_NAMES`].
+    /// The registers, in the order of [`arch::REGISTER_NAMES`].
     registers: [usize; arch::REGISTER_NAMES.len()],
     pub vector: usize,
-    /// 0 for vectors without one.
+    /// The error code; 0 for vectors without one.
     pub error_code: usize,
     pub ip: usize,
     pub cs: usize,
@@ -51,19 +52,19 @@ pub struct TrapFrame {
 #[derive(Clone, Copy)]
 pub struct Trap {
     pub frame: TrapFrame,
-    /// CR2: the address, if it was a page fault.
+    /// The value of CR2: for a page fault, its address.
     pub fault_address: usize,
 }
 
-/// An expected trap, on the stack of the [`catch`] that expects it.
+/// The record of an expected trap, on the stack of the [`catch`] that expects it.
 struct Expected {
     vector: u8,
-    /// Written by `trap_catch`.
+    /// The stack pointer to go back to. `trap_catch` writes it.
     resume_sp: UnsafeCell<usize>,
     caught: Cell<Option<Trap>>,
 }
 
-/// What each CPU expects, or null.
+/// The innermost trap that each CPU expects, or null.
 static EXPECTED: [AtomicPtr<Expected>; MAX_CPUS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
@@ -76,7 +77,7 @@ unsafe extern "C" {
     fn trap_catch(resume_sp: *mut usize, run: extern "C" fn(*mut u8), argument: *mut u8);
 }
 
-/// Fills the IDT: interrupt gates, so interrupts are off in handlers.
+/// Fills the IDT with interrupt gates, so that interrupts are off in handlers.
 ///
 /// # Safety
 /// - called once, by one CPU, before any CPU loads it.
@@ -96,23 +97,24 @@ pub unsafe fn build() {
 /// # Safety
 /// - [`build`] was called, and this CPU has done [`segments::load`].
 pub unsafe fn load() {
-    // SAFETY: every gate leads to a stub, with a selector that the GDT has; the TSS has the stack.
+    // SAFETY: `build` has made every gate lead to a stub, with a selector of the GDT, and
+    // `segments::load` has set the stack for traps in the TSS.
     unsafe { cpu::load_idt(&raw const IDT) };
 }
 
-/// Runs `body` until it ends (`None`) or until `vector` comes, in ring 0 or 3, by fault, INT or
-/// interrupt.
+/// Runs `body` until it ends, and then returns `None`; or until `vector` comes, in ring 0 or 3, by
+/// fault, INT or interrupt, and then returns the trap.
 ///
-/// Any other trap ends the kernel. Flags and callee-saved registers are afterwards as they were
-/// before. May be nested; the innermost one counts.
+/// Any other trap ends the kernel. Afterwards, flags and callee-saved registers are as they were
+/// before. Calls can be nested; the innermost expects its trap.
 ///
 /// # Safety
 /// - if the trap comes, the frames of `body` just go away: none of them has anything that must be
 ///   dropped, and no state that others rely on may be half changed then.
 pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
     extern "C" fn run<F: FnOnce()>(body: *mut u8) {
-        // SAFETY: `catch` passes its `body`, which it does not use otherwise, and this is called
-        // once.
+        // SAFETY: `catch` passes the address of its `body`, does not use `body` otherwise, and
+        // makes `trap_catch` call this function once.
         let body = unsafe { body.cast::<F>().read() };
         body();
     }
@@ -121,15 +123,15 @@ pub unsafe fn catch<F: FnOnce()>(vector: u8, body: F) -> Option<Trap> {
     let expected = Expected { vector, resume_sp: UnsafeCell::new(0), caught: Cell::new(None) };
     let slot = &EXPECTED[segments::current_cpu()];
     let outer = slot.swap((&raw const expected).cast_mut(), Relaxed);
-    // SAFETY: it calls `run` with what `run` wants. That leaving `run` in the middle is all right
-    // is the caller's duty.
+    // SAFETY: `trap_catch` calls `run` with the third argument, the address of `body`. The caller
+    // answers for leaving `run` in the middle.
     unsafe { trap_catch(expected.resume_sp.get(), run::<F>, (&raw mut body).cast()) };
     slot.store(outer, Relaxed);
     expected.caught.get()
 }
 
-/// Called by `asm/traps_*.S` on every trap, on the trap stack of this CPU or, in 32-bit ring 0, on
-/// the interrupted one.
+/// Handles a trap. `asm/traps_*.S` calls it on every trap, on the trap stack of this CPU or, in
+/// 32-bit ring 0, on the interrupted stack.
 #[unsafe(no_mangle)]
 extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
     match frame.vector as u8 {
@@ -142,7 +144,7 @@ extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
 
     let fault_address = cpu::read_cr2();
     let expected = EXPECTED[segments::current_cpu()].load(Relaxed);
-    // SAFETY: null, or set by a `catch` of this CPU that has not returned.
+    // SAFETY: the pointer is null, or a `catch` of this CPU that has not returned has set it.
     if let Some(expected) = unsafe { expected.as_ref() }
         && usize::from(expected.vector) == frame.vector
     {
@@ -150,7 +152,7 @@ extern "C" fn trap_dispatch(frame: &mut TrapFrame) {
         frame.ip = (&raw const trap_resume).addr();
         frame.cs = KERNEL_CODE.into();
         frame.flags = 1 << 1; // the bit that is always 1; trap_catch restores the flags
-        // SAFETY: written by trap_catch before it called what trapped.
+        // SAFETY: `trap_catch` has written the value before it called the code that trapped.
         frame.sp = unsafe { *expected.resume_sp.get() };
         frame.ss = KERNEL_DATA.into();
         return;
@@ -163,7 +165,7 @@ fn unexpected(frame: &TrapFrame, fault_address: usize) -> ! {
     static ENDING: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
     let cpu = segments::current_cpu();
     live_broken::expected(format_args!("trap {} at {:#x} on CPU {cpu}", frame.vector, frame.ip));
-    // A trap while one is being printed would go on like this until the time is up.
+    // A trap while another trap is being printed is not printed: it could trap again, without end.
     if !ENDING[cpu].swap(true, Relaxed) {
         println!("unexpected trap {} at {:#x} on CPU {cpu}", frame.vector, frame.ip);
         println!("  error code {:#x}, cr2 {fault_address:#x}", frame.error_code);

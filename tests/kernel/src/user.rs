@@ -1,19 +1,19 @@
-//! Ring 3.
+//! Ring 3 and back.
 //!
-//! A test goes there inside `traps::catch(traps::USER_RETURN, …)`, by IRET or SYSRET to [`stub`];
-//! the stub comes back by INT, and `catch` returns the frame of ring 3. The stub needs no stack. GS
-//! is not the kernel's business.
+//! A test goes to [`stub`] in ring 3 by IRET or SYSRET, inside of
+//! `traps::catch(traps::USER_RETURN, …)`. The stub comes back by INT, and `catch` returns the frame
+//! of ring 3. The stub needs no stack, and the kernel does not use GS.
 
 // asm/user.S
 unsafe extern "C" {
     static user_stub: [u8; 0];
 }
 
-/// The length of the stub's INT instruction: the frame's instruction pointer is this far behind the
-/// stub.
+/// The length of the stub's INT instruction, in bytes. The frame's instruction pointer is the
+/// address of the stub plus this length.
 pub const STUB_LENGTH: usize = 2;
 
-/// The address to go to, in 32-bit or 64-bit code.
+/// Returns the address of the stub, which is valid as 32-bit and as 64-bit code.
 pub fn stub() -> usize {
     (&raw const user_stub).addr()
 }
@@ -21,9 +21,9 @@ pub fn stub() -> usize {
 /// A way to ring 3. Each width has its own, in [`crate::arch::USER_ENTRIES`].
 pub struct UserEntry {
     pub name: &'static str,
-    /// CS afterwards.
+    /// The value of CS in ring 3.
     pub code: u16,
-    /// Must be called within `traps::catch`, for nothing else comes back; the address is that of
-    /// code for ring 3.
+    /// The function that goes to ring 3. It must be called within `traps::catch`, which is the only
+    /// way back, and `address` must be that of code for ring 3.
     pub enter: unsafe fn(address: usize) -> !,
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * What the live tests and the benchmark execute: sites that straddle cache lines
- * and pages at every byte, and patchlets whose results tell them apart. All of it
- * in sections of its own: a program that does not use it does not have it. */
+ * The sites of the live tests and the benchmark. They straddle cache lines and pages
+ * at every byte, and each replacement gives another result. Everything is in sections
+ * of its own, so that the linker leaves it out of a program that does not use it. */
 #include "patchlet.h"
 
 /* live.probe: reverse the bytes of a register.
@@ -17,15 +17,16 @@ PATCHLET(live_probe)
 #endif
 END_PATCHLET(live_probe)
 
-/* live.extend: sign-extend AX; one byte, so that the NOP is of 5 bytes.
+/* live.extend: sign-extend AX. The instruction has one byte, so that the NOP behind
+ * it in a site has 5.
  * in: EAX   out: RAX (EAX)   clobbers: -   flags: unchanged
  * privilege: any   CPU: 386 and later */
 PATCHLET(live_extend)
 	cwtl
 END_PATCHLET(live_extend)
 
-/* Two hypervisors. The second one stays for a while, so that threads are inside
- * its callers when these change.
+/* The functions of two made-up hypervisors. The second takes a while, so that threads
+ * are inside of it, called from a site, when the site changes.
  * in: RDI (EAX)   out: RAX (EAX)   clobbers: -   flags: status */
 	.section .text.live, "ax", @progbits
 	.globl	live_a, live_b
@@ -41,7 +42,7 @@ live_a:
 	ret
 	.size	live_a, . - live_a
 
-	/* Far from the first, so that a call has more than one other byte. */
+	/* Far from the first, so that calls of the two differ in more than one byte. */
 	.section .text.live_far, "ax", @progbits
 	.skip	0x12345
 live_b:
@@ -63,8 +64,12 @@ live_b:
 	ret
 	.size	live_b, . - live_b
 
-/* One function that is one site and a return: `before` bytes of the site lie in
- * front of a multiple of `align`. Its address goes into the table of its op. */
+/* Emits a function of one site and a return. Puts its address and the number of its op
+ * into the list of functions.
+ *	insn	the kind of the site, `call` or `jmp`
+ *	op	the name of the op
+ *	align	a power of two
+ *	before	how many bytes of the site lie before a multiple of `align` */
 .macro live_function insn:req, op:req, align:req, before:req
 	.section .text.live, "ax", @progbits
 	.balign	\align
@@ -105,7 +110,7 @@ live_functions:
 	.section .data.rel.ro.live, "aw", @progbits
 live_functions_end:
 
-/* The benchmark's: one function of 4096 sites, one after the other.
+/* The sites of the benchmark: a function of 4096 sites, one after the other.
  * in: -   out: -   clobbers: -   flags: unchanged */
 	.section .text.live_many, "ax", @progbits
 	.balign	4096
@@ -119,7 +124,7 @@ live_many:
 	ret
 	.size	live_many, . - live_many
 
-/* And one more, that a reader executes while they are switched. */
+/* One more site, which a reader executes while the others are switched. */
 	.globl	live_one
 	.hidden	live_one
 	.type	live_one, @function

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Patchlets and sites of this process, in the form of the built-in ones. */
+ * Patchlets and sites of this process, written like those of the native set. */
 #include "patchlet.h"
 
 /* own.swap_bytes: reverse the bytes of a register.
@@ -22,7 +22,8 @@ PATCHLET(relax)
 	pause
 END_PATCHLET(relax)
 
-/* Sites in assembly, as C functions: save_fl() and swap_bytes(x), and a jump. */
+/* Sites in assembly, in functions that C can call: save_fl() and swap_bytes(x) by a
+ * call, and swap_bytes(x) by a jump. */
 	.globl	asm_save_fl
 	.type	asm_save_fl, @function
 asm_save_fl:
@@ -47,6 +48,6 @@ asm_tail_swap_bytes:
 	movl	4(%esp), %eax
 #endif
 	PATCHLET_JMP swap_bytes, table=process_ops
-	/* Where the site is not a jump any more but the instruction itself. */
+	/* Reached if the site holds the patchlet, which does not leave by itself. */
 	ret
 	.size	asm_tail_swap_bytes, . - asm_tail_swap_bytes

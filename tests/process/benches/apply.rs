@@ -1,15 +1,16 @@
-//! Applying: nanoseconds per site for 10² to 10⁷ sites, in turns with
+//! The benchmark of patching all sites: nanoseconds per site for 10² to 10⁷ sites. It is measured
+//! in turns with
 //!
 //! - (a) a bare loop that stores six bytes at each site and reads only the record;
 //! - the accesses: the loads and stores that the checks need, without the checks;
-//! - (b) one site at a time, each serialized and read back;
-//! - (c) `static-keys` switching as many branches.
+//! - (b) patching one site at a time, each serialized and read back;
+//! - (c) switching as many branches of `static-keys`.
 //!
-//! Sites are scattered one per 200 to 2,000 bytes, 10⁷ of them one per 200 to 400:
-//! everything is within reach of the records. Text is mapped by large pages where
-//! the system can. Every figure is the least of its rounds, and every ratio is of one
-//! run. `BENCH_CHART=path` writes the chart, `BENCH_MAX=n` stops at 10ⁿ sites,
-//! `BENCH_COLD=1` flushes each site and its record from the caches before each turn.
+//! Sites are scattered one per 200 to 2,000 bytes, 10⁷ of them one per 200 to 400, so that
+//! everything is within reach of the records. Text is mapped by large pages where the system can.
+//! Every figure is the least of its rounds, and every ratio is of one run. `BENCH_CHART=path`
+//! writes the chart, `BENCH_MAX=n` stops at 10ⁿ sites, and `BENCH_COLD=1` flushes each site and its
+//! record from the caches before each turn.
 
 #[path = "support/chart.rs"]
 mod chart;
@@ -28,10 +29,10 @@ use patchlet::{OneCpu, Patcher, SecondMapping, Serializer};
 use support::{Ticks, time_on_cpu};
 use text::{Order, Text};
 
-/// How long each size is measured, at least.
+/// The least time for which each size is measured.
 const BUDGET: Duration = Duration::from_secs(2);
-/// Most sites that are patched one at a time: each serializes, which under a
-/// hypervisor is an exit.
+/// The largest number of sites that are patched one at a time. Each of them serializes, which can
+/// take thousands of cycles under a hypervisor.
 const ONE_AT_A_TIME: usize = 100_000;
 
 /// The largest power of ten of sites whose records are shuffled: two texts of 10⁷ would need 8 GB.
@@ -49,19 +50,19 @@ fn text(power: u32, order: Order) -> Text {
 }
 
 fn apply(patcher: &mut Patcher<'_, SecondMapping>) {
-    // SAFETY: nobody executes this text.
+    // SAFETY: no thread executes this text.
     let report = unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) };
     assert_eq!(report.expect("every site can be patched").indirect, 0);
 }
 
-/// Nanoseconds per site.
+/// The least times of each way, in nanoseconds per site.
 #[derive(Clone, Copy)]
 struct Least {
     apply: f64,
-    /// With the records in random order: the first time, which looks for overlaps, and later.
+    /// Patching with the records in random order.
     shuffled: f64,
     shuffled_again: f64,
-    /// The accesses alone, in that order.
+    /// The accesses alone, in the same random order.
     shuffled_accesses: f64,
     bare: f64,
     accesses: f64,
@@ -87,9 +88,10 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
     let mut patcher = text.patcher();
     let shuffled = (power <= MOST_SHUFFLED).then(|| self::text(power, Order::Shuffled));
     let mut least = Least::NONE;
-    // Each of them begins with the indirect calls, and after the same stores.
+    // Each measurement begins with sites that hold their indirect calls, and behind the same
+    // stores.
     let turn = |text: &Text, least: &mut f64, f: &mut dyn FnMut()| {
-        // SAFETY: nobody executes this text; here and below.
+        // SAFETY: no thread executes this text; here and below.
         unsafe { text::bare(text) };
         if cold {
             text.evict();
@@ -102,7 +104,7 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
         rounds += 1;
         turn(&text, &mut least.apply, &mut || apply(&mut patcher));
         if let Some(text) = &shuffled {
-            // A set that was not checked before.
+            // A new patcher, whose set has not been checked before.
             let mut patcher = text.patcher();
             turn(text, &mut least.shuffled, &mut || apply(&mut patcher));
             turn(text, &mut least.shuffled_again, &mut || apply(&mut patcher));
@@ -122,7 +124,7 @@ fn measure(power: u32, per_ns: f64, cold: bool) -> Least {
     least
 }
 
-/// Prints the table, and returns it for the chart.
+/// Measures all sizes and prints the table. Returns the figures for the chart.
 fn table(per_ns: f64) -> Vec<(u32, Least)> {
     let cold = env::var_os("BENCH_COLD").is_some();
     let max = number("BENCH_MAX").unwrap_or(if cfg!(target_pointer_width = "64") { 7 } else { 5 });

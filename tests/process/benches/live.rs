@@ -1,9 +1,9 @@
-//! What switching costs, in ratios within one run: `cargo bench --bench live`.
+//! The benchmark of live switches, in ratios within one run: `cargo bench --bench live`.
 //!
-//! A reader executes one of the sites all the while, and only rounds count in which
-//! it ran. Columns: sites; time per site of one batch; of one batch for each site,
-//! and how many times more that is; of `static-keys`; synchronizations per batch;
-//! the longest time the reader was held up.
+//! A reader executes one of the sites all the time. Only rounds count during which it ran. The
+//! columns are: number of sites; time per site in one batch; time per site in a batch for each
+//! site, and the ratio of the two; time per site of `static-keys`; synchronizations per batch; and
+//! the longest time for which the reader was held up.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,7 +19,7 @@ use patchlet_process::live::{
 use patchlet_process::remap;
 use static_keys::{define_static_key_false, static_branch_unlikely};
 
-/// Batches measured.
+/// The numbers of sites in the batches that are measured.
 const SITES: [usize; 5] = [1, 16, 256, 512, 4096];
 
 define_static_key_false!(KEY_1);
@@ -28,7 +28,7 @@ define_static_key_false!(KEY_256);
 define_static_key_false!(KEY_512);
 define_static_key_false!(KEY_4096);
 
-/// This many static branches.
+/// Expands to this many static branches.
 macro_rules! branches {
     ($key:ident, 1, $taken:ident) => {
         if static_branch_unlikely!($key) {
@@ -51,8 +51,8 @@ macro_rules! branches {
     };
 }
 
-/// In functions of 16, so that the compiler gets on with it. The number makes each
-/// another one: equal functions are merged.
+/// Expands to a function of 16 static branches. Larger functions take very long to compile. The
+/// number makes the functions differ, because equal ones would be merged.
 macro_rules! block_of_16 {
     ($key:ident [$($number:literal)*]) => {{
         #[inline(never)]
@@ -83,7 +83,7 @@ macro_rules! block_of_256 {
     };
 }
 
-/// How many static branches the linker found: none was merged with another one.
+/// Returns the number of static branches in the program, to check that none was merged.
 fn branches_linked() -> usize {
     unsafe extern "C" {
         #[link_name = "__start___static_keys"]
@@ -95,7 +95,7 @@ fn branches_linked() -> usize {
     size / (3 * size_of::<usize>())
 }
 
-/// How many static branches are taken, for each number of them.
+/// Returns how many of the static branches for this number of sites are taken.
 #[inline(never)]
 fn taken(sites: usize) -> usize {
     match sites {
@@ -111,12 +111,14 @@ fn taken(sites: usize) -> usize {
     }
 }
 
+/// Switches all static branches for this number of sites.
+///
 /// # Safety
 /// - no thread executes [`taken`] meanwhile.
 unsafe fn toggle_keys(sites: usize, on: bool) {
     macro_rules! toggle {
         ($key:ident) => {
-            // SAFETY: nobody is at a branch, by the contract of this function.
+            // SAFETY: by the contract of this function, no thread executes a branch.
             unsafe { if on { $key.enable() } else { $key.disable() } }
         };
     }
@@ -129,11 +131,11 @@ unsafe fn toggle_keys(sites: usize, on: bool) {
     }
 }
 
-/// Counts synchronizations.
+/// A synchronizer that counts its synchronizations.
 #[derive(Clone, Copy)]
 struct Counted<'c>(Membarrier, &'c AtomicUsize);
 
-// SAFETY: that of `Membarrier`.
+// SAFETY: `Membarrier` does what the contract asks for.
 unsafe impl Synchronize for Counted<'_> {
     fn sync_all(&self) {
         self.1.fetch_add(1, Relaxed);
@@ -145,10 +147,10 @@ unsafe impl Synchronize for Counted<'_> {
     }
 }
 
-/// Keeps this thread on one CPU, so that reader and writer have one each.
+/// Keeps this thread on one CPU, so that reader and writer have a CPU each.
 fn stay_on(cpu: usize) {
-    // SAFETY: zeros are the empty set; a set without a CPU of this machine is
-    // refused, and then the thread stays where it likes.
+    // SAFETY: zeros are the empty set of CPUs. If the machine does not have this CPU, the system
+    // refuses the set, and the thread is not bound.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -156,11 +158,11 @@ fn stay_on(cpu: usize) {
     }
 }
 
-/// The reader, and the longest it was held up since somebody asked.
+/// The reader, and the longest time for which it was held up since the last query.
 struct Reader {
     gate: Gate,
     stop: AtomicBool,
-    /// Nanoseconds.
+    /// The longest time, in nanoseconds.
     longest: AtomicU64,
 }
 
@@ -184,9 +186,9 @@ impl Reader {
     }
 }
 
-/// The time of a call, in nanoseconds, lower quartile; and the longest time the
-/// reader was held up during one, median. Only calls count during which the reader ran: nobody has to
-/// be synchronized with a thread that is not on a CPU.
+/// Returns the time of a call in nanoseconds, lower quartile, and the longest time for which the
+/// reader was held up during a call, median. Only calls count during which the reader ran, because
+/// a thread that is not on a CPU need not be synchronized with.
 fn measure(reader: &Reader, mut call: impl FnMut(bool)) -> [f64; 2] {
     let (mut times, mut longest) = (Vec::new(), Vec::new());
     let start = Instant::now();
@@ -198,7 +200,8 @@ fn measure(reader: &Reader, mut call: impl FnMut(bool)) -> [f64; 2] {
             let start = Instant::now();
             call(on);
             let took = start.elapsed();
-            // Once to begin with, once to be held up.
+            // The reader has passed the gate twice: it ran when the call began, and while it went
+            // on.
             if reader.gate.passed() >= passed + 2 {
                 times.push(took.as_nanos() as u64);
                 longest.push(reader.longest.load(Relaxed));
@@ -209,7 +212,8 @@ fn measure(reader: &Reader, mut call: impl FnMut(bool)) -> [f64; 2] {
         values.sort_unstable();
         values.get(values.len() / part).map_or(f64::NAN, |&value| value as f64)
     };
-    // What the machine does beside only ever adds to the time of the writer.
+    // The lower quartile of the writer's times, because other work of the machine can only add
+    // time.
     [quantile(times, 4), quantile(longest, 2)]
 }
 
@@ -222,7 +226,7 @@ fn int3(
     let live = live(many_sites(sites), &MANY);
     signal::ask_first(live);
     let (count, mut batches) = (AtomicUsize::new(0), 0);
-    // SAFETY: SIGTRAP goes to the hooks; this is the only writer.
+    // SAFETY: the handler of SIGTRAP calls the hooks, and this is the only writer.
     let mut int3 = unsafe { Int3::new(live, platform.clone(), Counted(sync, &count)) };
     let times = measure(reader, |on| {
         let report = if on { int3.apply() } else { int3.revert() }.expect("switch");
@@ -268,14 +272,14 @@ fn rendezvous(reader: &Reader, platform: &SecondMapping, sites: usize) -> [f64; 
 
 fn main() {
     let text = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
+    // SAFETY: `text` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
     signal::install(live(many_sites(MANY_SITES), &MANY));
     let sync = Membarrier::register();
-    // SAFETY: the native function of the op.
+    // SAFETY: the no-op function is also the native function of the op.
     assert!(unsafe { MANY.set(0, Target::NOP) });
     static_keys::global_init();
-    // The compiler may double one, and must not merge them.
+    // The compiler may duplicate a branch, but must not merge two.
     let branches = SITES.iter().sum::<usize>();
     assert!((branches..branches + 4).contains(&branches_linked()));
 
@@ -301,7 +305,7 @@ fn table(reader: &Reader, platform: &SecondMapping, sync: Membarrier) {
         let ([batch, held], syncs) = int3(reader, platform, sync, sites);
         let [single, held_single] = one_at_a_time(reader, platform, sync, sites);
         let [_, held_rendezvous] = rendezvous(reader, platform, sites);
-        // SAFETY: the branches are executed by this thread, and not now.
+        // SAFETY: only this thread executes the branches, and not at this time.
         unsafe { toggle_keys(sites, true) };
         assert_eq!(taken(black_box(sites)), sites);
         // SAFETY: as above.

@@ -1,12 +1,12 @@
-//! What an op costs, in cycles: the indirect call through the table, a direct call,
-//! the patched site, and the same instruction written as plain `asm!` in the same
-//! loop; once per turn of the loop, as code has it, and sixteen back to back, where
-//! there is nothing that a NOP could hide behind.
+//! The benchmark of one op, in cycles. It compares the indirect call through the table, a direct
+//! call, the patched site, and the same instruction written as plain `asm!` in the same loop. A
+//! loop has one op per turn, as usual code does, or sixteen in a row, so that no other work hides
+//! the cost of NOPs.
 //!
-//! First comes a table. All its figures are of one run: the states and the loops are
-//! measured in turns, round after round, each loop at eight places in memory, and the
-//! best counts; what else the machine does only ever adds. Then criterion measures
-//! the same loops one after the other, for its plots.
+//! First comes a table, all of whose figures are of one run. The states and the loops are measured
+//! in turns, round after round, each loop at eight places in memory. The best result counts,
+//! because other work of the machine can only add time. Then criterion measures the same loops one
+//! after the other, for its plots.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -20,17 +20,17 @@ use patchlet::{OneCpu, Patcher, SecondMapping, pv};
 use patchlet_process::{PROCESS, remap};
 use support::{Ticks, time};
 
-/// Ops per measurement.
+/// The number of ops per measurement.
 const CALLS: u32 = 1024;
-/// Rounds through all states.
+/// The number of rounds through all states.
 const ROUNDS: usize = 15;
-/// Measurements of a loop in each round.
+/// The number of measurements of a loop in each round.
 const SAMPLES: usize = 5;
 
-/// One loop, at eight places.
+/// A loop at eight places in memory.
 type Places = [fn() -> u64; 8];
 
-/// The loops of one way to do an op: one per turn, and sixteen.
+/// The loops of one way to do an op: with one op per turn, and with sixteen.
 struct Loops {
     one: Places,
     sixteen: Places,
@@ -68,7 +68,7 @@ macro_rules! loops {
     };
 }
 
-/// An op: its site, the same as plain `asm!`, and that with the NOPs of the site.
+/// An op in three ways: as a site, as plain `asm!`, and as `asm!` with the NOPs of the site.
 struct Op {
     name: &'static str,
     site: Loops,
@@ -81,8 +81,8 @@ static LOCK: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
 
 /// The instructions of one op, for both widths and with the operands of its site.
 macro_rules! instruction {
-    // SAFETY: pushes and pops; these loops have no red zone where `pushf` writes,
-    // since `asm!` without `nostack` tells the compiler so.
+    // SAFETY: the instructions push and pop one word. `asm!` without `nostack` makes the compiler
+    // use no red zone.
     (save_fl, $nop:literal) => {
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -100,7 +100,7 @@ macro_rules! instruction {
             asm!($nop, inlateout("eax") 5 => _, inlateout("edx") 0 => _, options(att_syntax));
         }
     };
-    // SAFETY: the byte is ours.
+    // SAFETY: the byte is the static `LOCK`.
     (queued_spin_unlock, $nop:literal) => {
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -118,13 +118,13 @@ macro_rules! instruction {
             asm!("xorl %eax, %eax", $nop, inlateout("eax") 1_usize => _, options(att_syntax));
         }
     };
-    // SAFETY: nothing at all.
+    // SAFETY: there is no instruction.
     (nothing, $nop:literal) => {
         unsafe { asm!($nop, options(att_syntax)) }
     };
 }
 
-/// The NOPs of a site of six bytes behind an instruction of 0, 2, 3 bytes.
+/// Makes an op whose instructions have 0, 2 or 3 bytes. The rest of the site's six bytes are NOPs.
 macro_rules! op {
     ($name:literal, $instruction:ident, 0, $site:expr) => {
         op!(@ $name, $instruction, ".byte 0x66, 0x0f, 0x1f, 0x44, 0, 0", $site)
@@ -157,13 +157,13 @@ fn ops() -> [Op; 5] {
             pv::queued_spin_unlock(LOCK.as_ptr());
         }),
         op!("lock.vcpu_is_preempted", vcpu_is_preempted, 2, pv::vcpu_is_preempted(1)),
-        // In its slot is the no-op function, so that it may run in user mode.
+        // The slot of this op holds the no-op function, so that it may run in user mode.
         op!("no-op (irq.irq_disable)", nothing, 0, pv::irq_disable()),
     ]
 }
 
-// The native functions once more: not what the slots hold by default, so sites
-// call them directly.
+// Copies of the native functions. Sites call them directly, because they are not what the slots
+// hold by default.
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     "bench_save_fl: pushfq; popq %rax; ret",
@@ -190,7 +190,7 @@ unsafe extern "C" {
     fn bench_nothing();
 }
 
-/// What the sites are while they are measured.
+/// The state of the sites while they are measured.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Indirect,
@@ -211,7 +211,7 @@ struct Program {
 impl Program {
     fn new() -> Self {
         let text = remap::text_with_sites().expect("there are sites");
-        // SAFETY: whole pages, and only here.
+        // SAFETY: `text` consists of whole pages, and this is the only call in the process.
         let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
         Self { patcher: Patcher::new(&PROCESS, platform) }
     }
@@ -225,8 +225,8 @@ impl Program {
             (pv::Id::irq_disable, bench_nothing as *const ()),
         ];
         pv::reset();
-        // SAFETY: they do what the native functions do, and the last one is used as
-        // an op that does nothing.
+        // SAFETY: the functions do what the native functions do. The last op is only used as one
+        // that does nothing.
         unsafe { pv::install(&[(pv::Id::irq_disable, Target::NOP)]) };
         if state == State::Direct {
             let calls = calls.map(|(id, function)| (id, Target::function(function)));
@@ -250,8 +250,8 @@ fn best(places: &Places) -> u64 {
     samples.min().unwrap_or(0)
 }
 
-/// Least ticks of each op by column: the states, plain, padded; once per turn and
-/// sixteen times.
+/// Prints the least ticks of each op. The columns are the states, plain `asm!`, and padded `asm!`,
+/// with one op per turn and with sixteen.
 fn table(program: &mut Program) {
     let ops = ops();
     let mut least = [[[u64::MAX; 2]; 5]; 5];
@@ -292,7 +292,7 @@ fn table(program: &mut Program) {
     println!();
 }
 
-/// The same loops, for criterion's plots.
+/// Measures the same loops for criterion's plots.
 fn plots(criterion: &mut Criterion<Ticks>, program: &mut Program) {
     for op in ops() {
         let mut group = criterion.benchmark_group(op.name);

@@ -1,9 +1,8 @@
 //! A process that switches its own sites while another thread executes them:
 //! `cargo run --example live`.
 //!
-//! What a kernel has to supply, this process has as well: the writable alias is a
-//! second mapping, the #BP handler is that of SIGTRAP, and the synchronization is
-//! `membarrier`.
+//! The process supplies what a kernel has to supply: the writable alias is a second mapping, the
+//! #BP handler is that of SIGTRAP, and the synchronization is `membarrier`.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,7 +14,7 @@ use patchlet_process::remap;
 
 fn main() -> Result<(), Error> {
     let text = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
+    // SAFETY: `text` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
     let live = live(sites(), &TABLE);
     signal::install(live);
@@ -25,7 +24,7 @@ fn main() -> Result<(), Error> {
     let (stop, executed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let run = || execute(function, 1, 0);
     std::thread::scope(|scope| {
-        // This thread knows nothing of what the other one does to its sites.
+        // This thread does not know that the other one switches its sites.
         scope.spawn(|| {
             signal::with_signal_stack(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -52,8 +51,8 @@ fn show(
     live: &'static patchlet_process::live::ProcessLive,
     sync: Membarrier,
 ) -> Result<(), Error> {
-    // SAFETY: SIGTRAP of every thread goes to `live`, on a stack of its own, and
-    // there is one writer.
+    // SAFETY: the handler of SIGTRAP calls `live` for every thread, on a stack of its own, and
+    // there is only one writer.
     let mut int3 = unsafe { Int3::new(live, platform.clone(), sync) };
     let at = |what: &str| -> Result<(), Error> {
         let patcher = Patcher::new(live.sets()[0], platform.clone());

@@ -1,5 +1,5 @@
-//! What a process needs to patch itself: a second mapping of its text, ops of
-//! its own, and sites in every place a compiler puts them.
+//! A library for processes that patch themselves. It has a second mapping of text, ops of its own,
+//! and sites in every place where a compiler puts them.
 
 pub mod live;
 pub mod remap;
@@ -23,7 +23,7 @@ patchlet::ops! {
             swap_bytes: callee_save fn(value: usize) -> usize = patchlet own::swap_bytes;
             /// Tells the CPU that this is a waiting loop.
             relax: c fn() = patchlet own::relax;
-            /// Adds nothing to a counter; has no patchlet.
+            /// Adds 1 to a counter. The op has no patchlet.
             tick: c fn() = function tick;
         }
     }

@@ -1,6 +1,6 @@
-//! Text reached through a second mapping, never writable and executable at once:
-//! the pages with sites become shared memory that is mapped twice, executable at
-//! its old place and writable somewhere else.
+//! A second mapping of text, so that no page is writable and executable at the same address. The
+//! pages with sites are replaced by shared memory that is mapped twice: executable at its old
+//! address, and writable at another.
 
 use std::io::Error;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use patchlet::{SecondMapping, Sites};
 /// Page size, in bytes.
 const PAGE: usize = 4096;
 
-/// The pages that have sites, `None` if there is no site.
+/// Returns the address range of the pages that have sites, or `None` if there is no site.
 pub fn text_with_sites() -> Option<Range<usize>> {
     let records = Sites::linked().records();
     let first = records.iter().map(|record| record.site()).min()?;
@@ -22,15 +22,16 @@ pub fn text_with_sites() -> Option<Range<usize>> {
 /// Maps `text` a second time, and returns the platform for the patcher.
 ///
 /// # Safety
-/// - `text` is whole pages of this program's text;
-/// - it is called once for them: a second call would not find the first alias.
+/// - `text` consists of whole pages of this program's text;
+/// - it is called only once for these pages: a second call would separate them from the alias of
+///   the first.
 ///
 /// # Errors
-/// What the system said.
+/// Returns the error of the system.
 pub unsafe fn second_mapping(text: Range<usize>) -> Result<SecondMapping, Error> {
     let len = text.len();
-    // SAFETY: plain system calls on a file of our own. The last one replaces the
-    // pages this very code may lie in by pages with the same bytes, at once.
+    // SAFETY: the system calls work on a new file. The last one replaces the pages of text, in
+    // which this code may lie, by pages with the same bytes, in one step.
     unsafe {
         let file = libc::memfd_create(c"text".as_ptr(), libc::MFD_CLOEXEC);
         if file < 0 || libc::ftruncate(file, len as libc::off_t) != 0 {

@@ -1,5 +1,5 @@
-//! Sites in every place a compiler puts them: several in one function, inlined,
-//! in generic functions, of more than the least capacity, in assembly.
+//! Sites in every place where a compiler puts them: several in one function, inlined, in generic
+//! functions, with more than the least capacity, and in assembly.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,40 +7,42 @@ use patchlet::pv;
 
 use crate::own_ops;
 
-/// How often [`tick`] ran.
+/// The number of calls of [`tick`].
 pub static TICKS: AtomicUsize = AtomicUsize::new(0);
 
-/// The native function of the op of the same name, too long for any site. (On
-/// 32-bit, `ident` once called itself: the op had hidden its native function.)
+/// Counts a call. This is the native function of the op of the same name, and too long for a site.
+/// The op's function must not hide it in `ops!`: on 32 bit, `ident` once called itself for that
+/// reason.
 pub extern "C" fn tick() {
     TICKS.fetch_add(1, Ordering::Relaxed);
 }
 
 unsafe extern "C" {
-    /// `save_fl` by a site in `asm/own.S`.
+    /// Executes `save_fl` by a site in `asm/own.S`.
     pub safe fn asm_save_fl() -> usize;
-    /// `swap_bytes` by a site of 9 bytes.
+    /// Executes `swap_bytes` by a site of 9 bytes.
     pub safe fn asm_swap_bytes(value: usize) -> usize;
-    /// `swap_bytes` by a jump site.
+    /// Executes `swap_bytes` by a site that jumps.
     pub safe fn asm_tail_swap_bytes(value: usize) -> usize;
 }
 
-/// Two sites in a function that is inlined where it is used.
+/// Executes two sites. The function is inlined where it is called.
 #[inline(always)]
 pub fn flags_twice() -> (usize, usize) {
     (pv::save_fl(), pv::save_fl())
 }
 
-/// A site in each instance of a generic function.
+/// Executes a site, of which each instance of this generic function has its own.
 #[inline(never)]
 pub fn tagged<const TAG: u64>(value: u64) -> u64 {
     pv::ident(value ^ TAG) ^ TAG
 }
 
-/// A site of 16 bytes, written by hand.
+/// Executes a site of 16 bytes, which is written by hand.
 #[inline(never)]
 pub fn relax_with_room() {
-    // SAFETY: `relax` takes and returns nothing; the clobbers are those of C.
+    // SAFETY: `SLOTS` and the index are those of `relax`, which has neither argument nor result;
+    // its class is `c`, and all registers that C may change are declared as clobbered.
     unsafe {
         patchlet::site_asm!(
             call,
@@ -52,7 +54,8 @@ pub fn relax_with_room() {
     };
 }
 
-/// Nobody calls this. It must not be in the program, nor its site's record.
+/// Executes a site, but no code calls this function. The program must contain neither it nor the
+/// record of its site.
 pub fn nobody_calls_this() -> usize {
     pv::save_fl() ^ 0x0bad_0bad
 }

@@ -1,8 +1,8 @@
-//! Switching live, on the hardware: readers execute every site in a loop and check
-//! every result while a writer switches the sites from state to state.
+//! The test of live switching on the hardware. Readers execute every site in a loop and check every
+//! result while a writer switches the sites from state to state.
 //!
-//! `PATCHLET_SOAK=1` for at least one million switches and a hundred million
-//! executions, `PATCHLET_SOAK=10` for ten; optimized, or it takes its time:
+//! `PATCHLET_SOAK=1` asks for at least one million switches and a hundred million executions,
+//! `PATCHLET_SOAK=10` for ten times as many. Such a run should be optimized:
 //! `PATCHLET_SOAK=1 cargo test --release --test live -- --nocapture`.
 
 use std::process::Command;
@@ -18,7 +18,7 @@ fn readers_see_old_or_new_and_nothing_else() {
     let millions: Option<usize> =
         std::env::var("PATCHLET_SOAK").ok().map(|n| n.parse().expect("a number"));
     let soak = millions.is_some();
-    // Of one site each.
+    // The numbers count switches and executions of one site each.
     let (switches, executions, most) = match millions {
         Some(millions) => (1_000_000 * millions, 100_000_000, Duration::from_secs(3600)),
         None => (20_000, 1_000_000, Duration::from_secs(8)),
@@ -68,16 +68,16 @@ fn readers_see_old_or_new_and_nothing_else() {
     }
 }
 
-/// What a child with a broken writer comes to.
+/// The end of a child process with a broken writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It saw nothing wrong.
+    /// The readers saw nothing wrong.
     Clean,
-    /// It saw wrong results.
+    /// A reader saw a wrong result.
     Wrong,
-    /// It crashed.
+    /// The process was ended by this signal.
     Signal(i32),
-    /// It hung.
+    /// The process did not end in time.
     Hung,
 }
 
@@ -94,7 +94,7 @@ fn child_with(broken: Broken, time: Duration) -> End {
         if let Some(status) = child.try_wait().expect("a child") {
             return match (status.code(), status.signal()) {
                 (Some(0), _) => End::Clean,
-                // Counted, or a panic of a reader.
+                // Status 1: wrong results were counted. Status 101: a reader panicked.
                 (Some(1 | 101), _) => End::Wrong,
                 (Some(status), _) => panic!("{broken:?}: status {status}"),
                 (None, signal) => End::Signal(signal.unwrap_or(0)),
@@ -109,14 +109,14 @@ fn child_with(broken: Broken, time: Duration) -> End {
     }
 }
 
-/// The same loop can fail. What the hardware catches is said; what it does not,
-/// the model of `tests/live_model` does.
+/// Checks that the same loop fails with broken writers. Not every one is noticed on hardware; the
+/// model in `tests/live_model` notices all.
 #[test]
 fn broken_writers_are_caught() {
     let seconds = if std::env::var_os("PATCHLET_SOAK").is_some() { 60 } else { 1 };
     for broken in Broken::ALL {
-        // Without a synchronization a reader must have fetched at the right moment:
-        // it does so often on some machines, and never on others.
+        // A missing synchronization is noticed only if a reader fetches at a certain moment. That
+        // happens often on some machines, and never on others.
         let (expected, seconds) = match broken {
             Broken::Nothing => (Some(true), seconds),
             Broken::NoFirstSync | Broken::NoMiddleSync => (None, seconds),

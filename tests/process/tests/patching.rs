@@ -1,5 +1,5 @@
-//! Patched code, executed: every state the slots can be in, in this process, on
-//! this CPU, with text made writable through a second mapping.
+//! The test of patching in a process: sites are patched for every state of the slots, through a
+//! second mapping of text, and executed on this CPU.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
@@ -8,9 +8,9 @@ use patchlet_process::{PROCESS, own_ops, remap, sites};
 
 type ProcessPatcher = Patcher<'static, SecondMapping>;
 
-/// What the made-up hypervisor counted.
+/// The number of calls that the made-up hypervisor counted.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
-/// Its virtual interrupt flag.
+/// The virtual interrupt flag of the made-up hypervisor.
 static VIRTUAL_IF: AtomicUsize = AtomicUsize::new(0x200);
 /// EFLAGS bits that no instruction of the test changes: IF and the fixed bit 1.
 const STEADY_FLAGS: usize = 0x202;
@@ -26,7 +26,7 @@ patchlet::slot_fn! {
     };
     const HV_UNLOCK = callee_save fn(lock: *mut u8) {
         CALLS.fetch_add(1, Relaxed);
-        // SAFETY: the contract of `queued_spin_unlock`.
+        // SAFETY: by the contract of `queued_spin_unlock`, `lock` is valid for writes.
         unsafe { (*lock.cast::<AtomicU8>()).store(7, Relaxed) }
     };
     const HV_PREEMPTED = callee_save fn(cpu: usize) -> bool {
@@ -38,7 +38,7 @@ patchlet::slot_fn! {
     };
 }
 
-/// What the ops do, seen from outside.
+/// The visible effects of the ops.
 #[derive(Debug, PartialEq)]
 struct Effects {
     flags: usize,
@@ -51,12 +51,12 @@ struct Effects {
     ticks: usize,
 }
 
-/// Uses every op that user mode may run, by every kind of site.
+/// Uses every op that user mode may run, by every kind of site, and returns the effects.
 #[inline(never)]
 fn effects() -> Effects {
     let ticks = sites::TICKS.load(Relaxed);
     let mut lock = 1;
-    // SAFETY: the lock's byte is ours.
+    // SAFETY: the byte is a local variable.
     unsafe { pv::queued_spin_unlock(&raw mut lock) };
     let (one, two) = sites::flags_twice();
     assert_eq!(one & STEADY_FLAGS, two & STEADY_FLAGS);
@@ -93,8 +93,8 @@ fn natively() -> Effects {
 }
 
 fn apply(patcher: &mut ProcessPatcher) -> patchlet::text::Report {
-    // SAFETY: the one test of this file; the harness's other thread waits for it
-    // and has no site; no signal handler is installed.
+    // SAFETY: this is the only test of this file. The other thread of the test harness waits for it
+    // and has no site. No signal handler is installed.
     unsafe { OneCpu::assume(|cpu| patcher.apply(cpu)) }.expect("apply")
 }
 
@@ -103,23 +103,43 @@ fn revert(patcher: &mut ProcessPatcher) -> patchlet::text::Report {
     unsafe { OneCpu::assume(|cpu| patcher.revert(cpu)) }.expect("revert")
 }
 
-/// Every byte of the pages with sites.
+/// Returns all bytes of the pages with sites.
 fn text() -> Vec<u8> {
     let range = remap::text_with_sites().expect("there are sites");
-    // SAFETY: pages of this program's text; read at once, while nobody writes.
+    // SAFETY: the pages are text of this program, and no thread writes to them meanwhile.
     unsafe {
         core::slice::from_raw_parts(core::ptr::with_exposed_provenance(range.start), range.len())
     }
     .to_vec()
 }
 
-/// What the sites of an op hold: bytes of the first one, number of all.
+/// Returns the bytes of the first site of an op, and the number of its sites.
 fn bytes_of(patcher: &ProcessPatcher, op: &str) -> (Vec<u8>, usize) {
     let plan = patcher.plan(Goal::Patched).expect("plan");
     let mut found = plan.outcomes().filter(|outcome| outcome.name == op);
     let first =
         found.next().unwrap_or_else(|| panic!("no site of {op}")).old_bytes.bytes().to_vec();
     (first, 1 + found.count())
+}
+
+/// Checks the counts of each op, as a kernel prints them, before anything is patched.
+fn counts_by_op(patcher: &ProcessPatcher, all: patchlet::text::Report) {
+    let plan = patcher.plan(Goal::Patched).expect("plan");
+    let mut sum = patchlet::text::Report::default();
+    let mut lines = Vec::new();
+    for table in [&pv::TABLE, &own_ops::TABLE] {
+        for (op, report) in table.by_op(&plan) {
+            sum += report;
+            lines.push(format!("{op}: {report}"));
+        }
+    }
+    println!("{}", lines.join("\n"));
+    assert_eq!(sum, all, "each site is of one op");
+    for line in
+        ["irq.save_fl: 3 sites, 3 changed: 3 patchlets", "irq.irq_enable: 0 sites, 0 changed"]
+    {
+        assert!(lines.iter().any(|printed| printed == line), "no {line:?} in {lines:#?}");
+    }
 }
 
 fn no_page_is_writable_and_executable() {
@@ -130,22 +150,24 @@ fn no_page_is_writable_and_executable() {
     }
 }
 
-/// One test, because it changes the text of the whole process.
+/// Tests all states one after the other. It is one test, because it changes the text of the whole
+/// process.
 #[test]
 fn ops_do_the_same_in_every_state_of_their_sites() {
     let range = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
+    // SAFETY: `range` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(range) }.expect("second mapping");
     let mut patcher = Patcher::new(&PROCESS, platform);
     let sites = Sites::linked().records().len();
     let before = text();
     no_page_is_writable_and_executable();
 
-    // Not patched: through the table, and it works.
+    // Unpatched, sites call through the table.
     assert_eq!(effects(), natively());
 
-    // Bare metal: every op is its instructions, but for the one without any.
+    // For bare metal, sites hold their op's instructions, except for the op without a patchlet.
     let planned = patcher.plan(Goal::Patched).expect("plan").report();
+    counts_by_op(&patcher, planned);
     assert_eq!(text(), before, "a plan writes nothing");
     let report = apply(&mut patcher);
     assert_eq!(report, planned);
@@ -170,20 +192,21 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
     assert_eq!(bytes_of(&patcher, "save_fl").1, 3, "flags_twice and asm_save_fl: a record each");
     assert_eq!(bytes_of(&patcher, "swap_bytes").1, 3, "one in Rust and two in assembly");
 
-    // Again: nothing changes.
+    // Patching again changes nothing.
     let patched = text();
     let report = apply(&mut patcher);
     assert_eq!((report.sites, report.changed, report.indirect), (sites, 0, 0));
     assert_eq!(text(), patched);
 
-    // As a guest: every op a direct call, and each counted.
+    // For a guest, every site is a direct call, and each call is counted.
     let layer = [
         pv::slot::save_fl.holds(HV_SAVE_FL),
         pv::slot::ident.holds(HV_IDENT),
         pv::slot::queued_spin_unlock.holds(HV_UNLOCK),
         pv::slot::vcpu_is_preempted.holds(HV_PREEMPTED),
     ];
-    // SAFETY: each does what its op is for.
+    // SAFETY: each function is of its op's class and signature, does what the op is for, and is
+    // part of the program.
     unsafe {
         pv::install(&layer);
         own_ops::install(&[own_ops::slot::relax.holds(HV_RELAX)]);
@@ -207,8 +230,8 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
     let counted = 3 + 3 + 1 + 2 + 2;
     assert_eq!(CALLS.load(Relaxed), counted, "save_fl, ident, unlock, preempted, relax");
 
-    // Mixed: nothing, identity, native again.
-    // SAFETY: as above; the result of a no-op is not used for anything but that.
+    // Mixed: the no-op, the identity, and native functions again.
+    // SAFETY: as above. The result of the op with the no-op is undefined; it is only compared.
     unsafe {
         pv::install(&[(pv::Id::queued_spin_unlock, patchlet::ops::Target::NOP)]);
         own_ops::install(&[(own_ops::Id::swap_bytes, patchlet::ops::Target::IDENT)]);
@@ -219,7 +242,7 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
     let mixed = effects();
     assert_eq!((mixed.lock, mixed.swapped), (1, [0x1234_5678; 3]));
 
-    // Reverted: the image is what the linker made, and works through the table.
+    // Reverted, text is as the linker made it, and sites call through the table.
     pv::reset();
     own_ops::reset();
     let report = revert(&mut patcher);
@@ -227,13 +250,13 @@ fn ops_do_the_same_in_every_state_of_their_sites() {
     assert_eq!(text(), before);
     assert_eq!(effects(), natively());
 
-    // And applied again.
+    // Patching works again after a revert.
     apply(&mut patcher);
     assert_eq!(text(), patched);
     assert_eq!(effects(), natively());
 
-    // A null slot: the site is a trap. In a child, which dies of it.
-    // SAFETY: `relax` is used by the child only, and must not come back there.
+    // With a null slot, the site is a trap. A child process executes it and crashes.
+    // SAFETY: only the child uses `relax`, where it traps.
     unsafe { own_ops::install(&[(own_ops::Id::relax, patchlet::ops::Target::NULL)]) };
     let report = apply(&mut patcher);
     assert_eq!(report.traps, 3, "in effects, in relax_with_room, in the child below");

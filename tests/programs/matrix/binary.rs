@@ -1,5 +1,5 @@
-//! A linked program without its symbols: what the index, the records and the
-//! sections say by themselves, as plain data. It is all there is after `strip`.
+//! A linked program without symbols, as plain data: what the index, the records and the sections
+//! say. A stripped program has nothing else.
 
 use std::ops::Range;
 
@@ -116,7 +116,7 @@ impl Binary {
         Ok(binary)
     }
 
-    /// The section of this name.
+    /// Returns the section of this name.
     pub fn section(&self, name: &str) -> Result<&Section, String> {
         let mut found = self.sections.iter().filter(|section| section.name == name);
         match (found.next(), found.next()) {
@@ -126,24 +126,24 @@ impl Binary {
         }
     }
 
-    /// The section an address lies in.
+    /// Returns the section that has an address.
     pub fn section_at(&self, address: u64) -> Option<&Section> {
         self.sections.iter().find(|section| section.range().contains(&address))
     }
 
-    /// `len` bytes from an address on.
+    /// Returns `len` bytes from an address on.
     pub fn bytes_at(&self, address: u64, len: usize) -> Option<&[u8]> {
         let section = self.section_at(address)?;
         let at = usize::try_from(address - section.address).ok()?;
         section.bytes.get(at..at.checked_add(len)?)
     }
 
-    /// Size of a slot, in bytes.
+    /// Returns the size of a slot, in bytes.
     pub fn slot_size(&self) -> u64 {
         if self.wide { 8 } else { 4 }
     }
 
-    /// What a self-relative field of a section points at.
+    /// Returns the address that a self-relative field of a section stands for.
     fn relative(&self, section: &Section, at: usize) -> Option<u64> {
         let place = section.address + at as u64;
         let address = place.wrapping_add_signed(i64::from(i32::from_le_bytes(field(section, at)?)));

@@ -1,5 +1,5 @@
-//! What must be true of the program, whatever built it. Each failure is one
-//! sentence that names the patchlet or the site.
+//! The checks of a program, which must hold whatever tools built it. Each failure is one sentence
+//! that names the patchlet or the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,7 +85,7 @@ pub fn check(binary: &Binary, config: &Config) -> Result<Summary, String> {
     })
 }
 
-/// The patchlets of the program's own, with their bytes.
+/// Returns the names and bytes of the program's own patchlets.
 fn own(width: Width) -> [(&'static str, &'static [u8]); 3] {
     match width {
         Width::Bits64 => [
@@ -101,7 +101,7 @@ fn own(width: Width) -> [(&'static str, &'static [u8]); 3] {
     }
 }
 
-/// The native set and the program's own, and nothing else.
+/// Checks that the program has the native set and its own patchlets, and no others.
 fn patchlets(binary: &Binary, width: Width) -> Result<(), String> {
     native_set(binary, width)?;
     set(binary, &own(width))?;
@@ -112,7 +112,7 @@ fn patchlets(binary: &Binary, width: Width) -> Result<(), String> {
     second_copies(&binary.patchlets)
 }
 
-/// The native set is whole, in order, without a gap, with the right bytes.
+/// Checks that the native set is complete, in order, without gaps, and has the right bytes.
 ///
 /// # Errors
 /// The first patchlet of which that is not true.
@@ -154,8 +154,8 @@ fn set(binary: &Binary, expected: &[(&str, &[u8])]) -> Result<(), String> {
     Ok(())
 }
 
-/// Each patchlet's native function begins with the same bytes. One flipped byte,
-/// in either, is seen without symbols and without any other file.
+/// Checks that each patchlet's native function begins with the bytes of the patchlet. A flipped bit
+/// in either is found without symbols and without any other file.
 ///
 /// # Errors
 /// The first that does not.
@@ -169,8 +169,8 @@ pub fn second_copies(patchlets: &[Patchlet]) -> Result<(), String> {
     Ok(())
 }
 
-/// Patchlets, index and records are read-only, not executable, and no loader
-/// writes to them; native functions are executable.
+/// Checks that patchlets, index and records are read-only, not executable and free of relocations
+/// by a loader, and that native functions are executable.
 ///
 /// # Errors
 /// The first of which that is not true.
@@ -236,9 +236,9 @@ fn bases(binary: &Binary) -> Result<BTreeMap<u64, &'static str>, String> {
     Ok(bases)
 }
 
-/// Each record points at the indirect call or jump that it says, in text, padded
-/// to its capacity, and no two sites share a byte. How many records are there
-/// twice: mold's --icf folds two functions and leaves the records of both.
+/// Checks each record: it names an indirect call or jump in text that is padded to its capacity,
+/// and no two sites share a byte. Returns how many records are there twice, as mold's --icf leaves
+/// them.
 fn sites(binary: &Binary, config: &Config) -> Result<usize, String> {
     let mut sorted = binary.sites.clone();
     sorted.sort_unstable();
@@ -275,7 +275,7 @@ fn sites(binary: &Binary, config: &Config) -> Result<usize, String> {
     Ok(twice)
 }
 
-/// The slot that the indirect call or jump at this address goes through.
+/// Returns the slot that the indirect call or jump at an address goes through.
 fn target(binary: &Binary, address: u64) -> Option<u64> {
     let field = binary.bytes_at(address.checked_add(2)?, 4)?;
     let number = i32::from_le_bytes(field.try_into().ok()?);
@@ -286,8 +286,8 @@ fn target(binary: &Binary, address: u64) -> Option<u64> {
     })
 }
 
-/// Every indirect call or jump through a table has a record: the other direction,
-/// by looking at every byte of text.
+/// Checks that every indirect call or jump through a table has a record, by looking at every byte
+/// of text.
 fn complete(binary: &Binary, bases: &BTreeMap<u64, &str>) -> Result<(), String> {
     let recorded: BTreeSet<u64> = binary.sites.iter().map(|site| site.address).collect();
     let is_slot = |address: u64| {
@@ -310,7 +310,7 @@ fn complete(binary: &Binary, bases: &BTreeMap<u64, &str>) -> Result<(), String> 
     Ok(())
 }
 
-/// How many sites each place has.
+/// Counts the sites of each place.
 fn places(binary: &Binary, bases: &BTreeMap<u64, &str>) -> Result<[usize; 13], String> {
     let mut counts = [0; PLACES.len()];
     let mut built_in = BTreeSet::new();

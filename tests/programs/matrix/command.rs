@@ -1,4 +1,4 @@
-//! Running one command, and showing it in a form that can be pasted.
+//! Runs a command, and prints it in a form that can be pasted into a shell.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ pub fn run(command: &mut Command, log: &mut Vec<String>) -> Result<(), String> {
     Err(format!("{program}: {}", complaint(&text)))
 }
 
-/// The lines of a compiler or linker that say what is wrong, in one line.
+/// Returns the lines of a compiler or linker that say what is wrong, joined into one line.
 fn complaint(text: &str) -> String {
     let says_why = |line: &&str| {
         let line = line.to_ascii_lowercase();
@@ -35,7 +35,7 @@ fn complaint(text: &str) -> String {
     line.chars().take(700).collect()
 }
 
-/// Environment, program and arguments as one line for a shell.
+/// Returns the environment, program and arguments of a command as one line for a shell.
 pub fn line(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {

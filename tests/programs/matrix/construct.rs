@@ -1,5 +1,5 @@
-//! Building the program of one configuration: rustc and the assemblers directly,
-//! because cargo would take longer than they do.
+//! Builds the program of one configuration. It calls rustc and the assemblers directly, because
+//! cargo would take longer than they do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub const HIGH: &str = "0xffffffff80100000";
 /// And with `script`.
 const LOW: &str = "0x400000";
 
-/// The triple rustc builds for.
+/// Returns the target triple that rustc builds for.
 fn target(config: &Config) -> &'static str {
     TARGETS[usize::from(!config.is("width", "64"))]
 }
@@ -106,7 +106,7 @@ impl Builder<'_> {
         format!("{name}={}/lib{name}.rlib", self.folder.display())
     }
 
-    /// The flags that every compiler run for the target needs.
+    /// Returns a compiler with the flags that every run for the target needs.
     fn compiler(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         let (width, triple) = match self.config.get("width") {
@@ -175,7 +175,7 @@ impl Builder<'_> {
         command
     }
 
-    /// Everything about the link.
+    /// Adds all arguments of the link.
     fn link(&self, main: &mut Command, start: &Path, log: &mut Vec<String>) -> Result<(), String> {
         let config = self.config;
         let linker = config.get("linker");
@@ -251,8 +251,8 @@ impl Builder<'_> {
         Ok(object)
     }
 
-    /// Has the linker load the plugin that reads the C part, if it is none of the
-    /// linker's own kind.
+    /// Makes the linker load the plugin that reads the objects of the C part, if they are not of
+    /// the linker's own kind.
     fn plugin(&self, main: &mut Command, arguments: &mut Vec<String>) {
         let takes_plugins = matches!(self.config.get("linker"), "ld" | "mold");
         let tools = self.tools;

@@ -1,5 +1,5 @@
-//! What is varied, what a configuration is, and which combinations cannot be
-//! built by anybody, with the reason.
+//! The factors that are varied, the configurations made of them, and the combinations that cannot
+//! be built, each with the reason.
 
 use std::fmt;
 
@@ -151,7 +151,7 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// Position of a factor in [`FACTORS`].
+/// Returns the position of a factor in [`FACTORS`].
 pub fn factor(name: &str) -> usize {
     FACTORS
         .iter()
@@ -164,7 +164,7 @@ pub fn factor(name: &str) -> usize {
 pub struct Config(pub Vec<usize>);
 
 impl Config {
-    /// The value of this factor.
+    /// Returns the value of a factor.
     pub fn get(&self, name: &str) -> &'static str {
         let factor = factor(name);
         FACTORS[factor].values[self.0[factor]]
@@ -177,7 +177,7 @@ impl Config {
         self.0[factor] = value.unwrap_or_else(|| panic!("`{name}` has no such value"));
     }
 
-    /// Whether the factor has this value.
+    /// Returns whether a factor has this value.
     pub fn is(&self, name: &str, value: &str) -> bool {
         self.get(name) == value
     }
@@ -201,7 +201,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What is not the plainest about it, as [`parse`](Self::parse) reads it.
+    /// Returns the values that are not the default, in the form that [`parse`](Self::parse) reads.
     #[allow(dead_code, reason = "for tests/programs/rivals")]
     pub fn short(&self) -> String {
         let words = FACTORS.iter().zip(&self.0).filter(|(_, value)| **value != 0);
@@ -211,7 +211,7 @@ impl Config {
         if words.is_empty() { "width=64".to_owned() } else { words.join(",") }
     }
 
-    /// Why it cannot be built.
+    /// Returns the reason why the configuration cannot be built, if there is one.
     pub fn impossible(&self) -> Option<&'static str> {
         let partial: Vec<_> = self.0.iter().copied().map(Some).collect();
         broken_rule(&partial).map(|rule| rule.reason)
@@ -228,7 +228,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// The rule that the values chosen so far break.
+/// Returns the rule that the values chosen so far break, if they break one.
 pub fn broken_rule(partial: &[Option<usize>]) -> Option<&'static Rule> {
     let has = |(name, values): (&str, &[&str])| {
         let factor = factor(name);

@@ -1,4 +1,4 @@
-//! What the program says of itself when it runs, beside what its file says.
+//! Compares what the program prints about itself when it runs with what its file says.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::checks::Summary;
 use super::factors::Config;
 use super::support::meaning::hex;
 
-/// Whether it can run here.
+/// Returns whether the program of a configuration can run on this machine.
 pub fn runs(config: &Config) -> bool {
     !config.is("place", "high")
 }

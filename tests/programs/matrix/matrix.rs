@@ -1,5 +1,5 @@
-//! Builds the program in `program/` in every way that `factors.rs` lists, looks
-//! at each one and runs it.
+//! Builds the program in `program/` in every way that `factors.rs` lists, inspects each program and
+//! runs it.
 //!
 //! ```text
 //! cargo run --example matrix             every pair, and LTO × opt × linker
@@ -77,7 +77,7 @@ fn list(plans: [Plan; 2]) {
     }
 }
 
-/// One configuration, with its commands; the program stays.
+/// Builds and checks one configuration, and prints its commands. The program is kept.
 fn only(text: &str) -> Result<bool, String> {
     let config = Config::parse(text)?;
     let tools = Tools::find()?;
@@ -229,7 +229,7 @@ fn summarize(results: &Results, json: &Path) -> bool {
     well && failed == 0
 }
 
-/// What comes of one configuration, told at once if it fails.
+/// Builds and checks one configuration. Prints a line at once if that fails.
 fn outcome(tools: &Tools, config: &Config, folder: &Path) -> Outcome {
     let begin = Instant::now();
     let result = examine(tools, config, folder, &mut Vec::new());
@@ -269,7 +269,7 @@ fn impossible_pairs(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// One configuration for each pair of values of a rule, plain in everything else.
+/// Returns a configuration for each pair of values of a rule, with default values otherwise.
 fn tries(rule: &'static Rule) -> impl Iterator<Item = (Config, String, &'static Rule)> {
     let ((one, ones), (other, others)) = (rule.one, rule.other);
     let both = move |a: &'static str| others.iter().map(move |b| (a, *b));

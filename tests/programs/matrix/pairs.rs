@@ -1,5 +1,5 @@
-//! Which configurations to build: every pair of values, by a greedy search that
-//! comes to the same result every time, and every combination of a few factors.
+//! Chooses the configurations to build: every pair of values, by a greedy search with the same
+//! result every time, and every combination of a few factors.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub struct Plan {
     pub impossible: Vec<Pair>,
 }
 
-/// Every pair of values, and every combination of the factors `full`.
+/// Makes a plan that covers every pair of values, and every combination of the factors `full`.
 pub fn full(width: usize, full: &[&str]) -> Plan {
     let mut plan = Planner::new(width);
     for seed in plan.combinations(full) {
@@ -36,8 +36,8 @@ pub fn full(width: usize, full: &[&str]) -> Plan {
     Plan { configs: plan.configs, impossible: plan.impossible }
 }
 
-/// Every value, and every combination of the factors `full`: a short run. Each
-/// covers as many new pairs as it can.
+/// Makes a plan for a short run, which covers every value and every combination of the factors
+/// `full`. Each configuration covers as many new pairs as it can.
 pub fn short(width: usize, full: &[&str]) -> Plan {
     let mut plan = Planner::new(width);
     for seed in plan.combinations(full) {
@@ -54,7 +54,7 @@ pub fn short(width: usize, full: &[&str]) -> Plan {
     Plan { configs: plan.configs, impossible: plan.impossible }
 }
 
-/// All values there are for this width.
+/// Returns all values for a width.
 fn all_values(width: usize) -> impl Iterator<Item = Value> {
     FACTORS.iter().enumerate().flat_map(move |(index, factor)| {
         let values = if index == 0 { width..width + 1 } else { 0..factor.values.len() };
@@ -62,13 +62,13 @@ fn all_values(width: usize) -> impl Iterator<Item = Value> {
     })
 }
 
-/// All pairs that a configuration has.
+/// Returns all pairs of values in a configuration.
 pub fn pairs_of(config: &Config) -> impl Iterator<Item = Pair> {
     let values = || config.0.iter().copied().enumerate();
     values().flat_map(move |one| values().skip(one.0 + 1).map(move |other| (one, other)))
 }
 
-/// Whether the values chosen so far can be made a configuration.
+/// Returns whether the values chosen so far can be completed to a configuration.
 pub fn completable(partial: &[Option<usize>]) -> bool {
     if broken_rule(partial).is_some() {
         return false;
@@ -114,7 +114,7 @@ impl Planner {
         partial
     }
 
-    /// Every possible combination of these factors.
+    /// Returns every possible combination of these factors.
     fn combinations(&self, names: &[&str]) -> Vec<Partial> {
         let mut seeds = vec![self.seed()];
         for name in names {

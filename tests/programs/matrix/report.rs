@@ -1,5 +1,5 @@
-//! What the run says: a progress bar, a line per failure, a table at the end, and
-//! a file for programs.
+//! The output of a run: a progress bar, a line for each failure, a table at the end, and a file for
+//! other programs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,20 +55,20 @@ pub struct Results {
     pub seconds: f64,
 }
 
-/// The command that repeats one configuration.
+/// Returns the command that repeats one configuration.
 pub fn repeat(config: &Config) -> String {
     format!("cargo run --example matrix -- --only {config}")
 }
 
-/// One line, above the bar.
+/// Prints a failure as a line above the bar.
 pub fn failure(config: &Config, reason: &str) {
     let clear = if stderr().is_terminal() { "\r\x1b[K" } else { "" };
     eprintln!("{clear}FAILED: {reason}: {}", repeat(config));
 }
 
-/// The table at the end: for each value of each factor, builds and failures, how
-/// many programs still had a site in a function that nobody calls, and how many had
-/// records twice.
+/// Returns the table at the end. For each value of each factor it has the numbers of builds, of
+/// failures, of programs that still had a site in a function that no code calls, and of programs
+/// with equal records.
 pub fn table(results: &Results) -> String {
     let mut text = String::new();
     let mut line = |cells: [&str; 7]| {
@@ -107,7 +107,7 @@ pub fn table(results: &Results) -> String {
     text
 }
 
-/// The result file.
+/// Returns the content of the result file.
 pub fn json(results: &Results) -> String {
     let versions = results.versions.iter().map(|(name, text)| (name.as_str(), string(text)));
     let outcomes = results.outcomes.iter().map(|outcome| {

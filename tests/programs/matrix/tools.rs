@@ -1,4 +1,4 @@
-//! The tools of this machine: where their parts are and which versions they have.
+//! The tools of this machine: their paths and versions.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,7 +91,7 @@ fn rust_lld() -> Result<String, String> {
     Ok(lld.display().to_string())
 }
 
-/// Standard output of a program.
+/// Runs a program and returns its standard output.
 ///
 /// # Errors
 /// It does not start, or fails.
@@ -106,7 +106,7 @@ pub fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The folder of what this program makes, under that name.
+/// Returns the folder of this name for files that this program makes.
 pub fn target_folder(program: &str, name: &str) -> Result<PathBuf, String> {
     let own = env::current_exe().map_err(|error| error.to_string())?;
     // <target>/<profile>/examples/<program>

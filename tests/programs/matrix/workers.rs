@@ -1,5 +1,4 @@
-//! Many things to build and look at: on all CPUs, with a progress bar on standard
-//! error.
+//! Builds and inspects many things on all CPUs, with a progress bar on standard error.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
@@ -9,9 +8,9 @@ use std::thread;
 
 use super::tools::target_folder;
 
-/// What a job makes of each item, in their order. Each CPU takes the next item
-/// and works in a folder of its own, `worker-N` of this program; `failed` is for
-/// the bar.
+/// Runs a job on each item and returns the results in the order of the items. Each CPU takes the
+/// next item and works in a folder of its own, `worker-N` of this program. `failed` says whether
+/// the bar counts a result as a failure.
 ///
 /// # Errors
 /// No folder, or a job that panicked.
@@ -54,7 +53,7 @@ pub fn run_all<T: Sync, R: Send>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-/// The bar, on a terminal: `[#####.....] 12/165, 0 failed`; elsewhere a line for
+/// Shows the progress: a bar on a terminal, `[#####.....] 12/165, 0 failed`, elsewhere a line for
 /// every tenth.
 fn show(done: usize, all: usize, failed: usize) {
     let tenth = |count: usize| count * 10 / all.max(1);

@@ -1,5 +1,5 @@
-//! The other constructions in C alone: `c/patch.c` and `c/main.c` under gcc and clang,
-//! with and without LTO, at every optimization level, with every linker.
+//! The other constructions in C alone: `c/patch.c` and `c/main.c` under gcc and clang, with and
+//! without LTO, at every optimization level, with every linker.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ const TOOLCHAINS: [Toolchain; 5] = [
     ("clang", &["-flto"], &["bfd", "lld", "mold"]),
 ];
 
-/// All of them.
+/// Returns all cases in C.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (construction, words) in CONSTRUCTIONS {

@@ -1,5 +1,5 @@
-//! The other constructions in every configuration of the crate's own matrix:
-//! `rust/program.rs` with them in Rust, and with `c/patch.c` for its C part.
+//! The other constructions in every configuration of the crate's own matrix: in Rust by
+//! `rust/program.rs`, and in C by `c/patch.c` as its C part.
 
 use super::construct::{CPart, build_single};
 use super::factors::{Config, FULL};
@@ -61,7 +61,8 @@ pub const CONSTRUCTIONS: [Construction; 6] = [
     },
 ];
 
-/// Each in each configuration; one in C where there is a C part.
+/// Returns each construction in each configuration, also with the construction in C where the
+/// configuration has a C part.
 pub fn cases() -> Vec<Case> {
     let configs: Vec<Config> =
         [0, 1].into_iter().flat_map(|width| pairs::full(width, FULL).configs).collect();
@@ -76,7 +77,7 @@ pub fn cases() -> Vec<Case> {
     CONSTRUCTIONS.iter().flat_map(of).collect()
 }
 
-/// One of them.
+/// Makes the case of one construction in one configuration.
 pub fn case(construction: &'static Construction, config: Config) -> Case {
     let row = match construction.flags {
         None => construction.words.to_owned(),
@@ -104,7 +105,7 @@ pub fn case(construction: &'static Construction, config: Config) -> Case {
     }
 }
 
-/// The C part: of the matrix, or the one with the construction.
+/// Returns the C part: that of the matrix, or that with the construction.
 fn part(tools: &Tools, construction: &Construction) -> CPart {
     match construction.flags {
         None => {

@@ -1,5 +1,5 @@
-//! The other two constructions of the mail, top-level inline assembly and hex
-//! tables, in Rust and in C under the same matrix as the crate, and in C alone under
+//! Builds the two other ways to keep instructions as data, top-level inline assembly and hex
+//! tables. They are built in Rust and in C under the same matrix as the crate, and in C alone under
 //! every compiler, LTO, optimization level and linker.
 //!
 //! ```text
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One program, with its commands.
+/// Builds and checks one program, and prints its commands.
 fn only(name: &[&str]) -> Result<(), String> {
     let construction = name.split_first().and_then(|(first, rest)| {
         Some((in_rust::CONSTRUCTIONS.iter().find(|known| known.name == *first)?, rest))

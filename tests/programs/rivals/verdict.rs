@@ -1,4 +1,4 @@
-//! What is said of one program of another construction.
+//! The verdict about one program of another construction.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -46,12 +46,13 @@ pub struct Findings {
 }
 
 impl Verdict {
-    /// Whether it does what it should when it runs; the minimum.
+    /// Returns whether the program does what it should when it runs, which is the least that is
+    /// asked.
     pub fn is_good(&self) -> bool {
         matches!(self, Verdict::Built(findings) if findings.inside != Some(false))
     }
 
-    /// What is not as it should be, in words; of what tools say, without names.
+    /// Returns what is wrong with the program, in words. Messages of tools are given without names.
     fn weak(&self) -> Vec<String> {
         let findings = match self {
             Verdict::NotBuilt(reason) => {
@@ -94,8 +95,8 @@ impl Verdict {
     }
 }
 
-/// The sequences of the programs in `rust/` and `c/`, in their order: the native
-/// set without what they leave out, `swapgs` last.
+/// Returns the sequences of the programs in `rust/` and `c/`, in their order: the native set
+/// without those that they leave out, and `swapgs` last.
 pub fn sequences(width: Width) -> Vec<(&'static str, Vec<u8>)> {
     let left_out = [
         "wbinvd",
@@ -164,7 +165,7 @@ pub fn examine(
     })
 }
 
-/// `native NAME ADDRESS BYTES` without the address, which is not the point.
+/// Returns a line `native NAME ADDRESS BYTES` without the address, which may differ.
 fn without_address(line: &str) -> String {
     match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["native", name, _, bytes] => format!("{name} {bytes}"),

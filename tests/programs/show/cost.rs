@@ -1,5 +1,5 @@
-//! What a call costs, measured by `tests/process` in a process: an emulator's time
-//! would mean nothing.
+//! The cost of a call, which `tests/process` measures in a process: times in an emulator mean
+//! nothing.
 
 use std::env;
 use std::path::Path;

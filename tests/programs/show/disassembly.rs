@@ -1,4 +1,4 @@
-//! Sites in words, with the names of the kernel's own symbols.
+//! Disassembles sites, with the names of the kernel's own symbols.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +35,7 @@ impl Disassembler {
         Self { width, symbols }
     }
 
-    /// The instructions of a site, `; ` between two; NOPs by their length.
+    /// Returns the instructions of a site with `; ` between two. NOPs are shown by their length.
     pub fn text(&self, address: u64, bytes: &[u8]) -> String {
         let bits = match self.width {
             Width::Bits64 => 64,

@@ -1,5 +1,5 @@
-//! What `make run` shows: the two kernels, built with fat LTO, inspected, booted,
-//! and each op's site before and after; then what a call costs on this machine.
+//! The program behind `make run`. It builds the two kernels with fat LTO, inspects and boots them,
+//! and shows each op's site before and after patching; then the cost of a call on this machine.
 
 #[path = "../../support"]
 mod support {
@@ -74,7 +74,7 @@ fn show(width: Width) {
     println!("finished   the kernel said so itself\n");
 }
 
-/// The first site of each op, before and after, and the counts of every state.
+/// Prints the first site of each op before and after patching, and the counts of every state.
 fn patched(width: Width, kernel: &Path, log: &Log) {
     let disassembler = Disassembler::new(width, kernel);
     println!(
@@ -103,7 +103,7 @@ fn patched(width: Width, kernel: &Path, log: &Log) {
     }
 }
 
-/// The live switches: the line that says how many, and the indented ones behind it.
+/// Prints the kernel's lines about live switches: their number, and the indented lines behind it.
 fn switched(log: &Log) {
     const TITLE: &str = "test live switching: ";
     let mut lines = log.0.lines().skip_while(|line| !line.starts_with(TITLE));
@@ -115,7 +115,7 @@ fn switched(log: &Log) {
     }
 }
 
-/// The path as seen from the repository.
+/// Returns a path relative to the repository.
 fn relative(path: &Path) -> String {
     path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(path).display().to_string()
 }

@@ -1,5 +1,5 @@
-//! The cold build: the kernel with the crate, and without, from nothing but the
-//! downloaded sources of the dependencies.
+//! Measures a cold build: the kernel with the crate and without, from the downloaded sources of the
+//! dependencies.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ pub fn cold() -> Result<()> {
     Ok(())
 }
 
-/// The crate and what it is built with.
+/// Returns the crate and the crates that it is built with.
 fn crates(target: &str) -> Result<BTreeSet<String>> {
     let output = kernel::cargo()
         .args(["tree", "--offline", "--locked", "--features", BOOT, "--target", target])

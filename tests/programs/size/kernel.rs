@@ -6,19 +6,19 @@ use std::{env, fs};
 
 use crate::Result;
 
-/// A command of cargo's in the kernel's folder.
+/// Returns a command of cargo in the kernel's folder.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/size/kernel"));
     cargo
 }
 
-/// Where its files are made.
+/// Returns the folder for the files that are made of the kernel.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/size")
 }
 
-/// A release build for this target, in this folder.
+/// Returns a command for a release build for this target, in this folder.
 pub fn command(target: &str, folder: &Path, features: &str) -> Command {
     // As the test kernel: a site names its slot absolutely on 32 bit. The sizes of
     // stack frames are for `stack`, in a section that is not loaded.

@@ -1,5 +1,5 @@
-//! What the crate adds to a kernel: bytes of text, read-only data, data and stack;
-//! bytes for each site; seconds and crates of a cold build.
+//! Measures what the crate adds to a kernel: bytes of text, read-only data, data and stack; bytes
+//! for each site; seconds and crates of a cold build.
 //!
 //! `kernel/` is built with fat LTO in several variants, and each is compared with
 //! the one that has not heard of the crate. All of them have `memcpy` and its like.

@@ -1,6 +1,6 @@
-//! Bytes of stack: the deepest chain of direct calls, by the frame sizes that the
-//! compiler gives (`-Z emit-stack-sizes`). What is called by pointer is not in it,
-//! such as the functions that print an error.
+//! Computes the bytes of stack: of the deepest chain of direct calls, by the frame sizes that the
+//! compiler prints (`-Z emit-stack-sizes`). Functions that are called by pointer are not counted,
+//! such as those that print an error.
 
 use std::collections::BTreeMap;
 

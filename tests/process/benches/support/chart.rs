@@ -5,10 +5,10 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-/// A name, and its points: sites, nanoseconds.
+/// A line of the chart: its name, and its points (number of sites, nanoseconds per site).
 pub type Line = (&'static str, Vec<(f64, f64)>);
 
-/// Writes the lines as an SVG, both axes logarithmic.
+/// Writes the lines as an SVG file with two logarithmic axes.
 pub fn write(path: &Path, lines: &[Line]) -> Result<(), Box<dyn Error>> {
     const COLORS: [RGBColor; 5] = [
         RGBColor(0xc0, 0x30, 0x30),

@@ -1,6 +1,6 @@
-//! Branches of `static-keys`, as many as code can be made for: ten in each instance
-//! of a generic function, at most a thousand instances. More would be a program of
-//! more than a hundred megabytes, since they are scattered like the sites.
+//! Branches of `static-keys`: ten in each instance of a generic function, and up to a thousand
+//! instances. More would make a program of more than a hundred megabytes, because the branches are
+//! scattered like the sites.
 
 use std::hint::black_box;
 use std::sync::Once;
@@ -26,7 +26,7 @@ macro_rules! branches {
             if static_branch_unlikely!($key) {
                 $taken += 1 + $number;
             }
-            // SAFETY: jumps over what is there for the distance only.
+            // SAFETY: the jump skips the filler, which is only there for the distance.
             unsafe { std::arch::asm!("jmp 2f", ".skip 1060, 0xcc", "2:") };
         )*
     };
@@ -88,8 +88,8 @@ static INSTANCES: (Ten, [Ten; 10], [[Ten; 10]; 10]) = (
     ],
 );
 
-/// Nanoseconds to enable 10 to this power branches; `None` where there are not as
-/// many.
+/// Returns the nanoseconds that enabling 10 to this power branches takes, or `None` if there are
+/// not so many.
 pub fn toggle(power: u32, per_ns: f64) -> Option<f64> {
     static INIT: Once = Once::new();
     INIT.call_once(|| {

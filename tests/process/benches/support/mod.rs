@@ -1,5 +1,5 @@
-//! What the benchmarks share: a clock, rounds that are measured in turns, and
-//! criterion in cycles of that clock.
+//! Functions that the benchmarks share: a clock, rounds that are measured in turns, and criterion
+//! in ticks of that clock.
 
 #![allow(dead_code)] // Each benchmark uses its part.
 
@@ -8,15 +8,15 @@ use std::time::Duration;
 use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{Criterion, Throughput};
 
-/// The time stamp counter. It ticks at a fixed rate, whatever the core's own
-/// clock does; `LFENCE` keeps what is measured between two readings.
+/// Reads the time stamp counter. It ticks at a fixed rate, independently of the core's frequency.
+/// The `LFENCE` keep the measured instructions between two readings.
 #[inline(always)]
 pub fn ticks() -> u64 {
     #[cfg(target_arch = "x86")]
     use std::arch::x86::{_mm_lfence, _rdtsc};
     #[cfg(target_arch = "x86_64")]
     use std::arch::x86_64::{_mm_lfence, _rdtsc};
-    // SAFETY: every CPU that runs this has both.
+    // SAFETY: every CPU that runs the benchmarks has RDTSC and LFENCE.
     unsafe {
         _mm_lfence();
         let now = _rdtsc();
@@ -25,7 +25,7 @@ pub fn ticks() -> u64 {
     }
 }
 
-/// Ticks that `f` takes.
+/// Returns the ticks that `f` takes.
 #[inline(always)]
 pub fn time<R>(f: impl FnOnce() -> R) -> u64 {
     let start = ticks();
@@ -33,19 +33,18 @@ pub fn time<R>(f: impl FnOnce() -> R) -> u64 {
     ticks() - start
 }
 
-/// Nanoseconds that `f` takes, without those in which this thread was not on a
-/// CPU: of something that runs for longer than a turn of the scheduler, on a
-/// machine that is shared.
+/// Returns the nanoseconds that `f` takes, without those during which this thread was not on a CPU.
+/// It is for work that takes longer than a turn of the scheduler, on a shared machine.
 pub fn time_on_cpu<R>(ticks_per_ns: f64, f: impl FnOnce() -> R) -> f64 {
     let start = on_cpu();
     let elapsed = time(f) as f64 / ticks_per_ns;
-    // That clock is a coarse one, for more than a turn of the scheduler.
+    // The clock of the time on a CPU is too coarse for less than a millisecond.
     if elapsed < 1e6 { elapsed } else { elapsed.min((on_cpu() - start) as f64) }
 }
 
-/// Nanoseconds for which this thread has been on a CPU.
+/// Returns the nanoseconds for which this thread has been on a CPU.
 fn on_cpu() -> u64 {
-    // SAFETY: zeros are a valid value, and the call fills it in.
+    // SAFETY: zeros are a valid `timespec`, and the system call fills it in.
     let now = unsafe {
         let mut now = std::mem::zeroed::<libc::timespec>();
         libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now);
@@ -54,15 +53,15 @@ fn on_cpu() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Ticks per nanosecond, measured against the system's clock.
+/// Measures the ticks per nanosecond against the system's clock.
 pub fn ticks_per_ns() -> f64 {
     let (start, from) = (std::time::Instant::now(), ticks());
     while start.elapsed() < Duration::from_millis(50) {}
     (ticks() - from) as f64 / start.elapsed().as_nanos() as f64
 }
 
-/// Ticks of one cycle of this core at this moment: an addition that waits for the
-/// one before it takes one cycle on every x86 since the 486.
+/// Measures the ticks per cycle of this core at this moment, by a chain of additions: on every x86
+/// since the 486, an addition that waits for the one before it takes one cycle.
 pub fn ticks_per_cycle() -> f64 {
     const ROUNDS: u32 = 1000;
     let best = (0..20).map(|_| time(dependent_additions)).min().unwrap_or(0);
@@ -86,18 +85,18 @@ pub fn ticks_per_cycle() -> f64 {
     }
 }
 
-/// Whether this is only to show that it runs: `cargo test --benches`.
+/// Returns whether the benchmark only has to show that it runs (`cargo test --benches`).
 pub fn only_a_test() -> bool {
     !std::env::args().any(|argument| argument == "--bench")
 }
 
-/// Whether criterion is to be left out: `BENCH_TABLES=1`.
+/// Returns whether to leave out criterion (`BENCH_TABLES=1`).
 pub fn only_tables() -> bool {
     std::env::var_os("BENCH_TABLES").is_some()
 }
 
-/// Criterion as the benchmarks use it: short, since it is for the plots. The
-/// figures are those of the tables.
+/// Returns criterion with short measurements, since it is for the plots only. The figures in the
+/// documentation are those of the tables.
 pub fn criterion() -> Criterion<Ticks> {
     Criterion::default()
         .with_measurement(Ticks)
@@ -107,7 +106,7 @@ pub fn criterion() -> Criterion<Ticks> {
         .configure_from_args()
 }
 
-/// Ticks, for criterion.
+/// A measurement in ticks, for criterion.
 pub struct Ticks;
 
 impl Measurement for Ticks {

@@ -1,9 +1,9 @@
-//! Synthetic text: sites scattered as in a kernel, over memory that is mapped
-//! twice, with the table of their records and an ops table of its own.
+//! Synthetic text: sites that are scattered as in a kernel, over memory that is mapped twice, with
+//! a table of their records and an ops table.
 //!
-//! A record names its site by a self-relative 32-bit offset, and a site its slot
-//! and its target by another, so all of text must be within 2 GiB of the records
-//! and the slots. These are in the middle: text is up to 4 GiB long.
+//! A record reaches its site by a relative 32-bit offset, and so does a site its slot and its
+//! target. So all of text must be within 2 GiB of the records and slots. These are in the middle of
+//! text, which can therefore be 4 GiB long.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -17,10 +17,11 @@ use patchlet::{
 };
 
 const PAGE: usize = 4096;
-/// Kernels map their text, and all memory, by pages of this size.
+/// The size of a large page, in bytes. Kernels map their text by such pages.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// The native set's lengths; 0 is an op without a patchlet, called directly.
+/// Patchlets with the lengths of those in the native set. An empty one stands for an op without a
+/// patchlet, which is called directly.
 const PATCHLETS: [&[u8]; 12] = [
     &[0xfa],
     &[0xfb],
@@ -38,15 +39,15 @@ const PATCHLETS: [&[u8]; 12] = [
 
 /// The op whose slot holds the no-op function.
 const NO_OP: usize = 11;
-/// One site in so many is a jump.
+/// Of so many sites, one is a jump.
 const JUMPS: u64 = 64;
 
 pub struct Text {
     pub count: usize,
     pub spacing: Range<usize>,
-    /// Text, with the records and slots in the middle of it.
+    /// The address range of text, with the records and slots in the middle of it.
     pub range: Range<usize>,
-    /// From an address of text to its alias.
+    /// The distance from an address of text to its alias.
     pub offset: usize,
     half: usize,
     records: *const u8,
@@ -54,7 +55,7 @@ pub struct Text {
     file: i32,
 }
 
-/// Numbers that look random, the same in every run (SplitMix64).
+/// A generator of pseudo-random numbers, the same in every run (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -68,8 +69,8 @@ impl Numbers {
 }
 
 fn map(at: usize, len: usize, access: i32, flags: i32, file: i32) -> *mut u8 {
-    // SAFETY: new memory, or, with MAP_FIXED, in place of memory that this module
-    // has mapped and not yet used.
+    // SAFETY: the call maps new memory or, with MAP_FIXED, replaces memory that this module has
+    // mapped and not yet used.
     let got = unsafe {
         libc::mmap(ptr::without_provenance_mut(at), len, access, flags, file, 0).cast::<u8>()
     };
@@ -78,7 +79,7 @@ fn map(at: usize, len: usize, access: i32, flags: i32, file: i32) -> *mut u8 {
     got
 }
 
-/// A place for so many bytes, on a large page's boundary.
+/// Reserves addresses for `len` bytes. Returns the first, on the boundary of a large page.
 fn room(len: usize) -> usize {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     map(0, len + LARGE_PAGE, libc::PROT_NONE, flags, -1).addr().next_multiple_of(LARGE_PAGE)
@@ -87,24 +88,24 @@ fn room(len: usize) -> usize {
 /// The order of the records.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// By the addresses of their sites, as linkers sort them.
+    /// Sorted by the addresses of their sites, as linkers sort them.
     Sorted,
-    /// At random.
+    /// In random order.
     Shuffled,
 }
 
 impl Text {
-    /// `count` sites, one per `spacing` bytes.
+    /// Makes text with `count` sites, one per `spacing` bytes.
     pub fn new(count: usize, spacing: Range<usize>, order: Order) -> Self {
         let rw = libc::PROT_READ | libc::PROT_WRITE;
-        // What the sum of random spacings may exceed its mean by: six deviations.
+        // The sum of random spacings exceeds its mean by at most six standard deviations.
         let more = (spacing.end as f64 * 3.0 * (count as f64).sqrt()) as usize;
         let half = (count.div_ceil(2) * (spacing.start + spacing.end) / 2 + more)
             .next_multiple_of(LARGE_PAGE);
-        // A page of slots, then the records.
+        // In the middle are a page of slots and, behind it, the records.
         let middle = (PAGE + count * 12).next_multiple_of(LARGE_PAGE);
         let len = 2 * half + middle;
-        // SAFETY: a file of our own.
+        // SAFETY: the call makes a new file and accesses no memory of this program but its name.
         let file = unsafe {
             let file = libc::memfd_create(c"synthetic text".as_ptr(), libc::MFD_CLOEXEC);
             assert!(file >= 0 && libc::ftruncate(file, len as libc::off_t) == 0);
@@ -132,9 +133,10 @@ impl Text {
         text
     }
 
-    /// Maps both views by large pages, as far as the system can; true if it could.
+    /// Maps both views by large pages. Returns whether the system could do so for all of them.
     pub fn use_large_pages(&self) -> bool {
-        /// Linux 6.1: do what `khugepaged` would do some day.
+        /// The advice of Linux 6.1 and later to map by large pages at once, and not when
+        /// `khugepaged` gets there.
         const MADV_COLLAPSE: i32 = 25;
         let views = [self.range.start, self.range.start.wrapping_add(self.offset)];
         views.map(|start| {
@@ -144,7 +146,7 @@ impl Text {
             ];
             halves.map(|half| {
                 let at = ptr::with_exposed_provenance_mut(half.start);
-                // SAFETY: changes no byte.
+                // SAFETY: the advice changes no byte.
                 unsafe { libc::madvise(at, half.len(), MADV_COLLAPSE) == 0 }
             })
         }) == [[true; 2]; 2]
@@ -160,7 +162,7 @@ impl Text {
     ) {
         let mut numbers = Numbers(1);
         let width = (self.spacing.end - self.spacing.start) as u64;
-        // Where in the table the record of each site stands.
+        // The position in the table of the record of each site.
         let mut places: Vec<usize> = (0..self.count).collect();
         if order == Order::Shuffled {
             let mut numbers = Numbers(2);
@@ -184,21 +186,22 @@ impl Text {
             bytes[4..8].copy_from_slice(&relative(slot, record.addr() + 4));
             bytes[8..10].copy_from_slice(&(op as u16).to_le_bytes());
             bytes[10..].copy_from_slice(&[6, kind as u8]);
-            // SAFETY: inside of the table, which nobody reads yet.
+            // SAFETY: the record is inside of the table, and no code reads the table yet.
             unsafe { record.cast::<[u8; 12]>().write(bytes) };
         }
         assert!(address + 6 < self.range.end);
-        // SAFETY: text is only written.
+        // SAFETY: no thread executes this text.
         unsafe { bare(self) };
     }
 
     pub fn sites<'a>(&self) -> Sites<'a> {
-        // SAFETY: written by `scatter`, and not again; unmapped when nobody uses them any more.
+        // SAFETY: `scatter` has written the records, and no code writes to them again. They are
+        // unmapped when the text is dropped, after the last use of the sites.
         unsafe { Sites::between(self.records, 12 * self.count) }
     }
 
     pub fn patcher(&self) -> Patcher<'static, SecondMapping> {
-        // SAFETY: mapped twice, `offset` apart.
+        // SAFETY: all of text is mapped twice, at a distance of `offset`.
         let platform = unsafe { SecondMapping::new(self.range.clone(), self.offset) };
         let states: Vec<OpState> = self.table.ops().iter().map(|_| OpState::new()).collect();
         let source = Box::leak(Box::new(OpSource::new(vec![self.table].leak(), states.leak())));
@@ -206,13 +209,13 @@ impl Text {
         Patcher::new(Box::leak(Box::new(SiteSet::new(parts))), platform)
     }
 
-    /// Removes every line of the sites and their records from the caches.
+    /// Removes all sites and their records from the caches.
     pub fn evict(&self) {
         #[cfg(target_arch = "x86")]
         use std::arch::x86::{_mm_clflush, _mm_mfence};
         #[cfg(target_arch = "x86_64")]
         use std::arch::x86_64::{_mm_clflush, _mm_mfence};
-        // SAFETY: flushing changes no value.
+        // SAFETY: flushing a cache line changes no value.
         unsafe {
             for record in self.sites().records() {
                 let site: *const u8 = ptr::with_exposed_provenance(record.site());
@@ -227,8 +230,8 @@ impl Text {
 
 impl Drop for Text {
     fn drop(&mut self) {
-        // SAFETY: nothing borrows from it any more but the slots of a table that
-        // nobody uses without it.
+        // SAFETY: nothing borrows from the memory any more, except a table whose slots are in it,
+        // and which is not used without this text.
         unsafe {
             let len = self.range.len();
             libc::munmap(ptr::with_exposed_provenance_mut(self.range.start), len);
@@ -239,11 +242,11 @@ impl Drop for Text {
     }
 }
 
-/// (a) What the hardware needs at the least: stores six bytes at each site,
-/// reading nothing but the record. They are those of the indirect call or jump.
+/// Stores the six bytes of the indirect call or jump at each site, and reads only the record. This
+/// is (a), the least that the hardware needs.
 ///
 /// # Safety
-/// - nobody executes this text.
+/// - no thread executes this text.
 #[inline(never)]
 pub unsafe fn bare(text: &Text) {
     for record in text.sites().records() {
@@ -255,7 +258,7 @@ pub unsafe fn bare(text: &Text) {
         };
         let modrm = if record.kind() == Ok(Kind::Jump) { 0x25ff } else { 0x15ff };
         let alias: *mut u8 = ptr::with_exposed_provenance_mut(site.wrapping_add(text.offset));
-        // SAFETY: the site's alias, of six bytes.
+        // SAFETY: the address is the alias of a site, which has six bytes.
         unsafe {
             alias.cast::<u32>().write_unaligned(operand << 16 | modrm);
             alias.add(4).cast::<u16>().write_unaligned((operand >> 16) as u16);
@@ -263,12 +266,11 @@ pub unsafe fn bare(text: &Text) {
     }
 }
 
-/// What the checks ask of the memory, and nothing else: the loads and stores of
-/// `apply` in its order, without one decision and without prefetching. Reads each site;
-/// reads and writes its alias, and reads it back.
+/// Makes the loads and stores of `apply` in its order, without its decisions and without
+/// prefetching: reads each site, reads and writes its alias, and reads the site back.
 ///
 /// # Safety
-/// - nobody executes this text.
+/// - no thread executes this text.
 #[inline(never)]
 pub unsafe fn accesses(text: &Text) {
     #[repr(C, packed)]
@@ -277,10 +279,11 @@ pub unsafe fn accesses(text: &Text) {
     let alias = |site: usize| at(site.wrapping_add(text.offset));
     let records = text.sites().records();
     for record in records {
-        // SAFETY: a site, or its alias; below, too.
+        // SAFETY: the address is that of a site or, below, of its alias.
         black_box(unsafe { at(record.site()).read_volatile().0 });
     }
-    // In blocks: the CPU waits for a store before it reads the bytes elsewhere.
+    // In blocks of 16, as `apply` does: a load through the other mapping waits for the store to the
+    // same bytes, so stores and loads are kept apart.
     for block in records.chunks(16) {
         for record in block {
             let alias = alias(record.site());
@@ -294,10 +297,11 @@ pub unsafe fn accesses(text: &Text) {
     }
 }
 
-/// (b) One site after the other: found out, composed, written, serialized, read back.
+/// Patches one site after the other, (b): each is checked, composed, written, serialized and read
+/// back.
 ///
 /// # Safety
-/// - nobody executes this text.
+/// - no thread executes this text.
 #[inline(never)]
 pub unsafe fn one_at_a_time(text: &Text) {
     for record in text.sites().records() {
@@ -311,7 +315,7 @@ pub unsafe fn one_at_a_time(text: &Text) {
                 .expect("it fits");
         let alias: *mut u8 = ptr::with_exposed_provenance_mut(site.wrapping_add(text.offset));
         let here: *const u8 = ptr::with_exposed_provenance(site);
-        // SAFETY: the site and its alias, of six bytes.
+        // SAFETY: the addresses are those of a site and its alias, of six bytes.
         unsafe {
             ptr::copy_nonoverlapping(bytes.bytes().as_ptr(), alias, 6);
             Serializer::default().serialize();
@@ -320,8 +324,8 @@ pub unsafe fn one_at_a_time(text: &Text) {
     }
 }
 
-/// An ops table with its slots at this address. Its native functions would be
-/// behind the slots; nobody calls them.
+/// Makes an ops table with its slots at this address. Its native functions are addresses behind the
+/// slots, which no code calls.
 fn table(at: *mut Slot, slots: usize) -> &'static Table {
     let ops: Vec<Op> = PATCHLETS
         .iter()
@@ -333,13 +337,13 @@ fn table(at: *mut Slot, slots: usize) -> &'static Table {
         })
         .collect();
     for (index, op) in ops.iter().enumerate() {
-        // SAFETY: inside of the page, aligned, and nobody knows of it yet.
+        // SAFETY: the slot is inside of the page and aligned, and no reference to it exists yet.
         unsafe { at.add(index).write(Slot::new(op.native())) };
     }
-    // SAFETY: written above; used for as long as the text is.
+    // SAFETY: all slots are written above. They are used only as long as the text exists.
     let slots = unsafe { std::slice::from_raw_parts(at, ops.len()) };
     let table: &Table = Box::leak(Box::new(Table::new(ops.leak(), slots)));
-    // SAFETY: nothing ever calls through it.
+    // SAFETY: no code calls through this slot.
     assert!(unsafe { table.set(NO_OP, Target::NOP) });
     table
 }
@@ -349,7 +353,7 @@ fn leak_patchlet(bytes: &'static [u8]) -> &'static Patchlet {
     let _ = bytes.as_ptr().expose_provenance();
     let (start, end) = (bytes.first_chunk(), bytes.last_chunk());
     let (Some(start), Some(end)) = (start, end) else { unreachable!("no bytes are left") };
-    // SAFETY: what two labels of PATCHLET are: start and end of bytes that stay.
+    // SAFETY: like two labels of PATCHLET, these are start and end of bytes that are never freed.
     let patchlet = unsafe { Patchlet::from_labels("bench", start, end, nobody_calls_it) };
     Box::leak(Box::new(patchlet))
 }

@@ -1,6 +1,6 @@
-//! Switches with a broken writer, by name, for so many milliseconds: ends by a signal, or
-//! with status 1, when the readers come upon it. `cargo run --bin broken PlainCopy 1000`;
-//! run by the test `broken_writers_are_caught`.
+//! Switches sites with a broken writer for some milliseconds, `cargo run --bin broken PlainCopy
+//! 1000`. The process ends by a signal, or with status 1, when the readers notice the broken
+//! writer. The test `broken_writers_are_caught` runs it.
 
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let shared = beside_readers(1, |writer, shared| {
         while start.elapsed() < time && shared.wrong.load(SeqCst) == 0 {
-            // SAFETY: this process is here to die of it.
+            // SAFETY: the writer breaks the protocol. This process exists to crash by it.
             unsafe { writer.switch_broken(broken) }.expect("switch");
         }
     });

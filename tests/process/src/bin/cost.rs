@@ -1,8 +1,8 @@
-//! Nanoseconds per call of each op that user mode may run, before patching and
-//! after, on this machine. One line per op: name, before, after.
+//! Prints a line for each op that user mode may run: its name, and the nanoseconds per call before
+//! and after patching, on this machine.
 //!
-//! The two are measured in turns, round after round, and the best round counts:
-//! what else the machine does only ever adds.
+//! The two are measured in turns, round after round. The best round counts, because other work of
+//! the machine can only add time.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,12 +10,12 @@ use std::time::Instant;
 use patchlet::{OneCpu, Patcher, pv};
 use patchlet_process::{PROCESS, own_ops, remap};
 
-/// Calls per round.
+/// The number of calls per round.
 const CALLS: u32 = 1_000_000;
-/// Rounds in each state.
+/// The number of rounds in each state.
 const ROUNDS: usize = 15;
 
-/// An op, in a loop of its own that the compiler cannot take apart.
+/// The name of an op, and a function that measures it in a loop of its own.
 type Loop = (&'static str, fn() -> f64);
 
 const LOOPS: [Loop; 5] = [
@@ -24,7 +24,7 @@ const LOOPS: [Loop; 5] = [
     ("lock.queued_spin_unlock", || {
         let mut lock = 1;
         let byte = &raw mut lock;
-        // SAFETY: the lock's byte is ours.
+        // SAFETY: the byte is a local variable.
         time(|| unsafe { pv::queued_spin_unlock(byte) })
     }),
     ("lock.vcpu_is_preempted", || time(|| black_box(pv::vcpu_is_preempted(black_box(1))))),
@@ -42,7 +42,7 @@ fn time<R>(call: impl Fn() -> R) -> f64 {
 
 fn main() {
     let text = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
+    // SAFETY: `text` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
     let mut patcher = Patcher::new(&PROCESS, platform);
     let mut best = [[f64::INFINITY; 2]; LOOPS.len()];

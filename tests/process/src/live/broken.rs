@@ -1,8 +1,9 @@
-//! Writers that are broken on purpose, for tests that must see them fail.
+//! Writers that break the protocol on purpose, so that tests can be seen to notice it.
 //!
-//! Each does its writing when the real writer has published the batch. The real
-//! one then finds nothing left to write, and all else, the hook included, is as it
-//! should be.
+//! A broken writer stands in for the synchronization of the real writer. When the real writer has
+//! published a batch and synchronizes first, the broken one writes the new bytes in its own way.
+//! The real writer then finds nothing left to write. Everything else, the hook included, is
+//! unchanged.
 
 use std::time::Duration;
 
@@ -12,28 +13,28 @@ use patchlet::{Platform, SecondMapping};
 use super::sync::Quiescent;
 use super::writer::random;
 
-/// What is wrong with a writer.
+/// A way in which a writer breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Nothing: the protocol, written once more. It shows that the test does not
-    /// fail for another reason.
+    /// Keeps to the protocol, which is written here once more. It shows that tests of the other
+    /// ways do not fail for another reason.
     Nothing,
-    /// The new bytes one after the other, and one synchronization.
+    /// Copies the new bytes one after the other, and synchronizes once.
     PlainCopy,
-    /// The same with a synchronization behind each.
+    /// Copies the new bytes one after the other, and synchronizes behind each.
     SlowCopy,
-    /// No synchronization between INT3 and the tail.
+    /// Does not synchronize between INT3 and the tail.
     NoFirstSync,
-    /// No synchronization between the tail and the first byte.
+    /// Does not synchronize between the tail and the first byte.
     NoMiddleSync,
-    /// The tail before INT3.
+    /// Writes the tail before INT3.
     TailBeforeInt3,
-    /// The first byte before the tail.
+    /// Writes the first byte before the tail.
     FirstBeforeTail,
 }
 
 impl Broken {
-    /// All of them, the sound one first.
+    /// All ways, the correct one first.
     pub const ALL: [Self; 7] = [
         Self::Nothing,
         Self::PlainCopy,
@@ -45,7 +46,7 @@ impl Broken {
     ];
 }
 
-/// A synchronizer that does the writing.
+/// A synchronizer that writes the new bytes, in a broken way.
 #[derive(Debug)]
 pub struct Saboteur<'g> {
     broken: Broken,
@@ -53,18 +54,18 @@ pub struct Saboteur<'g> {
     sync: Quiescent<'g>,
     /// Address and new bytes of each site that changes.
     sites: Vec<(usize, Vec<u8>)>,
-    /// Whether it pauses between stores: without a synchronization it is caught
-    /// only if it does not.
+    /// Whether to pause between stores. A writer without a synchronization is noticed only if it
+    /// does not pause.
     pauses: bool,
 }
 
 impl<'g> Saboteur<'g> {
-    /// Will write these bytes.
+    /// Makes a synchronizer that will write these bytes.
     ///
     /// # Safety
-    /// - the sites are in the text of the platform, and their bytes are those that
-    ///   the batch gives them; all but [`Broken::Nothing`] is wrong, and the
-    ///   process is to die of it.
+    /// - the sites are in the text of the platform;
+    /// - the bytes are those that the batch gives them;
+    /// - the process may crash, unless the way is [`Broken::Nothing`].
     pub unsafe fn new(
         broken: Broken,
         platform: SecondMapping,
@@ -75,9 +76,9 @@ impl<'g> Saboteur<'g> {
         Self { broken, platform, sync, sites, pauses }
     }
 
-    /// Now and then with a pause, so that a reader gets in between two stores.
+    /// Stores a byte, and sometimes pauses, so that a reader runs between two stores.
     fn store(&self, address: usize, byte: u8) {
-        // SAFETY: in the text of the platform, by the contract of `new`.
+        // SAFETY: by the contract of `new`, the address is in the text of the platform.
         unsafe { self.platform.alias(address).write_volatile(byte) };
         if self.pauses && random(8) == 0 {
             std::thread::sleep(Duration::from_micros(10));
@@ -153,7 +154,8 @@ impl<'g> Saboteur<'g> {
     }
 }
 
-// SAFETY: that of `Quiescent`. What it writes is wrong on purpose.
+// SAFETY: `Quiescent` does the synchronizations. That some are left out, and that bytes are written
+// here, breaks the contract on purpose; the caller of `new` accepts that the process may crash.
 unsafe impl Synchronize for Saboteur<'_> {
     fn sync_all(&self) {
         self.sync.sync_all();

@@ -1,5 +1,5 @@
-//! Switching live, in a process: threads are the CPUs, SIGTRAP is #BP, and
-//! `membarrier` is the IPI.
+//! Live switching in a process. Threads take the place of CPUs, SIGTRAP that of #BP, and
+//! `membarrier` that of interrupts to other CPUs.
 
 pub mod broken;
 pub mod readers;
@@ -23,14 +23,14 @@ patchlet::patchlets! {
     }
 }
 
-/// The ops of the sites in `asm/live.S`; the numbers are the indices there.
+/// An op of sites in `asm/live.S`. The numbers are the indices there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LiveOp {
-    /// Calls.
+    /// An op whose sites call.
     Probe = 0,
-    /// Jumps.
+    /// An op whose sites jump.
     Leap = 1,
-    /// Calls, with a patchlet of one byte.
+    /// An op whose sites call, with a patchlet of one byte.
     Extend = 2,
 }
 
@@ -60,7 +60,8 @@ static OPS: [Op; 3] =
 #[unsafe(export_name = "live_ops")]
 static SLOTS: [Slot; 3] = [slot(LiveOp::Probe), slot(LiveOp::Leap), slot(LiveOp::Extend)];
 
-/// The table of these ops, written out: jumps and presets need no functions.
+/// The table of these ops. It is not made by `ops!`, because jump sites and results that depend on
+/// the preset of a register have no functions there.
 pub static TABLE: Table = Table::new(&OPS, &SLOTS);
 
 static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP, None)];
@@ -70,7 +71,7 @@ static MANY_SLOTS: [Slot; 1] = [Slot::new(Target::NOP)];
 /// The op of the benchmark's sites: natively it does nothing.
 pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS);
 
-/// Sites of one ops table, for the writer and the signal handler.
+/// The state of the sites of one ops table that the writer and the signal handler share.
 pub type ProcessLive = Live<'static>;
 
 unsafe extern "C" {
@@ -82,21 +83,21 @@ unsafe extern "C" {
     static live_functions_end: [u8; 0];
 }
 
-/// What a site can be made to do. A null slot is not among them: its trap ends the
+/// A state that a site can be switched to. The trap of a null slot is left out, because it ends the
 /// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Through the slot.
+    /// The indirect call or jump through the slot.
     Indirect,
     /// The patchlet.
     Native,
-    /// A direct call or jump to the first hypervisor.
+    /// A direct call or jump to the function of the first hypervisor.
     A,
-    /// And to the second one.
+    /// A direct call or jump to the function of the second hypervisor.
     B,
-    /// Nothing.
+    /// NOPs.
     Nops,
-    /// The identity.
+    /// The identity patchlet; NOPs on 32 bit.
     Identity,
 }
 
@@ -105,13 +106,13 @@ impl State {
     pub const ALL: [Self; 6] =
         [Self::Indirect, Self::Native, Self::A, Self::B, Self::Nops, Self::Identity];
 
-    /// Of its number.
+    /// Returns the state of this number, from 0.
     pub const fn from_index(index: usize) -> Self {
         Self::ALL[index]
     }
 
-    /// What goes into the slot. Reverted sites go through the slot to the native
-    /// function.
+    /// Returns the target to put into the slot of an op. In the state `Indirect`, sites go through
+    /// the slot to the native function.
     pub fn target(self, op: LiveOp) -> Target {
         match self {
             Self::Indirect | Self::Native => Target::function(op.patchlet().native() as *const ()),
@@ -122,8 +123,8 @@ impl State {
         }
     }
 
-    /// The result of the op, with this argument and the preset in the result
-    /// register. (On 32-bit the two are one register.)
+    /// Returns the result of an op with this argument, if the result register holds `preset`
+    /// before. On 32 bit, argument and result are in one register.
     pub const fn result(self, op: LiveOp, argument: usize, preset: usize) -> usize {
         match (self, op) {
             (Self::Indirect | Self::Native, LiveOp::Extend) => preset as i16 as i32 as u32 as usize,
@@ -135,9 +136,10 @@ impl State {
         }
     }
 
-    /// Puts it into the slot of the op.
+    /// Puts the target of this state into the slot of an op.
     pub fn install(self, op: LiveOp) {
-        // SAFETY: the functions of `asm/live.S` keep to the ABI class; they stay.
+        // SAFETY: the functions of `asm/live.S` keep to the ABI class of the ops and are part of
+        // the program.
         assert!(unsafe { TABLE.set(op as usize, self.target(op)) });
     }
 }
@@ -145,13 +147,13 @@ impl State {
 /// A function of `asm/live.S`: one site and a return.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
-    /// Its address, which is the site's.
+    /// Address of the function, which is also that of its site.
     pub address: usize,
-    /// Its op.
+    /// Op of the site.
     pub op: LiveOp,
 }
 
-/// All functions of `asm/live.S`.
+/// Returns all functions of `asm/live.S` but those of the benchmark.
 pub fn functions() -> Vec<Function> {
     let start = (&raw const live_functions).expose_provenance();
     let end = (&raw const live_functions_end).addr();
@@ -159,7 +161,7 @@ pub fn functions() -> Vec<Function> {
     (start..end)
         .step_by(2 * word)
         .map(|at| {
-            // SAFETY: between the two labels lie pairs of words.
+            // SAFETY: between the two labels, `asm/live.S` has pairs of words.
             let [address, op] =
                 unsafe { std::ptr::with_exposed_provenance::<[usize; 2]>(at).read() };
             Function { address, op: LiveOp::ALL[op] }
@@ -167,10 +169,11 @@ pub fn functions() -> Vec<Function> {
         .collect()
 }
 
-/// The argument in the argument's register and the preset in the result's.
+/// Executes a function with `argument` in the argument's register and `preset` in the result's.
+/// Returns the result.
 ///
-/// Everything but the result register and the flags must stay: that is the ABI
-/// class, and nobody who traps on the way may change more.
+/// Checks that only the result register and the flags change: the ABI class allows no more, and a
+/// trap on the way must not change more either.
 #[inline(always)]
 pub fn execute(function: Function, argument: usize, preset: usize) -> usize {
     let result;
@@ -217,8 +220,8 @@ pub fn execute(function: Function, argument: usize, preset: usize) -> usize {
     result
 }
 
-/// Ends the process if a register changed: the writer would wait for ever for a
-/// reader that panics.
+/// Ends the process if a register changed. It does not panic, because the writer would then wait
+/// for ever for this reader.
 #[inline(always)]
 fn unchanged(yes: bool) {
     if !yes {
@@ -227,30 +230,29 @@ fn unchanged(yes: bool) {
     }
 }
 
-/// Executes the benchmark's sites but the last, once.
+/// Executes all sites of the benchmark except the last, once.
 pub fn execute_many() {
     // SAFETY: 4096 sites of the callee-save class without a result, and a return.
     unsafe { std::arch::asm!("call {many}", many = sym live_many) };
 }
 
-/// Executes the last of the benchmark's sites.
+/// Executes the last site of the benchmark.
 #[inline(always)]
 pub fn execute_one() {
     // SAFETY: a site of the callee-save class without a result, and a return.
     unsafe { std::arch::asm!("call {one}", one = sym live_one) };
 }
 
-/// Sites of one of the functions of `asm/live.S`, as a table of their own: those
-/// at addresses from `start` on, `count` of them.
+/// Returns a table of `count` sites of `asm/live.S`: those at the addresses from `start` on.
 pub fn sites_from(start: usize, count: usize) -> Sites<'static> {
     let records = Sites::linked().records();
     let first = records.partition_point(|record| record.site() < start);
     let records = &records[first..first + count];
-    // SAFETY: a part of the linker's table, which stays.
+    // SAFETY: the bytes are those of `count` records of the linker's table, which is read-only.
     unsafe { Sites::between(records.as_ptr().cast(), count * Record::SIZE) }
 }
 
-/// The benchmark's sites: the last of [`MANY_SITES`], `count` of them.
+/// Returns the last `count` of the [`MANY_SITES`] sites of the benchmark.
 pub fn many_sites(count: usize) -> Sites<'static> {
     // The function of one site lies behind the `ret` of the other.
     let last = (live_one as *const ()).addr();
@@ -258,18 +260,18 @@ pub fn many_sites(count: usize) -> Sites<'static> {
     sites_from(if count == 1 { last } else { first }, count)
 }
 
-/// Number of the benchmark's sites.
+/// The number of sites of the benchmark.
 pub const MANY_SITES: usize = 4097;
 
-/// All sites of [`functions`].
+/// Returns the sites of all [`functions`].
 pub fn sites() -> Sites<'static> {
     let functions = functions();
     let first = functions.iter().map(|function| function.address).min();
     sites_from(first.expect("there are functions"), functions.len())
 }
 
-/// What switches and traps at these sites of this table; for ever, as a signal
-/// handler needs it.
+/// Makes the state that writers and the signal handler share for these sites of this table. It
+/// lives for ever, because a signal can come at any time.
 pub fn live(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
     let states: Vec<OpState> = table.ops().iter().map(|_| OpState::new()).collect();
     let source = Box::leak(Box::new(OpSource::new(vec![table].leak(), states.leak())));

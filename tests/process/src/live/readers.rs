@@ -5,54 +5,54 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use super::sync::Gate;
 use super::{Function, LiveOp, State, execute, functions, signal};
 
-/// What the writer is doing with an op: number of the switch, from, to.
+/// The announcement of what the writer does with an op: number of the switch, old and new state.
 #[derive(Debug)]
 pub struct Told(AtomicUsize);
 
 impl Told {
-    /// All sites are in this state.
+    /// Makes an announcement that all sites are in this state.
     #[must_use]
     pub const fn new(state: State) -> Self {
         Self(AtomicUsize::new((state as usize) << 4 | state as usize))
     }
 
-    /// The writer begins to switch.
+    /// Announces that the writer begins to switch to this state.
     pub fn begin(&self, to: State) {
         let now = self.0.load(SeqCst);
         self.0.store((now & !0xff).wrapping_add(0x100) | (now & 0xf) << 4 | to as usize, SeqCst);
     }
 
-    /// It has ended.
+    /// Announces that the switch has ended.
     pub fn end(&self) {
         let now = self.0.load(SeqCst);
         self.0.store(now & !0xf0 | (now & 0xf) << 4, SeqCst);
     }
 }
 
-/// From, to.
+/// Returns the old and the new state in an announcement.
 const fn states(told: usize) -> [State; 2] {
     [State::from_index(told >> 4 & 0xf), State::from_index(told & 0xf)]
 }
 
-/// What readers and the writer share.
+/// The state that readers and the writer share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Where readers can be made to wait.
+    /// The gate at which readers can be made to wait.
     pub gate: Gate,
-    /// By op.
+    /// The announcements of the writer, by op.
     pub told: [Told; 3],
-    /// Readers are to come to an end.
+    /// Whether readers are to end.
     pub stop: AtomicBool,
-    /// Sites executed.
+    /// The number of sites executed.
     pub executed: AtomicUsize,
-    /// Of these, those whose result was known beforehand to be one value.
+    /// The number of these with only one possible result.
     pub exact: AtomicUsize,
-    /// Results that were none of the possible ones.
+    /// The number of impossible results.
     pub wrong: AtomicUsize,
 }
 
 impl Shared {
-    /// All sites are in this state.
+    /// Makes the shared state, with all sites in this state.
     #[must_use]
     pub const fn new(state: State) -> Self {
         Self {
@@ -88,7 +88,7 @@ pub fn read(shared: &Shared) {
 #[inline(always)]
 fn one(shared: &Shared, function: Function, argument: usize) {
     let told = &shared.told[function.op as usize].0;
-    // What is not the argument of this op is its preset.
+    // On 32 bit, argument and result are in one register, so the argument is also the preset.
     let preset = if cfg!(target_arch = "x86_64") { PRESET } else { argument };
     let before = told.load(SeqCst);
     let result = execute(function, argument, preset);
@@ -105,7 +105,7 @@ fn one(shared: &Shared, function: Function, argument: usize) {
             wrong(shared, function.op, argument, result, before, after);
         }
     } else if !State::ALL.into_iter().any(is) {
-        // This thread did not run for several switches.
+        // This thread did not run during several switches, so any state in between is possible.
         wrong(shared, function.op, argument, result, before, after);
     }
 }

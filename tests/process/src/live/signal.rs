@@ -1,4 +1,5 @@
-//! SIGTRAP as #BP: the frame is the signal's context.
+//! The handler of SIGTRAP, which takes the place of the #BP handler. The context of the signal
+//! takes the place of the trap frame.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ mod registers;
 
 use registers::{Register, saved};
 
-/// How often a site trapped.
+/// The number of traps at sites.
 pub static TRAPS: AtomicUsize = AtomicUsize::new(0);
 
 /// The context of a signal, which the system restores when the handler returns.
@@ -20,20 +21,20 @@ struct Context(*mut libc::c_void);
 
 impl Context {
     fn register(&self, register: Register) -> usize {
-        // SAFETY: the system's context, which is there while the handler runs.
+        // SAFETY: the pointer is that of the system's context, which exists while the handler runs.
         unsafe { *saved(self.0, register) }
     }
 
     fn set_register(&mut self, register: Register, value: usize) {
-        // SAFETY: as above; nobody else refers to it.
+        // SAFETY: as in `get`; no other reference to the context exists.
         unsafe { *saved(self.0, register) = value };
     }
 }
 
-// SAFETY: a SIGTRAP of an INT3 has the address behind it in its context, and the
-// context is what is restored. The handler runs on a stack of its own, so that the
-// interrupted one can be pushed to; sites are in `asm!` without `nostack`, and in
-// assembly, so that no red zone lies there.
+// SAFETY: for a SIGTRAP by INT3, the context has the address behind the INT3, and the system
+// restores registers from the context. The handler runs on a stack of its own, so it may write
+// below the interrupted stack pointer. There is no red zone there: sites are in assembly, or in
+// `asm!` without `nostack`.
 unsafe impl TrapFrame for Context {
     fn ip(&self) -> usize {
         self.register(Register::InstructionPointer)
@@ -45,17 +46,17 @@ unsafe impl TrapFrame for Context {
 
     fn push(&mut self, value: usize) {
         let sp = self.register(Register::StackPointer).wrapping_sub(size_of::<usize>());
-        // SAFETY: the word that the site's own call would write.
+        // SAFETY: the call in the site would write to the same word.
         unsafe { ptr::with_exposed_provenance_mut::<usize>(sp).write(value) };
         self.set_register(Register::StackPointer, sp);
     }
 }
 
-/// Who is asked: first that of the batch at present, then that of all sites, for
-/// late traps of another one.
+/// The hooks in the order in which they are asked: that of the current batch, and that of all
+/// sites, for a late trap of an earlier batch.
 static HOOKS: [AtomicPtr<ProcessLive>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
-/// Asks this one first from here on.
+/// Makes this hook the first that is asked.
 pub fn ask_first(live: &'static ProcessLive) {
     HOOKS[0].store(ptr::from_ref(live).cast_mut(), Ordering::SeqCst);
 }
@@ -63,7 +64,7 @@ pub fn ask_first(live: &'static ProcessLive) {
 extern "C" fn on_trap(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let mut context = Context(context);
     for hook in &HOOKS {
-        // SAFETY: null, or a reference that is for ever.
+        // SAFETY: the pointer is null or that of a `&'static` reference.
         if let Some(live) = unsafe { hook.load(Ordering::SeqCst).as_ref() }
             && live.handle(&mut context) == Handled::Yes
         {
@@ -71,15 +72,15 @@ extern "C" fn on_trap(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_voi
             return;
         }
     }
-    // SAFETY: ends the process; nobody else's breakpoints are in it.
+    // SAFETY: the call ends the process. No hook knows the trap, and no debugger set a breakpoint.
     unsafe { libc::abort() };
 }
 
-/// Sends the INT3s of all threads to this one.
+/// Installs the signal handler, which gives the INT3s of all threads to this hook.
 pub fn install(live: &'static ProcessLive) {
     HOOKS[1].store(ptr::from_ref(live).cast_mut(), Ordering::SeqCst);
-    // SAFETY: zeros are a valid value, and the handler has the signature that
-    // SA_SIGINFO asks for. It executes no site.
+    // SAFETY: zeros are a valid `sigaction`, and the handler has the signature that SA_SIGINFO
+    // requires. It executes no site.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_trap as *const () as usize;
@@ -92,7 +93,8 @@ pub fn install(live: &'static ProcessLive) {
 pub fn with_signal_stack<R>(f: impl FnOnce() -> R) -> R {
     let mut stack = vec![0_u8; 64 << 10];
     let new = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
-    // SAFETY: zeros are a valid value; the stack is put back before it is freed.
+    // SAFETY: zeros are a valid `stack_t`. The old signal stack is put back before the new one is
+    // freed.
     unsafe {
         let mut old: libc::stack_t = std::mem::zeroed();
         assert_eq!(libc::sigaltstack(&new, &mut old), 0);

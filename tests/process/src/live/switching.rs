@@ -1,5 +1,5 @@
-//! Readers beside a writer: what the test of switching does, with a right writer and
-//! with broken ones.
+//! Runs readers beside a writer, for the test of switching with the real writer and with broken
+//! ones.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -10,20 +10,20 @@ use super::writer::Writer;
 use super::{State, TABLE, live, signal, sites};
 use crate::remap;
 
-/// Readers: one on the other core, and one that is often suspended, inside of a
-/// site or a function that a site called.
+/// The number of readers: one for the other core, and one more, so that one is often suspended
+/// inside of a site or of a function that a site called.
 pub const READERS: usize = 2;
 
-/// Runs readers beside `work`, which gets the writer. Once in a process.
+/// Runs readers beside `work`, which gets the writer. Can be called once in a process.
 ///
 /// # Panics
-/// If a reader saw a register change, or the system refuses something.
+/// Panics if a system call fails. Ends the process if a reader sees a register change.
 pub fn beside_readers(
     patience: usize,
     work: impl FnOnce(&mut Writer<'_>, &Shared),
 ) -> &'static Shared {
     let text = remap::text_with_sites().expect("there are sites");
-    // SAFETY: whole pages, and only here.
+    // SAFETY: `text` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(text) }.expect("second mapping");
     let live = live(sites(), &TABLE);
     signal::install(live);

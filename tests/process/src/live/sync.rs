@@ -1,5 +1,5 @@
-//! Synchronization: `membarrier`, waiting until each reader was outside, and the
-//! place where readers wait.
+//! Synchronization of threads: by `membarrier`, by waiting until each reader has been outside every
+//! site, and by a gate at which readers wait.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
@@ -9,14 +9,14 @@ const PRIVATE_EXPEDITED_SYNC_CORE: i32 = 1 << 5;
 const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: i32 = 1 << 6;
 
 fn membarrier(command: i32) {
-    // SAFETY: no memory is passed.
+    // SAFETY: the system call takes no pointer.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
     assert_eq!(result, 0, "membarrier: {}", std::io::Error::last_os_error());
 }
 
-/// Registered for `membarrier`. Each running thread of this process executes a
-/// core-serializing instruction before it returns, the calling one included (since
-/// Linux 5.10); the others do so before they run again.
+/// A synchronizer by `membarrier`; the value proves that the process is registered for it. Before a
+/// call returns, each running thread of this process executes a core-serializing instruction, the
+/// calling thread included (since Linux 5.10). Threads that do not run do so before they run again.
 #[derive(Clone, Copy, Debug)]
 pub struct Membarrier(());
 
@@ -29,7 +29,8 @@ impl Membarrier {
     }
 }
 
-// SAFETY: membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE.
+// SAFETY: the command MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE does what the contract asks for,
+// see membarrier(2).
 unsafe impl Synchronize for Membarrier {
     fn sync_all(&self) {
         membarrier(PRIVATE_EXPEDITED_SYNC_CORE);
@@ -40,13 +41,13 @@ unsafe impl Synchronize for Membarrier {
     }
 }
 
-/// Most readers there are at a time.
+/// The largest number of readers at a time.
 const READERS: usize = 8;
 
 /// A place outside every site that each reader passes again and again.
 #[derive(Debug)]
 pub struct Gate {
-    /// How often each reader passed; 0 for those that do not exist.
+    /// The number of times that each reader passed; 0 for a reader that does not exist.
     passed: [AtomicUsize; READERS],
     readers: AtomicUsize,
     closed: AtomicBool,
@@ -54,7 +55,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Open.
+    /// Makes an open gate without readers.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -65,12 +66,13 @@ impl Gate {
         }
     }
 
-    /// A new reader: its number. It passes until [`leave`](Self::leave).
+    /// Adds a reader and returns its number. It must pass again and again until
+    /// [`leave`](Self::leave).
     pub fn enter(&self) -> usize {
         self.readers.fetch_add(1, SeqCst)
     }
 
-    /// How often the readers passed, all together.
+    /// Returns the number of times that all readers together passed.
     pub fn passed(&self) -> usize {
         self.passed.iter().map(|passed| passed.load(SeqCst)).sum()
     }
@@ -101,12 +103,12 @@ impl Default for Gate {
     }
 }
 
-/// `membarrier`, and then waits until each reader has passed the gate: it has been
-/// outside of every site, and INT3 keeps it from getting in again.
+/// A synchronizer that calls `membarrier` and then waits until each reader has passed the gate.
+/// Each has then been outside of every site, and INT3 keeps it from entering one again.
 #[derive(Clone, Copy, Debug)]
 pub struct Quiescent<'g>(pub Membarrier, pub &'g Gate);
 
-// SAFETY: that of `Membarrier`.
+// SAFETY: `Membarrier` does what the contract asks for; waiting for readers does no harm.
 unsafe impl Synchronize for Quiescent<'_> {
     fn sync_all(&self) {
         self.0.sync_all();
@@ -125,12 +127,12 @@ unsafe impl Synchronize for Quiescent<'_> {
     }
 }
 
-/// The readers wait at the gate.
+/// A way to stop the other threads: the readers wait at the closed gate.
 #[derive(Clone, Copy, Debug)]
 pub struct Closed<'g>(pub &'g Gate);
 
-// SAFETY: every thread with sites is a reader, waits at the gate, outside of every
-// site, and serializes itself when it goes on. Signal handlers have no site.
+// SAFETY: every thread with sites is a reader. It waits at the gate, outside of every site, and
+// serializes itself before it goes on. Signal handlers have no site.
 unsafe impl StopOthers for Closed<'_> {
     fn stop_others<R>(&self, write: impl FnOnce() -> R) -> R {
         let Self(gate) = self;
@@ -140,7 +142,7 @@ unsafe impl StopOthers for Closed<'_> {
         }
         let result = write();
         gate.closed.store(false, SeqCst);
-        // Nobody is counted twice next time.
+        // Without this wait, a slow reader could be counted again by the next call.
         while gate.waiting.load(SeqCst) != 0 {
             std::thread::yield_now();
         }

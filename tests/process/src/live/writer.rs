@@ -1,5 +1,5 @@
-//! The writer of the tests: switches ops from state to state, by INT3 where the
-//! rule admits it, and otherwise by one of the two ways for the rest.
+//! The writer of the tests. It switches ops from state to state: by INT3 with threads inside where
+//! the rule admits that, and otherwise by INT3 with nobody inside or by a rendezvous.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,21 +11,21 @@ use super::readers::Shared;
 use super::sync::{Closed, Membarrier, Quiescent};
 use super::{LiveOp, ProcessLive, State};
 
-/// How many batches there were, by what.
+/// The numbers of batches by each protocol.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Switches {
-    /// INT3 with threads inside.
+    /// Batches by INT3 with threads inside.
     pub int3: usize,
-    /// INT3 with nobody inside.
+    /// Batches by INT3 with nobody inside.
     pub quiescent: usize,
-    /// Rendezvous.
+    /// Batches by rendezvous.
     pub rendezvous: usize,
-    /// Switches of a site, in all of them.
+    /// Sites switched, in all batches together.
     pub sites: usize,
 }
 
 impl Switches {
-    /// All batches.
+    /// Returns the number of all batches.
     #[must_use]
     pub const fn all(&self) -> usize {
         self.int3 + self.quiescent + self.rendezvous
@@ -39,15 +39,15 @@ pub struct Writer<'w> {
     platform: SecondMapping,
     sync: Membarrier,
     shared: &'w Shared,
-    /// By op.
+    /// The state of each op.
     states: [State; 3],
     switches: Switches,
-    /// One in how many of the switches that INT3 refuses is done by one of the
-    /// ways that wait for the readers, and so take longer; the others are not done.
+    /// Of so many switches that INT3 refuses, one is made by a protocol that waits for the readers,
+    /// which takes longer. The others are not made.
     patience: usize,
 }
 
-/// A number below `below`, another one each time.
+/// Returns a random number below `below`.
 pub fn random(below: usize) -> usize {
     static STATE: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
     let mut state = STATE.load(Ordering::Relaxed);
@@ -59,12 +59,12 @@ pub fn random(below: usize) -> usize {
 }
 
 impl<'w> Writer<'w> {
-    /// All sites are as they were linked.
+    /// Makes a writer. All sites must be as they were linked.
     ///
     /// # Safety
     /// - each thread with sites is a [reader](super::readers::read) of `shared`;
     /// - [`signal::install`](super::signal::install) was called;
-    /// - it is the only writer.
+    /// - there is no other writer.
     #[must_use]
     pub unsafe fn new(
         live: &'static ProcessLive,
@@ -84,28 +84,29 @@ impl<'w> Writer<'w> {
         }
     }
 
-    /// How often it switched.
+    /// Returns the numbers of batches so far.
     #[must_use]
     pub const fn switches(&self) -> Switches {
         self.switches
     }
 
-    /// One op to another state, both taken at random.
+    /// Switches a random op to another random state.
     ///
     /// # Errors
-    /// None that the test expects.
+    /// Returns an error of the protocol, which a test does not expect.
     pub fn switch(&mut self) -> Result<(), Error> {
         let op = LiveOp::ALL[random(3)];
         let from = self.states[op as usize];
         let to = State::ALL[random(State::ALL.len())];
-        // Reverting is for all sites of all ops.
+        // A revert is always of all sites of all ops.
         if to == State::Indirect {
             return self.revert();
         }
         if to == from {
             return Ok(());
         }
-        // Said first: a site that is indirect follows the slot at once.
+        // Announced before the slot is set, because a site that is indirect follows the slot at
+        // once.
         self.shared.told[op as usize].begin(to);
         to.install(op);
         // SAFETY: by the contract of `new`.
@@ -124,7 +125,8 @@ impl<'w> Writer<'w> {
             Err(Error::ThreadInside { .. }) if random(2) == 0 => {
                 self.switches.quiescent += 1;
                 let sync = Quiescent(self.sync, &self.shared.gate);
-                // SAFETY: and each reader passes the gate, outside of every site.
+                // SAFETY: by the contract of `new`; and each reader passes the gate outside of
+                // every site.
                 unsafe { Int3::with_nobody_inside(self.live, self.platform.clone(), sync) }
                     .apply()?
             }
@@ -138,7 +140,7 @@ impl<'w> Writer<'w> {
         };
         self.shared.told[op as usize].end();
         self.states[op as usize] = to;
-        // Ops that were indirect have become what their slots hold.
+        // The batch has patched all ops, also those that were indirect.
         for op in LiveOp::ALL {
             if self.states[op as usize] == State::Indirect {
                 self.states[op as usize] = State::Native;
@@ -148,7 +150,7 @@ impl<'w> Writer<'w> {
         Ok(())
     }
 
-    /// Indirect, through the native functions.
+    /// Reverts all sites to their indirect calls and jumps, through the native functions.
     fn revert(&mut self) -> Result<(), Error> {
         if self.states == [State::Indirect; 3] {
             return Ok(());
@@ -190,13 +192,13 @@ impl<'w> Writer<'w> {
         Ok(())
     }
 
-    /// Two ops to other states, taken at random, written by a broken writer.
+    /// Switches two random ops to other random states, by a broken writer.
     ///
     /// # Safety
-    /// - all but [`Broken::Nothing`] is wrong, and the process is to die of it.
+    /// - the process may crash, unless the way is [`Broken::Nothing`].
     ///
     /// # Errors
-    /// None that the test expects.
+    /// Returns an error of the protocol, which a test does not expect.
     pub unsafe fn switch_broken(&mut self, broken: Broken) -> Result<(), Error> {
         for op in [LiveOp::Probe, LiveOp::Leap] {
             let to = State::ALL[1 + random(State::ALL.len() - 1)];
@@ -213,9 +215,10 @@ impl<'w> Writer<'w> {
             .collect::<Vec<_>>();
         self.switches.sites += changes.len();
         let sync = Quiescent(self.sync, &self.shared.gate);
-        // SAFETY: the sites are in text; the rest is the caller's.
+        // SAFETY: the sites are in text, and the bytes are those of the batch; the caller accepts
+        // that the process may crash.
         let saboteur = unsafe { Saboteur::new(broken, self.platform.clone(), sync, changes) };
-        // SAFETY: as in `switch`, but for the writing.
+        // SAFETY: as in `switch`, except that the synchronizer writes, which the caller accepts.
         unsafe { Int3::with_nobody_inside(self.live, self.platform.clone(), saboteur) }.apply()?;
         for op in [LiveOp::Probe, LiveOp::Leap] {
             self.shared.told[op as usize].end();

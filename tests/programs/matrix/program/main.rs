@@ -1,6 +1,6 @@
-//! A freestanding process with the crate's patchlets and sites in every place. It
-//! says what it finds in itself, patches itself, and says that everything still
-//! does what it did. No C library: it is linked like a kernel.
+//! A freestanding process with the crate's patchlets, and with sites in every place. It prints what
+//! it finds in itself, patches itself, and prints whether everything still works. It has no C
+//! library, because it is linked like a kernel.
 #![no_std]
 #![no_main]
 
@@ -39,7 +39,7 @@ unsafe extern "C" {
     safe fn matrix_c_part(value: usize) -> usize;
 }
 
-/// Called by the C part.
+/// Executes a site. The C part calls this function.
 #[unsafe(no_mangle)]
 pub extern "C" fn matrix_from_c(value: usize) -> usize {
     places::from_c(value)
@@ -50,7 +50,7 @@ fn matrix_c_part(value: usize) -> usize {
     matrix_from_c(value)
 }
 
-/// A site of 16 bytes, written by hand.
+/// Executes a site of 16 bytes, which is written by hand.
 #[inline(never)]
 fn by_hand(value: usize) -> usize {
     let result: usize;
@@ -77,7 +77,7 @@ fn by_hand(value: usize) -> usize {
     result
 }
 
-/// The sites that a process must not execute; they are patched like the others.
+/// Has sites that a process must not execute. They are patched like the others.
 #[inline(never)]
 fn privileged(execute: bool) {
     if black_box(execute) {
@@ -90,7 +90,7 @@ fn privileged(execute: bool) {
     }
 }
 
-/// A number that every op that a process may execute has had a part in.
+/// Returns a number to which every op contributes that a process may execute.
 #[inline(never)]
 fn effects() -> usize {
     let mut value: usize = black_box(0x1234_5678);

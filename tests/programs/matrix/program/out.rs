@@ -1,5 +1,5 @@
-//! Text on standard output: words and hex numbers, `core::fmt` left aside so that
-//! the program stays small.
+//! Text on standard output: words and hexadecimal numbers. `core::fmt` is not used, so that the
+//! program stays small.
 
 use crate::system;
 
@@ -26,7 +26,7 @@ impl Out {
         self.byte(b"0123456789abcdef"[digit & 15]);
     }
 
-    /// A word and a space.
+    /// Appends a word and a space.
     pub fn word(&mut self, word: &str) -> &mut Self {
         for byte in word.bytes() {
             self.byte(byte);
@@ -35,7 +35,7 @@ impl Out {
         self
     }
 
-    /// A hex number and a space.
+    /// Appends a hexadecimal number and a space.
     pub fn number(&mut self, number: usize) -> &mut Self {
         for nibble in (0..usize::BITS / 4).rev() {
             self.digit(number >> (4 * nibble));
@@ -54,7 +54,7 @@ impl Out {
         self
     }
 
-    /// The end of a line.
+    /// Ends a line and writes it.
     pub fn line(&mut self) {
         self.byte(b'\n');
     }

@@ -1,6 +1,6 @@
-//! The other crate of the program: an ops table and patchlets of its own, and
-//! sites in every place a compiler puts them. Each place has an op of its own, so
-//! that a missing record shows which place lost it.
+//! The other crate of the program. It has an ops table and patchlets of its own, and sites in every
+//! place where a compiler puts them. Each place has an op of its own, so that a missing record
+//! shows which place lost it.
 #![no_std]
 
 patchlet::patchlets! {
@@ -46,26 +46,26 @@ patchlet::ops! {
     }
 }
 
-/// A site in whatever function this is inlined into.
+/// Executes a site, which is part of every function that this one is inlined into.
 #[inline(always)]
 pub fn inlined(value: usize) -> usize {
     places::inlined(value)
 }
 
-/// A site in each instance, and that of [`inlined`].
+/// Executes a site, of which each instance has its own, and that of [`inlined`].
 #[inline(never)]
 pub fn generic<const TAG: usize>(value: usize) -> usize {
     places::generic(value ^ TAG) ^ inlined(TAG)
 }
 
-/// Compiled here and maybe inlined elsewhere.
+/// Executes a site. The function is compiled in this crate and may be inlined in another.
 pub fn plain(value: usize) -> usize {
     places::plain(value)
 }
 
 /// What the trait object is of.
 pub trait Method {
-    /// A site, in one implementation.
+    /// Executes a site, in one of the implementations.
     fn call(&self, value: usize) -> usize;
 }
 
@@ -89,22 +89,22 @@ impl Method for NoSite {
     }
 }
 
-/// The same instructions as [`twin_b`].
+/// Executes the same instructions as [`twin_b`], so that a linker may fold the two.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn matrix_twin_a(value: usize) -> usize {
     places::twin(value)
 }
 
-/// The same instructions as [`twin_a`].
+/// Executes the same instructions as [`twin_a`], so that a linker may fold the two.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn matrix_twin_b(value: usize) -> usize {
     places::twin(value)
 }
 
-/// Nobody calls this. Exported, so that LTO keeps it and it is for the linker to
-/// drop, and its record with it.
+/// Executes a site, but no code calls this function. It is exported, so that LTO keeps it and the
+/// linker has to drop it together with the record of its site.
 #[unsafe(no_mangle)]
 pub extern "C" fn matrix_dead(value: usize) -> usize {
     places::dead_rust(value) ^ 0x0bad_0bad

@@ -1,5 +1,5 @@
-//! The two other constructions of the mail in Rust, as a freestanding process: it
-//! copies each sequence into a buffer, as a patch function would, and prints it.
+//! The two other constructions in Rust, as a freestanding process. It copies each sequence into a
+//! buffer, as a patch function would, and prints it.
 //!
 //! `--cfg construction="…"`: `asm`, global_asm! with global labels in a section of
 //! its own; `asm_local`, the same without `.globl`; `hex`, a static table; `c`,

@@ -1,5 +1,5 @@
-//! The link script: that of a small kernel, with the one line of `patchlet` if the
-//! kernel has it.
+//! Gives the link script to the linker: that of a small kernel, with the one line for `patchlet` if
+//! the kernel has the crate.
 
 use std::path::Path;
 use std::{env, fs};

@@ -1,4 +1,4 @@
-//! The variants of a kernel that are compared. It is linked, and never run.
+//! The variants of a kernel whose sizes are compared. They are linked and never run.
 #![no_std]
 #![no_main]
 
@@ -30,7 +30,7 @@ core::arch::global_asm!(
     "memcpy: memmove: memset: memcmp: bcmp: ret"
 );
 
-/// What a kernel has without the crate.
+/// Starts the kernel. This function is all that the kernel has without the crate.
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {
     core::hint::black_box([memcpy, memmove, memset, memcmp, bcmp]);
@@ -67,7 +67,7 @@ patchlet::site_set! {
     static KERNEL = [patchlet::pv];
 }
 
-/// Once in the program, whatever else is measured.
+/// Patches all sites. The function is in the program once, whatever else is measured.
 #[cfg(feature = "boot")]
 #[inline(never)]
 fn apply() -> Result<patchlet::text::Report, patchlet::Error> {
@@ -77,7 +77,8 @@ fn apply() -> Result<patchlet::text::Report, patchlet::Error> {
     unsafe { OneCpu::with_interrupts_off(|cpu| patcher.apply(cpu)) }
 }
 
-/// Its root for the stack's depth, as are the others below.
+/// Runs patching at boot. Like the functions below, it is a root from which the stack's depth is
+/// measured.
 #[cfg(feature = "boot")]
 #[unsafe(no_mangle)]
 #[inline(never)]
