@@ -132,9 +132,9 @@ pub enum Error {
         /// The bytes that the site would get.
         new: InsnBuffer,
     },
-    /// The front end lets no CPU trap at the site; for an op, it is of the ABI class `assembly`. With
-    /// the INT3 protocol CPUs take #BP at the site and emulate a call by a push, and at a site of
-    /// this class there may be no stack for either.
+    /// The front end lets no CPU trap at the site; for an op, it is of the ABI class `assembly`.
+    /// With the INT3 protocol CPUs take #BP at the site and emulate a call by a push, and at a site
+    /// of this class there may be no stack for either.
     NotEmulated {
         /// Address of the site.
         site: usize,

@@ -6,9 +6,9 @@ use crate::insn::{self, Kind, Nops, Replacement, Width};
 use crate::live::INT3;
 use crate::text::Outcome;
 
-/// Checks that a site may be switched by INT3 while threads may be inside it. The *boundary* of what
-/// a site holds is the first byte, other than its first one, at which a thread can be. Two things
-/// must be so:
+/// Checks that a site may be switched by INT3 while threads may be inside it. The *boundary* of
+/// what a site holds is the first byte, other than its first one, at which a thread can be. Two
+/// things must be so:
 /// 1. From the boundary of the old bytes on, the new bytes are the same.
 /// 2. The boundary of the new bytes is not behind it. For a thread may stay inside through several
 ///    switches, and the rule must see its place each time.
@@ -56,9 +56,9 @@ pub(super) fn admit_emulated(outcome: &Outcome<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the boundary of a site that holds this: the first offset, other than 0, at which a thread
-/// can be. That is the end of the first instruction, since a thread can be interrupted there or
-/// return there; and the end of the site, if nobody gets behind the first instruction.
+/// Returns the boundary of a site that holds this: the first offset, other than 0, at which a
+/// thread can be. That is the end of the first instruction, since a thread can be interrupted there
+/// or return there; and the end of the site, if nobody gets behind the first instruction.
 fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
     match held {
         Replacement::Indirect(Kind::Call, _) => 6,

@@ -1,9 +1,9 @@
 //! Checked sites: where a site is and what it gets, after its record was checked. Every access to
 //! text goes through one of these.
 //!
-//! Three lifetimes stand here throughout: `'r` is that of the sets of a run, `'p` that of a part and
-//! its records, and `'c` that of the class cache, which a checked site borrows its class from. So
-//! there is one checked site at a time.
+//! Three lifetimes stand here throughout: `'r` is that of the sets of a run, `'p` that of a part
+//! and its records, and `'c` that of the class cache, which a checked site borrows its class from.
+//! So there is one checked site at a time.
 
 use super::class::{Class, ClassCache};
 use super::platform::Platform;

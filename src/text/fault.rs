@@ -29,8 +29,8 @@ pub(crate) enum Fault<'r> {
 /// The fault of one site.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SiteFault {
-    /// [`Run::site`] refused it. Its record is wrong, it lies outside text, or what it gets does not
-    /// fit; [`Run::error`] finds out which.
+    /// [`Run::site`] refused it. Its record is wrong, it lies outside text, or what it gets does
+    /// not fit; [`Run::error`] finds out which.
     Refused,
     /// It shares bytes with the site at this address.
     Overlaps(usize),
@@ -80,8 +80,8 @@ impl<P: Platform> Run<'_, P> {
         match fault {
             SiteFault::Refused => match &self.compose(record, &recipe.new) {
                 Err(why) => Error::Compose { site, name, why: *why },
-                // It fits now, so somebody has set the slot since. Only a plan follows slots as they
-                // are at the moment, and so only a plan can meet this.
+                // It fits now, so somebody has set the slot since. Only a plan follows slots as
+                // they are at the moment, and so only a plan can meet this.
                 Ok(_) => Error::Busy,
             },
             SiteFault::Overlaps(other) => Error::Overlap { index, site, name, other },

@@ -74,8 +74,8 @@ pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
 /// goes on behind the last of `bytes` ends there.
 ///
 /// # Safety
-/// - for each offset in `part` at which `bytes` has a byte, the byte at `to` plus that offset may be
-///   written.
+/// - for each offset in `part` at which `bytes` has a byte, the byte at `to` plus that offset may
+///   be written.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn write_part(to: *mut u8, bytes: &InsnBuffer, part: Range<usize>) {

@@ -3,8 +3,8 @@
 //! Linkers sort records by their sites, so nearly always each site begins behind the end of the
 //! one before. One look at all records shows whether that is so ([`Search::new`]), and then nothing
 //! overlaps. But a table can be in any order: a section of text may have been placed in front of
-//! the others, or a linker may not sort at all. There is no memory to sort records in, and comparing
-//! each with all others takes a time that grows with the square of their number.
+//! the others, or a linker may not sort at all. There is no memory to sort records in, and
+//! comparing each with all others takes a time that grows with the square of their number.
 //!
 //! Text itself tells where a search is needed. A set is checked when it is first patched, and then
 //! nearly all of its sites hold what the assembler wrote. If another site begins inside such a
@@ -141,8 +141,8 @@ fn may_begin_inside<P: Platform>(
 }
 
 /// Returns whether the sites of two records share a byte and are two sites. Linkers that fold
-/// functions of the same code into one (`--icf=all`) leave the records of each: these are equal, and
-/// name one site.
+/// functions of the same code into one (`--icf=all`) leave the records of each: these are equal,
+/// and name one site.
 #[inline(never)]
 fn overlaps(one: &Record, other: &Record) -> bool {
     let (a, b) = (one.site(), other.site());

@@ -59,8 +59,8 @@ impl<'a, P: Platform> Patcher<'a, P> {
     /// a site cannot hold. Applying again changes nothing, unless slots were set meanwhile.
     ///
     /// # Errors
-    /// Returns every variant of [`Error`] but those of [`live`](crate::live). Text is then as it was
-    /// before, and was not written at all. The exceptions are [`Error::Alias`] and
+    /// Returns every variant of [`Error`] but those of [`live`](crate::live). Text is then as it
+    /// was before, and was not written at all. The exceptions are [`Error::Alias`] and
     /// [`Error::ReadBack`], by which a platform that broke its contract is found while text is
     /// written; they say what text holds then.
     pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {

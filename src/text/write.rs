@@ -77,8 +77,8 @@ fn write_sites<'r, P: Platform>(
                 break;
             }
         }
-        // Also if a later site of the block could not be written: if one of these does not show what
-        // it got, that is the fault which came first.
+        // Also if a later site of the block could not be written: if one of these does not show
+        // what it got, that is the fault which came first.
         for &(record, head) in block.iter().flatten() {
             let site = core::ptr::with_exposed_provenance(record.site());
             // SAFETY: the site lies in text and has six bytes, as `write_site` says.
@@ -163,8 +163,8 @@ impl<P: Platform> Run<'_, P> {
     }
 }
 
-/// Undoes a write pass that failed after `visited` sites, as [`Progress`] counts them, as far as the
-/// platform lets it, and returns the error of the pass.
+/// Undoes a write pass that failed after `visited` sites, as [`Progress`] counts them, as far as
+/// the platform lets it, and returns the error of the pass.
 #[cold]
 #[inline(never)]
 fn undo<P: Platform>(
