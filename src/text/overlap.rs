@@ -34,6 +34,7 @@ use super::contents::Contents;
 use super::fault::{Fault, SiteFault};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
+use super::source::Follow;
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::site::Record;
@@ -85,7 +86,9 @@ impl Search {
         match self {
             Self::Nothing => false,
             Self::InnerSites { longest } => {
-                !holds_original(site, contents) || may_overlap(run, set, site, longest)
+                !holds_original(site, contents)
+                    || is_known_twice(set, site)
+                    || may_overlap(run, set, site, longest)
             }
         }
     }
@@ -101,6 +104,16 @@ fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     }
 }
 
+/// Returns whether a front end of another part of the set knows what the record belongs to as well.
+/// Then both parts may have the site, and two front ends that are asked one after the other may
+/// want different bytes for it.
+fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
+    set.parts().iter().any(|part| {
+        !core::ptr::eq(part, site.part)
+            && part.source().recipe(site.record, Follow::Original).is_ok()
+    })
+}
+
 /// Returns whether another site may begin inside this one, which holds its original, or a longer
 /// one at its first byte.
 #[inline(never)]
@@ -111,13 +124,13 @@ fn may_overlap<P: Platform>(
     longest: u8,
 ) -> bool {
     let capacity = site.record.capacity();
-    let is_padded = capacity < longest && matches!(run.pairs(site).last(), Some([_, 0x90]));
+    let is_padded = capacity < longest && matches!(run.pairs(set, site).last(), Some([_, 0x90]));
     is_padded
         || set.parts().iter().any(|part| {
             let openings = part.source().openings();
             // The first pair is the opening of this site.
-            run.pairs(site).skip(1).any(|pair| openings.contains(&pair))
-                && may_begin_inside(run, site, part)
+            run.pairs(set, site).skip(1).any(|pair| openings.contains(&pair))
+                && may_begin_inside(run, set, site, part)
         })
 }
 
@@ -126,6 +139,7 @@ fn may_overlap<P: Platform>(
 #[inline(never)]
 fn may_begin_inside<P: Platform>(
     run: &Run<'_, P>,
+    set: &SiteSet<'_>,
     site: &CheckedSite<'_, '_>,
     part: &Part<'_>,
 ) -> bool {
@@ -133,19 +147,25 @@ fn may_begin_inside<P: Platform>(
     // As many as a site has that begins at the last byte of this one.
     let len = usize::from(capacity) + InsnBuffer::MIN - 1;
     let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
-    let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+    let text = run.read_text(set, site, buffer.get_mut(..len).unwrap_or_default());
     part.source().may_begin_inside(site.address, capacity, text)
 }
 
-/// Returns whether the sites of two records share a byte. Linkers that fold functions of the same
-/// code into one (`--icf=all`) leave the records of each; those say the same, and are one site.
+/// Returns whether the sites of two records share a byte.
 #[inline(never)]
 fn overlaps(one: &Record, other: &Record) -> bool {
     let (a, b) = (one.site(), other.site());
-    let is_same = a == b && one.subject() == other.subject() && one.shape() == other.shape();
     let (distance, capacity) =
         if a <= b { (b - a, one.capacity()) } else { (a - b, other.capacity()) };
-    !is_same && distance < capacity.into()
+    distance < capacity.into()
+}
+
+/// Returns whether two records of one part say the same. Linkers that fold functions of the same
+/// code into one (`--icf=all`) leave the records of each, and they are one site.
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.site() == other.site()
+        && one.subject() == other.subject()
+        && one.shape() == other.shape()
 }
 
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
@@ -165,7 +185,8 @@ pub(super) fn search<'r>(
     for other_part in set.parts() {
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            if overlaps(record, other) {
+            let is_one_site = core::ptr::eq(other_part, part) && is_same(record, other);
+            if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };
                 return Err(Fault::Site(part, record, SiteFault::Overlaps(other.site())));
@@ -201,7 +222,9 @@ fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault
     }
     for part in set.parts() {
         for record in part.sites().records() {
-            search(other, part, record)?;
+            if !set.is_withdrawn(record.site()) {
+                search(other, part, record)?;
+            }
         }
     }
     Ok(())
