@@ -1,8 +1,10 @@
 //! Overlapping sites whose bytes are all right: text holds what each of the two records says, so
 //! that nothing but the overlap is wrong. And records in any order, in which nothing is wrong.
 
+use patchlet::live::{Int3, Live, Synchronize};
 use patchlet::ops::Target;
-use patchlet::{Error, Kind};
+use patchlet::text::Part;
+use patchlet::{Error, Kind, Patcher, SiteSet};
 use proptest::prelude::*;
 
 use crate::image::{Image, Site, call, jump};
@@ -184,4 +186,50 @@ proptest! {
             error => prop_assert!(false, "{}", error),
         }
     }
+}
+
+/// Two front ends ask the slots one after the other, and a slot may be set in between. If both had
+/// the same site, it would get the tail that one wants and the first byte that the other wants.
+#[test]
+fn one_site_has_one_front_end() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    // In order, and not.
+    for at in [[0x300, 0x400], [0x400, 0x300]] {
+        image.truncate(0);
+        for at in at {
+            image.site(call(at, 0));
+        }
+        let [one, two] = [(); 2].map(|()| crate::image::source(image.table));
+        let parts = [Part::new(image.sites(), one), Part::new(image.sites(), two)];
+        let set = SiteSet::new(&parts);
+        let mut patcher = Patcher::new(&set, image.second_mapping());
+        let before = image.bytes();
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        assert!(matches!(error, Error::Overlap { .. }), "{error}");
+        assert!(image.bytes() == before);
+    }
+}
+
+/// The same, where each front end is that of a set.
+#[test]
+fn one_site_has_one_set() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x300, 0));
+    image.site(call(0x400, 0));
+    let source = || crate::image::source(image.table);
+    let sets = [(); 2].map(|()| crate::image::leak_set(image.sites(), source()));
+    let live = Live::new(&sets);
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Nobody) };
+    let before = image.bytes();
+    let error = int3.apply().unwrap_err();
+    assert!(matches!(error, Error::Overlap { .. }), "{error}");
+    assert!(image.bytes() == before);
+}
+
+struct Nobody;
+
+// SAFETY: nobody executes an arena.
+unsafe impl Synchronize for Nobody {
+    fn sync_all(&self) {}
 }
