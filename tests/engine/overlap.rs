@@ -4,7 +4,7 @@
 use patchlet::live::{Int3, Live, Synchronize};
 use patchlet::ops::Target;
 use patchlet::text::Part;
-use patchlet::{Error, Kind, Patcher, SiteSet};
+use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
 use proptest::prelude::*;
 
 use crate::image::{Image, Site, call, jump};
@@ -225,6 +225,44 @@ fn one_site_has_one_set() {
     let error = int3.apply().unwrap_err();
     assert!(matches!(error, Error::Overlap { .. }), "{error}");
     assert!(image.bytes() == before);
+}
+
+/// Of two sets in one batch, whatever the order of their records: the addresses that a set spans
+/// are those of all its sites.
+#[test]
+fn sites_of_two_sets() {
+    let orders: [[usize; 3]; 4] = [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]];
+    for (place, order) in (0..3).flat_map(|place| orders.map(|order| (place, order))) {
+        let mut image = Image::new(&[Some(&[0xfa])]);
+        // The same call with more room: bytes that both records may have.
+        let at = [0x300, 0x400, 0x500];
+        image.site(Site { capacity: 8, ..call(at[place], 0) });
+        for index in order.into_iter().filter(|&index| index != place) {
+            image.site(call(at[index], 0));
+        }
+        // The record that was first comes where the order has it.
+        let position = order.iter().position(|&index| index == place).unwrap();
+        let mut raws: Vec<_> = order.map(|index| image.raw(call(at[index], 0))).into();
+        raws[position].capacity = 8;
+        image.truncate(0);
+        for raw in raws {
+            image.record(raw);
+        }
+        image.record(image.raw(call(at[place], 0)));
+        let records = image.sites().records();
+        let [one, two] = [&records[..3], &records[3..]].map(|records| {
+            // SAFETY: a part of the table, which stays as it is.
+            let sites = unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) };
+            crate::image::leak_set(sites, crate::image::source(image.table))
+        });
+        for sets in [[one, two], [two, one]] {
+            let live = Live::new(&sets);
+            // SAFETY: nobody executes an arena.
+            let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Nobody) };
+            let error = int3.apply().unwrap_err();
+            assert!(matches!(error, Error::Overlap { .. }), "{place} {order:?}: {error}");
+        }
+    }
 }
 
 struct Nobody;

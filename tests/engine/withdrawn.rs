@@ -237,3 +237,41 @@ fn no_alias_of_freed_text_is_asked_for() {
     let mut patcher = Patcher::new(set, Strict(&image));
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().changed, 40);
 }
+
+/// A platform that leads the writes to one site elsewhere.
+struct Astray<'i> {
+    image: &'i Image,
+    bad: usize,
+    copy: Vec<u8>,
+}
+
+// SAFETY: it does not keep to the contract, which is the point; the copy is memory of this test.
+unsafe impl Platform for Astray<'_> {
+    fn text(&self) -> std::ops::Range<usize> {
+        self.image.text()
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        if address == self.bad {
+            return self.copy.as_ptr().cast_mut();
+        }
+        self.image.second_mapping().alias(address)
+    }
+}
+
+#[test]
+fn putting_back_leaves_them_out() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    for at in [0x200, 0x1100, 0x280, 0x300] {
+        image.site(call(at, 0));
+    }
+    let copy = image.at(0x300, 6);
+    let before = [0x200, 0x280, 0x300].map(|at| image.at(at, 6));
+    let set = image.site_set();
+    free(&image, set);
+    let platform = Astray { image: &image, bad: image.arena.address(0x300), copy };
+    let mut patcher = Patcher::new(set, platform);
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    assert!(matches!(error, Error::ReadBack { .. }), "{error}");
+    assert!([0x200, 0x280, 0x300].map(|at| image.read(at, 6)) == before);
+}
