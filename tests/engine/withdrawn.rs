@@ -5,7 +5,7 @@ use patchlet::live::{Handled, Live, Rendezvous, StopOthers, TrapFrame};
 use patchlet::ops::Target;
 use patchlet::{Error, Goal, Patcher, Platform, SecondMapping, SiteSet};
 
-use crate::image::{Image, Site, call, jump};
+use crate::image::{Image, Raw, Site, call, jump};
 use crate::model::hex;
 use crate::platforms::one_cpu;
 
@@ -274,4 +274,38 @@ fn putting_back_leaves_them_out() {
     let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
     assert!(matches!(error, Error::ReadBack { .. }), "{error}");
     assert!([0x200, 0x280, 0x300].map(|at| image.read(at, 6)) == before);
+}
+
+/// Records of text that is gone may say anything; and the last address of all is one as well.
+#[test]
+fn sites_at_both_ends_of_the_address_space() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x200, 0));
+    let raw = image.raw(call(0x200, 0));
+    let odd = [usize::MAX, usize::MAX - 3, usize::MAX - 6, 0, 1, 5];
+    for site in odd {
+        image.record(Raw { site, ..raw });
+    }
+    for site in odd {
+        image.record(Raw { site, capacity: 255, kind: 9, op: 77, ..raw });
+    }
+    image.site(call(0x210, 0));
+    let set = image.site_set();
+    let sets = [set];
+    let live = Live::new(&sets);
+    // None of these is text.
+    let mut patcher = Patcher::new(set, image.second_mapping());
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    assert!(matches!(error, Error::OutsideText { index: 1, .. }), "{error}");
+    for range in [usize::MAX - 16..usize::MAX, 0..16] {
+        // SAFETY: there is nothing.
+        assert!(unsafe { set.withdraw(range) });
+    }
+    // A range ends before the last address.
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    assert!(matches!(error, Error::OutsideText { site: usize::MAX, .. }), "{error}");
+    // The hook looks at what a CPU executed, so not at the last one.
+    for site in &odd[1..] {
+        assert_eq!(live.handle(&mut Frame(site.wrapping_add(1))), Handled::No);
+    }
 }
