@@ -121,7 +121,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     ///   be taken: the stack pointer is the kernel's own, and nothing of the interrupted code's
     ///   lies below it (no red zone);
     /// - what is executed between the trap and [`Live::handle`] has no site;
-    /// - nobody but users of this `live` writes to sites of these sets;
+    /// - nobody but users of this `live` writes to sites of these sets, or has their front ends
+    ///   (or an [`OpState`](crate::ops::OpState) of one) in another set and writes to that one;
     /// - [`apply`](Self::apply) and [`revert`](Self::revert) are not called from an NMI,
     ///   machine-check or #BP handler.
     pub const unsafe fn new(live: &'a Live<'a>, platform: P, sync: S) -> Self {
@@ -312,11 +313,13 @@ fn write_part<P: Platform>(
 }
 
 /// Undoes step 2: puts the old first bytes back. The tails are still the old ones. Returns whether
-/// no INT3 is left.
+/// no INT3 is left. One that was written to an alias that is none is in other memory, and is taken
+/// out of there.
 fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> bool {
     let mut is_clean = true;
     let all = each(run, cache, |site| {
-        if has_int3(run, site) {
+        let went_astray = || run.read(site, View::Alias).bytes().first() == Some(&INT3);
+        if has_int3(run, site) || went_astray() {
             let old = old_bytes(run, site);
             is_clean &= old.is_some_and(|old| write_part(run, site, &old, 0..1).is_ok());
         }

@@ -43,7 +43,8 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// the way to stop the other CPUs.
     ///
     /// # Safety
-    /// - nobody but users of this `live` writes to sites of these sets;
+    /// - nobody but users of this `live` writes to sites of these sets, or has their front ends
+    ///   (or an [`OpState`](crate::ops::OpState) of one) in another set and writes to that one;
     /// - [`apply`](Self::apply) and [`revert`](Self::revert) are called neither from an interrupt
     ///   handler nor by a function that a site called.
     pub const unsafe fn new(live: &'a Live<'a>, platform: P, others: R) -> Self {

@@ -48,7 +48,7 @@ fn check_set<'r, P: Platform>(
                 report.withdrawn += 1;
                 continue;
             }
-            run.prefetch(following, View::Site);
+            run.prefetch(set, following, View::Site);
             // Borrowed, and never moved: see `Run::site`.
             let Some(site) = &run.site(part, record, cache) else {
                 return Err(Fault::Site(part, record, SiteFault::Refused));

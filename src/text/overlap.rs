@@ -18,11 +18,12 @@
 //! An operand that has `ff 15` in it, and behind that four bytes which lead to a slot, is hardly
 //! ever there by chance. So if the records are not sorted, the first pass looks in each site for
 //! bytes that a site may begin with, the openings of the front ends ([`Source`]), and goes through
-//! all records only for a site that has some. It also does so for two kinds of sites that text
-//! tells nothing about, and both are rare:
+//! all records only for a site that has some. It also does so for three kinds of sites that text
+//! tells nothing about, and all are rare:
 //! - one that does not hold its original, since a tool patched it ahead of boot;
 //! - one with a single-byte NOP behind it, if the set has longer sites: that NOP may be the padding
-//!   of a longer site at the same address.
+//!   of a longer site at the same address;
+//! - one that a front end of another part knows as well, since both parts may have it.
 //!
 //! Records and text never move, so a set is checked once: [`SiteSet`] keeps the outcome.
 //!
@@ -35,6 +36,7 @@ use super::contents::Contents;
 use super::fault::{Fault, SiteFault};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
+use super::source::Follow;
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::site::Record;
@@ -86,7 +88,9 @@ impl Search {
         match self {
             Self::Nothing => false,
             Self::InnerSites { longest } => {
-                !holds_original(site, contents) || may_overlap(run, set, site, longest)
+                !holds_original(site, contents)
+                    || is_known_twice(set, site)
+                    || may_overlap(run, set, site, longest)
             }
         }
     }
@@ -103,6 +107,16 @@ fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     }
 }
 
+/// Returns whether a front end of another part of the set knows what the record belongs to as well.
+/// Then both parts may have the site, and two front ends that are asked one after the other may
+/// want different bytes for it.
+fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
+    set.parts().iter().any(|part| {
+        !core::ptr::eq(part, site.part)
+            && part.source().recipe(site.record, Follow::Original).is_ok()
+    })
+}
+
 /// Returns whether another site may begin inside this one, or a longer one at its first byte. This
 /// one holds its original.
 #[inline(never)]
@@ -114,13 +128,13 @@ fn may_overlap<P: Platform>(
 ) -> bool {
     let capacity = site.record.capacity();
     // The last pair is the last byte of the site and the first one behind it.
-    let may_go_on = capacity < longest && matches!(run.pairs(site).last(), Some([_, 0x90]));
+    let may_go_on = capacity < longest && matches!(run.pairs(set, site).last(), Some([_, 0x90]));
     may_go_on
         || set.parts().iter().any(|part| {
             let openings = part.source().openings();
             // The first pair is the opening of this site.
-            run.pairs(site).skip(1).any(|pair| openings.contains(&pair))
-                && may_begin_inside(run, site, part)
+            run.pairs(set, site).skip(1).any(|pair| openings.contains(&pair))
+                && may_begin_inside(run, set, site, part)
         })
 }
 
@@ -129,6 +143,7 @@ fn may_overlap<P: Platform>(
 #[inline(never)]
 fn may_begin_inside<P: Platform>(
     run: &Run<'_, P>,
+    set: &SiteSet<'_>,
     site: &CheckedSite<'_, '_>,
     part: &Part<'_>,
 ) -> bool {
@@ -136,20 +151,23 @@ fn may_begin_inside<P: Platform>(
     // As far as the first six bytes of a site reach that begins at the last byte of this one.
     let len = usize::from(capacity) + InsnBuffer::MIN - 1;
     let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
-    let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+    let text = run.read_text(set, site, buffer.get_mut(..len).unwrap_or_default());
     part.source().may_begin_inside(site.address, capacity, text)
 }
 
-/// Returns whether the sites of two records share a byte and are two sites. Linkers that fold
-/// functions of the same code into one (`--icf=all`) leave the records of each: these are equal,
-/// and name one site.
+/// Returns whether the sites of two records share a byte.
 #[inline(never)]
 fn overlaps(one: &Record, other: &Record) -> bool {
     let (a, b) = (one.site(), other.site());
-    let is_same = a == b && one.subject() == other.subject() && one.shape() == other.shape();
     let (distance, capacity) =
         if a <= b { (b - a, one.capacity()) } else { (a - b, other.capacity()) };
-    !is_same && distance < capacity.into()
+    distance < capacity.into()
+}
+
+/// Returns whether two records of one part say the same. Linkers that fold functions of the same
+/// code into one (`--icf=all`) leave the records of each, and they are one site.
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.site() == other.site() && one.subject() == other.subject() && one.shape() == other.shape()
 }
 
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
@@ -170,7 +188,8 @@ pub(super) fn search<'r>(
     for other_part in set.parts() {
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            if overlaps(record, other) {
+            let is_one_site = core::ptr::eq(other_part, part) && is_same(record, other);
+            if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };
                 return Err(Fault::Site(part, record, SiteFault::Overlaps(other.site())));
@@ -206,7 +225,9 @@ fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault
     }
     for part in set.parts() {
         for record in part.sites().records() {
-            search(other, part, record)?;
+            if !set.is_withdrawn(record.site()) {
+                search(other, part, record)?;
+            }
         }
     }
     Ok(())

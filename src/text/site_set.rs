@@ -121,6 +121,20 @@ impl<'a> SiteSet<'a> {
         false
     }
 
+    /// Returns the end of this text, which begins outside of what was withdrawn: before the first
+    /// address in it that was withdrawn, if there is one.
+    pub(super) fn end_of_present(&self, text: core::ops::Range<usize>) -> usize {
+        let mut first = text.end;
+        for [start, end] in &self.withdrawn {
+            let withdrawn = end.load(Ordering::Acquire) != 0;
+            let start = start.load(Ordering::Relaxed);
+            if withdrawn && start > text.start {
+                first = first.min(start);
+            }
+        }
+        first
+    }
+
     /// Returns the parts.
     #[must_use]
     pub const fn parts(&self) -> &'a [Part<'a>] {

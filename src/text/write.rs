@@ -71,7 +71,7 @@ fn write_sites<'r, P: Platform>(
             if set.is_withdrawn(record.site()) {
                 continue;
             }
-            run.prefetch(following, View::Alias);
+            run.prefetch(set, following, View::Alias);
             if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;
