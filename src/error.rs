@@ -1,12 +1,12 @@
-//! The error of patching. It is `Copy`, carries the offending values, and prints as one sentence.
+//! The error of patching. It is `Copy`, carries the values at fault, and prints as one sentence.
 
 use core::fmt;
 
 use crate::insn::{ComposeError, InsnBuffer};
 
-/// The reason why sites were not patched. Text is then as it was before the call; the only
-/// exceptions stand at [`Alias`](Self::Alias) and [`ReadBack`](Self::ReadBack), which are found
-/// while text is being written.
+/// The reason why sites were not patched. Text is then as it was before the call. The only
+/// exceptions are [`Alias`](Self::Alias) and [`ReadBack`](Self::ReadBack), which are found while
+/// text is being written and say what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,15 +26,15 @@ pub enum Error {
         /// Value of the field.
         value: u8,
     },
-    /// A site is not inside the range of text that the platform named.
+    /// A site is not as a whole inside the piece of text that the platform named for its address.
     OutsideText {
         /// Position of the record in the table, from 0.
         index: usize,
         /// Address of the site.
         site: usize,
-        /// First address of text.
+        /// First address of that piece of text.
         start: usize,
-        /// First address behind text.
+        /// First address behind that piece of text.
         end: usize,
     },
     /// A record names a subject that its front end does not know: the address is not that of a
@@ -116,24 +116,25 @@ pub enum Error {
     /// Another writer is at work on these sites, or an earlier writer failed and had to leave
     /// its INT3s in text.
     Busy,
-    /// A thread that was interrupted inside the site would resume in the middle of one of the new
-    /// instructions.
+    /// A thread may be inside the site, and the new bytes do not let it go on. Either they differ
+    /// from the old ones where the thread may be; or they are the same there, but the next switch
+    /// could not tell any more that a thread may be in that place. `live::admit` has the rule.
     ThreadInside {
         /// Address of the site.
         site: usize,
         /// What the site belongs to: the name of its op.
         name: &'static str,
-        /// Offset in the site, in bytes, of the instruction at which the thread would resume: it
-        /// is a boundary between instructions of `old`, and none of `new`.
+        /// Offset in the site, in bytes, of the first place inside it at which a thread may be: the
+        /// end of the first instruction of `old`.
         boundary: usize,
         /// The bytes that the site holds.
         old: InsnBuffer,
         /// The bytes that the site would get.
         new: InsnBuffer,
     },
-    /// The op is of the ABI class `assembly`. The INT3 protocol takes
-    /// #BP at the site and emulates a call by a push, and at a site of this class there may be no
-    /// stack for either.
+    /// The front end lets no CPU trap at the site; for an op, it is of the ABI class `assembly`.
+    /// With the INT3 protocol CPUs take #BP at the site and emulate a call by a push, and at a site
+    /// of this class there may be no stack for either.
     NotEmulated {
         /// Address of the site.
         site: usize,

@@ -39,16 +39,17 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | text | The range of memory in which the kernel's code is, and with it all sites. |
+//! | text | The memory in which the kernel's code is, and with it all sites: one range, or several pieces. |
 //! | site | The place in text where an op is used: [`site`]. |
 //! | capacity | How many bytes a site has. |
 //! | kind | It says whether a site is a call, which comes back, or a jump, which does not: [`Kind`]. |
 //! | record | What assembly writes about a site, beside it, into a section of its own: [`site::Record`]. |
 //! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index. |
-//! | table of records | All records of one kind in a linked file, or a part of them: [`Sites`]. |
+//! | table of records | The records of one kind in a linked file: [`Sites`]. |
 //! | index | The names and lengths of all patchlets in a linked file, for files without symbols. (The index of an op is its place in its table.) |
 //! | site set | All sites of one linked object, a kernel or a module: [`SiteSet`], made by [`site_set!`]. What its sites were last patched for belongs to it. |
-//! | part | The records of one kind in a site set, and their front end: [`text::Part`]. |
+//! | part | A table of records in a site set, and the front end that knows these records: [`text::Part`]. |
+//! | withdrawn site | A site in code that was freed. It is neither read nor written any more: [`SiteSet::withdraw`]. |
 //!
 //! What a site gets:
 //!
@@ -60,9 +61,12 @@
 //! | last applied | What the sites of a set were last patched for. They still hold it when they are patched again. |
 //! | ahead of boot | What the tool may have put into a site before the kernel ran. |
 //! | instruction buffer | The place where the new bytes of one site are composed before they are written, once: [`InsnBuffer`]. |
-//! | composing | Making bytes of a replacement: its instructions, the displacement, and the fewest NOPs behind them. |
+//! | composing | Making bytes of a replacement: its instructions with their operand, and the fewest NOPs behind them. |
+//! | instructions | A replacement as bytes, with no operand yet and no NOPs. |
+//! | operand | The last four bytes of a branch, by which it names where it goes: a displacement or an address. |
+//! | displacement | An operand that counts from the end of the branch, and so is another one at each site. |
 //! | form | The first six bytes of all sites of a class, with a hole where the displacement goes. |
-//! | operand | The four bytes by which a branch names where it goes. |
+//! | head | The first six bytes of one site, as a number. Most sites have no more. |
 //! | width | 32-bit or 64-bit code: [`Width`]. |
 //!
 //! How it is patched:
@@ -71,33 +75,36 @@
 //! |---|---|
 //! | engine | What checks sites and writes to them: [`text`] and [`live`]. It knows no op. |
 //! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables are one implementation, [`ops::OpSource`]. |
+//! | key | What decides what the sites of another front end get, as a slot does for ops: [`guide::engine`]. |
 //! | class | All sites of a set with the same subject, number, capacity and kind. They get the same bytes, but for a displacement. |
 //! | recipe | What a front end says of a class: what its sites get, and what they may hold before: [`text::Recipe`]. |
-//! | fault | What is wrong with a record or a site, before an error is made of it: [`text::RecordFault`]. |
-//! | opening | The first two bytes of an original. Where two sites may overlap is looked for by them. |
+//! | batch | The sites that are patched together, and the time from the first to the last of them. It follows what slots and keys said when it began. |
 //! | follow | It says which moment counts for a recipe: now, the start of the batch, or what the assembler wrote: [`text::Follow`]. |
 //! | goal | What a caller wants of all sites: patched, or original again: [`Goal`]. |
 //! | platform | What a kernel tells the patcher: where text is, how it can be written, and what its CPUs can do: [`Platform`]. |
 //! | alias | A second address of the same memory, at which text can be written. |
-//! | serializing | Making a CPU forget the instructions that it has fetched before: [`Serializer`]. |
+//! | serializing | Making a CPU forget the instructions that it has fetched before. A [`Serializer`] is the instruction that does it. |
 //! | patcher | What patches a site set while one CPU runs: [`Patcher`]. |
 //! | plan, outcome | What patching would do, without doing it, and its part for one site: [`text::Plan`], [`text::Outcome`]. |
 //! | report | How many sites have which replacement: [`text::Report`]. |
 //! | run | One pass over site sets: the sets, the platform, and what to follow. |
 //! | checked site | A site whose record was checked. Every access to text goes through one. |
-//! | contents | What a checked site was found to hold: the new bytes, something known, or something unknown. |
+//! | contents | What a checked site was found to hold: the new bytes, the original, something else that it may hold, or something unknown. |
 //! | view | Where a site is read: at its own address, or at its alias. |
+//! | fault | What is wrong, before an error is made of it: of a record, as a front end says it ([`text::RecordFault`]); of a site; of a table. |
+//! | search | How overlapping sites are looked for in a set: not at all, if its records are sorted. |
+//! | opening | The first two bytes of an original. The search looks for them inside other sites. |
 //!
 //! While all CPUs run:
 //!
 //! | word | meaning |
 //! |---|---|
-//! | batch | The sites that are switched together: [`live`]. |
+//! | switching | Patching while all CPUs run, one batch at a time: [`live`]. |
 //! | INT3 protocol, rendezvous | The two ways to switch a batch: [`live::Int3`], [`live::Rendezvous`]. |
 //! | writer | The one CPU that switches a batch. |
 //! | first byte, tail | The two parts in which the INT3 protocol writes a site. |
 //! | hook | What the kernel's #BP handler calls: [`live::Live::handle`]. |
-//! | emulation | What the hook makes a CPU do that trapped at a site: call, jump, or skip: [`text::Emulation`]. |
+//! | emulation | How the hook makes a CPU go on that trapped at a site: by a call, by a jump, or behind the site: [`text::Emulation`]. |
 //! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
 //!
 //! In the tool, the modules `inspect` and `contract`:
@@ -108,7 +115,7 @@
 //! | format | One kind of table in a file: of patchlets, of sites, of ops. |
 //! | model | All that a file says of patchlets, sites and ops tables. |
 //! | sweep | Reading all of text, instruction by instruction. |
-//! | finding, code | One thing that is wrong with a file, and the stable name of its kind. |
+//! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
 //! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
 //! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
@@ -119,12 +126,13 @@
 //!
 //! ```text
 //! asm/*.S ─cc→ object ─link→ labels ─→ patchlet ─┐
-//! ops tables: what each op does now ─────────────┼→ choose ─┐
-//!                                                │          ├→ recipe ─→ insn ─→ text (boot), live (all CPUs)
-//! other front ends ──────────────────────────────┼──────────┘                           │
-//! asm! and .S sites ─→ records ─→ site ──────────┘                                      │
-//! a linked file ─→ inspect: the same records, choices and buffer ─→ findings, plans ←───┘
+//! ops tables: what each op does now ─────────────┴→ choose ─┐
+//! other front ends: what their keys say now ────────────────┴→ recipe ─┐
+//! asm! and .S sites ─cc, link→ records ─→ site ────────────────────────┴→ insn ─→ text, live ─→ sites
 //! ```
+//!
+//! The tool goes the same way with a linked file: `inspect` reads these records, makes these choices,
+//! composes in the same buffer, and gives findings and plans.
 //!
 //! | module | what it knows |
 //! |---|---|

@@ -8,13 +8,13 @@ use super::nops::{Nops, Width, next_nop};
 /// written, once.
 #[derive(Clone, Copy, Eq)]
 pub struct InsnBuffer {
-    /// Zeros behind the last byte in use, so that buffers compare as a whole.
+    /// The bytes in use, and zeros behind them, so that buffers compare as a whole.
     bytes: [u8; Self::MAX],
     len: u8,
 }
 
 impl PartialEq for InsnBuffer {
-    // Not inlined: each comparison would repeat the loop.
+    // Not inlined: every caller would have a loop of its own.
     #[inline(never)]
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.bytes == other.bytes
@@ -30,7 +30,7 @@ impl InsnBuffer {
     pub const MIN: usize = 6;
 
     /// Returns a buffer without a byte.
-    pub(crate) const fn nothing() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { bytes: [0; Self::MAX], len: 0 }
     }
 
@@ -38,7 +38,7 @@ impl InsnBuffer {
     /// more than [`MAX`](Self::MAX).
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Option<Self> {
-        let mut buffer = Self::nothing();
+        let mut buffer = Self::empty();
         buffer.push(bytes).then_some(buffer)
     }
 
@@ -52,15 +52,15 @@ impl InsnBuffer {
         self.len == 0
     }
 
-    /// Returns the first six bytes as a number, the first byte lowest; zeros for those that a
-    /// shorter buffer lacks.
+    /// Returns the first six bytes as a number, the first byte lowest. The bytes that a shorter
+    /// buffer lacks are zeros.
     pub(crate) const fn head(&self) -> u64 {
         let [a, b, c, d, e, f, ..] = self.bytes;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
-    /// Returns the buffer with these first six bytes; `head` has zeros for those that a shorter
-    /// buffer lacks.
+    /// Returns the buffer with its first six bytes replaced by those of `head`, a number as
+    /// [`head`](Self::head) returns it.
     pub(super) fn with_head(mut self, head: u64) -> Self {
         let [bytes @ .., _, _] = head.to_le_bytes();
         self.bytes[..Self::MIN].copy_from_slice(&bytes);
@@ -69,13 +69,14 @@ impl InsnBuffer {
 
     /// Returns a buffer of one byte.
     pub(crate) const fn of(byte: u8) -> Self {
-        let mut buffer = Self::nothing();
+        let mut buffer = Self::empty();
         buffer.bytes[0] = byte;
         buffer.len = 1;
         buffer
     }
 
-    /// Makes the buffer `len` bytes long, [`MAX`](Self::MAX) at most, and asks for each.
+    /// Fills an empty buffer with `len` bytes, [`MAX`](Self::MAX) at most: at each offset, the byte
+    /// that `byte` returns for that offset.
     pub(crate) fn fill_with(&mut self, len: u8, byte: impl Fn(usize) -> u8) {
         self.len = len;
         for (at, to) in self.bytes.iter_mut().take(len.into()).enumerate() {
@@ -96,8 +97,8 @@ impl InsnBuffer {
         true
     }
 
-    /// Fills up to `capacity` with the fewest NOPs that are no longer than `longest`, the longest
-    /// first.
+    /// Fills the buffer up to `capacity` with NOPs of no more than `longest` bytes each: the fewest
+    /// that do, and the longest of them first.
     pub(super) fn pad(&mut self, width: Width, nops: Nops, capacity: u8, longest: usize) {
         while self.len < capacity {
             let missing = usize::from(capacity - self.len);

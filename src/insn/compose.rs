@@ -14,6 +14,7 @@ impl InsnBuffer {
     /// and is then checked, so targets in front of the site and behind it work alike.
     ///
     /// # Errors
+    /// Returns
     /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
     /// - [`ComposeError::TooLong`] if the instructions are longer than `capacity`;
     /// - [`ComposeError::OutOfReach`] if a 32-bit operand cannot name the target.
@@ -24,6 +25,7 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
+        // By reference, and then the one field: otherwise the compiler copies the whole `Result`.
         let (form, padded) = match &Form::compose(width, nops, capacity, replacement) {
             Ok(composed) => *composed,
             Err(error) => return Err(*error),

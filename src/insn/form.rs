@@ -14,28 +14,37 @@
 //! in two accesses.
 
 use super::buffer::InsnBuffer;
-use super::code::{Code, Operand};
 use super::error::ComposeError;
+use super::instructions::{Instructions, Operand};
 use super::nops::{Nops, Width};
 use super::replacement::Replacement;
 
 /// The first six bytes of a site, with a hole for a displacement or without one.
+///
+/// A CPU counts a displacement from the end of its instruction, so it is
+/// `target - (site + length)`. All of this but the site is the same for the class, and kept as
+/// `base`:
+///
+/// ```text
+/// displacement = target - length - site = base - site
+/// ```
 #[derive(Clone, Copy, Debug, Eq)]
 pub(crate) struct Form {
     /// The bytes, with zeros in the hole.
     head: u64,
-    /// Where the displacement leads, less the distance from the site to the end of the
-    /// instruction: the displacement is this number less the address of the site.
+    /// The target less the length of the instruction; 0 if there is no displacement.
     base: u64,
-    /// All ones if there is a displacement, and 0 if there is none.
+    /// All ones if there is a displacement, and 0 if there is none: the displacement is computed
+    /// for every form, and made 0 by this.
     mask: i32,
-    /// How many bits of `head` lie in front of the hole.
+    /// The place of the hole: so many bits of `head` lie in front of it.
     shift: u8,
 }
 
 impl PartialEq for Form {
-    // Not inlined: each comparison would repeat four. By `&`, without a branch: LLVM crashes where
-    // it makes one comparison of memory out of such a chain of branches (rustc 1.95, i686).
+    // Not inlined: it is four comparisons, and is called in several places. Joined by `&` and not
+    // by `&&`: out of a chain of branches LLVM makes one comparison of memory, and crashes doing
+    // so (rustc 1.95, i686).
     #[inline(never)]
     fn eq(&self, other: &Self) -> bool {
         (self.head == other.head)
@@ -46,13 +55,16 @@ impl PartialEq for Form {
 }
 
 impl Form {
-    /// A form that no site has: its displacement is out of reach from every address.
+    /// A form that no site has: its displacement is out of reach from every address, since 2⁶³ is
+    /// more than 2 GiB away from all that is an address (Intel SDM vol. 1, "Canonical
+    /// Addressing").
     pub(crate) const NEVER: Self = Self { head: 0, base: 1 << 63, mask: -1, shift: 0 };
 
     /// Composes the form of all sites of this capacity with this replacement, and all their bytes,
     /// with zeros in the hole.
     ///
     /// # Errors
+    /// Returns
     /// - [`ComposeError::Capacity`] if `capacity` is 0 or more than 32;
     /// - [`ComposeError::TooLong`] if there is no room for the instructions.
     #[inline(never)]
@@ -65,57 +77,62 @@ impl Form {
         if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
             return Err(ComposeError::Capacity { capacity });
         }
-        let code = Code::of(replacement);
-        if code.bytes.len() > usize::from(capacity) {
-            return Err(ComposeError::TooLong { len: code.bytes.len(), capacity });
+        let instructions = Instructions::of(replacement);
+        if instructions.bytes.len() > usize::from(capacity) {
+            return Err(ComposeError::TooLong { len: instructions.bytes.len(), capacity });
         }
-        let mut padded = InsnBuffer::nothing();
-        padded.push(code.bytes);
-        padded.pad(width, nops, capacity, code.longest_nop());
-        Ok((Self::new(width, padded.head(), &code), padded))
+        let mut padded = InsnBuffer::empty();
+        padded.push(instructions.bytes);
+        padded.pad(width, nops, capacity, instructions.longest_nop());
+        Ok((Self::new(width, padded.head(), &instructions), padded))
     }
 
-    /// Composes the form of all native sites of this capacity with this replacement;
+    /// Composes the form of all native sites of this capacity with this replacement, or
     /// [`Form::NEVER`] if there is no room for it.
     #[inline(never)]
     pub(crate) fn or_never(nops: Nops, capacity: u8, replacement: &Replacement<'_>) -> Self {
+        // By reference: a `Result` with a whole buffer in it would be copied.
         match &Self::compose(Width::NATIVE, nops, capacity, replacement) {
             Ok((form, _)) => *form,
             Err(_) => Self::NEVER,
         }
     }
 
-    /// Makes the form of sites that have this code, and whose bytes begin with `head`.
-    const fn new(width: Width, head: u64, code: &Code<'_>) -> Self {
-        let (Operand::Slot(target) | Operand::Code(target)) = code.operand else {
+    /// Makes the form of sites that have these instructions, and whose bytes begin with `head`.
+    const fn new(width: Width, head: u64, instructions: &Instructions<'_>) -> Self {
+        let (Operand::Slot(target) | Operand::Code(target)) = instructions.operand else {
             return Self { head, base: 0, mask: 0, shift: 0 };
         };
-        let end = code.bytes.len() as u64;
-        let shift = (end as u8).wrapping_sub(4).wrapping_mul(8);
-        match (width, code.operand) {
-            // In 32-bit code everything is in reach that is an address at all.
+        let len = instructions.bytes.len() as u64;
+        // The operand is the last four bytes. Wrapping, so that there is no code for a panic: an
+        // instruction with an operand has five bytes or six.
+        let shift = (len as u8).wrapping_sub(4).wrapping_mul(8);
+        match (width, instructions.operand) {
+            // In 32-bit code every address is in reach; such a target is none.
             (Width::Bits32, _) if target > u32::MAX as u64 => Self::NEVER,
-            // There an indirect call names its slot by an absolute address.
+            // In 32-bit code an indirect branch names its slot by an absolute address, so all of
+            // its sites have the same bytes.
             (Width::Bits32, Operand::Slot(_)) => {
                 Self { head: head | target << shift, base: 0, mask: 0, shift }
             }
-            _ => Self { head, base: target.wrapping_sub(end), mask: -1, shift },
+            _ => Self { head, base: target.wrapping_sub(len), mask: -1, shift },
         }
     }
 
     /// Returns the first six bytes of the site at `address`, or `None` if the displacement does
     /// not reach.
     ///
-    /// The arithmetic wraps first and is checked then, so targets on both sides of the site, and
-    /// builds with overflow checks, work. There is no branch on whether the form has a
-    /// displacement: the op of the next site is random, and a CPU cannot predict it.
+    /// The arithmetic wraps first and is checked then, so it works for targets on both sides of the
+    /// site, and in builds with overflow checks. There is no branch on whether the form has a
+    /// displacement (`mask` does it instead): ops follow each other at random, so a CPU could not
+    /// predict that branch.
     #[inline(always)]
     pub(crate) fn head_at(&self, width: Width, address: u64) -> Option<u64> {
         let distance = self.base.wrapping_sub(address).cast_signed() & i64::from(self.mask);
         let displacement = distance as i32;
         let operand = u64::from(displacement.cast_unsigned()).wrapping_shl(self.shift.into());
         let reaches = match width {
-            // Modulo 2³² everything is in reach.
+            // Addresses wrap at 2³², so a displacement of 32 bits reaches all of them.
             Width::Bits32 => self.base != Self::NEVER.base,
             Width::Bits64 => i64::from(displacement) == distance,
         };

@@ -1,12 +1,18 @@
 //! Instructions: what a site gets, as a value, and the buffer where its bytes are composed before
 //! they are written, once. Knows no op and no site: numbers in, bytes out, for both widths on any
 //! host.
+//!
+//! ```text
+//! Replacement ─→ Instructions ─→ Form ──────────→ InsnBuffer
+//! a value        bytes, with     first six bytes, all bytes of
+//!                no operand yet  for every site   one site
+//! ```
 
 mod buffer;
-mod code;
 mod compose;
 mod error;
 mod form;
+mod instructions;
 mod nops;
 mod replacement;
 

@@ -64,7 +64,8 @@ const LONG: [&[u8]; 9] = [
     &[0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
 ];
 
-/// The family has no 5-byte NOP: five bytes are a 1-byte and a 4-byte one.
+/// `mov` and `lea` of ESI to itself, as the GNU assembler pads 32-bit code. The family has no
+/// 5-byte NOP: five bytes are a 1-byte and a 4-byte one.
 const LEA: [&[u8]; 7] = [
     &[0x90],
     &[0x89, 0xf6],
@@ -75,7 +76,7 @@ const LEA: [&[u8]; 7] = [
     &[0x8d, 0xb4, 0x26, 0x00, 0x00, 0x00, 0x00],
 ];
 
-/// Returns the first of the NOPs that fill `missing` bytes, which is 1 or more.
+/// Returns the first of the fewest NOPs that fill `missing` bytes, of which there is at least one.
 pub(super) fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8] {
     let family: &[&[u8]] = match (width, nops) {
         (Width::Bits32, Nops::Lea) => &LEA,
@@ -83,7 +84,8 @@ pub(super) fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8
         (Width::Bits64, _) | (_, Nops::Long) => &LONG,
     };
     let longest = match (missing, family.len()) {
-        // 6 and 6. Beginning with 7 would leave 5, which takes two more.
+        // Twelve bytes of the `lea` family, which ends with 7: 6 and 6 are two NOPs, while 7 would
+        // leave 5, which this family fills with two more.
         (12, 7) => 6,
         (missing, longest) => missing.min(longest),
     };
@@ -93,7 +95,8 @@ pub(super) fn next_nop(width: Width, nops: Nops, missing: usize) -> &'static [u8
 /// Returns the length of the first instruction of a site that is nothing but NOPs.
 pub(crate) fn first_nop(width: Width, nops: Nops, capacity: u8) -> usize {
     match next_nop(width, nops, usize::from(capacity)) {
-        // A whole instruction, also where it is the first of the two that make five bytes.
+        // 90 is a NOP of its own, also where another one follows: the five bytes of the `lea`
+        // family are two instructions.
         [0x90, ..] => 1,
         nop => nop.len(),
     }

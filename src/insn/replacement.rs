@@ -1,6 +1,6 @@
 //! What a site gets or holds, as a value that names it.
 
-/// The kind of a site: the two ways in which it goes to a function.
+/// The two ways in which a site goes to a function: one comes back, the other does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -10,8 +10,8 @@ pub enum Kind {
     Jump = 1,
 }
 
-/// The contents that a site gets or holds. The bytes follow from it, the site's address and its
-/// capacity: [`InsnBuffer::compose`](crate::InsnBuffer::compose).
+/// A value that says what a site gets or holds. Its bytes follow from this, from the address of the
+/// site and from its capacity: [`InsnBuffer::compose`](crate::InsnBuffer::compose).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replacement<'a> {
     /// The indirect call or jump through the slot at this address, which the assembler wrote,

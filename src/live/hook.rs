@@ -35,7 +35,7 @@ pub unsafe trait TrapFrame {
     fn push(&mut self, value: usize);
 }
 
-/// Whose INT3 it was.
+/// The answer of [`Live::handle`]: whether the INT3 was the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an INT3 that is not the protocol's is somebody else's to handle"]
 pub enum Handled {
@@ -45,8 +45,8 @@ pub enum Handled {
     Yes,
 }
 
-/// The state that the CPU that writes and those that trap share. There is one for all site sets that
-/// are switched together, usually a static.
+/// The state that the CPU which writes shares with those that trap. There is one for all site sets
+/// that are switched together, usually a static.
 ///
 /// ```no_run
 /// use patchlet::live::{Handled, Live, TrapFrame};
@@ -67,7 +67,7 @@ pub enum Handled {
 #[derive(Debug)]
 pub struct Live<'a> {
     sets: &'a [&'a SiteSet<'a>],
-    /// Whether a writer is at work. Asked for, never waited for.
+    /// Whether a writer is at work. A second one gets an error, and never waits.
     has_writer: AtomicBool,
     batch: Batch,
     cpus_in_hook: AtomicUsize,
@@ -75,16 +75,23 @@ pub struct Live<'a> {
 
 /// The batch that is being written, if there is one.
 ///
-/// One word, so that a CPU in the hook sees all of it at once: the lowest two bits say what the
-/// batch follows, the others count batches, so that two batches never look the same.
+/// One word, so that a CPU in the hook sees all of it at once. The count makes two batches differ,
+/// so that a CPU in the hook can tell whether one began since it looked:
+///
+/// ```text
+/// | how many batches were retired |  what this one follows: 00 no batch,  |
+/// |                               |  01 Follow::Batch, 10 Follow::Original |
+///                                2 1                                     0
+/// ```
 #[derive(Debug)]
 struct Batch(AtomicUsize);
 
-/// A reading of the state of a [`Batch`] at one moment.
+/// The value of a [`Batch`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BatchState(usize);
 
 impl BatchState {
+    /// The bits that say what the batch follows.
     const FOLLOWS: usize = 0b11;
     const FOLLOWS_BATCH: usize = 0b01;
     const FOLLOWS_ORIGINAL: usize = 0b10;
@@ -98,16 +105,17 @@ impl BatchState {
         }
     }
 
-    /// Returns the state after this one in which there is a batch.
+    /// Returns the state that comes after this one when a batch is published.
     const fn published(self, follow: Follow) -> Self {
         let follows = match follow {
             Follow::Original => Self::FOLLOWS_ORIGINAL,
+            // Only a plan follows the present, and nothing is written for a plan.
             Follow::Batch | Follow::Present => Self::FOLLOWS_BATCH,
         };
         Self(self.0 & !Self::FOLLOWS | follows)
     }
 
-    /// Returns the state after this one in which there is no batch.
+    /// Returns the state that comes after this one when its batch is retired.
     const fn retired(self) -> Self {
         Self((self.0 & !Self::FOLLOWS).wrapping_add(Self::FOLLOWS + 1))
     }
@@ -151,7 +159,8 @@ impl<'a> Live<'a> {
         };
         let _in_hook = InHook::enter(&self.cpus_in_hook);
         loop {
-            // Pairs with `publish`: INT3 in text is seen after the batch.
+            // Pairs with `publish`: a CPU that has fetched an INT3 of a batch sees the batch here,
+            // unless that was retired since.
             let batch = self.batch.load(Ordering::SeqCst);
             if let Some(follow) = batch.follow() {
                 let Some(emulation) = source.emulation(record, follow) else {
@@ -164,23 +173,24 @@ impl<'a> Live<'a> {
             // `TrapFrame`; the platforms have text readable.
             let byte = unsafe { core::ptr::with_exposed_provenance::<u8>(address).read_volatile() };
             if byte != INT3 {
-                // Late: the site was finished, and the batch retired, between the trap and
-                // here. There is an instruction now.
+                // Between the trap and here the site was finished and the batch retired. An
+                // instruction stands there now, and the CPU is to execute that.
                 frame.set_ip(address);
                 return Handled::Yes;
             }
             if self.batch.load(Ordering::SeqCst) == batch {
+                // There was no batch all the while, so somebody else put this INT3 there.
                 return Handled::No;
             }
-            // A batch began meanwhile, and the INT3 is its. It cannot be retired, and so no
-            // third one can begin, while this CPU is in the hook.
+            // A batch began meanwhile, and the INT3 may be its: look again. This ends, because
+            // while this CPU is in the hook that batch is not done retiring, and no other begins.
         }
     }
 
     /// Begins to write.
     ///
     /// # Errors
-    /// - [`Error::Busy`] if a writer is at work.
+    /// Returns [`Error::Busy`] if a writer is at work.
     pub(super) fn begin(&self) -> Result<Writer<'_, 'a>, Error> {
         if self.has_writer.swap(true, Ordering::Acquire) {
             return Err(Error::Busy);
@@ -195,7 +205,8 @@ fn emulate<F: TrapFrame>(emulation: Emulation, end_of_site: usize, frame: &mut F
         Emulation::Skip => frame.set_ip(end_of_site),
         Emulation::Jump(target) => frame.set_ip(target),
         Emulation::Call(function) => {
-            // Behind the padding: nobody comes back into a site that is being written.
+            // The end of the whole site, padding included: nobody may come back into a site that
+            // is being written.
             frame.push(end_of_site);
             frame.set_ip(function);
         }
@@ -207,7 +218,7 @@ struct InHook<'h>(&'h AtomicUsize);
 
 impl<'h> InHook<'h> {
     fn enter(cpus_in_hook: &'h AtomicUsize) -> Self {
-        // Pairs with `retire`: either it sees this CPU, or this CPU sees no batch.
+        // Pairs with `retire`: either that sees this CPU, or this CPU sees that the batch is gone.
         cpus_in_hook.fetch_add(1, Ordering::SeqCst);
         Self(cpus_in_hook)
     }
@@ -227,10 +238,11 @@ pub(super) struct Writer<'l, 'a> {
 }
 
 impl Writer<'_, '_> {
+    /// Publishes the batch: from here on the hook answers for its sites.
     pub(super) fn publish(&self, follow: Follow) {
         let batch = &self.live.batch;
         batch.store(batch.load(Ordering::Relaxed).published(follow));
-        // Pairs with the load in `handle`: no INT3 is written before this.
+        // Pairs with the first load in `handle`: no INT3 is written before the batch is there.
         fence(Ordering::SeqCst);
     }
 
@@ -238,7 +250,7 @@ impl Writer<'_, '_> {
     pub(super) fn retire(&self, relax: impl Fn()) {
         let batch = &self.live.batch;
         batch.store(batch.load(Ordering::Relaxed).retired());
-        // Pairs with `enter`.
+        // Pairs with `InHook::enter`.
         while self.live.cpus_in_hook.load(Ordering::SeqCst) != 0 {
             relax();
         }

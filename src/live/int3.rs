@@ -16,7 +16,7 @@ use crate::text::{
     SecondMapping, SiteFault, View,
 };
 
-/// What each first byte is in between.
+/// The first byte of each site while its batch is written, as the bytes of a site.
 const BREAKPOINT: InsnBuffer = InsnBuffer::of(INT3);
 
 /// A platform whose aliases can be written at any time and on any CPU.
@@ -51,7 +51,7 @@ pub unsafe trait Synchronize {
         core::hint::spin_loop();
     }
 
-    /// Lets a test run a reader between two steps. By default it does nothing.
+    /// Lets a test act between the steps, and a reader in. It does nothing unless implemented.
     fn between_steps(&self, step: BatchStep) {
         let _ = step;
     }
@@ -77,7 +77,7 @@ pub enum BatchStep {
     FirstSynced,
 }
 
-/// The places where threads may be when a site is switched.
+/// The threads that may be inside a site when it is switched: some, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
     MayBeInside,
@@ -121,7 +121,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     ///   be taken: the stack pointer is the kernel's own, and nothing of the interrupted code's
     ///   lies below it (no red zone);
     /// - what is executed between the trap and [`Live::handle`] has no site;
-    /// - nobody but users of this `live` writes to sites of these sets;
+    /// - nobody but users of this `live` writes to sites of these sets, or has their front ends
+    ///   (or an [`OpState`](crate::ops::OpState) of one) in another set and writes to that one;
     /// - [`apply`](Self::apply) and [`revert`](Self::revert) are not called from an NMI,
     ///   machine-check or #BP handler.
     pub const unsafe fn new(live: &'a Live<'a>, platform: P, sync: S) -> Self {
@@ -144,14 +145,15 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// for the next time.
     ///
     /// # Errors
+    /// Returns
     /// - [`Error::Busy`] if a writer is at work on these sites, this one included;
     /// - [`Error::NotEmulated`], [`Error::Breakpoint`], [`Error::ThreadInside`] where this
     ///   protocol may not be used;
     /// - the others as for [`Patcher::apply`](crate::Patcher::apply).
     ///
-    /// Text is then as it was before. The exception is [`Error::ReadBack`] after step 2, a
-    /// platform that broke its contract: there are INT3s in text then, this batch goes on being
-    /// answered for, and no other can begin ([`Error::Busy`]).
+    /// Text is then as it was before. The exception is [`Error::ReadBack`] after step 2, from a
+    /// platform that broke its contract: there are INT3s in text then, so the hook goes on
+    /// answering for this batch, and no other can begin ([`Error::Busy`]).
     pub fn apply(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Patched.batch())
     }
@@ -159,7 +161,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// - As [`apply`](Self::apply).
+    /// Returns the same errors as [`apply`](Self::apply).
     pub fn revert(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Original.batch())
     }
@@ -193,7 +195,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
             if run.read(site, View::Alias) != run.read(site, View::Site) {
                 return Err(run.error(&site.fault(SiteFault::Alias)));
             }
-            // The site holds something known: `check` has seen that.
+            // `None` is not met: `check` has seen that the site holds something known.
             let Some(outcome) = run.outcome(site) else { return Ok(()) };
             match self.threads {
                 Threads::MayBeInside => rule::admit(&outcome, self.platform.nops()),
@@ -203,7 +205,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         Ok(report)
     }
 
-    /// Makes the steps of the protocol, and returns how many sites were switched.
+    /// Goes through the steps of the protocol, and returns how many sites were switched. An error
+    /// in steps 3 and 4 leaves the batch published, for there are INT3s in text then.
     fn write(
         &self,
         run: &Run<'_, P>,
@@ -236,6 +239,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         Ok(switched)
     }
 
+    /// Makes all CPUs serialize, between these two steps.
     fn synchronize(&self, before: BatchStep, after: BatchStep) {
         self.sync.between_steps(before);
         // Other CPUs must see the stores before they are asked to serialize; writing to the
@@ -262,7 +266,8 @@ fn each<P: Platform>(
     Ok(())
 }
 
-/// Writes INT3 over the first byte of each site of the batch, and returns how many those are.
+/// Writes INT3 over the first byte of each site of the batch, and returns how many those are. The
+/// batch is all sites that do not hold what they are to get.
 fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut written = 0;
     each(run, cache, &mut |site| {
@@ -276,23 +281,23 @@ fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<u
     Ok(written)
 }
 
-/// Writes a part of what each site of the batch gets. The sites of the batch are those that have
-/// an INT3.
+/// Writes a part of what each site of the batch gets: `part_of` a capacity, its first byte or the
+/// rest. The sites of the batch are by now those that have an INT3.
 fn write_new<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    part: fn(usize) -> Range<usize>,
+    part_of: fn(usize) -> Range<usize>,
 ) -> Result<(), Error> {
     each(run, cache, &mut |site| {
         if !has_int3(run, site) {
             return Ok(());
         }
-        let part = part(site.record.capacity().into());
+        let part = part_of(site.record.capacity().into());
         write_part(run, site, &run.new_bytes(site), part)
     })
 }
 
-/// Writes these bytes of the site, and reads them back.
+/// Writes a part of these bytes of the site, and reads it back.
 fn write_part<P: Platform>(
     run: &Run<'_, P>,
     site: &CheckedSite<'_, '_>,
@@ -308,12 +313,14 @@ fn write_part<P: Platform>(
     Err(Error::ReadBack { site: site.address, name, wrote: *bytes, found })
 }
 
-/// Takes step 2 back: puts the old first bytes back; the tails are still the old ones. Returns
-/// true if no INT3 is left.
+/// Undoes step 2: puts the old first bytes back. The tails are still the old ones. Returns whether
+/// no INT3 is left. One that was written to an alias that is none is in other memory, and is taken
+/// out of there.
 fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> bool {
     let mut is_clean = true;
     let all = each(run, cache, &mut |site| {
-        if has_int3(run, site) {
+        let went_astray = || run.read(site, View::Alias).bytes().first() == Some(&INT3);
+        if has_int3(run, site) || went_astray() {
             let old = old_bytes(run, site);
             is_clean &= old.is_some_and(|old| write_part(run, site, &old, 0..1).is_ok());
         }
@@ -322,20 +329,24 @@ fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -
     is_clean && all.is_ok()
 }
 
-/// Returns what the site held before its first byte was written: what of all that it may hold has
-/// the tail that it still has.
+/// Returns the bytes that the site held before its first byte was written. Its tail is still there,
+/// so of all that the site may hold, it is what has this tail.
 fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Option<InsnBuffer> {
     let present = run.read(site, View::Site);
-    // Tails can be the same, and what the site is to get is the least likely.
+    // Two candidates may have the same tail. What the site is to get comes last: a site that held
+    // it has no INT3.
     let [new, others @ ..] = run.recipe(site).ok()?.known();
-    let mut candidates = others.into_iter().chain([new]).map(|held| run.bytes(site.record, &held));
+    let mut candidates =
+        others.into_iter().chain([new]).map(|held| run.compose_or_empty(site.record, &held));
     candidates.find(|bytes| bytes.bytes().get(1..) == present.bytes().get(1..))
 }
 
+/// Returns whether the site holds what it is to get.
 fn is_done<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
     run.contents(site, View::Site) == Contents::New
 }
 
+/// Returns whether the site begins with INT3.
 fn has_int3<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
     run.read(site, View::Site).bytes().first() == Some(&INT3)
 }

@@ -17,9 +17,9 @@
 //!
 //! # The INT3 protocol
 //!
-//! A batch is all sites whose bytes change. It has no list: the site table, what
-//! the slots held at the start, and the INT3 in the text describe it, and nothing
-//! is allocated. Three synchronizations, whatever the number of sites:
+//! A batch is all sites whose bytes change. Nothing is allocated for it, as no list of
+//! them is needed: the records, what the slots held at the start, and the INT3s in
+//! text tell which sites those are. Three synchronizations, whatever the number of sites:
 //!
 //! 1. Publish the batch: from here on [`Live::handle`] answers for its sites.
 //! 2. Write INT3 over each first byte. Synchronize: every CPU traps at the sites.
@@ -54,18 +54,18 @@
 //!   middle of whatever is longer (`call rel32` has 5 bytes, the indirect call 6);
 //! - interrupted between two instructions, `cli` and the NOP behind it.
 //!
-//! So there is a rule, [`admit`], and [`Int3::new`] keeps it: from the first such
-//! place on, the new bytes are the old ones, and the place is one that can be seen
-//! in the new bytes, for a thread may stay there through several switches.
-//! Otherwise there is an error before the first write. The crate does not know
-//! where the instructions of a patchlet end, and takes a patchlet for one that may be
-//! left after its first byte.
+//! So there is a rule, [`admit`], and [`Int3::new`] keeps it: from the first place on
+//! at which a thread can be, the new bytes are the old ones; and a thread that stays
+//! there must be in the rule's sight at the next switch, too ([`admit`] has an
+//! example). Otherwise there is an error before the first write. The crate does not
+//! know where the instructions of a patchlet end, so it assumes that the first one has
+//! one byte.
 //!
 //! | from | may become |
 //! |---|---|
 //! | indirect call of 6 bytes, jumps, trap, one NOP | everything |
 //! | direct call | another direct call |
-//! | indirect call and padding, several NOPs | what ends in the same bytes: hardly anything |
+//! | indirect call of more than 6 bytes, several NOPs | what has the same bytes from the first boundary on: hardly anything |
 //! | patchlet | a patchlet that differs in the first byte only |
 //!
 //! For the rest: [`Rendezvous`], or [`Int3::with_nobody_inside`] in a kernel whose

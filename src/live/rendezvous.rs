@@ -43,7 +43,8 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// the way to stop the other CPUs.
     ///
     /// # Safety
-    /// - nobody but users of this `live` writes to sites of these sets;
+    /// - nobody but users of this `live` writes to sites of these sets, or has their front ends
+    ///   (or an [`OpState`](crate::ops::OpState) of one) in another set and writes to that one;
     /// - [`apply`](Self::apply) and [`revert`](Self::revert) are called neither from an interrupt
     ///   handler nor by a function that a site called.
     pub const unsafe fn new(live: &'a Live<'a>, platform: P, others: R) -> Self {
@@ -53,9 +54,10 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// Switches every site to what its slot holds now.
     ///
     /// # Errors
+    /// Returns
     /// - [`Error::Busy`] if a writer is at work on these sites;
-    /// - the others as for [`Patcher::apply`](crate::Patcher::apply), and all but
-    ///   [`Error::Alias`] and [`Error::ReadBack`] before any CPU was stopped.
+    /// - the others as for [`Patcher::apply`](crate::Patcher::apply). All but [`Error::Alias`] and
+    ///   [`Error::ReadBack`] come before any CPU was stopped.
     pub fn apply(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Patched.batch())
     }
@@ -63,7 +65,7 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// - As [`apply`](Self::apply).
+    /// Returns the same errors as [`apply`](Self::apply).
     pub fn revert(&mut self) -> Result<Report, Error> {
         self.switch(Goal::Original.batch())
     }

@@ -1,36 +1,49 @@
-//! The rule: what may change while a thread may be inside a site. Pure.
+//! The rule: how a site may change while a thread may be inside it. It looks at bytes only, and at
+//! no memory.
 
 use crate::error::Error;
 use crate::insn::{self, Kind, Nops, Replacement, Width};
 use crate::live::INT3;
 use crate::text::Outcome;
 
-/// Returns whether a site may be switched by INT3 while threads may be inside it:
-/// - from the first byte on at which a thread can be, the new bytes are the old ones;
-/// - and a thread that stays there is at a place that this rule knows when it is asked again. A
-///   thread can stay for more than one switch: at the NOP behind `cli`, say, while the site becomes
-///   one long NOP, which ends in the same bytes and in which no thread seems to be; and then a
-///   call.
+/// Checks that a site may be switched by INT3 while threads may be inside it. The *boundary* of
+/// what a site holds is the first byte, other than its first one, at which a thread can be. Two
+/// things must be so:
+/// 1. From the boundary of the old bytes on, the new bytes are the same.
+/// 2. The boundary of the new bytes is not behind it. For a thread may stay inside through several
+///    switches, and the rule must see its place each time.
+///
+/// An example of what the second one forbids:
+///
+/// ```text
+/// fa 0f 1f 44 00 00    cli, and a NOP of five bytes: a thread is interrupted at byte 1
+/// 66 0f 1f 44 00 00    one NOP of six bytes: the same bytes from byte 1 on, so the thread may
+///                      stay; but as nobody can get into one NOP, its place is forgotten
+/// e8 .. .. .. .. 90    a call, which may take the place of one NOP: the thread goes on inside it
+/// ```
 ///
 /// `nops` are those that the site was composed with.
 ///
 /// # Errors
-/// - [`Error::NotEmulated`], [`Error::Breakpoint`] and [`Error::ThreadInside`].
+/// Returns
+/// - [`Error::NotEmulated`] if no CPU may trap at the site;
+/// - [`Error::Breakpoint`] if the old or the new bytes begin with INT3;
+/// - [`Error::ThreadInside`] if one of the two conditions does not hold.
 pub fn admit(outcome: &Outcome<'_>, nops: Nops) -> Result<(), Error> {
     admit_emulated(outcome)?;
     let (old, new) = (outcome.old_bytes, outcome.new_bytes);
-    let first = |held| first_boundary(held, old.bytes().len(), nops);
-    let boundary = first(outcome.old);
+    let boundary_of = |held| first_boundary(held, old.bytes().len(), nops);
+    let boundary = boundary_of(outcome.old);
     let is_same = old.bytes().get(boundary..) == new.bytes().get(boundary..);
-    let stays_known = first(outcome.new) <= boundary;
+    let stays_known = boundary_of(outcome.new) <= boundary;
     if is_same && stays_known {
         return Ok(());
     }
     Err(Error::ThreadInside { site: outcome.address, name: outcome.name, boundary, old, new })
 }
 
-/// Returns whether the part of the rule holds that matters even when no thread is inside: the trap
-/// can be taken and emulated, and the INT3 is the protocol's.
+/// Checks what must be so even when no thread is inside: a CPU may trap at the site and go on by an
+/// emulation, and an INT3 there is the protocol's.
 pub(super) fn admit_emulated(outcome: &Outcome<'_>) -> Result<(), Error> {
     let (site, name) = (outcome.address, outcome.name);
     if !outcome.may_trap {
@@ -43,8 +56,9 @@ pub(super) fn admit_emulated(outcome: &Outcome<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns where in such a site a thread can be first: the end of the first instruction that
-/// comes back or completes; the end of the site if there is none.
+/// Returns the boundary of a site that holds this: the first offset, other than 0, at which a
+/// thread can be. That is the end of the first instruction, since a thread can be interrupted there
+/// or return there; and the end of the site, if nobody gets behind the first instruction.
 fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
     match held {
         Replacement::Indirect(Kind::Call, _) => 6,
@@ -56,7 +70,7 @@ fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
         Replacement::Nops => {
             insn::first_nop(Width::NATIVE, nops, u8::try_from(capacity).unwrap_or(u8::MAX))
         }
-        // The crate does not know where the instructions of a patchlet begin: any byte may.
+        // The crate does not know where the instructions of a patchlet end: any byte may be one's.
         Replacement::Patchlet(_) | Replacement::Identity(_) => 1,
     }
 }

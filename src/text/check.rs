@@ -13,8 +13,8 @@ use crate::error::Error;
 /// Checks everything and returns the counts of what the sites get.
 ///
 /// # Errors
-/// - Every variant of [`Error`] but those of a platform that breaks its contract and those of
-///   [`live`](crate::live).
+/// Returns every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`], which only a
+/// write can find, and those of [`live`](crate::live).
 pub(crate) fn check<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
@@ -48,13 +48,13 @@ fn check_set<'r, P: Platform>(
                 report.withdrawn += 1;
                 continue;
             }
-            run.prefetch(following, View::Site);
-            // Looked at where it was put, see `Run::site`.
+            run.prefetch(set, following, View::Site);
+            // Borrowed, and never moved: see `Run::site`.
             let Some(site) = &run.site(part, record, cache) else {
                 return Err(Fault::Site(part, record, SiteFault::Refused));
             };
             let contents = run.contents(site, View::Site);
-            if contents == Contents::Unknown || search.finds(run, set, site, contents) {
+            if contents == Contents::Unknown || search.is_needed(run, set, site, contents) {
                 look_closer(set, site, contents)?;
             }
             report.add(site.class.new_name, contents != Contents::New);
@@ -64,8 +64,9 @@ fn check_set<'r, P: Platform>(
     Ok(())
 }
 
-/// Checks that the site overlaps no other one, and then that it holds something known: that it
-/// overlaps another one says more about a site than what it holds.
+/// Checks that the site overlaps no other one, and then that it holds something known. In this
+/// order, because a site that another one overlaps usually holds something unknown as well, and the
+/// overlap is the reason.
 #[cold]
 fn look_closer<'r>(
     set: &SiteSet<'r>,

@@ -1,5 +1,9 @@
 //! Checked sites: where a site is and what it gets, after its record was checked. Every access to
 //! text goes through one of these.
+//!
+//! Three lifetimes stand here throughout: `'r` is that of the sets of a run, `'p` that of a part
+//! and its records, and `'c` that of the class cache, which a checked site borrows its class from.
+//! So there is one checked site at a time.
 
 use super::class::{Class, ClassCache};
 use super::platform::Platform;
@@ -26,6 +30,7 @@ impl<P> Copy for Run<'_, P> {}
 /// A site whose record was checked: it lies in text, and what it gets fits.
 #[derive(Debug)]
 pub(crate) struct CheckedSite<'p, 'c> {
+    /// The address of its first byte, which [`Record::site`] would compute anew.
     pub(crate) address: usize,
     pub(crate) part: &'p Part<'p>,
     pub(crate) record: &'p Record,
@@ -54,12 +59,13 @@ impl<'r, P: Platform> Run<'r, P> {
         })
     }
 
-    /// Checks one record and returns its site; `None` if something is wrong with the record, which
-    /// is [`SiteFault::Refused`](super::fault::SiteFault).
+    /// Checks one record and returns its site; `None` if something is wrong with the record.
+    /// Callers then report [`SiteFault::Refused`](super::fault::SiteFault), and
+    /// [`Run::error`] finds out what is wrong.
     ///
-    /// Not inlined, and callers look at the result where it was put: if they moved it, the
-    /// compiler would copy it by loads that are wider than the stores which have just written
-    /// it, and such a load waits until the stores have reached the cache.
+    /// Not inlined, and callers borrow the result and never move it: the compiler would copy it by
+    /// loads that are wider than the stores which have just written it, and such a load waits
+    /// until the stores have reached the cache.
     #[inline(never)]
     pub(crate) fn site<'p, 'c>(
         &self,
@@ -76,7 +82,8 @@ impl<'r, P: Platform> Run<'r, P> {
         Some(CheckedSite { address, part, record, class, new_head })
     }
 
-    /// Composes the class of a record.
+    /// Composes the class of a record. If the record is at fault, that is [`Class::NONE`], by which
+    /// [`site`](Self::site) refuses it.
     #[cold]
     #[inline(never)]
     fn class(&self, part: &Part<'_>, record: &Record) -> Class {
@@ -86,7 +93,8 @@ impl<'r, P: Platform> Run<'r, P> {
         }
     }
 
-    /// Returns the recipe of a record, whose capacity an instruction buffer can have.
+    /// Returns the recipe of a record, after checking that an instruction buffer can have its
+    /// capacity.
     #[inline(never)]
     pub(super) fn recipe_of<'p>(
         &self,
@@ -101,7 +109,7 @@ impl<'r, P: Platform> Run<'r, P> {
 
     /// Returns the recipe of a checked site. There is one, unless a front end breaks its contract.
     ///
-    /// Callers look at the result where it was put: it is large, and a copy of it takes code.
+    /// Callers borrow the result and do not move it: it is large, and copying it takes code.
     pub(crate) fn recipe<'p>(&self, site: &CheckedSite<'p, '_>) -> Result<Recipe<'p>, RecordFault> {
         self.recipe_of(site.part, site.record)
     }

@@ -1,39 +1,41 @@
 //! Classes of sites. Sites of one set with the same subject, number, capacity and kind get the
 //! same bytes, but for a displacement; so the first six bytes are composed once for the class
-//! ([`Form`]), and for each site only the displacement is computed. The few sites of another
-//! capacity than six bytes are composed one by one.
+//! ([`Form`]), and for each site only the displacement is computed. Most sites have six bytes and
+//! are done with that. The few longer ones are composed and compared one by one, from the recipe.
 
 use super::site_set::Part;
 use super::source::Recipe;
 use crate::insn::{Form, Nops, ReplacementName};
 use crate::site::Record;
 
-/// The values that are the same for all sites of a class.
+/// A class: what is the same for all of its sites.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Class {
-    /// The class of a record is told by these three: the part of the set that it stands in, by
-    /// its address, the subject, and the rest of the record as one number.
+    /// The address of the part in which the records of the class stand. A record is of the class
+    /// if this and the next two fields fit.
     part: usize,
+    /// The subject of these records.
     subject: usize,
+    /// Their number, capacity and kind, in one word.
     shape: u32,
     /// What the sites get; [`Form::NEVER`] if they have no room for it.
     pub(crate) new: Form,
-    /// What a site most likely holds that does not hold `new`: what the set was last patched
-    /// for; the original, if that is the same as `new`, since then the site is unpatched.
-    /// [`Form::NEVER`] if such a site has no room for that: then what it holds is something else,
-    /// which is found byte by byte.
+    /// What a site most likely holds if it does not hold `new`: the replacement that it was last
+    /// patched for. But if `new` is that replacement, the original, since such a site has not been
+    /// patched yet. [`Form::NEVER`] if the site has no room for it; what it holds is then found
+    /// byte by byte, as it is for whatever is less likely.
     pub(crate) usual: Form,
     /// Whether the first six bytes of `new` are those of the original.
     pub(super) new_is_original: bool,
-    /// Whether those of `usual` are.
+    /// Whether the first six bytes of `usual` are those of the original.
     pub(super) usual_is_original: bool,
-    /// Names what the sites get, for the report.
+    /// The name of what the sites get, for the report.
     pub(crate) new_name: ReplacementName,
 }
 
 impl Class {
-    /// The class of records that belong to none: no part is at address 0, and no site gets
-    /// anything.
+    /// The class of a record that is at fault. Its `new` is [`Form::NEVER`], so that the record is
+    /// refused; and no part is at address 0, so that no record is found to be of it later.
     pub(super) const NONE: Self = Self {
         part: 0,
         subject: 0,
@@ -77,8 +79,8 @@ impl Class {
     }
 }
 
-/// The classes met last. In most kernels a few ops have nearly all of the sites, so that a class
-/// is nearly always found here.
+/// The classes of the sites that a pass met last. In most kernels a few ops have nearly all of the
+/// sites, so a class is nearly always found here.
 #[derive(Debug)]
 pub(crate) struct ClassCache {
     places: [Class; Self::PLACES],
@@ -87,7 +89,7 @@ pub(crate) struct ClassCache {
 impl ClassCache {
     const PLACES: usize = 16;
 
-    // Not inlined, or it is made twice: once, and where it is to be.
+    // Not inlined: the compiler would make the array in one place and copy it to another.
     #[inline(never)]
     pub(crate) const fn new() -> Self {
         Self { places: [Class::NONE; Self::PLACES] }
@@ -101,8 +103,8 @@ impl ClassCache {
         record: &Record,
         compose: impl FnOnce() -> Class,
     ) -> &Class {
-        // Sixteen slots side by side have places of their own; their sites of other capacities
-        // have places some way further on.
+        // The slots of a table lie side by side, so sixteen of them have a place each. Another
+        // capacity moves the place on, so that two classes of one op do not evict each other.
         let slot = record.subject() / size_of::<usize>();
         let place = slot.wrapping_add(record.capacity().into());
         // The remainder by a power of two, so that no bounds check is left.

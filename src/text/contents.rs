@@ -7,33 +7,34 @@
 use super::checked_site::{CheckedSite, Run};
 use super::memory;
 use super::platform::Platform;
+use super::site_set::SiteSet;
 use crate::insn::{InsnBuffer, Replacement, Width};
 use crate::site::Record;
 
-/// So many sites ahead, text is asked for: enough for memory to answer in time, and few enough
+/// How many sites ahead text is prefetched: enough for memory to answer in time, and few enough
 /// that the bytes are still in the first cache when they are needed.
 const AHEAD: usize = 16;
 
-/// The mapping through which a site is read.
+/// The address at which a site is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {
     /// At its own address.
     Site,
-    /// At its alias. Only between `unlock` and `lock`, except on a
-    /// [`LivePlatform`](crate::live::LivePlatform). For a site that is written right after: the
-    /// first cache knows lines by their virtual address, and to read a line at one address and
-    /// write it at another is to wait twice.
+    /// At its alias. This is for a site that is written right after: the first cache knows lines by
+    /// their virtual addresses, so reading a line at one address and writing it at another waits
+    /// for memory twice. Allowed between `unlock` and `lock` only, except on a
+    /// [`LivePlatform`](crate::live::LivePlatform).
     Alias,
 }
 
-/// The kind of bytes that a site holds.
+/// The contents of a site, compared with what it may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
     /// What it is to get.
     New,
     /// What the assembler wrote there, and that is not `New`.
     Original,
-    /// Something else that it may hold.
+    /// Something else that it may hold: what it was last patched for, or ahead of boot.
     Known,
     /// Bytes that it may not hold, or an alias that shows other bytes than the site.
     Unknown,
@@ -42,9 +43,10 @@ pub(crate) enum Contents {
 impl<P: Platform> Run<'_, P> {
     /// Returns what the site holds.
     ///
-    /// Read by way of the alias, an alias that shows [`Class::usual`](super::class::Class) is
-    /// believed to be one: comparing it with the site would nearly always read the site in vain.
-    /// What was written is read back at the site, which finds an alias that is none.
+    /// An alias that is no alias shows other bytes than the site. With [`View::Alias`] that is
+    /// looked for only if the alias shows what the site is to get, for then nothing is written. A
+    /// site whose alias shows [`Class::usual`](super::class::Class) is written next and read back
+    /// at its own address, which finds a wrong alias anyway, without another read of the site here.
     #[inline(never)]
     pub(crate) fn contents(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
         if !site.is_six_bytes() {
@@ -52,8 +54,8 @@ impl<P: Platform> Run<'_, P> {
         }
         let six = self.read_six(site, view);
         if six == site.new_head {
-            let is_alias = view == View::Site || self.read_six(site, View::Site) == six;
-            if is_alias { Contents::New } else { Contents::Unknown }
+            let site_agrees = view == View::Site || self.read_six(site, View::Site) == six;
+            if site_agrees { Contents::New } else { Contents::Unknown }
         } else if site.class.usual.head_at(Width::NATIVE, site.address as u64) == Some(six) {
             if site.class.usual_is_original { Contents::Original } else { Contents::Known }
         } else {
@@ -77,27 +79,43 @@ impl<P: Platform> Run<'_, P> {
             (&recipe.ahead_of_boot, Contents::Known),
         ];
         let mut all = all.into_iter();
-        let found = all.find(|(known, _)| self.bytes(site.record, known) == present);
+        let found = all.find(|(known, _)| self.compose_or_empty(site.record, known) == present);
         found.map_or(Contents::Unknown, |(_, contents)| contents)
     }
 
-    /// Returns all pairs of bytes of which the first one is in the site, as far as text goes.
+    /// Returns where text ends that can be read from the site on: before the next text that was
+    /// withdrawn from the set, which may be gone.
     #[inline(always)]
-    pub(super) fn pairs(&self, site: &CheckedSite<'_, '_>) -> impl Iterator<Item = [u8; 2]> {
+    fn end_of_text(&self, set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> usize {
+        set.end_of_present(site.address..self.platform.text_around(site.address).end)
+    }
+
+    /// Returns all pairs of adjacent bytes of which the first one is in the site, as far as text
+    /// goes: of a site `a b c` with `d` behind it `a b`, `b c` and `c d`.
+    #[inline(always)]
+    pub(super) fn pairs(
+        &self,
+        set: &SiteSet<'_>,
+        site: &CheckedSite<'_, '_>,
+    ) -> impl Iterator<Item = [u8; 2]> {
         let from = self.at(site.address, View::Site);
-        let text = self.platform.text_around(site.address);
-        let behind = text.end.saturating_sub(site.address + 1);
-        let starts = 0..behind.min(site.record.capacity().into());
+        let pairs_in_text = self.end_of_text(set, site).saturating_sub(site.address + 1);
+        let starts = 0..pairs_in_text.min(site.record.capacity().into());
         // SAFETY: both bytes are in text, which the platform says is readable.
         starts.map(move |at| unsafe { memory::read_pair(from.add(at)) })
     }
 
-    /// Reads text from the site on, as much as fits into the buffer, and returns that: less, if text
-    /// ends before.
+    /// Reads text from the first byte of the site on, until the buffer is full or text ends, and
+    /// returns what was read.
     #[inline(always)]
-    pub(super) fn read_text<'t>(&self, site: &CheckedSite<'_, '_>, text: &'t mut [u8]) -> &'t [u8] {
+    pub(super) fn read_text<'t>(
+        &self,
+        set: &SiteSet<'_>,
+        site: &CheckedSite<'_, '_>,
+        text: &'t mut [u8],
+    ) -> &'t [u8] {
         let from = self.at(site.address, View::Site);
-        let room = self.platform.text_around(site.address).end.saturating_sub(site.address);
+        let room = self.end_of_text(set, site).saturating_sub(site.address);
         let len = text.len().min(room);
         let text = text.get_mut(..len).unwrap_or_default();
         for (at, byte) in text.iter_mut().enumerate() {
@@ -107,17 +125,22 @@ impl<P: Platform> Run<'_, P> {
         text
     }
 
-    /// Returns all bytes of the site of a record if it holds this; none, if it cannot.
+    /// Composes all bytes of the site of a record for this replacement. Returns an empty buffer,
+    /// which is equal to the bytes of no site, if the site cannot hold it.
     #[inline(never)]
-    pub(crate) fn bytes(&self, record: &Record, held: &Replacement<'_>) -> InsnBuffer {
-        self.compose(record, held).unwrap_or(InsnBuffer::nothing())
+    pub(crate) fn compose_or_empty(
+        &self,
+        record: &Record,
+        replacement: &Replacement<'_>,
+    ) -> InsnBuffer {
+        self.compose(record, replacement).unwrap_or(InsnBuffer::empty())
     }
 
     /// Returns all bytes that the site is to get.
     pub(crate) fn new_bytes(&self, site: &CheckedSite<'_, '_>) -> InsnBuffer {
         match &self.recipe(site) {
-            Ok(recipe) => self.bytes(site.record, &recipe.new),
-            Err(_) => InsnBuffer::nothing(),
+            Ok(recipe) => self.compose_or_empty(site.record, &recipe.new),
+            Err(_) => InsnBuffer::empty(),
         }
     }
 
@@ -144,6 +167,7 @@ impl<P: Platform> Run<'_, P> {
         unsafe { memory::read_six(self.at(site.address, view)) }
     }
 
+    /// Returns the pointer by which the text at an address is read.
     #[inline(always)]
     fn at(&self, address: usize, view: View) -> *const u8 {
         match view {
@@ -153,10 +177,12 @@ impl<P: Platform> Run<'_, P> {
     }
 
     /// Asks memory for the text of a site some places ahead; `following` are the records from the
-    /// next one on.
+    /// next one on. A platform is not asked for the alias of text that was withdrawn.
     #[inline(always)]
-    pub(super) fn prefetch(&self, following: &[Record], view: View) {
-        if let Some(record) = following.get(AHEAD - 1) {
+    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &[Record], view: View) {
+        if let Some(record) = following.get(AHEAD - 1)
+            && !set.is_withdrawn(record.site())
+        {
             memory::prefetch(self.at(record.site(), view));
         }
     }

@@ -14,7 +14,7 @@ use super::source::RecordFault;
 use crate::error::Error;
 use crate::site::Record;
 
-/// A defect of a set, a record or a site, before an [`Error`] is made of it.
+/// A fault that a pass found: in a table, or in one of its sites.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault<'r> {
     /// A table ends in the middle of a record.
@@ -26,23 +26,24 @@ pub(crate) enum Fault<'r> {
     Site(&'r Part<'r>, &'r Record, SiteFault),
 }
 
-/// A defect of one site.
+/// The fault of one site.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SiteFault {
-    /// [`Run::site`] refused it: its values, its place, or that what it gets does not fit.
+    /// [`Run::site`] refused it. Its record is wrong, it lies outside text, or what it gets does
+    /// not fit; [`Run::error`] finds out which.
     Refused,
     /// It shares bytes with the site at this address.
     Overlaps(usize),
     /// It holds bytes that it may not hold.
     Contents,
-    /// Its alias shows something else than it does.
+    /// Its alias shows other bytes than the site itself.
     Alias,
-    /// It does not show what it was to get.
+    /// It does not show what was written to it.
     NotShown,
 }
 
 impl<'p> CheckedSite<'p, '_> {
-    /// Says that this is wrong with the site.
+    /// Returns this fault, with the part and the record of the site.
     pub(crate) const fn fault(&self, fault: SiteFault) -> Fault<'p> {
         Fault::Site(self.part, self.record, fault)
     }
@@ -62,22 +63,13 @@ impl<P: Platform> Run<'_, P> {
         let site = record.site();
         let table = part.sites().records().as_ptr().addr();
         let index = core::ptr::from_ref(record).addr().wrapping_sub(table) / Record::SIZE;
-        let recipe = &self.recipe_of(part, record);
-        let recipe = match recipe {
+        // A wrong record comes first and a wrong place second, whatever the fault: they explain the
+        // rest. That something does not fit, for example, says little about a site outside text.
+        let answer = &self.recipe_of(part, record);
+        let recipe = match answer {
             Ok(recipe) => recipe,
-            Err(fault) => {
-                let (field, value) = match fault {
-                    RecordFault::Capacity => ("capacity", record.capacity()),
-                    RecordFault::Kind => ("kind", record.kind_number()),
-                    RecordFault::UnknownSubject => {
-                        let (subject, number) = (record.subject(), record.number());
-                        return Error::UnknownSubject { index, site, subject, number };
-                    }
-                };
-                return Error::BadRecord { index, field, value };
-            }
+            Err(record_fault) => return record_error(record, index, *record_fault),
         };
-        // Says more about a wrong record than that something does not fit into it.
         if !self.lies_in_text(record) {
             let Range { start, end } = self.platform.text_around(site);
             return Error::OutsideText { index, site, start, end };
@@ -88,21 +80,36 @@ impl<P: Platform> Run<'_, P> {
         match fault {
             SiteFault::Refused => match &self.compose(record, &recipe.new) {
                 Err(why) => Error::Compose { site, name, why: *why },
-                // It fits if a slot was set since: that happens while a plan is made, and then only.
+                // It fits now, so somebody has set the slot since. Only a plan follows slots as
+                // they are at the moment, and so only a plan can meet this.
                 Ok(_) => Error::Busy,
             },
             SiteFault::Overlaps(other) => Error::Overlap { index, site, name, other },
             SiteFault::Contents => {
-                let expected = self.bytes(record, &recipe.original);
+                let expected = self.compose_or_empty(record, &recipe.original);
                 Error::OldBytes { site, name, expected, found }
             }
             SiteFault::Alias => {
                 Error::Alias { site, alias: self.platform.alias(site).addr(), name }
             }
             SiteFault::NotShown => {
-                let wrote = self.bytes(record, &recipe.new);
+                let wrote = self.compose_or_empty(record, &recipe.new);
                 Error::ReadBack { site, name, wrote, found }
             }
         }
     }
+}
+
+/// Makes the error of a record that belongs to no class. `index` is its position in its table.
+#[inline(always)]
+fn record_error(record: &Record, index: usize, fault: RecordFault) -> Error {
+    let (field, value) = match fault {
+        RecordFault::Capacity => ("capacity", record.capacity()),
+        RecordFault::Kind => ("kind", record.kind_number()),
+        RecordFault::UnknownSubject => {
+            let (site, subject, number) = (record.site(), record.subject(), record.number());
+            return Error::UnknownSubject { index, site, subject, number };
+        }
+    };
+    Error::BadRecord { index, field, value }
 }

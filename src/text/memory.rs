@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use crate::insn::InsnBuffer;
 
-/// At any address.
+/// A value at an address of any alignment.
 #[repr(C, packed)]
 struct Unaligned<T>(T);
 
@@ -60,20 +60,21 @@ pub(crate) unsafe fn write_six(to: *mut u8, six: u64) {
 /// Reads a site of `capacity` bytes.
 ///
 /// # Safety
-/// - `capacity` is 6 to 32, and so many bytes at `from` are readable.
+/// - `capacity` is 1 to 32, and so many bytes at `from` are readable.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
-    let mut bytes = InsnBuffer::nothing();
+    let mut bytes = InsnBuffer::empty();
     // SAFETY: `capacity` bytes are readable, by the contract.
     bytes.fill_with(capacity, |at| unsafe { from.add(at).read_volatile() });
     bytes
 }
 
-/// Writes these bytes from the first of the part on, each by one store.
+/// Writes a part of the bytes of a site that begins at `to`, each byte by one store. A part that
+/// goes on behind the last of `bytes` ends there.
 ///
 /// # Safety
-/// - for each byte of the part that `bytes` has there is one, counted from `to`, that may
+/// - for each offset in `part` at which `bytes` has a byte, the byte at `to` plus that offset may
 ///   be written.
 #[cold]
 #[inline(never)]

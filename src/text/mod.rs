@@ -1,19 +1,21 @@
-//! Text, and the only writes to it. The engine: it knows records, bytes and memory, and no op; what
-//! a record stands for it asks a front end ([`Source`]).
+//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and no
+//! op. What a record stands for, it asks a front end ([`Source`]).
 //!
 //! | file | what |
 //! |---|---|
 //! | `source` | the seam: what a front end says of a record |
 //! | `site_set` | the sites of one linked object, and their front ends |
 //! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
+//! | `report` | what patching is to do, and the counts of what it did |
 //! | `memory` | loads and stores |
 //! | `class`, `checked_site`, `contents` | what a site gets, where it is, what it holds |
 //! | `fault` | what is wrong with a site, and the error that tells |
 //! | `overlap`, `check` | the first pass, which writes nothing |
 //! | `write` | the second pass |
-//! | `plan`, `report`, `patcher` | what a kernel calls |
+//! | `plan`, `patcher` | what a kernel calls |
 //!
-//! Each file imports only those above it, and `report`.
+//! Each file imports only those above it. Two words are used throughout: a `Run` is one pass over
+//! site sets, and a `CheckedSite` is a site whose record was checked in it.
 
 mod check;
 mod checked_site;

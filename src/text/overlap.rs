@@ -1,29 +1,31 @@
 //! No two sites may share a byte.
 //!
 //! Linkers sort records by their sites, so nearly always each site begins behind the end of the
-//! one before, which the pass over all sites sees by the way. But a table can be in any order: a
-//! section of text may have been placed in front of the others, or a linker may not sort at all.
-//! There is no memory to sort records in, and comparing each with all others takes a time that
-//! grows with the square of their number.
+//! one before. One look at all records shows whether that is so ([`Search::new`]), and then nothing
+//! overlaps. But a table can be in any order: a section of text may have been placed in front of
+//! the others, or a linker may not sort at all. There is no memory to sort records in, and
+//! comparing each with all others takes a time that grows with the square of their number.
 //!
-//! What tells two sites apart is text itself. This check comes after the contents of all sites
-//! were found to be known, and before the first batch nearly all of them hold what the assembler
-//! wrote. Where a site begins inside such a site, the bytes of the outer one look like the
-//! beginning of the inner one:
+//! Text itself tells where a search is needed. A set is checked when it is first patched, and then
+//! nearly all of its sites hold what the assembler wrote. If another site begins inside such a
+//! site, its first bytes stand in the bytes of the outer one:
 //!
 //! ```text
 //! outer    ff 15 xx xx xx xx              call *slot_a
 //! inner             ff 15 yy yy yy yy     call *slot_b: begins in the operand of the outer
 //! ```
 //!
-//! An operand that has `ff 15` in it, and behind that four bytes which lead to a slot, is as good
-//! as never there by chance. So if the records are not sorted, the first pass looks in each site for
-//! bytes that a site may begin with ([`Source`]), and all records are searched only if there are
-//! some. Two more kinds of sites are searched for, and both are rare: one that does not hold its
-//! original, since a tool patched it ahead of boot; and one with single-byte NOPs behind it, in a
-//! set with sites of several capacities, since a record of a longer site may name the same address.
+//! An operand that has `ff 15` in it, and behind that four bytes which lead to a slot, is hardly
+//! ever there by chance. So if the records are not sorted, the first pass looks in each site for
+//! bytes that a site may begin with, the openings of the front ends ([`Source`]), and goes through
+//! all records only for a site that has some. It also does so for three kinds of sites that text
+//! tells nothing about, and all are rare:
+//! - one that does not hold its original, since a tool patched it ahead of boot;
+//! - one with a single-byte NOP behind it, if the set has longer sites: that NOP may be the padding
+//!   of a longer site at the same address;
+//! - one that a front end of another part knows as well, since both parts may have it.
 //!
-//! Records and text never move, so a set is checked once.
+//! Records and text never move, so a set is checked once: [`SiteSet`] keeps the outcome.
 //!
 //! [`Source`]: super::Source
 
@@ -34,16 +36,17 @@ use super::contents::Contents;
 use super::fault::{Fault, SiteFault};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
+use super::source::Follow;
 use crate::error::Error;
 use crate::insn::InsnBuffer;
 use crate::site::Record;
 
-/// The search that is made at each site of a set, while the first pass goes over it.
+/// The search for overlaps that the first pass does in each site of a set.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Search {
-    /// Nothing: the records are sorted, and no two sites overlap; or the set was checked before.
+    /// None: the records are sorted, and no two sites overlap; or the set was checked before.
     Nothing,
-    /// Sites that may begin inside others.
+    /// A search for sites that may begin inside others.
     InnerSites {
         /// The largest capacity of a site of the set, in bytes.
         longest: u8,
@@ -51,7 +54,7 @@ pub(super) enum Search {
 }
 
 impl Search {
-    /// Decides what is to be looked for in this set, and returns the addresses that its sites span.
+    /// Decides how this set is searched, and returns the addresses that its sites span.
     #[cold]
     #[inline(never)]
     pub(super) fn new(set: &SiteSet<'_>) -> (Self, Range<usize>) {
@@ -68,14 +71,14 @@ impl Search {
                 longest = longest.max(record.capacity());
             }
         }
-        // Not empty, even if there is no site.
+        // For a set without sites 0..1, since an end of 0 means that the set was not checked.
         let span = lowest.min(highest_end)..highest_end.max(1);
         (if is_sorted { Self::Nothing } else { Self::InnerSites { longest } }, span)
     }
 
-    /// Returns whether all records are to be searched for a site that overlaps this one.
+    /// Returns whether all records must be searched for a site that overlaps this one.
     #[inline(always)]
-    pub(super) fn finds<P: Platform>(
+    pub(super) fn is_needed<P: Platform>(
         self,
         run: &Run<'_, P>,
         set: &SiteSet<'_>,
@@ -85,14 +88,17 @@ impl Search {
         match self {
             Self::Nothing => false,
             Self::InnerSites { longest } => {
-                !holds_original(site, contents) || may_overlap(run, set, site, longest)
+                !holds_original(site, contents)
+                    || is_known_twice(set, site)
+                    || may_overlap(run, set, site, longest)
             }
         }
     }
 }
 
-/// Returns whether a site that holds this holds its original. May be false of one that does, if its
-/// new bytes are the original: all records are searched for it then, needlessly.
+/// Returns whether a site with these contents surely holds its original. If a site of more than six
+/// bytes is to get its original and has it, this is false: its class knows six bytes only. All
+/// records are then searched for it, needlessly.
 fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     match contents {
         Contents::Original => true,
@@ -101,8 +107,18 @@ fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     }
 }
 
-/// Returns whether another site may begin inside this one, which holds its original, or a longer
-/// one at its first byte.
+/// Returns whether a front end of another part of the set knows what the record belongs to as well.
+/// Then both parts may have the site, and two front ends that are asked one after the other may
+/// want different bytes for it.
+fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
+    set.parts().iter().any(|part| {
+        !core::ptr::eq(part, site.part)
+            && part.source().recipe(site.record, Follow::Original).is_ok()
+    })
+}
+
+/// Returns whether another site may begin inside this one, or a longer one at its first byte. This
+/// one holds its original.
 #[inline(never)]
 fn may_overlap<P: Platform>(
     run: &Run<'_, P>,
@@ -111,13 +127,14 @@ fn may_overlap<P: Platform>(
     longest: u8,
 ) -> bool {
     let capacity = site.record.capacity();
-    let is_padded = capacity < longest && matches!(run.pairs(site).last(), Some([_, 0x90]));
-    is_padded
+    // The last pair is the last byte of the site and the first one behind it.
+    let may_go_on = capacity < longest && matches!(run.pairs(set, site).last(), Some([_, 0x90]));
+    may_go_on
         || set.parts().iter().any(|part| {
             let openings = part.source().openings();
             // The first pair is the opening of this site.
-            run.pairs(site).skip(1).any(|pair| openings.contains(&pair))
-                && may_begin_inside(run, site, part)
+            run.pairs(set, site).skip(1).any(|pair| openings.contains(&pair))
+                && may_begin_inside(run, set, site, part)
         })
 }
 
@@ -126,34 +143,39 @@ fn may_overlap<P: Platform>(
 #[inline(never)]
 fn may_begin_inside<P: Platform>(
     run: &Run<'_, P>,
+    set: &SiteSet<'_>,
     site: &CheckedSite<'_, '_>,
     part: &Part<'_>,
 ) -> bool {
     let capacity = site.record.capacity();
-    // As many as a site has that begins at the last byte of this one.
+    // As far as the first six bytes of a site reach that begins at the last byte of this one.
     let len = usize::from(capacity) + InsnBuffer::MIN - 1;
     let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
-    let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+    let text = run.read_text(set, site, buffer.get_mut(..len).unwrap_or_default());
     part.source().may_begin_inside(site.address, capacity, text)
 }
 
-/// Returns whether the sites of two records share a byte. Linkers that fold functions of the same
-/// code into one (`--icf=all`) leave the records of each; those say the same, and are one site.
+/// Returns whether the sites of two records share a byte.
 #[inline(never)]
 fn overlaps(one: &Record, other: &Record) -> bool {
     let (a, b) = (one.site(), other.site());
-    let is_same = a == b && one.subject() == other.subject() && one.shape() == other.shape();
     let (distance, capacity) =
         if a <= b { (b - a, one.capacity()) } else { (a - b, other.capacity()) };
-    !is_same && distance < capacity.into()
+    distance < capacity.into()
+}
+
+/// Returns whether two records of one part say the same. Linkers that fold functions of the same
+/// code into one (`--icf=all`) leave the records of each, and they are one site.
+fn is_same(one: &Record, other: &Record) -> bool {
+    one.site() == other.site() && one.subject() == other.subject() && one.shape() == other.shape()
 }
 
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
 /// another.
 ///
 /// # Errors
-/// - [`SiteFault::Overlaps`], of the one of the two whose record comes later; of `record`, if the
-///   other is of another set.
+/// Returns [`SiteFault::Overlaps`] of that one of the two sites whose record comes later; of
+/// `record`, if the other is of another set.
 #[cold]
 #[inline(never)]
 pub(super) fn search<'r>(
@@ -161,11 +183,13 @@ pub(super) fn search<'r>(
     part: &'r Part<'r>,
     record: &'r Record,
 ) -> Result<(), Fault<'r>> {
+    // Whether `other` comes before `record`.
     let mut is_earlier = true;
     for other_part in set.parts() {
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            if overlaps(record, other) {
+            let is_one_site = core::ptr::eq(other_part, part) && is_same(record, other);
+            if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };
                 return Err(Fault::Site(part, record, SiteFault::Overlaps(other.site())));
@@ -179,7 +203,7 @@ pub(super) fn search<'r>(
 /// was checked by itself.
 ///
 /// # Errors
-/// - [`Error::Overlap`]
+/// Returns [`Error::Overlap`].
 #[cold]
 #[inline(never)]
 pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
@@ -195,13 +219,15 @@ pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Er
 
 fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
     let (Some(a), Some(b)) = (set.checked_span(), other.checked_span()) else { return Ok(()) };
-    // Linked objects lie apart from each other; so this is the rule.
+    // Nearly always: linked objects lie apart from each other.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());
     }
     for part in set.parts() {
         for record in part.sites().records() {
-            search(other, part, record)?;
+            if !set.is_withdrawn(record.site()) {
+                search(other, part, record)?;
+            }
         }
     }
     Ok(())

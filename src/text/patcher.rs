@@ -47,7 +47,7 @@ impl<'a, P: Platform> Patcher<'a, P> {
     /// [`revert`](Self::revert) would do now.
     ///
     /// # Errors
-    /// - Those of [`apply`](Self::apply) but [`Error::Alias`] and [`Error::ReadBack`].
+    /// Returns those of [`apply`](Self::apply) but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, P>, Error> {
         let run = self.run(goal.present());
         check(&run, &mut ClassCache::new())?;
@@ -59,9 +59,10 @@ impl<'a, P: Platform> Patcher<'a, P> {
     /// a site cannot hold. Applying again changes nothing, unless slots were set meanwhile.
     ///
     /// # Errors
-    /// - Every variant of [`Error`] but those of [`live`](crate::live). Text is then as it was
-    ///   before, and not written at all; except for the errors of a platform that broke its
-    ///   contract, [`Error::Alias`] and [`Error::ReadBack`], which see.
+    /// Returns every variant of [`Error`] but those of [`live`](crate::live). Text is then as it
+    /// was before, and was not written at all. The exceptions are [`Error::Alias`] and
+    /// [`Error::ReadBack`], by which a platform that broke its contract is found while text is
+    /// written; they say what text holds then.
     pub fn apply(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
         self.set.begin();
         self.write(Goal::Patched.batch(), cpu)
@@ -70,8 +71,9 @@ impl<'a, P: Platform> Patcher<'a, P> {
     /// Gives every site its indirect call or jump back.
     ///
     /// # Errors
-    /// - As [`apply`](Self::apply).
+    /// Returns the same errors as [`apply`](Self::apply).
     pub fn revert(&mut self, cpu: &OneCpu<'_>) -> Result<Report, Error> {
+        // No `begin`: what the assembler wrote does not depend on what slots hold.
         self.write(Goal::Original.batch(), cpu)
     }
 
@@ -84,7 +86,8 @@ impl<'a, P: Platform> Patcher<'a, P> {
     }
 }
 
-/// Checks all sets, writes them, and notes what their sites have now. The batch has begun.
+/// Checks all sets, writes them, and notes what their sites have now. For [`Follow::Batch`],
+/// [`SiteSet::begin`] was called before.
 pub(crate) fn write_sets<P: Platform>(
     sets: &[&SiteSet<'_>],
     platform: &mut P,
@@ -92,6 +95,8 @@ pub(crate) fn write_sets<P: Platform>(
     _: &OneCpu<'_>,
 ) -> Result<Report, Error> {
     let mut cache = ClassCache::new();
+    // The report is changed in place and `result` returned as a whole: taking it apart and putting
+    // it together again takes copies, and code.
     let mut result = check(&Run { sets, platform, follow }, &mut cache);
     let Ok(report) = &mut result else { return result };
     platform.unlock();

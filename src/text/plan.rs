@@ -7,7 +7,7 @@ use super::platform::Platform;
 use super::report::Report;
 use crate::insn::{InsnBuffer, Replacement};
 
-/// The effect of patching on one site: its bytes before and after.
+/// The part of a plan for one site: what it holds, and what it would get.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Outcome<'a> {
@@ -37,7 +37,7 @@ impl<P: Platform> Run<'_, P> {
         let old_bytes = self.read(site, View::Site);
         let recipe = self.recipe(site).ok()?;
         let mut known = recipe.known().into_iter();
-        let old = known.find(|known| self.bytes(site.record, known) == old_bytes)?;
+        let old = known.find(|known| self.compose_or_empty(site.record, known) == old_bytes)?;
         Some(Outcome {
             address: site.address,
             subject: site.record.subject(),
@@ -46,7 +46,7 @@ impl<P: Platform> Run<'_, P> {
             new: recipe.new,
             old,
             old_bytes,
-            new_bytes: self.bytes(site.record, &recipe.new),
+            new_bytes: self.compose_or_empty(site.record, &recipe.new),
             may_trap: recipe.may_trap,
         })
     }

@@ -9,8 +9,8 @@ use core::ops::Range;
 use super::serialize::Serializer;
 use crate::insn::Nops;
 
-/// The services of a kernel that the patcher needs. [`SecondMapping`], [`WriteProtectOff`] and
-/// [`Writable`] are ready-made.
+/// A kernel as the patcher sees it: where its text is, how that can be written, and what its CPUs
+/// can do. [`SecondMapping`], [`WriteProtectOff`] and [`Writable`] are ready-made.
 ///
 /// # Safety
 /// As long as the implementation is in use by a [`Patcher`](crate::Patcher) or a writer of
@@ -28,8 +28,8 @@ pub unsafe trait Platform {
     /// Returns where sites may be: the first address of text and the address behind it.
     fn text(&self) -> Range<usize>;
 
-    /// Returns the range of text that `address` lies in; [`text`](Self::text), if it lies in none.
-    /// For a platform whose text is in several pieces. Called for each site.
+    /// Returns the piece of text that `address` lies in; [`text`](Self::text), if it lies in none.
+    /// To be implemented where text is in several pieces, and quick: it is called for each site.
     fn text_around(&self, address: usize) -> Range<usize> {
         let _ = address;
         self.text()
@@ -77,7 +77,7 @@ impl Common {
     }
 }
 
-/// Writes the methods by which all ready-made platforms offer their choices.
+/// Defines the choices that all ready-made platforms offer.
 macro_rules! choices {
     () => {
         /// Adds a second range of text: code that runs once at boot and is freed then, for example,

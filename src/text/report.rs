@@ -1,9 +1,9 @@
-//! What patching is to make of the sites, and what it made of them.
+//! What patching is to make of the sites, and the counts of what it made of them.
 
 use super::source::Follow;
 use crate::insn::ReplacementName;
 
-/// The goal of patching: the bytes that all sites are to have.
+/// The goal of patching: what all sites are to hold in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// Each site gets the replacement for what its slot holds.
@@ -55,7 +55,8 @@ pub struct Report {
     /// The sites that still have, or have again, an indirect call or jump. After applying this
     /// is 0: where branches must not be indirect, one that is left is a hole (CVE-2018-15594).
     pub indirect: usize,
-    /// The records whose sites were [withdrawn](crate::SiteSet::withdraw), which no other count has.
+    /// The records whose sites were [withdrawn](crate::SiteSet::withdraw), which no other count
+    /// has. 0 in the counts of a [`Plan`](crate::text::Plan), which are those of its outcomes.
     pub withdrawn: usize,
 }
 

@@ -16,10 +16,11 @@ pub struct Part<'a> {
     source: &'a dyn Source,
 }
 
-/// The place of the records of a part.
+/// The table of records of a part.
 #[derive(Clone, Copy, Debug)]
 enum SiteTable<'a> {
-    /// [`Sites::linked`], whose bounds are no constants.
+    /// That of the linker, found by [`Sites::linked`] each time: a static `Part` cannot have it,
+    /// since the addresses of its bounds are no constants.
     Linked,
     Given(Sites<'a>),
 }
@@ -68,7 +69,7 @@ const WITHDRAWN_RANGES: usize = 4;
 pub struct SiteSet<'a> {
     parts: &'a [Part<'a>],
     /// The first address of all sites and the address behind them, once it is known that no two
-    /// sites overlap; 0 and 0 until then. Neither records nor text ever move.
+    /// sites overlap. The end is 0 until then. Once is enough: neither records nor text ever move.
     checked: [AtomicUsize; 2],
     /// Ranges of text whose sites were withdrawn: first address and the address behind, which is 0
     /// where there is no range.
@@ -109,7 +110,7 @@ impl<'a> SiteSet<'a> {
     pub fn is_withdrawn(&self, address: usize) -> bool {
         for [start, end] in &self.withdrawn {
             let end = end.load(Ordering::Acquire);
-            // Ranges are taken in their order, so the rest is free as well.
+            // Ranges are taken into use in their order, so the rest is free as well.
             if end == 0 {
                 return false;
             }
@@ -118,6 +119,20 @@ impl<'a> SiteSet<'a> {
             }
         }
         false
+    }
+
+    /// Returns the end of this text, which begins outside of what was withdrawn: before the first
+    /// address in it that was withdrawn, if there is one.
+    pub(super) fn end_of_present(&self, text: core::ops::Range<usize>) -> usize {
+        let mut first = text.end;
+        for [start, end] in &self.withdrawn {
+            let withdrawn = end.load(Ordering::Acquire) != 0;
+            let start = start.load(Ordering::Relaxed);
+            if withdrawn && start > text.start {
+                first = first.min(start);
+            }
+        }
+        first
     }
 
     /// Returns the parts.
@@ -166,7 +181,7 @@ impl<'a> SiteSet<'a> {
     /// Returns the addresses that the sites span, if it is known that none overlaps another.
     pub(super) fn checked_span(&self) -> Option<core::ops::Range<usize>> {
         let [start, end] = &self.checked;
-        // The end is stored last; an empty span is that of a set without sites.
+        // Loaded first, as `set_checked` stores it last. That of a set without sites is 1.
         let end = end.load(Ordering::Acquire);
         (end != 0).then(|| start.load(Ordering::Relaxed)..end)
     }

@@ -1,9 +1,9 @@
 //! The seam between the engine and its front ends.
 //!
-//! The engine ([`text`](crate::text), [`live`](crate::live)) knows records, bytes and memory. What
-//! a record stands for, a front end knows: which op or key it belongs to, and what its site is to
-//! get. A front end is one implementation of [`Source`]; ops tables are one
-//! ([`OpSource`](crate::ops::OpSource)).
+//! The engine ([`text`](crate::text), [`live`](crate::live)) knows records, bytes and memory. A
+//! front end knows what a record stands for: which op its site belongs to, or which *key*, as what
+//! decides is called where it is no op; and what the site is to get. Each front end implements
+//! [`Source`]. That of ops tables is [`OpSource`](crate::ops::OpSource).
 //!
 //! Unsafe code here declares the trait only.
 #![allow(unsafe_code)]
@@ -11,20 +11,20 @@
 use crate::insn::Replacement;
 use crate::site::Record;
 
-/// The state that sites are to follow.
+/// The moment whose slots and keys decide what sites get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
     /// What slots and keys say at this moment. For plans, which write nothing.
     Present,
     /// What slots and keys said when the batch began: at the last [`Source::begin`]. Other CPUs
-    /// may change a slot while sites are written, and all sites of it must get the same.
+    /// may change a slot while its sites are written, and all of these must get the same.
     Batch,
     /// What the assembler wrote: an indirect call or jump, for a site of an op.
     Original,
 }
 
-/// The replacement that the sites of one class get, and those that they may hold before. All sites
-/// of a set with the same subject, number, capacity and kind are a class.
+/// The answer of a front end for one class of sites: what they get, and what they may hold before
+/// that. A class is all sites of a set with the same subject, number, capacity and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe<'a> {
     /// The name of what the sites belong to, for errors: that of the op.
@@ -43,8 +43,8 @@ pub struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
-    /// Returns all that a site may hold, what is most likely first. Other bytes are somebody
-    /// else's, and are never overwritten.
+    /// Returns all that a site may hold, the most likely first. Other bytes are somebody else's,
+    /// and are never overwritten.
     #[must_use]
     pub const fn known(&self) -> [Replacement<'a>; 4] {
         [self.new, self.last_applied, self.original, self.ahead_of_boot]
@@ -62,7 +62,8 @@ pub enum RecordFault {
     UnknownSubject,
 }
 
-/// The action of a CPU that trapped at a site of a batch: the effect of the site's new bytes.
+/// The action by which a CPU that trapped at a site goes on. Its effect is that of the site's new
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulation {
     /// Calls the function at this address, which returns behind the site.
@@ -88,34 +89,37 @@ pub enum Emulation {
 ///   and the same [`Follow`]; for `Follow::Original`, as the original at that moment.
 /// - [`openings`](Self::openings) has the first two bytes of each original, and
 ///   [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
-///   that holds its original; and one original that another, longer one begins with has
-///   single-byte NOPs behind it there.
+///   that holds its original.
+/// - Where all bytes of one original are also the first bytes of a longer one, the longer one goes
+///   on with single-byte NOPs: `ff 15 a b c d`, and `ff 15 a b c d 90 90`.
 /// - None of the functions executes a patch site.
 pub unsafe trait Source: Sync {
     /// Returns the recipe for the class of this record. Called once for each class, not once for
     /// each site.
     ///
     /// # Errors
-    /// - A [`RecordFault`], if no record of this source can say that.
+    /// Returns a [`RecordFault`] if no record of this source can say that.
     fn recipe(&self, record: &Record, follow: Follow) -> Result<Recipe<'_>, RecordFault>;
 
-    /// Returns what a CPU does that trapped at the site of this record, while a batch is written
-    /// that follows `follow`; `None` if the record is none of this source's.
+    /// Returns how a CPU goes on that trapped at the site of this record while a batch with this
+    /// `follow` is written; `None` if the record is none of this source's.
     fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation>;
 
-    /// Returns the first two bytes of all originals.
+    /// Returns the openings: the first two bytes of each original.
     fn openings(&self) -> &[[u8; 2]];
 
-    /// Returns whether a site that holds its original may begin inside a site of `capacity` bytes
-    /// at `address`, behind its first byte. `text` is what the site and up to five bytes behind it
-    /// hold. Called where two of the bytes are one of the [`openings`](Self::openings). All records
-    /// are searched for each site for which this is true, so it is to be true for few.
+    /// Returns whether another site, which holds its original, may begin inside the site of
+    /// `capacity` bytes at `address`, behind its first byte. `text` holds the bytes of the site at
+    /// `address`, and up to five behind it.
+    ///
+    /// Called only if an [opening](Self::openings) stands in the site. For each site for which this
+    /// is true the engine searches all records, so it should be true for few.
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
 
-    /// Keeps what slots and keys say now, for [`Follow::Batch`].
+    /// Keeps what slots and keys say now, for [`Follow::Batch`]: the batch begins.
     fn begin(&self);
 
-    /// Notes that all sites of the set now are as `follow`, which is not [`Follow::Present`],
-    /// says.
+    /// Notes that every site of the set now has what its recipe for this `follow` says. That is
+    /// never [`Follow::Present`].
     fn finish(&self, follow: Follow);
 }

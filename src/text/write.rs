@@ -18,22 +18,22 @@ use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::Record;
 
-/// So many sites are written before they are read back. A line that was just written is in the
-/// first cache under the address of its alias; to read it at its own address right then is to
-/// wait for the line to be found in the next cache. Sixteen writes later that is over.
+/// How many sites are written before they are read back. A line that was just written is in the
+/// first cache under the address of its alias, so reading it at its own address at once waits until
+/// the line is found in the next cache. Sixteen writes later there is nothing to wait for.
 const BLOCK: usize = 16;
 
 /// Writes and reads back every site that does not hold what it is to get, and returns how many
 /// those were. If that fails, what was written is put back.
 ///
 /// # Errors
-/// - [`Error::Alias`] and [`Error::ReadBack`], from a platform that breaks its contract.
+/// Returns [`Error::Alias`] or [`Error::ReadBack`] if the platform breaks its contract.
 pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
-    let mut progress = Progress { written: 0, changed: 0 };
+    let mut progress = Progress { visited: 0, changed: 0 };
     for set in run.sets {
         for part in set.parts() {
             if let Err(fault) = &write_sites(run, set, part, cache, &mut progress) {
-                return Err(undo(run, cache, progress.written, fault));
+                return Err(undo(run, cache, progress.visited, fault));
             }
         }
     }
@@ -42,16 +42,17 @@ pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Re
 
 /// The progress of a write pass, counted over all parts.
 struct Progress {
-    /// So many sites were written, or held what they are to get.
-    written: usize,
-    /// So many did not hold it.
+    /// The number of sites that were written, or held what they are to get. Those are the first so
+    /// many that are not withdrawn, so the pass can be undone without a list.
+    visited: usize,
+    /// The number of those that did not hold it.
     changed: usize,
 }
 
 /// Writes and reads back the sites of one part.
 ///
 /// # Errors
-/// - What is wrong with the first site that does not show what it got, or could not be written.
+/// Returns the fault of the first site that does not show what it got, or could not be written.
 fn write_sites<'r, P: Platform>(
     run: &Run<'_, P>,
     set: &SiteSet<'_>,
@@ -61,7 +62,7 @@ fn write_sites<'r, P: Platform>(
 ) -> Result<(), Fault<'r>> {
     let mut rest = part.sites().records();
     while !rest.is_empty() {
-        // The sites of six bytes in this block, and what each got.
+        // The sites of six bytes in this block, and the six bytes that each has now.
         let mut block = [None; BLOCK];
         let mut result = Ok(());
         for place in &mut block {
@@ -70,12 +71,14 @@ fn write_sites<'r, P: Platform>(
             if set.is_withdrawn(record.site()) {
                 continue;
             }
-            run.prefetch(following, View::Alias);
+            run.prefetch(set, following, View::Alias);
             if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;
             }
         }
+        // Also if a later site of the block could not be written: if one of these does not show
+        // what it got, that is the fault which came first.
         for &(record, head) in block.iter().flatten() {
             let site = core::ptr::with_exposed_provenance(record.site());
             // SAFETY: the site lies in text and has six bytes, as `write_site` says.
@@ -106,7 +109,7 @@ fn write_site<'r, P: Platform>(
     if contents == Contents::Unknown {
         return Err(SiteFault::Alias);
     }
-    progress.written += 1;
+    progress.visited += 1;
     progress.changed += usize::from(contents != Contents::New);
     if site.is_six_bytes() {
         *place = Some((record, site.new_head));
@@ -129,8 +132,8 @@ impl<P: Platform> Run<'_, P> {
         self.put(site, &recipe.new) == self.read(site, View::Site)
     }
 
-    /// Stores what the site was last patched for. If this site cannot hold that, because it is out
-    /// of reach here, it never did: the site gets its original.
+    /// Stores what the site was last patched for. If the site cannot hold that, because its target
+    /// is out of reach from here, then it never held it, and it gets its original.
     #[cold]
     #[inline(never)]
     fn put_back(&self, site: &CheckedSite<'_, '_>) {
@@ -140,16 +143,17 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// Stores all bytes of this, and returns them: none, if the site cannot hold it.
+    /// Stores all bytes of a replacement, and returns them. Stores nothing, and returns an empty
+    /// buffer, if the site cannot hold it.
     #[cold]
     #[inline(never)]
     fn put(&self, site: &CheckedSite<'_, '_>, replacement: &Replacement<'_>) -> InsnBuffer {
-        let bytes = self.bytes(site.record, replacement);
+        let bytes = self.compose_or_empty(site.record, replacement);
         self.store(site, &bytes, 0..InsnBuffer::MAX);
         bytes
     }
 
-    /// Stores these bytes of the site, each by one store.
+    /// Stores a part of these bytes of the site, each by one store.
     pub(crate) fn store(&self, site: &CheckedSite<'_, '_>, bytes: &InsnBuffer, part: Range<usize>) {
         let alias = self.platform.alias(site.address);
         let part = part.start..part.end.min(site.record.capacity().into());
@@ -159,29 +163,29 @@ impl<P: Platform> Run<'_, P> {
     }
 }
 
-/// Undoes a write pass that failed after so many sites, counted over all parts, as far as the
-/// platform lets it, and returns its error.
+/// Undoes a write pass that failed after `visited` sites, as [`Progress`] counts them, as far as
+/// the platform lets it, and returns the error of the pass.
 #[cold]
 #[inline(never)]
 fn undo<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    mut written: usize,
+    mut visited: usize,
     fault: &Fault<'_>,
 ) -> Error {
-    // Made before any site is put back: it says what the site shows, and putting back by one record
-    // may change what another shows, since two may name one site.
+    // Made before any site is put back. It says what the site shows, and two records may name one
+    // site: putting that back by the first of them changes what the second would show.
     let error = run.error(fault);
     for set in run.sets {
         for part in set.parts() {
             for record in part.sites().records() {
-                if written == 0 {
+                if visited == 0 {
                     return error;
                 }
                 if set.is_withdrawn(record.site()) {
                     continue;
                 }
-                written -= 1;
+                visited -= 1;
                 if let Some(site) = &run.site(part, record, cache) {
                     run.put_back(site);
                 }

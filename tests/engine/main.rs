@@ -15,6 +15,7 @@
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
 //! | withdrawn.rs | text in two pieces; sites of code that was freed |
+//! | writers_agree.rs | boot, INT3 and rendezvous: the same text; sets of one table |
 //! | header.rs | the op indices of patchlet.h |
 #![allow(unsafe_code)]
 
@@ -44,6 +45,8 @@ mod read_back;
 mod symptoms;
 #[cfg(not(miri))]
 mod withdrawn;
+#[cfg(not(miri))]
+mod writers_agree;
 #[cfg(not(miri))]
 mod writes;
 

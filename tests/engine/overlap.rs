@@ -1,8 +1,10 @@
 //! Overlapping sites whose bytes are all right: text holds what each of the two records says, so
 //! that nothing but the overlap is wrong. And records in any order, in which nothing is wrong.
 
+use patchlet::live::{Int3, Live, Synchronize};
 use patchlet::ops::Target;
-use patchlet::{Error, Kind};
+use patchlet::text::Part;
+use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
 use proptest::prelude::*;
 
 use crate::image::{Image, Site, call, jump};
@@ -184,4 +186,88 @@ proptest! {
             error => prop_assert!(false, "{}", error),
         }
     }
+}
+
+/// Two front ends ask the slots one after the other, and a slot may be set in between. If both had
+/// the same site, it would get the tail that one wants and the first byte that the other wants.
+#[test]
+fn one_site_has_one_front_end() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    // In order, and not.
+    for at in [[0x300, 0x400], [0x400, 0x300]] {
+        image.truncate(0);
+        for at in at {
+            image.site(call(at, 0));
+        }
+        let [one, two] = [(); 2].map(|()| crate::image::source(image.table));
+        let parts = [Part::new(image.sites(), one), Part::new(image.sites(), two)];
+        let set = SiteSet::new(&parts);
+        let mut patcher = Patcher::new(&set, image.second_mapping());
+        let before = image.bytes();
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        assert!(matches!(error, Error::Overlap { .. }), "{error}");
+        assert!(image.bytes() == before);
+    }
+}
+
+/// The same, where each front end is that of a set.
+#[test]
+fn one_site_has_one_set() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    image.site(call(0x300, 0));
+    image.site(call(0x400, 0));
+    let source = || crate::image::source(image.table);
+    let sets = [(); 2].map(|()| crate::image::leak_set(image.sites(), source()));
+    let live = Live::new(&sets);
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Nobody) };
+    let before = image.bytes();
+    let error = int3.apply().unwrap_err();
+    assert!(matches!(error, Error::Overlap { .. }), "{error}");
+    assert!(image.bytes() == before);
+}
+
+/// Of two sets in one batch, whatever the order of their records: the addresses that a set spans
+/// are those of all its sites.
+#[test]
+fn sites_of_two_sets() {
+    let orders: [[usize; 3]; 4] = [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]];
+    for (place, order) in (0..3).flat_map(|place| orders.map(|order| (place, order))) {
+        let mut image = Image::new(&[Some(&[0xfa])]);
+        // The same call with more room: bytes that both records may have.
+        let at = [0x300, 0x400, 0x500];
+        image.site(Site { capacity: 8, ..call(at[place], 0) });
+        for index in order.into_iter().filter(|&index| index != place) {
+            image.site(call(at[index], 0));
+        }
+        // The record that was first comes where the order has it.
+        let position = order.iter().position(|&index| index == place).unwrap();
+        let mut raws: Vec<_> = order.map(|index| image.raw(call(at[index], 0))).into();
+        raws[position].capacity = 8;
+        image.truncate(0);
+        for raw in raws {
+            image.record(raw);
+        }
+        image.record(image.raw(call(at[place], 0)));
+        let records = image.sites().records();
+        let [one, two] = [&records[..3], &records[3..]].map(|records| {
+            // SAFETY: a part of the table, which stays as it is.
+            let sites = unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) };
+            crate::image::leak_set(sites, crate::image::source(image.table))
+        });
+        for sets in [[one, two], [two, one]] {
+            let live = Live::new(&sets);
+            // SAFETY: nobody executes an arena.
+            let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Nobody) };
+            let error = int3.apply().unwrap_err();
+            assert!(matches!(error, Error::Overlap { .. }), "{place} {order:?}: {error}");
+        }
+    }
+}
+
+struct Nobody;
+
+// SAFETY: nobody executes an arena.
+unsafe impl Synchronize for Nobody {
+    fn sync_all(&self) {}
 }

@@ -128,6 +128,20 @@ fn text_that_does_not_change_is_an_error_and_the_others_are_put_back() {
     assert!(image.bytes()[..0x2000] == wrote[..0x2000]);
 }
 
+/// After a revert what is put back are the indirect calls again.
+#[test]
+fn reverted_sites_are_put_back_to_the_indirect_calls() {
+    let image = image();
+    let before = image.bytes();
+    image.set(0, target(image.arena.address(0x7000)));
+    one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+    one_cpu(|cpu| image.patcher(image.second_mapping()).revert(cpu)).unwrap();
+    let rom = Rom::new(&image, 0x400);
+    let error = one_cpu(|cpu| image.patcher(rom).apply(cpu)).unwrap_err();
+    assert!(matches!(error, Error::ReadBack { .. }), "{error}");
+    assert!(image.bytes()[..0x2000] == before[..0x2000], "not put back");
+}
+
 /// What is put back is what was there, not the indirect calls.
 #[test]
 fn patched_sites_are_put_back_to_what_they_were_patched_to() {

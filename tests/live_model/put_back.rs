@@ -94,3 +94,34 @@ fn of_two_with_the_same_tail_the_old_one() {
         }
     }
 }
+
+/// A platform whose aliases show the same bytes and are other memory: found when the first INT3
+/// is read back. It is taken out of that memory again, whoever's that is.
+#[test]
+fn an_int3_that_went_astray_is_taken_back() {
+    let mut image = Image::new(&[Some(&[0xfa])]);
+    for at in [0x200, 0x1300, 0x1400] {
+        image.site(call(at, 0));
+    }
+    image.arena.detach_second_page();
+    let platform = image.second_mapping();
+    let before = image.bytes();
+    let seen = |at: usize| {
+        let alias = platform.alias(image.arena.address(at));
+        // SAFETY: in the second mapping.
+        unsafe { alias.read_volatile() }
+    };
+    // Writing makes the page another one.
+    let page = platform.alias(image.arena.address(0x1000));
+    // SAFETY: in the second mapping; the byte stays what it is.
+    unsafe { page.write_volatile(page.read_volatile()) };
+    let live = image.live();
+    let synced = Count::default();
+    // SAFETY: nobody executes an arena.
+    let mut int3 = unsafe { Int3::new(live, platform.clone(), &synced) };
+    let error = int3.apply().unwrap_err();
+    assert!(matches!(error, Error::ReadBack { .. }), "{error}");
+    assert!(image.bytes() == before);
+    assert_eq!(seen(0x1300), before[0x1300], "an INT3 is left where the platform led");
+    assert!(matches!(int3.apply(), Err(Error::ReadBack { .. })), "not busy");
+}

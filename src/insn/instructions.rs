@@ -4,24 +4,24 @@ use super::replacement::{Kind, Replacement};
 
 /// The instructions of a [`Replacement`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Code<'a> {
-    /// The bytes, with zeros where the operand goes, which is the last four of them.
+pub(super) struct Instructions<'a> {
+    /// The bytes. If there is an operand, it is the last four of them, which are zeros here.
     pub(super) bytes: &'a [u8],
     pub(super) operand: Operand,
 }
 
-/// The meaning of the last four bytes of a branch.
+/// The meaning of the last four bytes of a branch: what the branch goes through or to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operand {
     /// Nothing: there is no branch.
     None,
-    /// The slot at this address, which the CPU reads.
+    /// The slot at this address: the CPU reads from it where to go.
     Slot(u64),
-    /// The code at this address, to go to.
+    /// The code at this address: the CPU goes there.
     Code(u64),
 }
 
-impl<'a> Code<'a> {
+impl<'a> Instructions<'a> {
     /// Returns the instructions of this replacement.
     pub(super) const fn of(replacement: &Replacement<'a>) -> Self {
         let (bytes, operand): (&[u8], _) = match *replacement {
@@ -44,7 +44,8 @@ impl<'a> Code<'a> {
     /// Returns the length in bytes of the longest NOP that the padding may use.
     pub(super) const fn longest_nop(&self) -> usize {
         match self.operand {
-            // The assembler pads with single-byte NOPs.
+            // Only an original has a slot as its operand, and the assembler pads that with
+            // single-byte NOPs.
             Operand::Slot(_) => 1,
             Operand::None | Operand::Code(_) => usize::MAX,
         }
