@@ -1,7 +1,7 @@
 //! Overlapping sites whose bytes are all right: text holds what each of the two records says, so
 //! that nothing but the overlap is wrong. And records in any order, in which nothing is wrong.
 
-use patchlet::live::{Int3, Live, Synchronize};
+use patchlet::live::{Int3, Live, Rendezvous, StopOthers, Synchronize};
 use patchlet::ops::Target;
 use patchlet::text::Part;
 use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
@@ -259,8 +259,11 @@ fn sites_of_two_sets() {
             let live = Live::new(&sets);
             // SAFETY: nobody executes an arena.
             let mut int3 = unsafe { Int3::new(&live, image.second_mapping(), Nobody) };
-            let error = int3.apply().unwrap_err();
-            assert!(matches!(error, Error::Overlap { .. }), "{place} {order:?}: {error}");
+            // SAFETY: as above.
+            let mut rendezvous = unsafe { Rendezvous::new(&live, image.second_mapping(), Nobody) };
+            for error in [int3.apply(), rendezvous.apply()].map(Result::unwrap_err) {
+                assert!(matches!(error, Error::Overlap { .. }), "{place} {order:?}: {error}");
+            }
         }
     }
 }
@@ -270,4 +273,11 @@ struct Nobody;
 // SAFETY: nobody executes an arena.
 unsafe impl Synchronize for Nobody {
     fn sync_all(&self) {}
+}
+
+// SAFETY: as above.
+unsafe impl StopOthers for Nobody {
+    fn stop_others<R>(&self, _: impl FnOnce() -> R) -> R {
+        panic!("stopped, and nothing is to be written")
+    }
 }

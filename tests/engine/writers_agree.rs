@@ -3,7 +3,8 @@
 //! same reason and without a write. And several sets of one table in one batch.
 
 use patchlet::live::{Int3, Live, Rendezvous, StopOthers, Synchronize};
-use patchlet::ops::{OpSource, Table, Target};
+use patchlet::ops::__private::Slot;
+use patchlet::ops::{Abi, Op, OpSource, Table, Target};
 use patchlet::site::Record;
 use patchlet::text::{Emulation, Follow, Part, Recipe, RecordFault, Report, Source};
 use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
@@ -218,4 +219,35 @@ fn sets_of_one_table_are_not_mixed_up() {
     assert_eq!(image.at(0x300, 6), hex("66 0f 1f 44 00 00"));
     assert_eq!(rendezvous.apply().unwrap().changed, 1);
     assert_eq!(rendezvous.revert().unwrap().changed, 2);
+}
+
+/// A site of a function in assembly may stand where no trap can be taken: INT3 refuses it before
+/// anything is written, and the others do not.
+#[test]
+fn only_int3_asks_whether_a_site_can_trap() {
+    let arena = crate::arena::Arena::low();
+    let native = target(arena.address(0x10_0000));
+    let ops: &[Op] = vec![Op::new("test", "swapgs", Abi::Assembly, native, None)].leak();
+    let slots = arena.pointer(0x3000).cast::<Slot>();
+    // SAFETY: aligned, in the arena, which stays.
+    let slots = unsafe {
+        slots.write(Slot::new(native));
+        std::slice::from_raw_parts(slots, 1)
+    };
+    let table: &'static Table = Box::leak(Box::new(Table::new(ops, slots)));
+    let mut image = Image::over(arena, table, slots.as_ptr().addr());
+    image.site(call(0x200, 0));
+    let before = image.bytes();
+    let address = image.arena.address(0x200);
+    for reverts in [false, true] {
+        if reverts {
+            assert_eq!(run(&image, image.site_set(), Writer::Boot, false).unwrap().changed, 1);
+        }
+        let start = image.bytes();
+        let error = run(&image, image.site_set(), Writer::Int3, reverts).unwrap_err();
+        assert_eq!(error, Error::NotEmulated { site: address, name: "swapgs" });
+        assert!(image.bytes() == start);
+    }
+    assert_eq!(run(&image, image.site_set(), Writer::Rendezvous, true).unwrap().changed, 1);
+    assert!(image.bytes() == before);
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use patchlet::live::{BatchStep, Handled, INT3, Int3, Live, Synchronize, TrapFrame};
@@ -278,8 +278,7 @@ fn no_int3_of_a_batch_is_taken_for_somebody_elses() {
 }
 
 /// The hook looks for a batch, finds an INT3, and looks again: a whole batch can come
-/// and go meanwhile, and its number alone tells. No test stops a CPU there at will, so
-/// this is about the number.
+/// and go meanwhile, and its number alone tells.
 #[test]
 fn after_each_batch_there_is_another_number() {
     let mut image = Image::new(&[None]);
@@ -321,4 +320,75 @@ fn a_static_needs_no_sites_of_its_own() {
     for address in elsewhere {
         assert_eq!(trap(&LIVE, address), None);
     }
+}
+
+/// What the fault handler needs: the page, and how far the writer is.
+static PAGE: AtomicUsize = AtomicUsize::new(0);
+static MAY_BEGIN: AtomicBool = AtomicBool::new(false);
+static INT3_STANDS: AtomicBool = AtomicBool::new(false);
+
+/// Makes the page readable again and lets a batch begin, before the hook goes on to read.
+extern "C" fn begin_a_batch(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    let page = PAGE.load(SeqCst);
+    // SAFETY: the kernel passes what it has to say of a fault.
+    let address = unsafe { (*info).si_addr() }.addr();
+    if address & !0xfff != page {
+        // A fault of somebody else's: the next one is the last.
+        // SAFETY: as at the start of a process.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        return;
+    }
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a page of this test's arena.
+    unsafe { libc::mprotect(std::ptr::without_provenance_mut(page), 0x1000, access) };
+    MAY_BEGIN.store(true, SeqCst);
+    while !INT3_STANDS.load(SeqCst) {
+        std::hint::spin_loop();
+    }
+}
+
+/// Between the moment when the hook sees no batch and the one when it looks at the byte, a batch
+/// begins: the INT3 is the batch's. The page of the site cannot be read, so that the hook stops
+/// there.
+#[test]
+fn a_batch_that_begins_while_the_hook_looks_is_answered_for() {
+    let mut image = Image::new(&[None]);
+    let site = call(0x1200, 0);
+    image.site(site);
+    image.set(0, Target::NOP);
+    let (platform, address) = (image.second_mapping(), image.arena.address(site.at));
+    let live = image.live();
+    let is_handled = AtomicBool::new(false);
+    PAGE.store(image.arena.address(0x1000), SeqCst);
+    // SAFETY: the handler does what one may; the page is this test's own.
+    let before = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = begin_a_batch as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        let mut before = std::mem::zeroed();
+        assert_eq!(libc::sigaction(libc::SIGSEGV, &raw const action, &raw mut before), 0);
+        let page = image.arena.pointer(0x1000).cast();
+        assert_eq!(libc::mprotect(page, 0x1000, libc::PROT_NONE), 0);
+        before
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for(&MAY_BEGIN);
+            let between = Between(|step| {
+                if step == BatchStep::Int3Synced {
+                    INT3_STANDS.store(true, SeqCst);
+                    wait_for(&is_handled);
+                }
+            });
+            // SAFETY: nobody executes an arena.
+            let mut int3 = unsafe { Int3::new(live, platform, between) };
+            // The batch is not retired before the hook has been left.
+            assert_eq!(int3.apply().unwrap().changed, 1);
+        });
+        let frame = trap(live, address);
+        is_handled.store(true, SeqCst);
+        // SAFETY: what was there before.
+        unsafe { libc::sigaction(libc::SIGSEGV, &raw const before, std::ptr::null_mut()) };
+        assert_eq!(frame, Some(Frame { ip: address + 6, stack: vec![] }));
+    });
 }
