@@ -163,9 +163,7 @@ fn overlaps(one: &Record, other: &Record) -> bool {
 /// Returns whether two records of one part say the same. Linkers that fold functions of the same
 /// code into one (`--icf=all`) leave the records of each, and they are one site.
 fn is_same(one: &Record, other: &Record) -> bool {
-    one.site() == other.site()
-        && one.subject() == other.subject()
-        && one.shape() == other.shape()
+    one.site() == other.site() && one.subject() == other.subject() && one.shape() == other.shape()
 }
 
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
