@@ -49,7 +49,8 @@ pub enum Error {
         /// Number of the subject, according to the record: the index of the op.
         number: u16,
     },
-    /// A site shares bytes with another one.
+    /// A site shares bytes with another one, or is there in two parts or two sets: each site has one
+    /// front end.
     Overlap {
         /// Position of the record in the table, from 0.
         index: usize,

@@ -8,7 +8,7 @@ use patchlet::live::{Handled, Int3, Live, Synchronize, TrapFrame};
 use patchlet::ops::Target;
 use patchlet::site::Record;
 use patchlet::text::{Emulation, Follow, Part, Recipe, RecordFault, Report, Source};
-use patchlet::{Error, Goal, Patcher, Replacement, SiteSet};
+use patchlet::{Error, Goal, Nops, Patcher, Replacement, SiteSet};
 
 use crate::image::{Image, Raw, call};
 use crate::model::hex;
@@ -311,3 +311,71 @@ unsafe impl patchlet::Platform for Both<'_> {
 
 // SAFETY: the second mappings are always writable.
 unsafe impl patchlet::live::LivePlatform for Both<'_> {}
+
+/// Sites of five bytes that hold NOPs until they call something.
+struct Fillers(AtomicBool);
+
+// SAFETY: nobody executes an arena; it is asked for one batch, and no site is inside another.
+unsafe impl Source for Fillers {
+    fn recipe(&self, record: &Record, follow: Follow) -> Result<Recipe<'_>, RecordFault> {
+        let calls = Replacement::Call(record.subject() as u64);
+        let held = |is_patched| if is_patched { calls } else { Replacement::Nops };
+        Ok(Recipe {
+            name: "filler",
+            new: held(follow != Follow::Original),
+            last_applied: held(self.0.load(Relaxed)),
+            original: Replacement::Nops,
+            ahead_of_boot: calls,
+            may_trap: true,
+        })
+    }
+
+    fn emulation(&self, record: &Record, _: Follow) -> Option<Emulation> {
+        Some(Emulation::Call(record.subject()))
+    }
+
+    fn openings(&self) -> &[[u8; 2]] {
+        &[]
+    }
+
+    fn may_begin_inside(&self, _: usize, _: u8, _: &[u8]) -> bool {
+        false
+    }
+
+    fn begin(&self) {}
+
+    fn finish(&self, follow: Follow) {
+        self.0.store(follow == Follow::Batch, Relaxed);
+    }
+}
+
+/// Five bytes are one NOP, and a thread is in front of it or behind it; but the NOPs of old CPUs
+/// are two there, and a thread may be between them.
+#[test]
+fn a_thread_may_be_between_two_nops() {
+    let is_32_bit = cfg!(target_pointer_width = "32");
+    for (nops, filling) in [(Nops::Long, "0f 1f 44 00 00"), (Nops::Lea, "90 8d 74 26 00")] {
+        let refused = is_32_bit && nops == Nops::Lea;
+        let mut image = Image::new(&[]);
+        let filling = hex(if is_32_bit { filling } else { "0f 1f 44 00 00" });
+        image.arena.write(0x200, &filling);
+        let (site, subject) = (image.arena.address(0x200), image.arena.address(0x5000));
+        image.record(Raw { site, slot: subject, op: 0, capacity: 5, kind: 0 });
+        let fillers = Fillers(AtomicBool::new(false));
+        let parts = [Part::new(image.sites(), &fillers)];
+        let set = SiteSet::new(&parts);
+        let sets = [&set];
+        let live = Live::new(&sets);
+        // SAFETY: nobody executes an arena.
+        let platform = unsafe { image.second_mapping().with_nops(nops) };
+        // SAFETY: as above.
+        let result = unsafe { Int3::new(&live, platform, Nobody) }.apply();
+        match result {
+            Err(Error::ThreadInside { boundary: 1, .. }) if refused => {
+                assert_eq!(image.at(0x200, 5), filling);
+            }
+            Ok(report) if !refused => assert_eq!((report.changed, report.calls), (1, 1)),
+            result => panic!("{nops:?}: {result:?}"),
+        }
+    }
+}

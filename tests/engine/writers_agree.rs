@@ -82,7 +82,10 @@ type Step = (Vec<(usize, u32)>, bool);
 /// Before which step the sites in which part of text are withdrawn: offset and length.
 type Gone = Option<(usize, usize, usize)>;
 
-fn program() -> impl Strategy<Value = (Vec<(usize, u8, bool, usize)>, Vec<Step>, u8, Gone)> {
+/// Distance from the site before, capacity, whether it is a jump, and the op.
+type Place = (usize, u8, bool, usize);
+
+fn program() -> impl Strategy<Value = (Vec<Place>, Vec<Step>, u8, Gone)> {
     let site = (0_usize..9, prop_oneof![Just(6_u8), 6_u8..=32], any::<bool>(), 0_usize..3);
     let step = (prop::collection::vec((0_usize..3, any::<u32>()), 0..3), prop::bool::weighted(0.2));
     (
