@@ -72,7 +72,10 @@ impl<'p, P: Platform> Plan<'p, P> {
     /// Returns the counts over all sites.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.report_where(|_| true)
+        let mut counts = self.report_where(|_| true);
+        let records: usize = self.run.sets.iter().map(|set| set.len()).sum();
+        counts.withdrawn = records.saturating_sub(self.run.records().count());
+        counts
     }
 
     /// Returns the counts of the sites that belong to the subject at this address, which for an

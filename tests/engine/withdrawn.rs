@@ -77,6 +77,7 @@ fn withdrawn_sites_are_neither_read_nor_written() {
     image.set(0, Target::NOP);
     let plan = patcher.plan(Goal::Patched).unwrap();
     assert_eq!(plan.outcomes().count(), 2);
+    assert_eq!((plan.report().sites, plan.report().withdrawn), (2, 3));
     let report = one_cpu(|cpu| patcher.apply(cpu)).unwrap();
     assert_eq!((report.sites, report.changed, report.withdrawn), (2, 1, 3));
     assert_eq!(report.to_string(), "2 sites, 1 changed: 1 direct jumps, 1 NOPs, 3 withdrawn");
