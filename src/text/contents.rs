@@ -47,7 +47,7 @@ impl<P: Platform> Run<'_, P> {
     /// looked for only if the alias shows what the site is to get, for then nothing is written. A
     /// site whose alias shows [`Class::usual`](super::class::Class) is written next and read back
     /// at its own address, which finds a wrong alias anyway, without another read of the site here.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn contents(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
         if !site.is_six_bytes() {
             return self.contents_by_bytes(site, view);

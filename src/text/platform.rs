@@ -71,6 +71,7 @@ impl Common {
         Self { text, init_text: 0..0, nops, serializer }
     }
 
+    #[inline]
     fn text_around(&self, address: usize) -> Range<usize> {
         let text = if self.init_text.contains(&address) { &self.init_text } else { &self.text };
         text.clone()
@@ -140,6 +141,7 @@ unsafe impl Platform for SecondMapping {
         self.common.text.clone()
     }
 
+    #[inline]
     fn text_around(&self, address: usize) -> Range<usize> {
         self.common.text_around(address)
     }
@@ -182,6 +184,7 @@ unsafe impl Platform for Writable {
         self.common.text.clone()
     }
 
+    #[inline]
     fn text_around(&self, address: usize) -> Range<usize> {
         self.common.text_around(address)
     }
@@ -233,6 +236,7 @@ unsafe impl Platform for WriteProtectOff {
         self.common.text.clone()
     }
 
+    #[inline]
     fn text_around(&self, address: usize) -> Range<usize> {
         self.common.text_around(address)
     }

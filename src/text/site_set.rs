@@ -106,8 +106,15 @@ impl<'a> SiteSet<'a> {
 
     /// Returns whether an address lies in text that was withdrawn.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn is_withdrawn(&self, address: usize) -> bool {
+        // Asked for each record, and most sets never withdraw anything.
+        let [[_, first_end], ..] = &self.withdrawn;
+        first_end.load(Ordering::Acquire) != 0 && self.lies_in_withdrawn(address)
+    }
+
+    #[cold]
+    fn lies_in_withdrawn(&self, address: usize) -> bool {
         for [start, end] in &self.withdrawn {
             let end = end.load(Ordering::Acquire);
             // Ranges are taken into use in their order, so the rest is free as well.

@@ -93,7 +93,7 @@ fn write_sites<'r, P: Platform>(
 
 /// Writes one site, if it does not hold what it is to get. A site of six bytes is put into its
 /// place in the block, to be read back with it; another one is read back at once.
-#[inline(never)]
+#[inline(always)]
 fn write_site<'r, P: Platform>(
     run: &Run<'_, P>,
     part: &'r Part<'r>,
