@@ -67,6 +67,11 @@ impl InsnBuffer {
         self
     }
 
+    /// Returns a buffer of six bytes, given as a number whose lowest byte is the first.
+    pub(crate) fn of_six(head: u64) -> Self {
+        Self { len: Self::MIN as u8, ..Self::empty() }.with_head(head)
+    }
+
     /// Returns a buffer of one byte.
     pub(crate) const fn of(byte: u8) -> Self {
         let mut buffer = Self::empty();

@@ -138,6 +138,10 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns all bytes that the site is to get.
     pub(crate) fn new_bytes(&self, site: &CheckedSite<'_, '_>) -> InsnBuffer {
+        if site.is_six_bytes() {
+            // Composed already, when the site was checked.
+            return InsnBuffer::of_six(site.new_head);
+        }
         match &self.recipe(site) {
             Ok(recipe) => self.compose_or_empty(site.record, &recipe.new),
             Err(_) => InsnBuffer::empty(),
