@@ -3,7 +3,7 @@
 
 use super::feature::Feature;
 
-/// What the 32 bits of a word of the table are.
+/// The register or the facts whose 32 bits are one word of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FeatureWord {
