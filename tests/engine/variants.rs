@@ -35,8 +35,9 @@ type OpOf = (Way, Vec<VariantOf>);
 enum Step {
     /// Selects for a CPU with the features whose bits are set.
     Select(u8),
-    /// Puts a function of a hypervisor into a slot.
-    Install(usize),
+    /// Puts a function of a hypervisor into a slot: one of its own, or the last way of this op,
+    /// which is no patchlet to another op.
+    Install(usize, Option<usize>),
     Reset,
     Apply(usize),
     Revert(usize),
@@ -58,7 +59,8 @@ fn op() -> impl Strategy<Value = OpOf> {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0_u8..16).prop_map(Step::Select),
-        1 => (0_usize..4).prop_map(Step::Install),
+        1 => (0_usize..4, prop::option::of(0_usize..4))
+            .prop_map(|(op, of)| Step::Install(op, of)),
         1 => Just(Step::Reset),
         4 => (0..WRITERS.len()).prop_map(Step::Apply),
         1 => (0..WRITERS.len()).prop_map(Step::Revert),
@@ -212,8 +214,10 @@ proptest! {
                         }
                     }
                 }
-                Step::Install(op) => {
-                    slots[op] = target(program.image.arena.address(0x20_0000 + op));
+                Step::Install(op, of) => {
+                    let its_own = target(program.image.arena.address(0x20_0000 + op));
+                    let last = |of: usize| program.ops[of].last().map(|made| made.target);
+                    slots[op] = of.and_then(last).unwrap_or(its_own);
                     program.image.set(op, slots[op]);
                 }
                 Step::Reset => {
