@@ -282,10 +282,10 @@ fn each<P: Platform>(
     cache: &mut ClassCache,
     act: &mut dyn FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    for (part, listed) in run.records() {
-        match &run.site(part, listed, cache) {
+    for (part, record) in run.records() {
+        match &run.site(part, record, cache) {
             Some(site) => act(site)?,
-            None => return Err(run.error(&Fault::Site(part, listed.record, SiteFault::Refused))),
+            None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
         }
     }
     Ok(())
