@@ -181,6 +181,8 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
+#[cfg(patchlet_assembled)]
+pub mod blob;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
@@ -206,6 +208,8 @@ pub mod site;
 #[cfg(patchlet_assembled)]
 pub mod text;
 
+#[cfg(patchlet_assembled)]
+pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
