@@ -79,6 +79,10 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
         ));
     }
 
+    let places = places::read(&file)?;
+    let labels = collect_labels(&file, section.index(), &places)?;
+    let ranges = pair_labels(labels, &places)?;
+    check_coverage(&ranges, section.size())?;
     if section.align() > 1 {
         return Err(format!(
             "{SECTION} is aligned to {}, which would put bytes of no patchlet before it: take \
@@ -86,11 +90,6 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
             section.align()
         ));
     }
-
-    let places = places::read(&file)?;
-    let labels = collect_labels(&file, section.index(), &places)?;
-    let ranges = pair_labels(labels, &places)?;
-    check_coverage(&ranges, section.size())?;
     let changes_bytes = |(_, relocation): &(u64, _)| !relocates_nothing(relocation);
     if let Some((offset, relocation)) = section.relocations().find(changes_bytes) {
         let name = ranges
