@@ -33,6 +33,7 @@ const LAYERS: &[Layer] = &[
     ("text", &["error", "insn", "site"]),
     ("live", &["error", "insn", "site", "text"]),
     ("patchlet", &[]),
+    ("blob", &["patchlet"]),
     ("choose", &["insn"]),
     ("ops", &["choose", "insn", "patchlet", "site", "text"]),
     // For build scripts, and code that they share with the tool.
