@@ -185,6 +185,8 @@
 #[cfg(feature = "build")]
 pub mod assemble;
 #[cfg(patchlet_assembled)]
+pub mod blob;
+#[cfg(patchlet_assembled)]
 pub mod branch;
 pub mod choose;
 #[cfg(feature = "inspect")]
@@ -212,6 +214,8 @@ pub mod site;
 #[cfg(patchlet_assembled)]
 pub mod text;
 
+#[cfg(patchlet_assembled)]
+pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
