@@ -188,6 +188,10 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
+#[cfg(patchlet_assembled)]
+pub mod blob;
+#[cfg(patchlet_assembled)]
+pub mod branch;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
@@ -214,6 +218,8 @@ pub mod site;
 #[cfg(patchlet_assembled)]
 pub mod text;
 
+#[cfg(patchlet_assembled)]
+pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
@@ -258,13 +264,8 @@ pub mod guide {
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
 
-    /// [variants]: variants
-    #[doc = include_str!("../docs/signatures.md")]
-    pub mod signatures {}
-
-    /// [live]: live
-    #[doc = include_str!("../docs/variants.md")]
-    pub mod variants {}
+    #[doc = include_str!("../docs/branches.md")]
+    pub mod branches {}
 
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
@@ -279,4 +280,12 @@ pub mod guide {
     /// [neighbours]: neighbours
     #[doc = include_str!("../docs/patchlets.md")]
     pub mod patchlets {}
+
+    /// [variants]: variants
+    #[doc = include_str!("../docs/signatures.md")]
+    pub mod signatures {}
+
+    /// [live]: live
+    #[doc = include_str!("../docs/variants.md")]
+    pub mod variants {}
 }

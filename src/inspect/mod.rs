@@ -53,7 +53,10 @@ pub use elf::{
 };
 pub use error::FileError;
 pub use finding::{Finding, FindingCode, Findings};
-pub use formats::{OpRecord, PatchletImage, SiteImage, native_set, ops_of, patchlets_of};
+pub use formats::{
+    HoleImage, OpRecord, PatchletImage, PlaceImage, PlaceMode, SiteImage, native_set, ops_of,
+    patchlets_of,
+};
 pub use model::{Model, OpImage, SiteState, TableImage};
 pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
 pub use raw::{RawInstruction, raw};

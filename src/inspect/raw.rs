@@ -107,7 +107,8 @@ fn key(instruction: &Instruction) -> Option<Key> {
 /// sequence. If several patchlets have it, the shortest is taken.
 fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, u32> {
     let mut found: HashMap<Vec<Key>, u32> = HashMap::new();
-    for (at, patchlet) in (0..).zip(patchlets) {
+    // No op has the instructions of a blob.
+    for (at, patchlet) in (0..).zip(patchlets).filter(|(_, patchlet)| !patchlet.is_blob) {
         let instructions = decoder(width, patchlet.address, patchlet.bytes).into_iter();
         let keys: Vec<Key> = instructions.filter_map(|instruction| key(&instruction)).collect();
         if keys.is_empty() || keys.len() > LONGEST {

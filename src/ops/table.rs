@@ -13,7 +13,7 @@ use crate::choose::Choice;
 use crate::cpu::Features;
 use crate::insn::{Kind, Replacement};
 use crate::patchlet::{Patchlet, native};
-use crate::text::{Plan, Platform, Report};
+use crate::text::{Change, Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
 #[derive(Debug)]
@@ -157,6 +157,23 @@ impl Table {
             };
             slot.set(eligible.map_or(native.native(), Variant::target));
         }
+    }
+
+    /// Returns the change that puts a function into the slot of an op, or `None` if there is no op
+    /// of this index. A writer makes it, and patches the sites: [`Patcher::change`],
+    /// [`Int3::change`] or [`Rendezvous::change`].
+    ///
+    /// # Safety
+    /// - as for [`set`](Self::set), from when the change is made until it is undone; the function
+    ///   that the slot holds before stays in memory as well, for as long as the change can be
+    ///   undone.
+    ///
+    /// [`Patcher::change`]: crate::Patcher::change
+    /// [`Int3::change`]: crate::live::Int3::change
+    /// [`Rendezvous::change`]: crate::live::Rendezvous::change
+    #[must_use]
+    pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
+        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
     }
 
     /// Puts the native function of every op back into its slot.

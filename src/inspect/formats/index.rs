@@ -43,5 +43,10 @@ pub(super) fn record<'d>(
     let section = image.section_at(start)?.index;
     let bytes = image.bytes_at(start, len)?;
     let size = (HEADER + name_len).next_multiple_of(ALIGNMENT);
-    Some((PatchletImage { name, address: start, section, bytes, native: Some(native) }, size))
+    // A blob has none: the field then holds its own address.
+    let native = Some(native).filter(|&native| native != address + FIELDS[1].at);
+    let is_blob = native.is_none();
+    let patchlet =
+        PatchletImage { name, address: start, section, bytes, native, is_blob, places: vec![] };
+    Some((patchlet, size))
 }

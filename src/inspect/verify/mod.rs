@@ -1,6 +1,7 @@
 //! The checks that `patchlet verify` makes. Each is a function that adds findings. If no check
 //! adds any, everything holds.
 
+mod blobs;
 mod conventions;
 mod followed;
 mod patchlets;
@@ -27,6 +28,7 @@ pub fn verify(
         return findings;
     }
     patchlets::check(model, reference, &mut findings);
+    blobs::check(model, reference, &mut findings);
     conventions::check(model, reference, &mut findings);
     let sites = sites::check(model, reference, &mut findings);
     text::check(model, &sites, progress, &mut findings);

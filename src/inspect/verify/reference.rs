@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use crate::contract::Contract;
+use crate::contract::{BlobContract, Contract};
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
@@ -20,6 +20,8 @@ pub struct Reference<'r> {
     pub sites: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
+    /// What the places and holes of blobs of these names mean. All of a blob must be there.
+    pub blobs: Vec<BlobContract>,
     /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
 }
@@ -74,6 +76,7 @@ impl<'r> Reference<'r> {
             required: vec![],
             sites: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the native set",
         }
     }
@@ -86,6 +89,7 @@ impl<'r> Reference<'r> {
             required: vec![],
             sites: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the object",
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::inspect::elf::{Section, Segment};
 use crate::inspect::finding::{FindingCode, Findings};
-use crate::inspect::formats::INDEX_SECTION;
+use crate::inspect::formats::{INDEX_SECTION, PLACES_SECTION};
 use crate::inspect::model::Model;
 
 /// Checks sections and segments.
@@ -30,10 +30,12 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     numbers.dedup();
     let patchlets = numbers.into_iter().filter_map(|number| image.section(number));
     let index = image.section_named(INDEX_SECTION);
+    let places = image.section_named(PLACES_SECTION);
     let records = model.records.range.and_then(|(start, _)| image.section_at(start));
     let patchlets = patchlets.map(|section| (section, "patchlets"));
     patchlets
         .chain(index.map(|section| (section, "the index of patchlets")))
+        .chain(places.map(|section| (section, "the places of blobs")))
         .chain(records.map(|section| (section, "the records of the sites")))
         .collect()
 }
