@@ -258,7 +258,7 @@ unsafe impl StopOthers for Alone {
 /// Checks that the sites are those of the trampolines: one for each op that is called.
 fn one_site_for_each_op() {
     let sites = Sites::linked();
-    let of_table = sites.records().iter().filter_map(|record| {
+    let of_table = sites.records().filter_map(|record| {
         let index = any::TABLE.index_of_slot(record.subject())?;
         Some((any::TABLE.ops()[index].name(), record.kind(), record.capacity()))
     });
