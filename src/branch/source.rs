@@ -90,6 +90,7 @@ fn linked_branches() -> Sites<'static> {
     // SAFETY: no instruction.
     unsafe {
         core::arch::asm!(
+            ".hidden __start_patchlet_branches, __stop_patchlet_branches",
             ".pushsection patchlet_branches, \"ao\", @progbits, {here}",
             ".balign 4",
             ".popsection",
