@@ -263,9 +263,16 @@ macro_rules! __key_nop {
 macro_rules! __key_nop {
     ($symbol:literal) => {
         ::core::concat!(
-            ".globl ", $symbol, ".nop\n",
-            ".hidden ", $symbol, ".nop\n",
-            ".set ", $symbol, ".nop, ", $crate::__branch_nop!(),
+            ".globl ",
+            $symbol,
+            ".nop\n",
+            ".hidden ",
+            $symbol,
+            ".nop\n",
+            ".set ",
+            $symbol,
+            ".nop, ",
+            $crate::__branch_nop!(),
         )
     };
 }

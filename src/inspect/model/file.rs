@@ -380,8 +380,8 @@ impl<'d> Model<'d> {
             trap: self.trap,
         };
         let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
-        let own = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
-        choice.replacement(target, kind, own)
+        let own = patchlet.filter(|_| op.native.unwrap_or(NOWHERE) == target);
+        choice.replacement(target, kind, |_| Some(own?.bytes))
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
