@@ -222,7 +222,8 @@ impl<'a> Sites<'a> {
         if !self.has_targets() || !is_of_table {
             return None;
         }
-        let field: &[u8; size_of::<i32>()] = self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
+        let field: &[u8; size_of::<i32>()] =
+            self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
         let distance = i32::from_le_bytes(*field);
         Some(field.as_ptr().addr().wrapping_add_signed(distance as isize))
     }
@@ -296,7 +297,6 @@ impl<'a> Records<'a> {
         // SAFETY: there are more than `ahead` records from the next one on, all of this stride.
         (ahead < self.len).then(|| unsafe { &*self.next.wrapping_byte_add(ahead * self.stride) })
     }
-
 }
 
 impl<'a> Iterator for Records<'a> {

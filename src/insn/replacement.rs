@@ -62,11 +62,7 @@ impl Replacement<'_> {
     pub(super) const fn operand(&self) -> u64 {
         match *self {
             Self::Indirect(_, address) | Self::Call(address) | Self::Jump(address) => address,
-            Self::Patchlet(_)
-            | Self::Nops
-            | Self::Nop(_)
-            | Self::Identity(_)
-            | Self::Trap(_) => 0,
+            Self::Patchlet(_) | Self::Nops | Self::Nop(_) | Self::Identity(_) | Self::Trap(_) => 0,
         }
     }
 }

@@ -114,10 +114,7 @@ impl<'a, P: Platform> Patcher<'a, P> {
 ///
 /// # Errors
 /// Returns [`Error::Count`] if one of them cannot be made; then none was.
-pub(crate) fn make_changes(
-    sets: &[&SiteSet<'_>],
-    changes: &mut [Change<'_>],
-) -> Result<(), Error> {
+pub(crate) fn make_changes(sets: &[&SiteSet<'_>], changes: &mut [Change<'_>]) -> Result<(), Error> {
     change::make(changes).map_err(|(position, count)| {
         let key = changes.get(position).map_or(0, Change::subject);
         let name = sets.iter().find_map(|set| set.name_of(key)).unwrap_or_default();

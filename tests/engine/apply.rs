@@ -6,9 +6,7 @@
 
 use patchlet::ops::Target;
 use patchlet::text::{Outcome, Report};
-use patchlet::{
-    ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Replacement, Width,
-};
+use patchlet::{ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Replacement, Width};
 use proptest::prelude::*;
 
 use crate::image::{Image, SLOT, Site, TEXT, call, jump, leak_set, source, target};
@@ -349,8 +347,8 @@ fn two_patchers_of_one_table() {
     for site in [call(0x200, 0), jump(0x210, 1), call(0x300, 0), jump(0x310, 1)] {
         image.site(site);
     }
-    let [kernel, module] = [0, 2]
-        .map(|first| leak_set(image.sites().part(first..first + 2), source(image.table)));
+    let [kernel, module] =
+        [0, 2].map(|first| leak_set(image.sites().part(first..first + 2), source(image.table)));
     let apply = |set| {
         let mut patcher = Patcher::new(set, image.second_mapping());
         one_cpu(|cpu| patcher.apply(cpu)).unwrap();
