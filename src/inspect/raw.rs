@@ -54,11 +54,11 @@ pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInst
 
 /// A sensitive instruction without its general registers: opcode and operand kinds, and the
 /// control, debug or segment register among its operands, if there is one.
-type Key = (Code, Register);
+type CodeKey = (Code, Register);
 
 /// Returns the key of an instruction if it is sensitive: if it is privileged, or reads or changes
 /// state that belongs to the kernel.
-fn key(instruction: &Instruction) -> Option<Key> {
+fn key(instruction: &Instruction) -> Option<CodeKey> {
     // These are not privileged, or only depending on a control register or IOPL (Intel SDM
     // vol. 3A, "Privileged Instructions", and vol. 2 for each). They read or write flags,
     // descriptor tables, the task register and time, or return from an interrupt.
@@ -105,12 +105,12 @@ fn key(instruction: &Instruction) -> Option<Key> {
 
 /// Returns a map from a sequence of sensitive instructions to the patchlet that has this
 /// sequence. If several patchlets have it, the shortest is taken.
-fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, u32> {
-    let mut found: HashMap<Vec<Key>, u32> = HashMap::new();
+fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<CodeKey>, u32> {
+    let mut found: HashMap<Vec<CodeKey>, u32> = HashMap::new();
     // No op has the instructions of a blob.
     for (at, patchlet) in (0..).zip(patchlets).filter(|(_, patchlet)| !patchlet.is_blob) {
         let instructions = decoder(width, patchlet.address, patchlet.bytes).into_iter();
-        let keys: Vec<Key> = instructions.filter_map(|instruction| key(&instruction)).collect();
+        let keys: Vec<CodeKey> = instructions.filter_map(|instruction| key(&instruction)).collect();
         if keys.is_empty() || keys.len() > LONGEST {
             continue;
         }
@@ -135,14 +135,14 @@ const LONGEST: usize = 4;
 /// A run of sensitive instructions, each directly behind the one before.
 #[derive(Default)]
 struct SensitiveRun {
-    keys: Vec<Key>,
+    keys: Vec<CodeKey>,
     /// Of each instruction, its address and the address behind it.
     bounds: Vec<(u64, u64)>,
 }
 
 /// The search for raw instructions, which visits all instructions of the text.
 struct RawSearch<'s> {
-    patterns: HashMap<Vec<Key>, u32>,
+    patterns: HashMap<Vec<CodeKey>, u32>,
     /// Start and end address of each native function, sorted.
     natives: Vec<(u64, u64)>,
     run: SensitiveRun,
