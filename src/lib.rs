@@ -33,6 +33,8 @@
 //! | ABI class | It says which registers the functions in a slot may change: [`ops::Abi`]. |
 //! | signature, value | The arguments and the result of an op, and one of them: [`ops::Signature`], [`ops::Value`]. |
 //! | thunk | A piece of assembly that lets a Rust function keep to an ABI class: [`slot_fn!`]. |
+//! | feature | One thing that a CPU has or has not, that is switched on or not, or that a kernel knows about itself: [`cpu::Feature`]. |
+//! | requirement, condition | A feature that must be there, or must not: [`cpu::Requirement`]. A condition is several of them. |
 //! | layer | The functions that a hypervisor's support code puts into slots in one call: [`pv::install`]. |
 //!
 //! Where it is patched:
@@ -140,6 +142,7 @@
 //! | [`site`] | records and the macros that emit sites |
 //! | [`insn`] | instructions as values and bytes; no memory |
 //! | [`choose`] | what a slot holds → a replacement |
+//! | [`cpu`] | features of CPUs; no op, no text |
 //! | [`ops`](mod@ops) | tables, slots, functions for slots; no address in text |
 //! | [`text`] | the only reads and writes of text |
 //! | [`live`] | the two protocols and the hook |
@@ -184,6 +187,7 @@ pub mod assemble;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
+pub mod cpu;
 #[cfg(feature = "inspect")]
 mod disassemble;
 pub mod error;

@@ -34,7 +34,8 @@ const LAYERS: &[Layer] = &[
     ("live", &["error", "insn", "site", "text"]),
     ("patchlet", &[]),
     ("choose", &["insn"]),
-    ("ops", &["choose", "insn", "patchlet", "site", "text"]),
+    ("cpu", &[]),
+    ("ops", &["choose", "cpu", "insn", "patchlet", "site", "text"]),
     // For build scripts, and code that they share with the tool.
     ("labels", &[]),
     ("assemble", &["labels"]),
