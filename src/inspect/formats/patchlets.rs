@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::branches::BRANCHES;
 use super::index::{INDEX, patchlet};
+use super::keys::KEYS;
 use super::patchlet_image::{LONGEST, PatchletImage};
 use super::sites::SITES;
+use super::variants::VARIANTS;
 use super::width::code_is_of_width;
 use crate::inspect::elf::{Image, Linkage, SymbolKind, slice};
 use crate::inspect::error::FileError;
@@ -25,7 +28,8 @@ pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
 ) -> Result<Vec<PatchletImage<'d>>, FileError> {
-    for name in [SECTION, SITES.section, INDEX.section] {
+    let tables = [SITES.section, INDEX.section, BRANCHES.section, VARIANTS.section, KEYS.section];
+    for name in [SECTION].into_iter().chain(tables) {
         if let Some(section) = image.section_named(name) {
             let words = || format!("section {name}");
             image.claimed_once(section.address, section.end(), words)?;
