@@ -224,3 +224,32 @@ fn the_nop_of_a_branch_site_is_that_of_the_file() {
     let found = findings(&wide.bytes());
     assert!(found.len() == 1 && found[0].to_string().starts_with("site-bytes"), "{found:?}");
 }
+
+/// Checks that a target is an instruction also where its bytes could be padding behind the end of a
+/// function: `ud2` up to the alignment, and an instruction that begins with a zero.
+#[test]
+fn a_target_is_no_padding() {
+    for width in WIDTHS {
+        for (before, target) in [
+            // ret; ud2 at the last two bytes before a multiple of 16.
+            (&[0xc3][..], &[0x0f, 0x0b][..]),
+            // ret; three zeros of which the last is that of `add %al, %al`.
+            (&[0xc3, 0x00, 0x00], &[0x00, 0xc0]),
+        ] {
+            let mut sample = sample(width);
+            let start = sample.begin(&[0x55]);
+            let trace = sample.branch("TRACE", 0);
+            let code = before.len() + target.len();
+            while !(sample.here() + code as u64).is_multiple_of(16) {
+                sample.code(&[0x90]);
+            }
+            sample.code(before);
+            sample.land(trace, sample.here());
+            sample.code(target);
+            sample.end("padded", start);
+            sample.symbol_mut("__stop_patchlet_branches").address += 16;
+            assert_eq!(findings(&sample.bytes()), [], "{width:?} {target:02x?}");
+            assert_eq!(findings(&sample.stripped().bytes()), [], "{width:?} {target:02x?}");
+        }
+    }
+}
