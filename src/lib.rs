@@ -184,6 +184,10 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
+#[cfg(patchlet_assembled)]
+pub mod blob;
+#[cfg(patchlet_assembled)]
+pub mod branch;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
@@ -210,6 +214,8 @@ pub mod site;
 #[cfg(patchlet_assembled)]
 pub mod text;
 
+#[cfg(patchlet_assembled)]
+pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
@@ -251,6 +257,9 @@ mod pages {
 pub mod guide {
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
+
+    #[doc = include_str!("../docs/branches.md")]
+    pub mod branches {}
 
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}

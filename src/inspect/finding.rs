@@ -27,6 +27,14 @@ pub enum FindingCode {
     PatchletLabel,
     /// Two patchlets share bytes.
     PatchletOverlap,
+    /// A place of a blob is outside of it, in the middle of an instruction, or named twice; or its
+    /// record is damaged.
+    BlobPlace,
+    /// A hole of a blob is not the operand with which an instruction ends, or not of its width and
+    /// sign.
+    BlobHole,
+    /// Code of a blob cannot be decoded, or refers to something outside of the blob.
+    BlobCode,
     /// A patchlet breaks its contract, or the contract does not fit the op.
     Contract,
     /// The index of patchlets, ops, variants or keys is damaged, or disagrees with the labels.
@@ -101,6 +109,9 @@ impl FindingCode {
         Self::PatchletNative,
         Self::PatchletLabel,
         Self::PatchletOverlap,
+        Self::BlobPlace,
+        Self::BlobHole,
+        Self::BlobCode,
         Self::Contract,
         Self::Index,
         Self::SectionFlags,
@@ -140,6 +151,9 @@ impl FindingCode {
             Self::PatchletNative => "patchlet-native",
             Self::PatchletLabel => "patchlet-label",
             Self::PatchletOverlap => "patchlet-overlap",
+            Self::BlobPlace => "blob-place",
+            Self::BlobHole => "blob-hole",
+            Self::BlobCode => "blob-code",
             Self::Contract => "contract",
             Self::Index => "index",
             Self::SectionFlags => "section-flags",

@@ -17,6 +17,8 @@ pub(crate) struct NamedFormat<const FIELDS: usize> {
     pub header: u64,
     /// Fields before the name. The last of them is the length of the name, in bytes.
     pub fields: [Field; FIELDS],
+    /// The kind of the finding about a damaged record.
+    pub code: FindingCode,
     /// What can be impossible in a record, in words, for the finding.
     pub values: &'static str,
 }
@@ -58,7 +60,7 @@ impl<const FIELDS: usize> NamedFormat<FIELDS> {
                 else {
                     let address = section.address.saturating_add(at);
                     findings.add(
-                        FindingCode::Index,
+                        self.code,
                         Some(address),
                         self.place(address),
                         format!("is not whole, or its {} are impossible", self.values),

@@ -15,6 +15,7 @@ pub(crate) const VARIANTS: NamedFormat<4> = NamedFormat {
     section: "patchlet_variants",
     header: 10,
     fields: [Field::address(0), Field::address(4), Field::number(8, 1), Field::number(9, 1)],
+    code: FindingCode::Index,
     values: "condition or addresses",
 };
 

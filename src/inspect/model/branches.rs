@@ -2,14 +2,9 @@
 //! the bytes of its two forms.
 
 use super::file::Model;
-use crate::insn::{ComposeError, InsnBuffer, Nops, Replacement, Width};
+use crate::insn::{ComposeError, InsnBuffer, Nops, Replacement};
 use crate::inspect::error::FileError;
 use crate::inspect::formats::{BRANCH_SIZE, BranchImage, KeyImage};
-
-/// The NOP of a branch site in 32-bit code for CPUs without NOPL: `lea` of ESI to itself, with a
-/// prefix that changes nothing. A branch site is one instruction in both of its forms, so that no
-/// thread can be between two, and the family of [`Nops::Lea`] has no such NOP of five bytes.
-const LEA_NOP: [u8; BRANCH_SIZE as usize] = [0x3e, 0x8d, 0x74, 0x26, 0x00];
 
 /// The form of a branch site in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +104,7 @@ impl<'d> Model<'d> {
     #[must_use]
     pub fn branch_form(&self, branch: &BranchImage) -> BranchForm {
         let Some(present) = self.branch_bytes(branch) else { return BranchForm::Foreign };
-        let is_nop = |nops: &Nops| self.branch_nop(*nops, branch.site) == Ok(present);
+        let is_nop = |nops: &Nops| self.branch_nop(*nops) == Some(present);
         if self.branch_jump(branch) == Ok(present) {
             BranchForm::Jump
         } else if [Nops::Long, Nops::Lea].iter().any(is_nop) {
@@ -134,42 +129,30 @@ impl<'d> Model<'d> {
         branch: &BranchImage,
         is_on: bool,
     ) -> Result<InsnBuffer, ComposeError> {
-        if branch.jumps_when() == Some(is_on) {
-            self.branch_jump(branch)
-        } else {
-            self.branch_nop(self.branch_nops(), branch.site)
-        }
+        // A NOP of five bytes fits a buffer.
+        let nops = self.branch_nops.unwrap_or(self.nops);
+        let nop = || self.branch_nop(nops).unwrap_or(InsnBuffer::empty());
+        if branch.jumps_when() == Some(is_on) { self.branch_jump(branch) } else { Ok(nop()) }
     }
 
     fn branch_jump(&self, branch: &BranchImage) -> Result<InsnBuffer, ComposeError> {
-        self.branch_composed(Nops::Long, branch.site, &Replacement::Jump(branch.target))
+        let jump = Replacement::Jump(branch.target);
+        InsnBuffer::compose(self.image.width(), Nops::Long, branch.site, BRANCH_SIZE, &jump)
     }
 
-    fn branch_nop(&self, nops: Nops, site: u64) -> Result<InsnBuffer, ComposeError> {
-        let nop = Replacement::Patchlet(&LEA_NOP);
-        match (self.image.width(), nops) {
-            (Width::Bits32, Nops::Lea) => self.branch_composed(nops, site, &nop),
-            _ => self.branch_composed(nops, site, &Replacement::Nops),
-        }
+    /// Returns the NOP of a branch site: one instruction, so that no thread can be between two.
+    fn branch_nop(&self, nops: Nops) -> Option<InsnBuffer> {
+        InsnBuffer::copy_of(&nops.of_jump(self.image.width()))
     }
 
-    fn branch_composed(
-        &self,
-        nops: Nops,
-        site: u64,
-        replacement: &Replacement<'_>,
-    ) -> Result<InsnBuffer, ComposeError> {
-        InsnBuffer::compose(self.image.width(), nops, site, BRANCH_SIZE, replacement)
-    }
-
-    /// Returns the family of NOPs that the file's branch sites were assembled with: that of any
-    /// site that is a NOP. If none is, it is that of the other sites.
-    fn branch_nops(&self) -> Nops {
+    /// Returns the family of NOPs that the file's branch sites were assembled with: that of the first
+    /// site that is a NOP, or `None` if none is.
+    pub(super) fn nops_of_branches(&self) -> Option<Nops> {
         let family = |branch: &BranchImage| {
             let present = self.branch_bytes(branch)?;
-            let is_of = |nops: &Nops| self.branch_nop(*nops, branch.site) == Ok(present);
+            let is_of = |nops: &Nops| self.branch_nop(*nops) == Some(present);
             [Nops::Long, Nops::Lea].into_iter().find(is_of)
         };
-        self.branches.list.iter().find_map(family).unwrap_or(self.nops)
+        self.branches.list.iter().find_map(family)
     }
 }

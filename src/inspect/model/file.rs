@@ -31,6 +31,10 @@ const SOME_NOP: u64 = 2;
 /// still have `ident` in a slot. No function has this address.
 const SOME_IDENT: u64 = 3;
 
+/// Stands for the address of the function that returns 0 if it is not known. No function has this
+/// address.
+const SOME_ZERO: u64 = 4;
+
 /// An op in a file. Only ops that some record belongs to are known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -103,9 +107,14 @@ pub struct Model<'d> {
     /// Address of the identity function, or [`SOME_IDENT`].
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
+    /// Address of the function that returns 0, or [`SOME_ZERO`].
+    zero: u64,
+    zero_patchlet: &'d [u8],
     trap: &'d [u8],
     /// What fills the sites that are patched.
     pub(super) nops: Nops,
+    /// The NOPs of branch sites, if the file shows which: all have those of one family.
+    pub(super) branch_nops: Option<Nops>,
     /// Slot → what it holds on the platform that the sites are compared with; the other
     /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
@@ -153,15 +162,19 @@ impl<'d> Model<'d> {
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
+            zero: SOME_ZERO,
+            zero_patchlet: &[],
             ident_patchlet: &[],
             trap: &[],
             nops: Nops::Long,
+            branch_nops: None,
             held: HashMap::new(),
             findings,
         };
         model.find_functions();
         model.find_ops();
         model.nops = model.nops_of_file();
+        model.branch_nops = model.nops_of_branches();
         model.is_unambiguous()?;
         if model.is_without_patchlet() {
             model.findings = nothing_here(&model.image);
@@ -304,8 +317,8 @@ impl<'d> Model<'d> {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
     }
 
-    /// Finds the no-op function, the identity function, and the patchlets of the identity and of
-    /// the trap.
+    /// Finds the no-op function, the identity function and the one that returns 0, and the patchlets
+    /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
         let nop = symbol(NOP).or_else(|| self.only_return());
@@ -319,6 +332,7 @@ impl<'d> Model<'d> {
         };
         self.nop = nop.unwrap_or(SOME_NOP);
         self.ident = ident.unwrap_or(SOME_IDENT);
+        self.zero = symbol("patchlet_zero").unwrap_or(SOME_ZERO);
         let named = |name: &str| {
             let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
             found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
@@ -326,6 +340,7 @@ impl<'d> Model<'d> {
         // On 32 bit there is no patchlet `ident_64`, and its bytes are empty: argument and result
         // are in the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
+        self.zero_patchlet = named("vcpu_is_preempted");
     }
 
     /// Returns the one function that is nothing but a return, among those that slots and variants
@@ -420,17 +435,20 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns the facts about an op that decide which replacement its sites get.
+    /// Returns what a site of this kind of an op gets while the op's slot holds `target`.
     #[must_use]
-    pub fn choice(&self, op: &OpImage) -> Choice<'d> {
-        Choice {
-            native: op.native.unwrap_or(NOWHERE),
-            patchlet: op.patchlet.and_then(|at| self.patchlets.get(at)).map_or(&[], |p| p.bytes),
+    pub fn replacement(&self, op: &OpImage, target: u64, kind: Kind) -> Replacement<'d> {
+        let choice = Choice {
             nop: self.nop,
             ident: self.ident,
             ident_patchlet: self.ident_patchlet,
+            zero: self.zero,
+            zero_patchlet: self.zero_patchlet,
             trap: self.trap,
-        }
+        };
+        let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
+        let default = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
+        choice.replacement(target, kind, default.into_iter().chain(self.patchlets_of_variants(op)))
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.

@@ -1,8 +1,6 @@
-//! The variants of the ops of a model, and the replacement of a site for what its slot holds.
+//! The variants of the ops of a model.
 
 use super::file::{Model, OpImage};
-use crate::choose::Choice;
-use crate::insn::{Kind, Replacement};
 use crate::inspect::formats::VariantImage;
 
 impl<'d> Model<'d> {
@@ -21,23 +19,14 @@ impl<'d> Model<'d> {
         self.variants.get(from..to).unwrap_or_default()
     }
 
-    /// Returns the facts that decide which replacement the sites of an op get while its slot holds
-    /// `target`. The op's own patchlets are those of its native function and of its variants.
-    #[must_use]
-    pub(crate) fn choice_for(&self, op: &OpImage, target: u64) -> Choice<'d> {
-        let default = self.choice(op);
-        let is_own = self.variants_of(op.slot).iter().any(|variant| variant.function == target);
-        match self.natives.get(&target).and_then(|&at| self.patchlets.get(at)) {
-            Some(patchlet) if is_own => {
-                Choice { native: target, patchlet: patchlet.bytes, ..default }
-            }
-            _ => default,
-        }
-    }
-
-    /// Returns the replacement of a site of an op while the op's slot holds `target`.
-    #[must_use]
-    pub fn replacement(&self, op: &OpImage, target: u64, kind: Kind) -> Replacement<'d> {
-        self.choice_for(op, target).replacement(target, kind)
+    /// Returns the native function and the bytes of each patchlet that is a variant of an op.
+    pub(super) fn patchlets_of_variants(
+        &self,
+        op: &OpImage,
+    ) -> impl Iterator<Item = (u64, &'d [u8])> {
+        self.variants_of(op.slot).iter().filter_map(|variant| {
+            let at = *self.natives.get(&variant.function)?;
+            Some((variant.function, self.patchlets.get(at)?.bytes))
+        })
     }
 }

@@ -6,6 +6,7 @@ mod columns;
 mod commands;
 mod open;
 mod output;
+mod places;
 mod progress;
 mod run;
 mod stop;

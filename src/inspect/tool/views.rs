@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::places::{self, PlaceView, places};
 use crate::disassemble::disassemble;
 use crate::insn::InsnBuffer;
 use crate::inspect::elf::Image;
@@ -24,28 +25,43 @@ pub(super) struct PatchletView<'v> {
     pub length: usize,
     pub bytes: String,
     pub instructions: String,
+    /// Those of a blob.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceView<'v>>,
 }
 
 impl<'v> PatchletView<'v> {
     pub fn new(image: &Image<'v>, patchlet: &PatchletImage<'v>) -> Self {
         let bytes = patchlet.bytes;
+        let instructions = if patchlet.is_blob {
+            places::words(patchlet)
+        } else {
+            disassemble(image.width(), patchlet.address, bytes, |_| None)
+        };
         Self {
             name: patchlet.name,
             address: format!("{:#x}", patchlet.address),
             section: image.section(patchlet.section).map_or("?", |section| section.name),
             length: bytes.len(),
             bytes: bytes_in_hex(bytes),
-            instructions: disassemble(image.width(), patchlet.address, bytes, |_| None),
+            instructions,
+            places: places(patchlet).collect(),
         }
     }
 
     pub fn row(self) -> Vec<String> {
+        /// The most characters of a blob's bytes that are shown.
+        const SHOWN: usize = 24;
+        let bytes = match self.bytes.get(..SHOWN) {
+            Some(first) if !self.places.is_empty() => format!("{} …", first.trim_end()),
+            _ => self.bytes,
+        };
         vec![
             self.address,
             self.length.to_string(),
             self.name.to_owned(),
             self.section.to_owned(),
-            self.bytes,
+            bytes,
             self.instructions,
         ]
     }

@@ -1,6 +1,7 @@
 //! The checks that `patchlet verify` makes. Each is a function that adds findings. If no check
 //! adds any, everything holds.
 
+mod blobs;
 mod branches;
 mod conventions;
 mod followed;
@@ -31,6 +32,7 @@ pub fn verify(
         return findings;
     }
     patchlets::check(model, reference, &mut findings);
+    blobs::check(model, reference, &mut findings);
     conventions::check(model, reference, &mut findings);
     variants::check(model, &mut findings);
     let mut sites = sites::check(model, reference, &mut findings);

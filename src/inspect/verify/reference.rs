@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use crate::contract::Contract;
+use crate::contract::{BlobContract, Contract};
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
@@ -22,6 +22,8 @@ pub struct Reference<'r> {
     pub branches: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
+    /// What the places and holes of blobs of these names mean. All of a blob must be there.
+    pub blobs: Vec<BlobContract>,
     /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
 }
@@ -77,6 +79,7 @@ impl<'r> Reference<'r> {
             sites: None,
             branches: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the native set",
         }
     }
@@ -90,6 +93,7 @@ impl<'r> Reference<'r> {
             sites: None,
             branches: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the object",
         }
     }

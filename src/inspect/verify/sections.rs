@@ -3,7 +3,7 @@
 
 use crate::inspect::elf::{Section, Segment};
 use crate::inspect::finding::{FindingCode, Findings};
-use crate::inspect::formats::INDEX;
+use crate::inspect::formats::{INDEX, PLACES};
 use crate::inspect::model::Model;
 
 /// Checks sections and segments.
@@ -30,12 +30,14 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     numbers.dedup();
     let patchlets = numbers.into_iter().filter_map(|number| image.section(number));
     let index = image.section_named(INDEX.section);
+    let places = image.section_named(PLACES.section);
     let section_of = |range: Option<(u64, u64)>| image.section_at(range?.0);
     let records = section_of(model.records.range);
     let branches = section_of(model.branches.range);
     let patchlets = patchlets.map(|section| (section, "patchlets"));
     patchlets
         .chain(index.map(|section| (section, "the index of patchlets")))
+        .chain(places.map(|section| (section, "the places of blobs")))
         .chain(records.map(|section| (section, "the records of the sites")))
         .chain(branches.map(|section| (section, "the records of the branch sites")))
         .collect()

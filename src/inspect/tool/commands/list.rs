@@ -13,6 +13,7 @@ use crate::inspect::tool::branch_views::{KeyView, VariantView};
 use crate::inspect::tool::columns::{self, number, text};
 use crate::inspect::tool::open::read;
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
+use crate::inspect::tool::places;
 use crate::inspect::tool::stop::{Stop, fail};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
 use crate::inspect::tool::views::PatchletView;
@@ -142,6 +143,7 @@ fn list_image(
             text("INSTRUCTIONS"),
         ];
         columns::print(terminal, &columns, || views().map(PatchletView::row))?;
+        places::print(terminal, &patchlets)?;
     }
     if !variants.is_empty() {
         let columns = [text("ADDRESS"), text("OP"), text("CONDITION"), text("VARIANT")];

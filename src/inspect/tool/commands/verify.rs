@@ -48,10 +48,12 @@ pub(in crate::inspect::tool) fn verify(
         let source = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
         let contracts = contract::parse(&source, model.image().width())
             .map_err(|error| bad(error.to_string()))?;
-        if contracts.is_empty() {
+        let blobs = contract::parse_blobs(&source).map_err(|error| bad(error.to_string()))?;
+        if contracts.is_empty() && blobs.is_empty() {
             return Err(bad("there is no patchlet in it".to_owned()));
         }
         reference.contracts.extend(contracts);
+        reference.blobs.extend(blobs);
     }
     let findings = verify_with_progress(&model, &reference, terminal);
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
