@@ -46,6 +46,7 @@ const LAYERS: &[Layer] = &[
     ("contract", &["disassemble", "insn"]),
     ("inspect::error", &[]),
     ("inspect::hex", &[]),
+    ("inspect::near", &[]),
     ("inspect::finding", &["inspect::hex"]),
     ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
     (
@@ -72,11 +73,23 @@ const LAYERS: &[Layer] = &[
             "inspect::formats",
         ],
     ),
+    ("inspect::cpu", &["cpu", "insn", "inspect::error", "inspect::formats", "inspect::near"]),
     (
         "inspect::plan",
-        &["insn", "inspect::elf", "inspect::error", "inspect::formats", "inspect::model", "site"],
+        &[
+            "insn",
+            "inspect::cpu",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::formats",
+            "inspect::model",
+            "site",
+        ],
     ),
-    ("inspect::apply", &["insn", "inspect::error", "inspect::model", "inspect::plan"]),
+    (
+        "inspect::apply",
+        &["insn", "inspect::error", "inspect::formats", "inspect::model", "inspect::plan"],
+    ),
     ("inspect::diff", &["inspect::formats", "inspect::hex", "inspect::model"]),
     (
         "inspect::sweep",
@@ -109,6 +122,7 @@ const LAYERS: &[Layer] = &[
             "disassemble",
             "insn",
             "inspect::apply",
+            "inspect::cpu",
             "inspect::diff",
             "inspect::elf",
             "inspect::error",
