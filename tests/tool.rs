@@ -2,6 +2,8 @@
 //! defect, and on real files.
 #![cfg(feature = "inspect")]
 
+#[path = "tool/blobs.rs"]
+mod blobs;
 #[path = "tool/defects.rs"]
 mod defects;
 #[path = "tool/malformed.rs"]
