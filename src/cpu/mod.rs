@@ -4,6 +4,7 @@
 mod feature;
 mod features;
 mod names;
+mod place;
 mod table;
 
 pub use feature::{Feature, Requirement};
