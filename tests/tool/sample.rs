@@ -40,6 +40,7 @@ const VARIANTS: u64 = 0x13_2000;
 const KEYS: u64 = 0x13_6000;
 pub const BRANCHES: u64 = 0x13_7000;
 pub const KEY_WORDS: u64 = 0x13_8000;
+const VARIANT_WORDS: u64 = 0x13_9000;
 
 /// The ops of the kernel's own table. The last has the name of a built-in one.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
@@ -214,6 +215,7 @@ impl Sample {
     pub fn with_variants_and_branches(mut self) -> Self {
         self.sections.extend([
             section("patchlet_variants", ALLOC, VARIANTS),
+            section(".variants", ALLOC | WRITE, VARIANT_WORDS),
             section("patchlet_keys", ALLOC, KEYS),
             section("patchlet_branches", ALLOC, BRANCHES),
             section(".keys", ALLOC | WRITE, KEY_WORDS),
@@ -256,8 +258,13 @@ impl Sample {
     /// Appends the record of a variant of an op of the kernel's own table.
     pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64) {
         let slot = self.slot("own_ops", op);
+        // The function's address stands in the table of variants, to which the record refers.
+        let words = self.section(".variants");
+        let word = words.address + words.data.len() as u64;
+        let size = pointer(self.width) as usize;
+        self.section_mut(".variants").data.extend(&function.to_le_bytes()[..size]);
         self.relative("patchlet_variants", slot);
-        self.relative("patchlet_variants", function);
+        self.relative("patchlet_variants", word);
         let records = &mut self.section_mut("patchlet_variants").data;
         records.extend([place, condition.len() as u8]);
         records.extend(condition.bytes());

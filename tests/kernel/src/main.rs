@@ -18,6 +18,7 @@
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `signatures` | ops of any signature, executed in every state of their sites |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
 //!
@@ -56,6 +57,7 @@ mod scratch;
 mod segments;
 mod self_test;
 mod serial;
+mod signatures;
 mod sites;
 mod smp;
 mod smp_test;
