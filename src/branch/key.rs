@@ -51,13 +51,11 @@ impl<const STARTS_ON: bool> Key<STARTS_ON> {
     /// [`Patcher::change`]: crate::Patcher::change
     /// [`Int3::change`]: crate::live::Int3::change
     /// [`Rendezvous::change`]: crate::live::Rendezvous::change
-    #[must_use]
     pub const fn on(&self) -> Change<'_> {
         Change::of_flag(&self.0.now, true)
     }
 
     /// Returns the change that turns the key off.
-    #[must_use]
     pub const fn off(&self) -> Change<'_> {
         Change::of_flag(&self.0.now, false)
     }
@@ -93,14 +91,12 @@ impl<const STARTS_ON: bool> CountedKey<STARTS_ON> {
 
     /// Returns the change that counts one more. If the count is [`u32::MAX`] the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
-    #[must_use]
     pub const fn increment(&self) -> Change<'_> {
         Change::of_count(&self.0.now, true)
     }
 
     /// Returns the change that counts one less. If the count is 0 the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
-    #[must_use]
     pub const fn decrement(&self) -> Change<'_> {
         Change::of_count(&self.0.now, false)
     }

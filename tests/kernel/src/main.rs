@@ -21,6 +21,7 @@
 //! | `signatures` | ops of any signature, executed in every state of their sites |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
+//! | `asm/trace.S`, `trace` | a trace point switched on and off while other CPUs run over it |
 //!
 //! "SDM" is Intel's Software Developer's Manual. Section numbers are those of the editions in which
 //! vol. 3A chapter 8 is "Multiple-Processor Management". Later editions have moved chapters, so
@@ -62,6 +63,7 @@ mod sites;
 mod smp;
 mod smp_test;
 mod sync;
+mod trace;
 mod traps;
 mod user;
 mod wait;
@@ -103,6 +105,7 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::execute();
     patching::run();
     live_test::run();
+    trace::run();
 
     finish()
 }
