@@ -2,8 +2,8 @@
 //! writes the records and describes them.
 //!
 //! A build script has no decoder of instructions. That a hole is the operand of the instruction
-//! before it follows from its bytes: they are those of `PATCHLET_UNFILLED`, prefixes, and no
-//! instruction ends with a prefix. Whether the instruction is one whose operand may be filled at
+//! before it follows from its bytes: they are those of `PATCHLET_UNFILLED`, and in no other way does
+//! an instruction end with them. Whether the instruction is one whose operand may be filled at
 //! all, `patchlet verify` proves on the linked file, which it decodes.
 
 use std::collections::BTreeMap;
@@ -175,8 +175,8 @@ pub(super) fn check(range: &Range, code: &[u8], places: &[Place]) -> Result<(), 
 /// Returns the bytes of `PATCHLET_UNFILLED(width)`, as asm/blob.h defines it.
 fn unfilled(width: usize) -> &'static [u8] {
     match width {
-        1 => &[0x66],
-        2 => &[0x66, 0x65],
+        1 => &[0x65],
+        2 => &[0x65, 0x66],
         4 => &[0x64, 0x65, 0x66, 0x67],
         8 => &[0x26, 0x2e, 0x36, 0x3e, 0x67, 0x66, 0x65, 0x64],
         _ => &[],
