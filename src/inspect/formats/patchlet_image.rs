@@ -1,6 +1,6 @@
 //! The type of a patchlet in a file.
 
-use super::places::PlaceImage;
+use super::place_image::PlaceImage;
 
 /// The largest length of a patchlet, in bytes, for which the index has 16 bits. A site has room for
 /// 32 bytes; a blob is copied elsewhere and can have more.

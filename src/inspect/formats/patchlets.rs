@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::index::{INDEX_SECTION, record};
+use super::branches::BRANCHES;
+use super::index::{INDEX, patchlet};
+use super::keys::KEYS;
 use super::patchlet_image::{LONGEST, PatchletImage};
-use super::places::{self, PLACES_SECTION};
+use super::places::{self, PLACES};
 use super::sites::SITES;
+use super::variants::VARIANTS;
 use super::width::code_is_of_width;
 use crate::inspect::elf::{Image, Linkage, SymbolKind, slice};
 use crate::inspect::error::FileError;
@@ -26,7 +29,15 @@ pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
 ) -> Result<Vec<PatchletImage<'d>>, FileError> {
-    for name in [SECTION, SITES.section, INDEX_SECTION, PLACES_SECTION] {
+    for name in [
+        SECTION,
+        SITES.section,
+        INDEX.section,
+        PLACES.section,
+        BRANCHES.section,
+        VARIANTS.section,
+        KEYS.section,
+    ] {
         if let Some(section) = image.section_named(name) {
             let words = || format!("section {name}");
             image.claimed_once(section.address, section.end(), words)?;
@@ -132,22 +143,12 @@ fn merge_index<'d>(
     found: &mut BTreeMap<&'d str, PatchletImage<'d>>,
     findings: &mut Findings,
 ) {
-    let Some(section) = image.section_named(INDEX_SECTION) else { return };
-    let mut at = 0;
-    while at < section.size {
-        let address = section.address + at;
+    let indexed =
+        INDEX.read(image, findings, |record| Some((record.address, patchlet(image, record)?)));
+    for (address, patchlet) in indexed {
         let mut bad = |what, fix| {
-            let place = format!("record of {INDEX_SECTION} at {address:#x}");
-            findings.add(FindingCode::Index, Some(address), place, what, fix);
+            findings.add(FindingCode::Index, Some(address), INDEX.place(address), what, fix);
         };
-        let Some((patchlet, size)) = record(image, section.data, section.address, at) else {
-            bad(
-                "is not whole, or its name, length or addresses are impossible".into(),
-                "take the section in as patchlet.ld does, and let nothing write to it",
-            );
-            return;
-        };
-        at += size;
         let known = found.entry(patchlet.name).or_insert_with(|| patchlet.clone());
         known.is_blob = patchlet.is_blob;
         if (known.address, known.bytes.len()) != (patchlet.address, patchlet.bytes.len()) {

@@ -1,139 +1,49 @@
 //! The places and holes of blobs, section `patchlet_places`. asm/blob.h writes the records and
-//! describes them. Their sizes differ, because each ends with a name.
+//! describes them.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::named::{NamedFormat, NamedRecord};
 use super::patchlet_image::PatchletImage;
-use super::table::{Field, field_of};
-use crate::inspect::elf::{Image, Linkage, slice};
+use super::place_image::{HoleImage, PlaceImage, PlaceMode};
+use super::table::Field;
+use crate::inspect::elf::{Image, Linkage};
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::labels::is_name;
 
-/// The section of the records.
-pub(crate) const PLACES_SECTION: &str = "patchlet_places";
-
-/// The fields before the name: start of the blob, offset, width and sign of a hole, what stands
-/// there, length of the name in bytes.
-const FIELDS: [Field; 5] = [
-    Field::address(0),
-    Field::number(4, 2),
-    Field::number(6, 1),
-    Field::number(7, 1),
-    Field::number(8, 1),
-];
-
-/// Number of bytes before the name.
-const HEADER: u64 = 9;
+/// The format of the records. Their fields: start of the blob, offset, width and sign of a hole,
+/// what stands there, length of the name.
+pub(crate) const PLACES: NamedFormat<5> = NamedFormat {
+    section: "patchlet_places",
+    header: 9,
+    fields: [
+        Field::address(0),
+        Field::number(4, 2),
+        Field::number(6, 1),
+        Field::number(7, 1),
+        Field::number(8, 1),
+    ],
+    code: FindingCode::BlobPlace,
+    values: "name, mode or width",
+};
 
 /// In the field of the width: the hole is for a number with a sign.
 const SIGNED: u8 = 0x80;
 
-/// A named place of a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PlaceImage<'d> {
-    /// Name of the place or hole. Empty where code of another mode or data begins.
-    pub name: &'d str,
-    /// Offset in the blob, in bytes.
-    pub offset: u16,
-    /// Whether it is a hole, and which.
-    pub hole: Option<HoleImage>,
-    /// What stands there.
-    pub mode: PlaceMode,
-}
-
-/// What a hole can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HoleImage {
-    /// Width, in bytes.
-    pub width: u8,
-    /// Whether the CPU extends the sign of what it holds.
-    pub signed: bool,
-}
-
-/// What the assembler made where a place is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PlaceMode {
-    /// Data.
-    Data,
-    /// Code of 16 bit.
-    Bits16,
-    /// Code of 32 bit.
-    Bits32,
-    /// Code of 64 bit.
-    Bits64,
-}
-
-impl PlaceMode {
-    const fn of(number: u64) -> Option<Self> {
-        match number {
-            0 => Some(Self::Data),
-            1 => Some(Self::Bits16),
-            2 => Some(Self::Bits32),
-            3 => Some(Self::Bits64),
-            _ => None,
-        }
-    }
-
-    /// Returns the width of the code in bits, or `None` for data.
-    #[must_use]
-    pub const fn bits(self) -> Option<u32> {
-        match self {
-            Self::Data => None,
-            Self::Bits16 => Some(16),
-            Self::Bits32 => Some(32),
-            Self::Bits64 => Some(64),
-        }
-    }
-
-    /// Returns the words by which the tool prints this.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Bits16 => "16-bit code",
-            Self::Bits32 => "32-bit code",
-            Self::Bits64 => "64-bit code",
-        }
-    }
-}
-
-impl PlaceImage<'_> {
-    /// Returns the type of the hole as Rust names it, such as `u32`; `None` for a place.
-    #[must_use]
-    pub fn hole_type(&self) -> Option<String> {
-        let hole = self.hole?;
-        Some(format!("{}{}", if hole.signed { 'i' } else { 'u' }, 8 * u32::from(hole.width)))
-    }
-}
-
 /// Gives each blob among the patchlets its places. Adds a damaged record to `findings`; it ends the
-/// list, because the place of the next one depends on its size.
+/// list.
 pub(super) fn attach<'d>(
     image: &Image<'d>,
     patchlets: &mut BTreeMap<&'d str, PatchletImage<'d>>,
     findings: &mut Findings,
 ) {
-    let Some(section) = image.section_named(PLACES_SECTION) else { return };
     let by_address: HashMap<u64, &str> =
         patchlets.values().map(|patchlet| (patchlet.address, patchlet.name)).collect();
-    let mut at = 0;
-    while at < section.size {
-        let address = section.address + at;
-        let mut bad = |what, fix| {
-            let place = format!("record of {PLACES_SECTION} at {address:#x}");
-            findings.add(FindingCode::BlobPlace, Some(address), place, what, fix);
-        };
-        let Some((start, place, size)) = record(image, section.data, section.address, at) else {
-            bad(
-                "is not whole, or its name, mode or width is impossible".into(),
-                "take the section in as patchlet.ld does, and let nothing write to it",
-            );
-            return;
-        };
-        at += size;
+    let places = PLACES.read(image, findings, |record| {
+        let [start, ..] = record.values;
+        Some((record.address, start, place(record)?))
+    });
+    for (address, start, place) in places {
         let blob = match image.kind() {
             Linkage::Object => blob_in_object(image, patchlets, &place),
             _ => by_address.get(&start).copied(),
@@ -146,7 +56,10 @@ pub(super) fn attach<'d>(
             // The records of an object say the blob by a relocation. Those without a name are not
             // needed to list it.
             None if image.kind() == Linkage::Object => {}
-            None => bad(
+            None => findings.add(
+                FindingCode::BlobPlace,
+                Some(address),
+                PLACES.place(address),
                 format!("is of a blob at {start:#x}, where no patchlet starts"),
                 "link each blob once, and link the objects of one build",
             ),
@@ -154,22 +67,10 @@ pub(super) fn attach<'d>(
     }
 }
 
-/// Reads the record at offset `at` of the section, which starts at address `base`. Returns the start
-/// of the blob, the place and the size of the record in bytes, or `None` if a value is impossible.
-fn record<'d>(
-    image: &Image<'d>,
-    data: &'d [u8],
-    base: u64,
-    at: u64,
-) -> Option<(u64, PlaceImage<'d>, u64)> {
-    let header = slice(data, at, HEADER)?;
-    let address = base.checked_add(at)?;
-    let mut values = [0; FIELDS.len()];
-    for (value, field) in values.iter_mut().zip(&FIELDS) {
-        *value = field_of(image, header, address, field)?;
-    }
-    let [start, offset, width, mode, len] = values;
-    let name = str::from_utf8(slice(data, at + HEADER, len)?).ok()?;
+/// Returns the place that a record describes, or `None` if a value in the record is impossible.
+fn place<'d>(record: &NamedRecord<'d, 5>) -> Option<PlaceImage<'d>> {
+    let [_, offset, width, mode, _] = record.values;
+    let name = record.name;
     if !name.is_empty() && !is_name(name) {
         return None;
     }
@@ -180,8 +81,7 @@ fn record<'d>(
         (width @ (1 | 2 | 4 | 8), signed) if !name.is_empty() => Some(HoleImage { width, signed }),
         _ => return None,
     };
-    let place = PlaceImage { name, offset, hole, mode: PlaceMode::of(mode)? };
-    Some((start, place, (HEADER + len).next_multiple_of(4)))
+    Some(PlaceImage { name, offset, hole, mode: PlaceMode::of(mode)? })
 }
 
 /// Returns the blob of an object that has a label for this place.

@@ -1,6 +1,7 @@
 //! The command line on top of the library. It writes to any [`std::io::Write`].
 
 mod arguments;
+mod branch_views;
 mod columns;
 mod commands;
 mod open;

@@ -18,7 +18,7 @@ const BY_MACROS: &str =
 
 pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
     for blob in model.patchlets.iter().filter(|patchlet| patchlet.is_blob) {
-        Check { blob, findings }.all();
+        BlobCheck { blob, findings }.all();
     }
     for contract in &reference.blobs {
         let blob =
@@ -68,7 +68,7 @@ fn described(
 }
 
 /// The check of one blob.
-struct Check<'c, 'd> {
+struct BlobCheck<'c, 'd> {
     blob: &'c PatchletImage<'d>,
     findings: &'c mut Findings,
 }
@@ -92,7 +92,7 @@ struct Decoded {
     operands: HashMap<usize, LastOperand>,
 }
 
-impl Check<'_, '_> {
+impl BlobCheck<'_, '_> {
     fn all(mut self) {
         let blob = self.blob;
         let len = blob.bytes.len();

@@ -18,6 +18,8 @@ pub struct Reference<'r> {
     pub required: Vec<&'r str>,
     /// The number of sites that the file must have, if it is known.
     pub sites: Option<ExpectedSites>,
+    /// The number of branch sites that the file must have, if it is known.
+    pub branches: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
     /// What the places and holes of blobs of these names mean. All of a blob must be there.
@@ -75,6 +77,7 @@ impl<'r> Reference<'r> {
             patchlets: native_set(model.image.width()).to_vec(),
             required: vec![],
             sites: None,
+            branches: None,
             contracts: vec![],
             blobs: vec![],
             origin: "the native set",
@@ -88,6 +91,7 @@ impl<'r> Reference<'r> {
             patchlets: patchlets.iter().map(|found| (found.name, found.bytes)).collect(),
             required: vec![],
             sites: None,
+            branches: None,
             contracts: vec![],
             blobs: vec![],
             origin: "the object",
