@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use object::read::elf::{ElfFile, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 
-use super::check::Range;
 use crate::labels::{self, Label};
 
 /// The section of the records.
@@ -108,8 +107,7 @@ pub(super) fn labels(places: &Places) -> Vec<String> {
 }
 
 /// Checks the places and holes of one blob, whose bytes are `code`.
-pub(super) fn check(range: &Range, code: &[u8], places: &[Place]) -> Result<(), String> {
-    let blob = &range.name;
+pub(super) fn check(blob: &str, code: &[u8], places: &[Place]) -> Result<(), String> {
     let mut mode = 0;
     let mut holes: Vec<&Place> = Vec::new();
     for place in places {
