@@ -16,19 +16,26 @@ use support::kernel::build;
 use support::layout::{Found, inspect_linked};
 use support::table::{Width, native};
 
-/// Checks all patchlets of a kernel, whose own patchlets are `own`.
+/// The kernel's blobs, in the order of their names. What is in them, `patchlet verify` proves.
+const BLOBS: [&str; 2] = ["hypercall_page", "start_cpu"];
+
+/// Checks all patchlets of a kernel, whose own patchlets for sites are `own`.
 fn kernel(width: Width, own: &[(&str, &[u8])]) {
     let file = build(width, "fat");
     let found = inspect_linked(&file, width);
     let native = native(width);
     let is_native = |found: &&Found| native.iter().any(|row| row.name == found.name);
+    let is_blob = |found: &&Found| BLOBS.contains(&&*found.name);
+    let mut blobs: Vec<&str> = found.iter().filter(is_blob).map(|found| &*found.name).collect();
+    blobs.sort_unstable();
+    assert_eq!(blobs, BLOBS);
     let others: Vec<_> = found
         .iter()
-        .filter(|found| !is_native(found))
+        .filter(|found| !is_native(found) && !is_blob(found))
         .map(|found| (found.name.as_str(), &found.bytes[..]))
         .collect();
     assert_eq!(others, own, "the kernel's own");
-    assert_eq!(found.len(), native.len() + own.len());
+    assert_eq!(found.len(), native.len() + own.len() + BLOBS.len());
 
     // The output section of asm/patchlet.ld contains only patchlets.
     let section = elf::read(&file).section;
