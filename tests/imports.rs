@@ -32,6 +32,7 @@ const LAYERS: &[Layer] = &[
     ("site", &["insn"]),
     ("text", &["error", "insn", "site"]),
     ("live", &["error", "insn", "site", "text"]),
+    ("branch", &["insn", "site", "text"]),
     ("patchlet", &[]),
     ("blob", &["patchlet"]),
     ("choose", &["insn"]),
