@@ -347,7 +347,7 @@ macro_rules! __slot_operand {
 /// Emits one site: an `asm!` block that holds the indirect call or jump and its record.
 ///
 /// [`ops!`](crate::ops!) writes one site into the function of each op. Write a site by
-/// hand for an op whose arguments do not fit the signatures that `ops!` knows.
+/// hand where an op is to have another capacity, or operands that no signature has.
 ///
 /// - `call` or `jmp`: the instruction of the site.
 /// - `slots`: the path of the `SLOTS` of an ops table.

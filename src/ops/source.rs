@@ -107,9 +107,12 @@ impl Entry<'_> {
         kind: Kind,
         target: Option<Target>,
     ) -> Replacement<'static> {
-        // `entry` has found the op in this table.
-        let patched = target.and_then(|target| self.table.replacement(self.index, target, kind));
-        patched.unwrap_or(Replacement::Indirect(kind, record.subject() as u64))
+        match target {
+            Some(target) => {
+                self.table.replacement_of(self.op, record.number().into(), target, kind)
+            }
+            None => Replacement::Indirect(kind, record.subject() as u64),
+        }
     }
 
     /// Returns what the slot holds now.

@@ -12,7 +12,7 @@ use super::variant::Variant;
 use crate::choose::Choice;
 use crate::cpu::Features;
 use crate::insn::{Kind, Replacement};
-use crate::patchlet::native;
+use crate::patchlet::{Patchlet, native};
 use crate::text::{Change, Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
@@ -192,6 +192,17 @@ impl Table {
         target: Target,
         kind: Kind,
     ) -> Option<Replacement<'static>> {
+        Some(self.replacement_of(self.ops.get(index)?, index, target, kind))
+    }
+
+    /// Returns the same for an op of this table, whose index is known to the caller.
+    pub(super) fn replacement_of(
+        &self,
+        op: &Op,
+        index: usize,
+        target: Target,
+        kind: Kind,
+    ) -> Replacement<'static> {
         let choice = Choice {
             nop: Target::NOP.address() as u64,
             ident: Target::IDENT.address() as u64,
@@ -204,14 +215,16 @@ impl Table {
             zero_patchlet: native::vcpu_is_preempted.bytes(),
             trap: native::ud2.bytes(),
         };
-        let op = self.ops.get(index)?;
-        let of_op = self.variants.iter().filter(|variant| variant.op() == index);
-        let own = of_op.map(|variant| (variant.target(), variant.patchlet()));
-        let own = [(op.native(), op.patchlet())].into_iter().chain(own);
-        let own = own.filter_map(|(native, patchlet)| {
-            patchlet.map(|patchlet| (native.address() as u64, patchlet.bytes()))
-        });
-        Some(choice.replacement(target.address() as u64, kind, own))
+        let own = |_| {
+            let is_chosen =
+                |variant: &&Variant| variant.op() == index && variant.target() == target;
+            let patchlet = match target == op.native() {
+                true => op.patchlet(),
+                false => self.variants.iter().find(is_chosen)?.patchlet(),
+            };
+            patchlet.map(Patchlet::bytes)
+        };
+        choice.replacement(target.address() as u64, kind, own)
     }
 
     /// Returns the index of the op whose slot is at `address`, or `None` if no slot of this table

@@ -435,7 +435,10 @@ impl<'d> Model<'d> {
         let is_function = self.op_record(op.slot).is_some_and(|op| op.means != Means::Patchlet);
         let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at)).filter(|_| !is_function);
         let default = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
-        choice.replacement(target, kind, default.into_iter().chain(self.patchlets_of_variants(op)))
+        let mut own = default.into_iter().chain(self.patchlets_of_variants(op));
+        choice.replacement(target, kind, |target| {
+            own.find(|&(native, _)| native == target).map(|(_, bytes)| bytes)
+        })
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
