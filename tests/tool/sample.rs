@@ -201,6 +201,9 @@ impl Sample {
                 relative(name_of_table);
                 // All callee-save, without arguments and result, but those that leave.
                 let class = if ["usergs_sysret64", "iret"].contains(&op) { 2 } else { 0 };
+                // What has no patchlet is a function.
+                let is_function = op == "ticks_low" || (op, self.width) == ("ident", Width::Bits32);
+                let class = class | if is_function { 1 << 5 } else { 0 };
                 records.data.extend([index as u8, 0, class, 0, 0, name.len() as u8]);
                 records.data.extend(name.bytes());
                 records.data.resize(records.data.len().next_multiple_of(4), 0);
@@ -227,10 +230,10 @@ impl Sample {
         let (stac, rep) =
             (self.address_of("patchlet_native_stac"), self.address_of("patchlet_native_copy_rep"));
         let nop = self.address_of("patchlet_nop");
-        self.variant(1, 0, "SMAP_ENABLED", stac);
-        self.variant(1, 1, "ERMS !BROKEN", rep);
-        self.variant(1, 2, "FSRM", short);
-        self.variant(0, 0, "AMD", nop);
+        self.variant(1, 0, "SMAP_ENABLED", stac, PATCHLET);
+        self.variant(1, 1, "ERMS !BROKEN", rep, PATCHLET);
+        self.variant(1, 2, "FSRM", short, FUNCTION);
+        self.variant(0, 0, "AMD", nop, NOTHING);
         self.key("TRACE", false, false);
         self.key("DEBUG", true, true);
 
@@ -255,18 +258,18 @@ impl Sample {
         self
     }
 
-    /// Appends the record of a variant of an op of the kernel's own table.
-    pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64) {
-        let slot = self.slot("own_ops", op);
-        // The function's address stands in the table of variants, to which the record refers.
-        let words = self.section(".variants");
-        let word = words.address + words.data.len() as u64;
-        let size = pointer(self.width) as usize;
-        self.section_mut(".variants").data.extend(&function.to_le_bytes()[..size]);
+    /// Appends a variant of an op of the kernel's own table: the word with its function, and its
+    /// record.
+    pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64, means: u8) {
+        let (slot, data) = (self.slot("own_ops", op), self.section(".data"));
+        let word = data.address + data.data.len() as u64;
+        let mut bytes = Vec::new();
+        self.put(&mut bytes, function);
+        self.section_mut(".data").data.extend(bytes);
         self.relative("patchlet_variants", slot);
         self.relative("patchlet_variants", word);
         let records = &mut self.section_mut("patchlet_variants").data;
-        records.extend([place, condition.len() as u8]);
+        records.extend([place | means << 6, condition.len() as u8]);
         records.extend(condition.bytes());
         records.resize(records.len().next_multiple_of(4), 0);
     }
@@ -659,6 +662,11 @@ fn section(name: &'static str, flags: u64, address: u64) -> Section {
     let (data, size, offset) = (vec![], None, None);
     Section { name, kind: PROGBITS, flags, address, data, link: 0, info: 0, size, offset }
 }
+
+/// The means of a variant, as its record says them.
+pub const PATCHLET: u8 = 0;
+pub const FUNCTION: u8 = 1;
+pub const NOTHING: u8 = 2;
 
 /// The NOP of a branch site.
 pub const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];

@@ -230,7 +230,7 @@ macro_rules! __define_ops {
 
                 $($(
                     $($cfg)*
-                    $crate::__op_in_index! { $symbol $group $name $words $signature }
+                    $crate::__op_in_index! { $symbol $group $name $words [$($native)+] $signature }
                     $($cfg)*
                     $crate::__variants_in_index! { $symbol $name 0, $variants }
                     $($cfg)*
