@@ -36,6 +36,7 @@ impl<'a> Instructions<'a> {
             Replacement::Nops => (&[], Operand::None),
             Replacement::Patchlet(bytes)
             | Replacement::Identity(bytes)
+            | Replacement::Zero(bytes)
             | Replacement::Trap(bytes) => (bytes, Operand::None),
         };
         Self { bytes, operand }

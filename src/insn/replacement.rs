@@ -27,6 +27,8 @@ pub enum Replacement<'a> {
     Nops,
     /// The identity patchlet (64-bit only; 32-bit needs no instruction).
     Identity(&'a [u8]),
+    /// The patchlet that returns 0.
+    Zero(&'a [u8]),
     /// The trap: the slot is null, so nothing may ever get here.
     Trap(&'a [u8]),
 }
@@ -40,6 +42,7 @@ pub(crate) enum ReplacementName {
     Jump,
     Nops,
     Identity,
+    Zero,
     Trap,
 }
 
@@ -52,6 +55,7 @@ impl Replacement<'_> {
             Self::Jump(_) => ReplacementName::Jump,
             Self::Nops => ReplacementName::Nops,
             Self::Identity(_) => ReplacementName::Identity,
+            Self::Zero(_) => ReplacementName::Zero,
             Self::Trap(_) => ReplacementName::Trap,
         }
     }
@@ -60,7 +64,7 @@ impl Replacement<'_> {
     pub(super) const fn operand(&self) -> u64 {
         match *self {
             Self::Indirect(_, address) | Self::Call(address) | Self::Jump(address) => address,
-            Self::Patchlet(_) | Self::Nops | Self::Identity(_) | Self::Trap(_) => 0,
+            Self::Patchlet(_) | Self::Nops | Self::Identity(_) | Self::Zero(_) | Self::Trap(_) => 0,
         }
     }
 }

@@ -89,7 +89,7 @@ pub fn plan<'m>(
         let (op, kind, before) = known(model, record)?;
         let target = targets.iter().find(|(slot, _)| *slot == record.slot);
         let target = target.map_or(op.native.unwrap_or(0), |(_, target)| *target);
-        let replacement = model.choice(op).replacement(target, kind);
+        let replacement = model.replacement(op, target, kind);
         let after = model
             .composed(record, &replacement)
             .map_err(|error| bad(model, record, &error.to_string()))?;
@@ -122,6 +122,7 @@ const fn words(replacement: &Replacement<'_>) -> &'static str {
         Replacement::Jump(_) => "jump",
         Replacement::Nops => "nothing",
         Replacement::Identity(_) => "identity",
+        Replacement::Zero(_) => "zero",
         Replacement::Trap(_) => "trap",
     }
 }

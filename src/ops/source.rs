@@ -104,10 +104,9 @@ impl Entry<'_> {
         kind: Kind,
         target: Option<Target>,
     ) -> Replacement<'static> {
-        match target {
-            Some(target) => self.op.choice().replacement(target.address() as u64, kind),
-            None => Replacement::Indirect(kind, record.subject() as u64),
-        }
+        // `entry` has found the op in this table.
+        let patched = target.and_then(|target| self.table.replacement(self.index, target, kind));
+        patched.unwrap_or(Replacement::Indirect(kind, record.subject() as u64))
     }
 
     /// Returns what the slot holds now.

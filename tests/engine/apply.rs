@@ -22,6 +22,7 @@ pub enum Held {
     Null,
     Nop,
     Ident,
+    Zero,
     /// A function this far from the arena: in reach.
     Near(i32),
     /// A function this far beyond 2 GiB; on 32-bit everything is in reach.
@@ -86,12 +87,15 @@ impl<'i> Model<'i> {
     fn patched(&self, site: &Site) -> Result<(What, Vec<u8>), ComposeError> {
         let op = &self.image.table.ops()[site.op];
         let slot = self.slots[site.op] as u64;
+        let native = op.native().address() as u64;
+        let own = op.patchlet().map(|patchlet| (native, patchlet.bytes()));
+        let own = own.into_iter().collect::<Vec<_>>();
         let facts = Facts {
             width: Width::NATIVE,
-            native: op.native().address() as u64,
-            patchlet: op.patchlet().map(|patchlet| patchlet.bytes()),
+            own: &own,
             nop: Target::NOP.address() as u64,
             ident: Target::IDENT.address() as u64,
+            zero: Target::ZERO.address() as u64,
         };
         let replacement = model::choose(&facts, slot, site.kind);
         let address = self.image.arena.address(site.at) as u64;
@@ -118,6 +122,9 @@ impl<'i> Model<'i> {
             }
         };
         let old = self.bytes[site.at..][..usize::from(site.capacity)].to_vec();
+        // The patchlet of `vcpu_is_preempted` and the one that returns 0 have the same bytes. A site
+        // then holds what it is to get.
+        let held = if old == new { what } else { held };
         Ok(Expected { address, op, kind: site.kind, held, what, old, new })
     }
 
@@ -139,6 +146,7 @@ fn report<'e>(outcomes: impl Iterator<Item = &'e Expected>) -> Report {
         report.jumps += usize::from(outcome.what == Some(What::Jump));
         report.nops += usize::from(outcome.what == Some(What::Nops));
         report.identities += usize::from(outcome.what == Some(What::Identity));
+        report.zeros += usize::from(outcome.what == Some(What::Zero));
         report.traps += usize::from(outcome.what == Some(What::Trap));
         report.indirect += usize::from(outcome.what.is_none());
     }
@@ -201,6 +209,7 @@ fn steps<P: Platform>(image: &Image, program: &Program, mut patcher: Patcher<'_,
                     Held::Null => Target::NULL,
                     Held::Nop => Target::NOP,
                     Held::Ident => Target::IDENT,
+                    Held::Zero => Target::ZERO,
                     Held::Near(distance) => target(base.wrapping_add_signed(distance as isize)),
                     Held::Far(more) => {
                         target(base.wrapping_add(0x8000_1000).wrapping_add(more as usize))
@@ -263,6 +272,7 @@ fn held() -> impl Strategy<Value = Held> {
         2 => Just(Held::Null),
         2 => Just(Held::Nop),
         2 => Just(Held::Ident),
+        2 => Just(Held::Zero),
         // Text and a call's own end are between the arena's ends.
         3 => (-0x7fff_0000..0x7fff_0000).prop_map(Held::Near),
         1 => (0_u32..0x7000_0000).prop_map(Held::Far),

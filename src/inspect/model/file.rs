@@ -26,6 +26,10 @@ const SOME_NOP: u64 = 2;
 /// still have `ident` in a slot. No function has this address.
 const SOME_IDENT: u64 = 3;
 
+/// Stands for the address of the function that returns 0 if it is not known. No function has this
+/// address.
+const SOME_ZERO: u64 = 4;
+
 /// An op in a file. Only ops that some record belongs to are known.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -87,6 +91,9 @@ pub struct Model<'d> {
     /// Address of the identity function, or [`SOME_IDENT`].
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
+    /// Address of the function that returns 0, or [`SOME_ZERO`].
+    zero: u64,
+    zero_patchlet: &'d [u8],
     trap: &'d [u8],
     /// What fills the sites that are patched.
     nops: Nops,
@@ -127,6 +134,8 @@ impl<'d> Model<'d> {
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
+            zero: SOME_ZERO,
+            zero_patchlet: &[],
             ident_patchlet: &[],
             trap: &[],
             nops: Nops::Long,
@@ -267,8 +276,8 @@ impl<'d> Model<'d> {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
     }
 
-    /// Finds the no-op function, the identity function, and the patchlets of the identity and of
-    /// the trap.
+    /// Finds the no-op function, the identity function and the one that returns 0, and the patchlets
+    /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
         let nop = symbol("patchlet_nop");
@@ -282,6 +291,7 @@ impl<'d> Model<'d> {
         };
         self.nop = nop.unwrap_or(SOME_NOP);
         self.ident = ident.unwrap_or(SOME_IDENT);
+        self.zero = symbol("patchlet_zero").unwrap_or(SOME_ZERO);
         let named = |name: &str| {
             let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
             found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
@@ -289,6 +299,7 @@ impl<'d> Model<'d> {
         // On 32 bit there is no patchlet `ident_64`, and its bytes are empty: argument and result
         // are in the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
+        self.zero_patchlet = named("vcpu_is_preempted");
     }
 
     /// Returns the address that the slot of `ident` in the built-in table holds. In a stripped
@@ -357,17 +368,20 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns the facts about an op that decide which replacement its sites get.
+    /// Returns what a site of this kind of an op gets while the op's slot holds `target`.
     #[must_use]
-    pub fn choice(&self, op: &OpImage) -> Choice<'d> {
-        Choice {
-            native: op.native.unwrap_or(NOWHERE),
-            patchlet: op.patchlet.and_then(|at| self.patchlets.get(at)).map_or(&[], |p| p.bytes),
+    pub fn replacement(&self, op: &OpImage, target: u64, kind: Kind) -> Replacement<'d> {
+        let choice = Choice {
             nop: self.nop,
             ident: self.ident,
             ident_patchlet: self.ident_patchlet,
+            zero: self.zero,
+            zero_patchlet: self.zero_patchlet,
             trap: self.trap,
-        }
+        };
+        let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
+        let own = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
+        choice.replacement(target, kind, own)
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
@@ -445,7 +459,7 @@ impl<'d> Model<'d> {
     fn ahead_of_boot(&self, record: &SiteImage, kind: Kind) -> Replacement<'d> {
         self.op(record).map_or(Replacement::Nops, |op| {
             let held = self.held.get(&op.slot).copied().or(op.native);
-            self.choice(op).replacement(held.unwrap_or(0), kind)
+            self.replacement(op, held.unwrap_or(0), kind)
         })
     }
 
