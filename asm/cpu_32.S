@@ -28,34 +28,6 @@ PATCHLET(cpu_clac)
 	clac
 END_PATCHLET(cpu_clac)
 
-/* memory.copy: copy ECX bytes, where REP MOVSB is fast for every length. DF is clear, as the
- * C ABI demands.
- * in: EAX = to, EDX = from, ECX = length   out: -   clobbers: ECX   saves: EDI, ESI
- * flags: unchanged   stack: 8 bytes below ESP
- * memory: writes some bytes at EDI, reads some bytes at ESI   privilege: any   CPU: any */
-PATCHLET(cpu_copy_movsb)
-	pushl	%edi
-	pushl	%esi
-	movl	%eax, %edi
-	movl	%edx, %esi
-	rep movsb
-	popl	%esi
-	popl	%edi
-END_PATCHLET(cpu_copy_movsb)
-
-/* memory.fill: fill ECX bytes, where REP STOSB is fast for every length. DF is clear, as the
- * C ABI demands.
- * in: EAX = to, EDX = value, ECX = length   out: -   clobbers: EAX, ECX   saves: EDI
- * flags: unchanged   stack: 4 bytes below ESP
- * memory: writes some bytes at EDI   privilege: any   CPU: any */
-PATCHLET(cpu_fill_stosb)
-	pushl	%edi
-	movl	%eax, %edi
-	movl	%edx, %eax
-	rep stosb
-	popl	%edi
-END_PATCHLET(cpu_fill_stosb)
-
 /* time.time_stamp: a CPU without time-stamp counter has none to read: 0.
  * in: -   out: EAX = 0, EDX = 0   clobbers: -   flags: status
  * privilege: any   CPU: any */
@@ -120,7 +92,7 @@ PATCHLET(cpu_vmmcall)
 	vmmcall
 END_PATCHLET(cpu_vmmcall)
 
-/* state.save: save the x87 registers. FNSAVE resets the unit, so what it saved is loaded again.
+/* state.save_state: save the x87 registers. FNSAVE resets the unit, so what it saved is loaded again.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -   clobbers: -
  * flags: unchanged
  * memory: writes 108 bytes at EAX, reads 108 bytes at EAX   privilege: any   CPU: x87 */
@@ -129,7 +101,7 @@ PATCHLET(cpu_fnsave)
 	frstor	(%eax)
 END_PATCHLET(cpu_fnsave)
 
-/* state.save: save the x87 and SSE registers. The mask is not used.
+/* state.save_state: save the x87 and SSE registers. The mask is not used.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -   clobbers: -
  * flags: unchanged
  * memory: writes 512 bytes at EAX   privilege: any   CPU: FXSR */
@@ -137,7 +109,7 @@ PATCHLET(cpu_fxsave)
 	fxsave	(%eax)
 END_PATCHLET(cpu_fxsave)
 
-/* state.save: save the state components of the mask. The exchanges bring the mask to EDX:EAX.
+/* state.save_state: save the state components of the mask. The exchanges bring the mask to EDX:EAX.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: reads some bytes at ECX, writes some bytes at ECX
@@ -148,7 +120,7 @@ PATCHLET(cpu_xsave)
 	xsave	(%ecx)
 END_PATCHLET(cpu_xsave)
 
-/* state.save: the same, without components that are in their initial state, or that did not
+/* state.save_state: the same, without components that are in their initial state, or that did not
  * change since they were restored from this area.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
@@ -160,7 +132,7 @@ PATCHLET(cpu_xsaveopt)
 	xsaveopt (%ecx)
 END_PATCHLET(cpu_xsaveopt)
 
-/* state.save: the same in the compacted form, without components in their initial state.
+/* state.save_state: the same in the compacted form, without components in their initial state.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: writes some bytes at ECX   privilege: any   CPU: OSXSAVE, XSAVEC */
@@ -170,7 +142,7 @@ PATCHLET(cpu_xsavec)
 	xsavec	(%ecx)
 END_PATCHLET(cpu_xsavec)
 
-/* state.save: the same, with the components of IA32_XSS too.
+/* state.save_state: the same, with the components of IA32_XSS too.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: writes some bytes at ECX   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
@@ -180,7 +152,7 @@ PATCHLET(cpu_xsaves)
 	xsaves	(%ecx)
 END_PATCHLET(cpu_xsaves)
 
-/* state.restore: load the x87 registers that cpu_fnsave saved.
+/* state.restore_state: load the x87 registers that cpu_fnsave saved.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -   clobbers: -
  * flags: unchanged
  * memory: reads 108 bytes at EAX   privilege: any   CPU: x87 */
@@ -188,7 +160,7 @@ PATCHLET(cpu_frstor)
 	frstor	(%eax)
 END_PATCHLET(cpu_frstor)
 
-/* state.restore: load the x87 and SSE registers that cpu_fxsave saved.
+/* state.restore_state: load the x87 and SSE registers that cpu_fxsave saved.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -   clobbers: -
  * flags: unchanged
  * memory: reads 512 bytes at EAX   privilege: any   CPU: FXSR */
@@ -196,7 +168,7 @@ PATCHLET(cpu_fxrstor)
 	fxrstor	(%eax)
 END_PATCHLET(cpu_fxrstor)
 
-/* state.restore: load the state components of the mask, in the standard or the compacted form.
+/* state.restore_state: load the state components of the mask, in the standard or the compacted form.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: reads some bytes at ECX   privilege: any   CPU: OSXSAVE */
@@ -206,7 +178,7 @@ PATCHLET(cpu_xrstor)
 	xrstor	(%ecx)
 END_PATCHLET(cpu_xrstor)
 
-/* state.restore: load the state components of the mask that cpu_xsaves saved.
+/* state.restore_state: load the state components of the mask that cpu_xsaves saved.
  * in: EAX = area, EDX = low half of mask, ECX = high half of mask   out: -
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: reads some bytes at ECX   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
@@ -253,118 +225,191 @@ patchlet_cpu_\name:
 	.size	patchlet_cpu_\name, . - patchlet_cpu_\name
 .endm
 
-/* fn(EAX = to: *mut u8, EDX = from: *const u8, ECX = length: usize), class c: copies four bytes at
- * a time by REP MOVSL, which every CPU does well, and short ranges without it. */
-.macro copy_begin
-	pushl	%edi
+/* Copies at most 15 bytes and returns, or goes on at 9 with more. A length that is no power of two is
+ * copied by accesses that overlap.
+ * EAX = to, EDX = from, ECX = length. EBX, ESI and EDI are kept. */
+.macro copy_short
+	cmpl	$16, %ecx
+	jae	9f
+	pushl	%ebx
 	pushl	%esi
+	cmpl	$8, %ecx
+	jae	2f
+	cmpl	$4, %ecx
+	jae	1f
+	testl	%ecx, %ecx
+	jz	0f
+	movzbl	(%edx), %ebx
+	cmpl	$2, %ecx
+	jb	3f
+	movzwl	-2(%edx,%ecx), %esi
+	movw	%si, -2(%eax,%ecx)
+3:	movb	%bl, (%eax)
+0:	popl	%esi
+	popl	%ebx
+	ret
+1:	movl	(%edx), %ebx
+	movl	-4(%edx,%ecx), %esi
+	movl	%ebx, (%eax)
+	movl	%esi, -4(%eax,%ecx)
+	popl	%esi
+	popl	%ebx
+	ret
+2:	movl	(%edx), %ebx
+	movl	4(%edx), %esi
+	movl	%ebx, (%eax)
+	movl	%esi, 4(%eax)
+	movl	-8(%edx,%ecx), %ebx
+	movl	-4(%edx,%ecx), %esi
+	movl	%ebx, -8(%eax,%ecx)
+	movl	%esi, -4(%eax,%ecx)
+	popl	%esi
+	popl	%ebx
+	ret
+9:
+.endm
+
+/* Copies 16 bytes or more, 16 at a time, and returns. The last 16 overlap those before.
+ * EAX = to, EDX = from, ECX = length. EBX, ESI and EDI are kept. */
+.macro copy_loop
+	pushl	%ebx
+	pushl	%esi
+	pushl	%edi
+	leal	-16(%edx,%ecx), %edi		/* the last 16 bytes of the source */
+	subl	%edx, %eax			/* from the source to the target */
+1:	movl	(%edx), %ebx
+	movl	4(%edx), %esi
+	movl	%ebx, (%eax,%edx)
+	movl	%esi, 4(%eax,%edx)
+	movl	8(%edx), %ebx
+	movl	12(%edx), %esi
+	movl	%ebx, 8(%eax,%edx)
+	movl	%esi, 12(%eax,%edx)
+	addl	$16, %edx
+	cmpl	%edi, %edx
+	jb	1b
+	movl	(%edi), %ebx
+	movl	4(%edi), %esi
+	movl	%ebx, (%eax,%edi)
+	movl	%esi, 4(%eax,%edi)
+	movl	8(%edi), %ebx
+	movl	12(%edi), %esi
+	movl	%ebx, 8(%eax,%edi)
+	movl	%esi, 12(%eax,%edi)
+	popl	%edi
+	popl	%esi
+	popl	%ebx
+	ret
+.endm
+
+/* Copies by REP MOVSB, and returns. */
+.macro copy_movsb
+	pushl	%esi
+	pushl	%edi
 	movl	%eax, %edi
 	movl	%edx, %esi
-	cmpl	$64, %ecx
-	jae	2f
-	/* Four bytes at a time, then one at a time. */
-	subl	$4, %ecx
-	jb	1f
-0:	movl	(%esi), %eax
-	addl	$4, %esi
-	movl	%eax, (%edi)
-	addl	$4, %edi
-	subl	$4, %ecx
-	jae	0b
-1:	addl	$4, %ecx
-	jz	4f
-3:	movb	(%esi), %al
-	incl	%esi
-	movb	%al, (%edi)
-	incl	%edi
-	decl	%ecx
-	jnz	3b
-4:	popl	%esi
-	popl	%edi
-	ret
-2:
-.endm
-
-.macro copy_movsl
-	movl	%ecx, %eax
-	shrl	$2, %ecx
-	rep movsl
-	movl	%eax, %ecx
-	andl	$3, %ecx
 	rep movsb
-	popl	%esi
 	popl	%edi
+	popl	%esi
 	ret
 .endm
 
+/* fn(EAX = to: *mut u8, EDX = from: *const u8, ECX = length: usize), class c: copies by loads and
+ * stores, as every CPU can. */
 function copy
-	copy_begin
-	copy_movsl
+	copy_short
+	copy_loop
 end_function copy
 
-/* The same with REP MOVSB for long ranges. Where only ERMS is there, starting it takes as long as
- * the loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual", "Enhanced REP
- * MOVSB and STOSB Operation"). */
+/* From this length on, REP MOVSB and REP STOSB are faster with ERMS than the loops. To start one takes
+ * as long as a loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual",
+ * "Enhanced REP MOVSB and STOSB Operation"; tests/process/benches/memory.rs). */
+#define LONG	512
+
+/* The same with REP MOVSB for long ranges. */
 function copy_long_movsb
-	copy_begin
-	cmpl	$512, %ecx
-	jae	5f
-	copy_movsl
-5:	rep movsb
-	popl	%esi
-	popl	%edi
-	ret
+	copy_short
+	cmpl	$LONG, %ecx
+	jae	2f
+	copy_loop
+2:	copy_movsb
 end_function copy_long_movsb
 
-/* fn(EAX = to: *mut u8, EDX = value: u8, ECX = length: usize), class c: fills by REP STOSL, and
- * short ranges without it. */
-.macro fill_begin
-	pushl	%edi
-	movl	%eax, %edi
-	movzbl	%dl, %eax
-	imull	$0x01010101, %eax
-	cmpl	$64, %ecx
+/* The same with REP MOVSB also for those of the short ranges for which it is faster with FSRM, which
+ * is about up to 127 bytes. */
+function copy_short_movsb
+	copy_short
+	cmpl	$LONG, %ecx
 	jae	2f
-	subl	$4, %ecx
-	jb	1f
-0:	movl	%eax, (%edi)
-	addl	$4, %edi
-	subl	$4, %ecx
-	jae	0b
-1:	addl	$4, %ecx
-	jz	4f
-3:	movb	%al, (%edi)
-	incl	%edi
-	decl	%ecx
-	jnz	3b
-4:	popl	%edi
+	cmpl	$64, %ecx
+	jbe	3f
+	cmpl	$128, %ecx
+	jb	2f
+3:	copy_loop
+2:	copy_movsb
+end_function copy_short_movsb
+
+/* fn(EAX = to: *mut u8, EDX = value: u8, ECX = length: usize), class c: fills by stores, as every
+ * CPU can. The value is in all four bytes of EDX. Short ranges are filled as copy_short copies. */
+.macro fill_short
+	movzbl	%dl, %edx
+	imull	$0x01010101, %edx
+	cmpl	$16, %ecx
+	jae	9f
+	cmpl	$8, %ecx
+	jae	2f
+	cmpl	$4, %ecx
+	jae	1f
+	testl	%ecx, %ecx
+	jz	0f
+	movb	%dl, (%eax)
+	cmpl	$2, %ecx
+	jb	0f
+	movw	%dx, -2(%eax,%ecx)
+0:	ret
+1:	movl	%edx, (%eax)
+	movl	%edx, -4(%eax,%ecx)
 	ret
-2:
+2:	movl	%edx, (%eax)
+	movl	%edx, 4(%eax)
+	movl	%edx, -8(%eax,%ecx)
+	movl	%edx, -4(%eax,%ecx)
+	ret
+9:
 .endm
 
-.macro fill_stosl
-	movl	%ecx, %edx
-	shrl	$2, %ecx
-	rep stosl
-	movl	%edx, %ecx
-	andl	$3, %ecx
-	rep stosb
-	popl	%edi
+/* Fills 16 bytes or more, 16 at a time, and returns. */
+.macro fill_loop
+	leal	-16(%eax,%ecx), %ecx		/* the last 16 bytes */
+1:	movl	%edx, (%eax)
+	movl	%edx, 4(%eax)
+	movl	%edx, 8(%eax)
+	movl	%edx, 12(%eax)
+	addl	$16, %eax
+	cmpl	%ecx, %eax
+	jb	1b
+	movl	%edx, (%ecx)
+	movl	%edx, 4(%ecx)
+	movl	%edx, 8(%ecx)
+	movl	%edx, 12(%ecx)
 	ret
 .endm
 
 function fill
-	fill_begin
-	fill_stosl
+	fill_short
+	fill_loop
 end_function fill
 
 /* The same with REP STOSB for long ranges. */
 function fill_long_stosb
-	fill_begin
-	cmpl	$512, %ecx
-	jae	5f
-	fill_stosl
-5:	rep stosb
+	fill_short
+	cmpl	$LONG, %ecx
+	jae	2f
+	fill_loop
+2:	pushl	%edi
+	movl	%eax, %edi
+	movl	%edx, %eax
+	rep stosb
 	popl	%edi
 	ret
 end_function fill_long_stosb

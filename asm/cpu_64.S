@@ -119,25 +119,6 @@ PATCHLET(cpu_wrmsr_gs_base)
 	popq	%rax
 END_PATCHLET(cpu_wrmsr_gs_base)
 
-/* memory.copy: copy RDX bytes, where REP MOVSB is fast for every length. DF is clear, as the
- * C ABI demands.
- * in: RDI = to, RSI = from, RDX = length   out: -   clobbers: RDI, RSI, RCX   flags: unchanged
- * memory: writes some bytes at RDI, reads some bytes at RSI   privilege: any   CPU: any */
-PATCHLET(cpu_copy_movsb)
-	movq	%rdx, %rcx
-	rep movsb
-END_PATCHLET(cpu_copy_movsb)
-
-/* memory.fill: fill RDX bytes, where REP STOSB is fast for every length. DF is clear, as the
- * C ABI demands.
- * in: RDI = to, RSI = value, RDX = length   out: -   clobbers: RDI, RAX, RCX   flags: unchanged
- * memory: writes some bytes at RDI   privilege: any   CPU: any */
-PATCHLET(cpu_fill_stosb)
-	movl	%esi, %eax
-	movq	%rdx, %rcx
-	rep stosb
-END_PATCHLET(cpu_fill_stosb)
-
 /* time.time_stamp: read the time-stamp counter when all earlier instructions have been
  * executed. LFENCE waits for that on Intel's CPUs (SDM vol. 2B, "RDTSC"), and MFENCE on AMD's,
  * where LFENCE waits only if an MSR says so (AMD APM vol. 3, "RDTSC", "LFENCE").
@@ -186,14 +167,14 @@ PATCHLET(cpu_vmmcall)
 	vmmcall
 END_PATCHLET(cpu_vmmcall)
 
-/* state.save: save the x87 and SSE registers. The mask is not used.
+/* state.save_state: save the x87 and SSE registers. The mask is not used.
  * in: RDI = area, RSI = mask   out: -   clobbers: -   flags: unchanged
  * memory: writes 512 bytes at RDI   privilege: any   CPU: FXSR */
 PATCHLET(cpu_fxsave)
 	fxsave64 (%rdi)
 END_PATCHLET(cpu_fxsave)
 
-/* state.save: save the state components of the mask.
+/* state.save_state: save the state components of the mask.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: reads some bytes at RDI, writes some bytes at RDI
  * privilege: any   CPU: OSXSAVE */
@@ -204,7 +185,7 @@ PATCHLET(cpu_xsave)
 	xsave64	(%rdi)
 END_PATCHLET(cpu_xsave)
 
-/* state.save: the same, without components that are in their initial state, or that did not
+/* state.save_state: the same, without components that are in their initial state, or that did not
  * change since they were restored from this area.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: reads some bytes at RDI, writes some bytes at RDI
@@ -216,7 +197,7 @@ PATCHLET(cpu_xsaveopt)
 	xsaveopt64 (%rdi)
 END_PATCHLET(cpu_xsaveopt)
 
-/* state.save: the same in the compacted form, without components in their initial state.
+/* state.save_state: the same in the compacted form, without components in their initial state.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: writes some bytes at RDI   privilege: any   CPU: OSXSAVE, XSAVEC */
 PATCHLET(cpu_xsavec)
@@ -226,7 +207,7 @@ PATCHLET(cpu_xsavec)
 	xsavec64 (%rdi)
 END_PATCHLET(cpu_xsavec)
 
-/* state.save: the same, with the components of IA32_XSS too.
+/* state.save_state: the same, with the components of IA32_XSS too.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: writes some bytes at RDI   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
 PATCHLET(cpu_xsaves)
@@ -236,14 +217,14 @@ PATCHLET(cpu_xsaves)
 	xsaves64 (%rdi)
 END_PATCHLET(cpu_xsaves)
 
-/* state.restore: load the x87 and SSE registers that cpu_fxsave saved.
+/* state.restore_state: load the x87 and SSE registers that cpu_fxsave saved.
  * in: RDI = area, RSI = mask   out: -   clobbers: -   flags: unchanged
  * memory: reads 512 bytes at RDI   privilege: any   CPU: FXSR */
 PATCHLET(cpu_fxrstor)
 	fxrstor64 (%rdi)
 END_PATCHLET(cpu_fxrstor)
 
-/* state.restore: load the state components of the mask, in the standard or the compacted form.
+/* state.restore_state: load the state components of the mask, in the standard or the compacted form.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: reads some bytes at RDI   privilege: any   CPU: OSXSAVE */
 PATCHLET(cpu_xrstor)
@@ -253,7 +234,7 @@ PATCHLET(cpu_xrstor)
 	xrstor64 (%rdi)
 END_PATCHLET(cpu_xrstor)
 
-/* state.restore: load the state components of the mask that cpu_xsaves saved.
+/* state.restore_state: load the state components of the mask that cpu_xsaves saved.
  * in: RDI = area, RSI = mask   out: -   clobbers: RAX, RDX   flags: status
  * memory: reads some bytes at RDI   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
 PATCHLET(cpu_xrstors)
@@ -373,18 +354,38 @@ function copy
 	copy_loop
 end_function copy
 
-/* The same with REP MOVSB for long ranges. Where only ERMS is there, starting it takes as long as
- * the loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual", "Enhanced REP
- * MOVSB and STOSB Operation"). */
+/* From this length on, REP MOVSB and REP STOSB are faster with ERMS than the loops. To start one takes
+ * as long as a loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual",
+ * "Enhanced REP MOVSB and STOSB Operation"; tests/process/benches/memory.rs). */
+#define LONG	768
+
+/* The same with REP MOVSB for long ranges. */
 function copy_long_movsb
 	copy_short
-	cmpq	$512, %rdx
+	cmpq	$LONG, %rdx
 	jae	2f
 	copy_loop
 2:	movq	%rdx, %rcx
 	rep movsb
 	ret
 end_function copy_long_movsb
+
+/* The same with REP MOVSB also for those of the short ranges for which it is faster with FSRM, which
+ * is about up to 127 bytes. */
+function copy_short_movsb
+	copy_short
+	leaq	-65(%rdx), %rax
+	cmpq	$LONG - 65, %rax
+	jae	2f				/* LONG or more, or 33 to 64 */
+	cmpl	$128 - 65, %eax
+	jb	3f				/* 65 to 127 */
+5:	copy_loop
+2:	cmpq	$64, %rdx
+	jbe	5b
+3:	movq	%rdx, %rcx
+	rep movsb
+	ret
+end_function copy_short_movsb
 
 /* fn(RDI = to: *mut u8, ESI = value: u8, RDX = length: usize), class c: fills by stores, as every
  * CPU can. The value is in all eight bytes of RAX. Short ranges are filled as copy_short copies. */
@@ -447,7 +448,7 @@ end_function fill
 /* The same with REP STOSB for long ranges. */
 function fill_long_stosb
 	fill_short
-	cmpq	$512, %rdx
+	cmpq	$LONG, %rdx
 	jae	2f
 	fill_loop
 2:	movq	%rdx, %rcx

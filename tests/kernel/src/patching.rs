@@ -4,7 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use patchlet::{
-    Goal, OneCpu, Patcher, SecondMapping, Sites, WriteProtectOff,
+    Goal, OneCpu, Patcher, SecondMapping, Sites, WriteProtectOff, cpu_ops,
     ops::Target,
     pv,
     text::{Platform, Report},
@@ -27,7 +27,7 @@ fn text_hash() -> u64 {
 
 patchlet::site_set! {
     /// Every site of this kernel.
-    pub static KERNEL = [pv, own::ops];
+    pub static KERNEL = [pv, own::ops, cpu_ops];
 }
 
 type KernelPatcher<P> = Patcher<'static, P>;

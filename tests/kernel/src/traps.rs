@@ -48,6 +48,15 @@ pub struct TrapFrame {
     pub ss: usize,
 }
 
+impl TrapFrame {
+    /// Returns the register of this letter: EAX or RAX for `a`.
+    pub fn register(&self, letter: u8) -> usize {
+        let mut named = arch::REGISTER_NAMES.iter().zip(self.registers);
+        let found = named.find(|(name, _)| name.as_bytes()[1..] == [letter, b'x']);
+        found.map_or(0, |(_, value)| value)
+    }
+}
+
 /// An expected trap that came.
 #[derive(Clone, Copy)]
 pub struct Trap {

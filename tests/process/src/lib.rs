@@ -31,5 +31,5 @@ patchlet::ops! {
 
 patchlet::site_set! {
     /// Every site of the program that this crate is linked into.
-    pub static PROCESS = [patchlet::pv, own_ops];
+    pub static PROCESS = [patchlet::pv, own_ops, patchlet::cpu_ops];
 }
