@@ -134,6 +134,9 @@ mutants: setup ## which bugs put into the core no test would find; hours, see .c
 semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
 	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
 
+cpu-models: setup ## ask QEMU for its CPU models, which `patchlet plan --cpu` knows: src/inspect/cpu/models.txt
+	$(SHOW) cargo run --quiet --locked --features inspect --example cpu_models
+
 report: setup ## all checks that CI does not run, and what they came to: docs/report.md
 	@MAKE="$(MAKE)" tests/programs/report.sh
 

@@ -3,6 +3,7 @@
 //! size and fields of a record.
 
 mod index;
+mod named;
 mod native_set;
 mod op_records;
 mod patchlet_image;
@@ -17,7 +18,7 @@ pub use patchlet_image::PatchletImage;
 pub use patchlets::patchlets_of;
 pub use sites::SiteImage;
 
-pub(super) use index::INDEX_SECTION;
+pub(super) use index::INDEX;
 pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
 pub(super) use op_records::read as read_op_records;
 pub(super) use patchlets::find as find_patchlets;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::index::{INDEX_SECTION, record};
+use super::index::{INDEX, patchlet};
 use super::patchlet_image::{LONGEST, PatchletImage};
 use super::sites::SITES;
 use super::width::code_is_of_width;
@@ -25,7 +25,7 @@ pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
 ) -> Result<Vec<PatchletImage<'d>>, FileError> {
-    for name in [SECTION, SITES.section, INDEX_SECTION] {
+    for name in [SECTION, SITES.section, INDEX.section] {
         if let Some(section) = image.section_named(name) {
             let words = || format!("section {name}");
             image.claimed_once(section.address, section.end(), words)?;
@@ -128,22 +128,12 @@ fn merge_index<'d>(
     found: &mut BTreeMap<&'d str, PatchletImage<'d>>,
     findings: &mut Findings,
 ) {
-    let Some(section) = image.section_named(INDEX_SECTION) else { return };
-    let mut at = 0;
-    while at < section.size {
-        let address = section.address + at;
+    let indexed =
+        INDEX.read(image, findings, |record| Some((record.address, patchlet(image, record)?)));
+    for (address, patchlet) in indexed {
         let mut bad = |what, fix| {
-            let place = format!("record of {INDEX_SECTION} at {address:#x}");
-            findings.add(FindingCode::Index, Some(address), place, what, fix);
+            findings.add(FindingCode::Index, Some(address), INDEX.place(address), what, fix);
         };
-        let Some((patchlet, size)) = record(image, section.data, section.address, at) else {
-            bad(
-                "is not whole, or its name, length or addresses are impossible".into(),
-                "take the section in as patchlet.ld does, and let nothing write to it",
-            );
-            return;
-        };
-        at += size;
         let known = found.entry(patchlet.name).or_insert_with(|| patchlet.clone());
         let native = patchlet.native.unwrap_or(0);
         if (known.address, known.bytes.len()) != (patchlet.address, patchlet.bytes.len()) {

@@ -11,8 +11,8 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords,
-    bytes_of, find_patchlets, read_op_records, read_sites, sites_are_of_width,
+    INDEX, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, bytes_of,
+    find_patchlets, read_op_records, read_sites, sites_are_of_width,
 };
 
 /// Stands for the address of a native function that is not known. No function has this address.
@@ -167,7 +167,7 @@ impl<'d> Model<'d> {
         self.patchlets.is_empty()
             && self.records.range.is_none()
             && self.tables.list.is_empty()
-            && ![SITES.section, INDEX_SECTION].into_iter().any(has_section)
+            && ![SITES.section, INDEX.section].into_iter().any(has_section)
     }
 
     /// Checks that no two sections share an address of a site or slot, so that it is certain which

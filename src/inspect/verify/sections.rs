@@ -3,7 +3,7 @@
 
 use crate::inspect::elf::{Section, Segment};
 use crate::inspect::finding::{FindingCode, Findings};
-use crate::inspect::formats::INDEX_SECTION;
+use crate::inspect::formats::INDEX;
 use crate::inspect::model::Model;
 
 /// Checks sections and segments.
@@ -29,7 +29,7 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     numbers.sort_unstable();
     numbers.dedup();
     let patchlets = numbers.into_iter().filter_map(|number| image.section(number));
-    let index = image.section_named(INDEX_SECTION);
+    let index = image.section_named(INDEX.section);
     let records = model.records.range.and_then(|(start, _)| image.section_at(start));
     let patchlets = patchlets.map(|section| (section, "patchlets"));
     patchlets
