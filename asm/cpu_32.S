@@ -314,17 +314,48 @@ patchlet_cpu_\name:
 	ret
 .endm
 
-/* fn(EAX = to: *mut u8, EDX = from: *const u8, ECX = length: usize), class c: copies by loads and
- * stores, as every CPU can. */
+/* Copies 8 bytes or more by REP MOVSL, and returns. The first four bytes are copied before, so that
+ * the stores can begin at a multiple of four, and the last four behind it.
+ * EAX = to, EDX = from, ECX = length. EBX, ESI and EDI are kept. */
+.macro copy_movsl
+	pushl	%ebx
+	pushl	%esi
+	pushl	%edi
+	movl	%eax, %edi
+	movl	%edx, %esi
+	movl	(%esi), %eax
+	movl	-4(%esi,%ecx), %ebx
+	leal	-4(%edi,%ecx), %edx
+	movl	%eax, (%edi)
+	movl	%edi, %eax
+	negl	%eax
+	andl	$3, %eax
+	addl	%eax, %edi
+	addl	%eax, %esi
+	subl	%eax, %ecx
+	shrl	$2, %ecx
+	rep movsl
+	movl	%ebx, (%edx)
+	popl	%edi
+	popl	%esi
+	popl	%ebx
+	ret
+.endm
+
+/* The length from which on a REP instruction is faster than the loops. To start one takes as long as a
+ * loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual", "Enhanced REP MOVSB
+ * and STOSB Operation"; tests/process/benches/memory.rs). */
+#define LONG	512
+
+/* fn(EAX = to: *mut u8, EDX = from: *const u8, ECX = length: usize), class c: copies as every CPU
+ * can. */
 function copy
 	copy_short
+	cmpl	$LONG, %ecx
+	jae	2f
 	copy_loop
+2:	copy_movsl
 end_function copy
-
-/* From this length on, REP MOVSB and REP STOSB are faster with ERMS than the loops. To start one takes
- * as long as a loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual",
- * "Enhanced REP MOVSB and STOSB Operation"; tests/process/benches/memory.rs). */
-#define LONG	512
 
 /* The same with REP MOVSB for long ranges. */
 function copy_long_movsb
@@ -349,8 +380,8 @@ function copy_short_movsb
 2:	copy_movsb
 end_function copy_short_movsb
 
-/* fn(EAX = to: *mut u8, EDX = value: u8, ECX = length: usize), class c: fills by stores, as every
- * CPU can. The value is in all four bytes of EDX. Short ranges are filled as copy_short copies. */
+/* fn(EAX = to: *mut u8, EDX = value: u8, ECX = length: usize), class c: fills as every CPU
+ * can. The value is in all four bytes of EDX. Short ranges are filled as copy_short copies. */
 .macro fill_short
 	movzbl	%dl, %edx
 	imull	$0x01010101, %edx
@@ -395,9 +426,33 @@ end_function copy_short_movsb
 	ret
 .endm
 
+/* Fills 8 bytes or more by REP STOSL, and returns, as copy_movsl copies.
+ * EAX = to, EDX = value, ECX = length. EBX and EDI are kept. */
+.macro fill_stosl
+	pushl	%ebx
+	pushl	%edi
+	movl	%eax, %edi
+	leal	-4(%edi,%ecx), %ebx
+	movl	%edx, (%edi)
+	negl	%eax
+	andl	$3, %eax
+	addl	%eax, %edi
+	subl	%eax, %ecx
+	shrl	$2, %ecx
+	movl	%edx, %eax
+	rep stosl
+	movl	%eax, (%ebx)
+	popl	%edi
+	popl	%ebx
+	ret
+.endm
+
 function fill
 	fill_short
+	cmpl	$LONG, %ecx
+	jae	2f
 	fill_loop
+2:	fill_stosl
 end_function fill
 
 /* The same with REP STOSB for long ranges. */

@@ -347,22 +347,48 @@ patchlet_cpu_\name:
 	ret
 .endm
 
-/* fn(RDI = to: *mut u8, RSI = from: *const u8, RDX = length: usize), class c: copies by loads and
- * stores, as every CPU can. */
+/* Copies 16 bytes or more by REP MOVSQ, and returns. The first eight bytes are copied before, so that
+ * the stores can begin at a multiple of eight, and the last eight behind it.
+ * RDI = to, RSI = from, RDX = length. Changes RAX, RCX, RDX, R8, R9, RSI, RDI. */
+.macro copy_movsq
+	movq	(%rsi), %rax
+	movq	-8(%rsi,%rdx), %r8
+	leaq	-8(%rdi,%rdx), %r9
+	movq	%rax, (%rdi)
+	movl	%edi, %eax
+	negl	%eax
+	andl	$7, %eax
+	addq	%rax, %rdi
+	addq	%rax, %rsi
+	subq	%rax, %rdx
+	movq	%rdx, %rcx
+	shrq	$3, %rcx
+	rep movsq
+	movq	%r8, (%r9)
+	ret
+.endm
+
+/* Lengths from which on a REP instruction is faster than the loops: REP MOVSQ and REP STOSQ on all
+ * CPUs, and REP MOVSB and REP STOSB on those with ERMS. To start one takes as long as a loop takes
+ * for some hundreds of bytes (Intel, "Optimization Reference Manual", "Enhanced REP MOVSB and STOSB
+ * Operation"; tests/process/benches/memory.rs). */
+#define LONG_BY_WORDS	1536
+#define LONG_BY_BYTES	768
+
+/* fn(RDI = to: *mut u8, RSI = from: *const u8, RDX = length: usize), class c: copies as every CPU
+ * can. */
 function copy
 	copy_short
+	cmpq	$LONG_BY_WORDS, %rdx
+	jae	2f
 	copy_loop
+2:	copy_movsq
 end_function copy
-
-/* From this length on, REP MOVSB and REP STOSB are faster with ERMS than the loops. To start one takes
- * as long as a loop takes for some hundreds of bytes (Intel, "Optimization Reference Manual",
- * "Enhanced REP MOVSB and STOSB Operation"; tests/process/benches/memory.rs). */
-#define LONG	768
 
 /* The same with REP MOVSB for long ranges. */
 function copy_long_movsb
 	copy_short
-	cmpq	$LONG, %rdx
+	cmpq	$LONG_BY_BYTES, %rdx
 	jae	2f
 	copy_loop
 2:	movq	%rdx, %rcx
@@ -375,8 +401,8 @@ end_function copy_long_movsb
 function copy_short_movsb
 	copy_short
 	leaq	-65(%rdx), %rax
-	cmpq	$LONG - 65, %rax
-	jae	2f				/* LONG or more, or 33 to 64 */
+	cmpq	$LONG_BY_BYTES - 65, %rax
+	jae	2f				/* LONG_BY_BYTES or more, or 33 to 64 */
 	cmpl	$128 - 65, %eax
 	jb	3f				/* 65 to 127 */
 5:	copy_loop
@@ -387,8 +413,8 @@ function copy_short_movsb
 	ret
 end_function copy_short_movsb
 
-/* fn(RDI = to: *mut u8, ESI = value: u8, RDX = length: usize), class c: fills by stores, as every
- * CPU can. The value is in all eight bytes of RAX. Short ranges are filled as copy_short copies. */
+/* fn(RDI = to: *mut u8, ESI = value: u8, RDX = length: usize), class c: fills as every CPU
+ * can. The value is in all eight bytes of RAX. Short ranges are filled as copy_short copies. */
 .macro fill_short
 	movzbl	%sil, %eax
 	movabsq	$0x0101010101010101, %rcx
@@ -440,15 +466,35 @@ end_function copy_short_movsb
 	ret
 .endm
 
+/* Fills 16 bytes or more by REP STOSQ, and returns, as copy_movsq copies.
+ * RDI = to, RAX = value, RDX = length. Changes RCX, RDX, R8, RDI. */
+.macro fill_stosq
+	movq	%rax, (%rdi)
+	leaq	-8(%rdi,%rdx), %r8
+	movl	%edi, %ecx
+	negl	%ecx
+	andl	$7, %ecx
+	addq	%rcx, %rdi
+	subq	%rcx, %rdx
+	movq	%rdx, %rcx
+	shrq	$3, %rcx
+	rep stosq
+	movq	%rax, (%r8)
+	ret
+.endm
+
 function fill
 	fill_short
+	cmpq	$LONG_BY_WORDS, %rdx
+	jae	2f
 	fill_loop
+2:	fill_stosq
 end_function fill
 
 /* The same with REP STOSB for long ranges. */
 function fill_long_stosb
 	fill_short
-	cmpq	$LONG, %rdx
+	cmpq	$LONG_BY_BYTES, %rdx
 	jae	2f
 	fill_loop
 2:	movq	%rdx, %rcx

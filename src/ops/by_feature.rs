@@ -74,8 +74,8 @@ crate::ops! {
                 if [FSGSBASE_ENABLED] => patchlet cpu_native::cpu_wrgsbase;
         }
         memory {
-            /// Copies memory: by loads and stores; with ERMS, long ranges by `rep movsb`; with FSRM also
-            /// those of the short ranges for which that is faster.
+            /// Copies memory: by loads and stores, and long ranges by `rep movsq` (32 bit: `rep movsl`) or,
+            /// with ERMS, `rep movsb`; with FSRM also those of the short ranges for which that is faster.
             ///
             /// It is no copy that may fault: which instruction a page fault hits, and with how many
             /// bytes left, depends on the variant.
@@ -87,7 +87,8 @@ crate::ops! {
                 = assembly "patchlet_cpu_copy",
                 if [ERMS] => assembly "patchlet_cpu_copy_long_movsb",
                 if [ERMS, FSRM] => assembly "patchlet_cpu_copy_short_movsb";
-            /// Fills memory with one byte: by stores; with ERMS, long ranges by `rep stosb`.
+            /// Fills memory with one byte: by stores, and long ranges by `rep stosq` (32 bit: `rep stosl`)
+            /// or, with ERMS, `rep stosb`.
             ///
             /// # Safety
             /// - `len` bytes at `to` are valid for writes.

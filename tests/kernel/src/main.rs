@@ -102,8 +102,8 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
 
     patchlets::list();
     patchlets::execute();
-    by_feature::run(true);
     patching::run();
+    by_feature::run(true);
     live_test::run();
 
     finish()

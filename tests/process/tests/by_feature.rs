@@ -111,7 +111,7 @@ fn check(features: &Features) {
 /// The lengths that are tested: all up to some turns of the loops, and those around the lengths at
 /// which another way begins.
 fn lengths() -> impl Iterator<Item = usize> {
-    (0..300).chain([511, 512, 513, 700, 767, 768, 769, 4000])
+    (0..300).chain([511, 512, 513, 700, 767, 768, 769, 1535, 1536, 1537, 4000])
 }
 
 #[inline(never)]
