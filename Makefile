@@ -128,6 +128,9 @@ miri: setup ## what of the core needs no assembly, by Miri
 fresh: ## run and test in a new minimal Debian; SUITE, AS, WITH as in tests/setup/fresh.sh
 	@tests/setup/fresh.sh
 
+fuzz: setup ## damaged files for the tool, ten minutes for each target; SECONDS_EACH
+	$(SHOW) tests/programs/fuzz.sh
+
 mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
 	$(SHOW) cargo mutants -j 1
 

@@ -25,9 +25,9 @@ pub struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// Returns the replacement for a site of this kind while the slot holds the address `target`.
-    /// `own` are the op's own patchlets, those of its default and of its variants: the address of
-    /// the native function of each, and its bytes. The first of these rules that applies decides,
-    /// for every op alike:
+    /// `own` finds that one of the op's own patchlets, those of its default and of its variants,
+    /// whose native function is at an address, and returns its bytes. The first of these rules that
+    /// applies decides, for every op alike:
     ///
     /// 1. The slot is null: the site gets the trap.
     /// 2. The slot holds the no-op function: the site gets NOPs.
@@ -44,7 +44,7 @@ impl<'a> Choice<'a> {
         &self,
         target: u64,
         kind: Kind,
-        own: impl IntoIterator<Item = (u64, &'a [u8])>,
+        own: impl FnOnce(u64) -> Option<&'a [u8]>,
     ) -> Replacement<'a> {
         if target == 0 {
             Replacement::Trap(self.trap)
@@ -56,7 +56,7 @@ impl<'a> Choice<'a> {
             } else {
                 Replacement::Identity(self.ident_patchlet)
             }
-        } else if let Some((_, patchlet)) = own.into_iter().find(|&(native, _)| native == target) {
+        } else if let Some(patchlet) = own(target) {
             Replacement::Patchlet(patchlet)
         } else if target == self.zero {
             Replacement::Zero(self.zero_patchlet)

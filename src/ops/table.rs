@@ -12,8 +12,8 @@ use super::variant::Variant;
 use crate::choose::Choice;
 use crate::cpu::Features;
 use crate::insn::{Kind, Replacement};
-use crate::patchlet::native;
-use crate::text::{Plan, Platform, Report};
+use crate::patchlet::{Patchlet, native};
+use crate::text::{Change, Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
 #[derive(Debug)]
@@ -159,6 +159,23 @@ impl Table {
         }
     }
 
+    /// Returns the change that puts a function into the slot of an op, or `None` if there is no op
+    /// of this index. A writer makes it, and patches the sites: [`Patcher::change`],
+    /// [`Int3::change`] or [`Rendezvous::change`].
+    ///
+    /// # Safety
+    /// - as for [`set`](Self::set), from when the change is made until it is undone; the function
+    ///   that the slot holds before stays in memory as well, for as long as the change can be
+    ///   undone.
+    ///
+    /// [`Patcher::change`]: crate::Patcher::change
+    /// [`Int3::change`]: crate::live::Int3::change
+    /// [`Rendezvous::change`]: crate::live::Rendezvous::change
+    #[must_use]
+    pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
+        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
+    }
+
     /// Puts the native function of every op back into its slot.
     pub fn reset(&self) {
         for (slot, op) in self.slots.iter().zip(self.ops) {
@@ -175,6 +192,17 @@ impl Table {
         target: Target,
         kind: Kind,
     ) -> Option<Replacement<'static>> {
+        Some(self.replacement_of(self.ops.get(index)?, index, target, kind))
+    }
+
+    /// Returns the same for an op of this table, whose index is known to the caller.
+    pub(super) fn replacement_of(
+        &self,
+        op: &Op,
+        index: usize,
+        target: Target,
+        kind: Kind,
+    ) -> Replacement<'static> {
         let choice = Choice {
             nop: Target::NOP.address() as u64,
             ident: Target::IDENT.address() as u64,
@@ -187,14 +215,16 @@ impl Table {
             zero_patchlet: native::vcpu_is_preempted.bytes(),
             trap: native::ud2.bytes(),
         };
-        let op = self.ops.get(index)?;
-        let of_op = self.variants.iter().filter(|variant| variant.op() == index);
-        let own = of_op.map(|variant| (variant.target(), variant.patchlet()));
-        let own = [(op.native(), op.patchlet())].into_iter().chain(own);
-        let own = own.filter_map(|(native, patchlet)| {
-            patchlet.map(|patchlet| (native.address() as u64, patchlet.bytes()))
-        });
-        Some(choice.replacement(target.address() as u64, kind, own))
+        let own = |_| {
+            let is_chosen =
+                |variant: &&Variant| variant.op() == index && variant.target() == target;
+            let patchlet = match target == op.native() {
+                true => op.patchlet(),
+                false => self.variants.iter().find(is_chosen)?.patchlet(),
+            };
+            patchlet.map(Patchlet::bytes)
+        };
+        choice.replacement(target.address() as u64, kind, own)
     }
 
     /// Returns the index of the op whose slot is at `address`, or `None` if no slot of this table

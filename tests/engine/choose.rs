@@ -51,7 +51,9 @@ fn check(facts: &Facts<'_>, slot: u64, kind: Kind) {
         trap: model::TRAP,
     };
     let expected = model::choose(facts, slot, kind);
-    let chosen = choice.replacement(slot, kind, facts.own.iter().copied());
+    let chosen = choice.replacement(slot, kind, |target| {
+        facts.own.iter().find(|(native, _)| *native == target).map(|(_, bytes)| *bytes)
+    });
     assert_eq!(chosen, expected, "{facts:?}, slot {slot:#x}, {kind:?}");
 }
 

@@ -12,6 +12,7 @@
 //! | read_back.rs | platforms that break their contract; what was written is put back |
 //! | symptoms.rs | bugs others had, each by its name |
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
+//! | branches.rs | static branches, and changes of keys and slots as transactions |
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
 //! | withdrawn.rs | text in two pieces; sites of code that was freed |
@@ -26,6 +27,10 @@ mod apply;
 mod arena;
 #[cfg(not(miri))]
 mod bad_input;
+#[cfg(not(miri))]
+mod branch_image;
+#[cfg(not(miri))]
+mod branches;
 #[cfg(not(miri))]
 mod builtin;
 mod choose;

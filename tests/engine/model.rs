@@ -61,7 +61,7 @@ pub fn what(replacement: &Replacement<'_>) -> Option<What> {
         Replacement::Patchlet(_) => What::Patchlet,
         Replacement::Call(_) => What::Call,
         Replacement::Jump(_) => What::Jump,
-        Replacement::Nops => What::Nops,
+        Replacement::Nops | Replacement::Nop(_) => What::Nops,
         Replacement::Identity(_) => What::Identity,
         Replacement::Zero(_) => What::Zero,
         Replacement::Trap(_) => What::Trap,
@@ -167,6 +167,7 @@ pub fn compose(
             return indirect(width, kind, site, capacity, slot).map_err(|error| vec![error]);
         }
         Replacement::Patchlet(bytes)
+        | Replacement::Nop(bytes)
         | Replacement::Identity(bytes)
         | Replacement::Zero(bytes)
         | Replacement::Trap(bytes) => bytes.to_vec(),

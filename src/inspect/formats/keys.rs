@@ -5,7 +5,7 @@ use super::named::{NamedFormat, NamedRecord};
 use super::table::Field;
 use super::variants::is_identifier;
 use crate::inspect::elf::{Image, Linkage, little_endian};
-use crate::inspect::finding::Findings;
+use crate::inspect::finding::{FindingCode, Findings};
 
 /// The format of the records. Their fields: key, state from the start, flags, zero, length of the
 /// name.
@@ -19,6 +19,7 @@ pub(crate) const KEYS: NamedFormat<5> = NamedFormat {
         Field::number(6, 1),
         Field::number(7, 1),
     ],
+    code: FindingCode::Index,
     values: "name, state or flags",
 };
 

@@ -17,6 +17,8 @@ pub(crate) struct NamedFormat<const FIELDS: usize> {
     pub header: u64,
     /// Fields before the name. The last of them is the length of the name, in bytes.
     pub fields: [Field; FIELDS],
+    /// The kind of the finding about a damaged record.
+    pub code: FindingCode,
     /// What can be impossible in a record, in words, for the finding.
     pub values: &'static str,
 }
@@ -43,8 +45,13 @@ impl<const FIELDS: usize> NamedFormat<FIELDS> {
         mut meaning: impl FnMut(&NamedRecord<'d, FIELDS>) -> Option<T>,
     ) -> Vec<T> {
         let mut list = Vec::new();
-        // A linked file has one section of this name, and an object one for each record.
-        for section in image.sections().iter().filter(|section| section.name == self.section) {
+        // A linked file has one section of this name, and an object can have many. Those of optional
+        // records have another word behind a dot, which a linker without a script leaves there.
+        let is_ours = |name: &str| {
+            let rest = name.strip_prefix(self.section);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        for section in image.sections().iter().filter(|section| is_ours(section.name)) {
             let mut at = 0;
             while at < section.size {
                 let record = self.record(image, section, at);
@@ -53,7 +60,7 @@ impl<const FIELDS: usize> NamedFormat<FIELDS> {
                 else {
                     let address = section.address.saturating_add(at);
                     findings.add(
-                        FindingCode::Index,
+                        self.code,
                         Some(address),
                         self.place(address),
                         format!("is not whole, or its {} are impossible", self.values),

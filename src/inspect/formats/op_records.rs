@@ -7,7 +7,7 @@ use super::table::Field;
 use crate::contract::{AbiClass, Convention};
 use crate::insn::Nops;
 use crate::inspect::elf::Image;
-use crate::inspect::finding::Findings;
+use crate::inspect::finding::{FindingCode, Findings};
 
 /// The format of the records. Their fields: slot, name of the table, index, class, number of
 /// registers of the arguments, number of registers of the result, length of the name.
@@ -23,6 +23,7 @@ pub(crate) const OPS: NamedFormat<7> = NamedFormat {
         Field::number(12, 1),
         Field::number(13, 1),
     ],
+    code: FindingCode::Index,
     values: "class, name or addresses",
 };
 

@@ -7,7 +7,7 @@
 use super::named::{NamedFormat, NamedRecord};
 use super::table::Field;
 use crate::inspect::elf::Image;
-use crate::inspect::finding::Findings;
+use crate::inspect::finding::{FindingCode, Findings};
 
 /// The format of the records. Their fields: slot, function, place in the list, length of the
 /// condition.
@@ -15,7 +15,8 @@ pub(crate) const VARIANTS: NamedFormat<4> = NamedFormat {
     section: "patchlet_variants",
     header: 10,
     fields: [Field::address(0), Field::address(4), Field::number(8, 1), Field::number(9, 1)],
-    values: "condition",
+    code: FindingCode::Index,
+    values: "condition or addresses",
 };
 
 /// A variant of an op in a file: what its slot holds on a CPU that meets the condition, unless
@@ -43,9 +44,36 @@ impl<'d> VariantImage<'d> {
     }
 }
 
-/// Reads all variants of a file. A damaged record is added to `findings` and ends the list.
+/// The largest number of variants of one op: a variant's place is a number of one byte.
+const MANY: usize = 256;
+
+/// Sorts variants by slot and place. Of an op that has more than can be, the others are left out
+/// and a finding says so: what is done for each site of an op is done for each of its variants.
+fn sort(variants: &mut Vec<VariantImage<'_>>, findings: &mut Findings) {
+    variants.sort_by_key(|variant| (variant.slot, variant.place, variant.address));
+    let mut before = (0, 0);
+    variants.retain(|variant| {
+        let number = if before.0 == variant.slot { before.1 + 1 } else { 1 };
+        before = (variant.slot, number);
+        if number == MANY + 1 {
+            findings.add(
+                FindingCode::Variant,
+                Some(variant.address),
+                format!("slot {:#x}", variant.slot),
+                format!("has more than {MANY} variants"),
+                "link each ops table once, and keep the section patchlet_variants whole",
+            );
+        }
+        number <= MANY
+    });
+}
+
+/// Reads all variants of a file, sorted by slot and place. A damaged record is added to `findings`
+/// and ends the list.
 pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<VariantImage<'d>> {
-    VARIANTS.read(image, findings, variant)
+    let mut variants = VARIANTS.read(image, findings, variant);
+    sort(&mut variants, findings);
+    variants
 }
 
 /// Returns the variant that a record describes, or `None` if its condition is none.
@@ -65,4 +93,11 @@ pub(super) fn is_identifier(name: &str) -> bool {
     let mut chars = name.chars();
     let starts = |c: char| c == '_' || c.is_alphabetic();
     chars.next().is_some_and(starts) && chars.all(|c| c == '_' || c.is_alphanumeric())
+}
+
+/// Reads the variants of the ops of a linked file. Returns them with the defects found in them.
+#[must_use]
+pub fn variants_of<'d>(image: &Image<'d>) -> (Vec<VariantImage<'d>>, Findings) {
+    let mut findings = Findings::default();
+    (read(image, &mut findings), findings)
 }

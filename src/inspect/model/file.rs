@@ -11,9 +11,14 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, bytes_of,
-    find_patchlets, read_op_records, read_sites, sites_are_of_width,
+    BRANCH_SIZE, BRANCHES, BranchRecords, INDEX, KEY_WORD, KEYS, KeyImage, OpRecord,
+    PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, VariantImage, bytes_of,
+    find_patchlets, read_branches, read_keys, read_op_records, read_sites, read_variants,
+    sites_are_of_width,
 };
+
+/// The symbol of the no-op function.
+pub(crate) const NOP: &str = "patchlet_nop";
 
 /// Stands for the address of a native function that is not known. No function has this address.
 const NOWHERE: u64 = 1;
@@ -57,6 +62,9 @@ pub enum SiteState {
     /// The site holds its replacement on bare metal, or on the platform of
     /// [`on_platform`](crate::inspect::on_platform): it was patched ahead of boot.
     Native,
+    /// The site holds its replacement for another variant of its op: it was patched ahead of boot
+    /// for a CPU.
+    Variant,
     /// The site holds other bytes.
     Foreign,
 }
@@ -68,6 +76,7 @@ impl SiteState {
         match self {
             Self::Indirect => "indirect",
             Self::Native => "native",
+            Self::Variant => "variant",
             Self::Foreign => "foreign",
         }
     }
@@ -84,8 +93,15 @@ pub struct Model<'d> {
     pub(crate) op_records: Vec<OpRecord<'d>>,
     /// The ops, sorted by slot and index.
     pub(crate) ops: Vec<OpImage>,
+    /// The variants of all ops, sorted by slot and place.
+    pub(super) variants: Vec<VariantImage<'d>>,
+    pub(crate) branches: BranchRecords,
+    /// The keys, sorted by address.
+    pub(super) keys: Vec<KeyImage<'d>>,
+    /// Whether no record of a key is damaged. Behind a damaged one none is read.
+    pub(crate) knows_all_keys: bool,
     /// The position in `patchlets` for the address of a native function.
-    natives: HashMap<u64, usize>,
+    pub(super) natives: HashMap<u64, usize>,
     /// Address of the no-op function, or [`SOME_NOP`].
     pub(crate) nop: u64,
     /// Address of the identity function, or [`SOME_IDENT`].
@@ -96,7 +112,9 @@ pub struct Model<'d> {
     zero_patchlet: &'d [u8],
     trap: &'d [u8],
     /// What fills the sites that are patched.
-    nops: Nops,
+    pub(super) nops: Nops,
+    /// The NOPs of branch sites, if the file shows which: all have those of one family.
+    pub(super) branch_nops: Option<Nops>,
     /// Slot → what it holds on the platform that the sites are compared with; the other
     /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
@@ -123,6 +141,12 @@ impl<'d> Model<'d> {
         }
         let mut op_records = read_op_records(&image, &mut findings);
         op_records.sort_by_key(|record| record.slot);
+        let variants = read_variants(&image, &mut findings);
+        let branches = read_branches(&image, &mut findings);
+        let before = findings.total();
+        let mut keys = read_keys(&image, &mut findings);
+        let knows_all_keys = findings.total() == before;
+        keys.sort_by_key(|key| key.address);
         let tables = OpsTables::find(&image, &records.list, &op_records, &natives);
         let mut model = Self {
             image,
@@ -131,6 +155,10 @@ impl<'d> Model<'d> {
             tables,
             op_records,
             ops: vec![],
+            variants,
+            branches,
+            keys,
+            knows_all_keys,
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
@@ -139,12 +167,14 @@ impl<'d> Model<'d> {
             ident_patchlet: &[],
             trap: &[],
             nops: Nops::Long,
+            branch_nops: None,
             held: HashMap::new(),
             findings,
         };
         model.find_functions();
         model.find_ops();
         model.nops = model.nops_of_file();
+        model.branch_nops = model.nops_of_branches();
         model.is_unambiguous()?;
         if model.is_without_patchlet() {
             model.findings = nothing_here(&model.image);
@@ -167,7 +197,9 @@ impl<'d> Model<'d> {
         self.patchlets.is_empty()
             && self.records.range.is_none()
             && self.tables.list.is_empty()
-            && ![SITES.section, INDEX.section].into_iter().any(has_section)
+            && ![SITES.section, INDEX.section, BRANCHES.section, KEYS.section]
+                .into_iter()
+                .any(has_section)
     }
 
     /// Checks that no two sections share an address of a site or slot, so that it is certain which
@@ -181,6 +213,15 @@ impl<'d> Model<'d> {
         for op in &self.ops {
             let end = op.slot.saturating_add(image.width().pointer_size());
             image.claimed_once(op.slot, end, || format!("the slot {:#x}", op.slot))?;
+        }
+        for branch in &self.branches.list {
+            let end = branch.site.saturating_add(u64::from(BRANCH_SIZE));
+            let words = || format!("the branch site {:#x}", branch.site);
+            image.claimed_once(branch.site, end, words)?;
+        }
+        for (key, address) in self.keys.iter().filter_map(|key| Some((key, key.address?))) {
+            let words = || format!("the key `{}`", key.name);
+            image.claimed_once(address, address.saturating_add(KEY_WORD), words)?;
         }
         Ok(())
     }
@@ -280,7 +321,7 @@ impl<'d> Model<'d> {
     /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
-        let nop = symbol("patchlet_nop");
+        let nop = symbol(NOP).or_else(|| self.only_return());
         let ident = match self.image.width() {
             Width::Bits64 => self
                 .patchlets
@@ -300,6 +341,32 @@ impl<'d> Model<'d> {
         // are in the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
         self.zero_patchlet = named("vcpu_is_preempted");
+    }
+
+    /// Returns the one function that is nothing but a return, among those that slots and variants
+    /// of a stripped file name: the no-op function, unless the kernel has an empty function of its
+    /// own there. If there are several, it cannot be told which of them it is.
+    fn only_return(&self) -> Option<u64> {
+        let slots = self.op_records.iter().filter_map(|op| self.image.pointer_at(op.slot));
+        let functions = slots.chain(self.variants.iter().map(|variant| variant.function));
+        let returns = |&address: &u64| {
+            let section = self.image.section_at(address).filter(|found| found.is_executable());
+            let start = section.and_then(|section| section.bytes(address, 1));
+            let tracked = section.and_then(|section| section.bytes(address, 5));
+            // With indirect branch tracking, the function begins with ENDBR64 or ENDBR32.
+            start == Some(&[0xc3]) || matches!(tracked, Some([0xf3, 0x0f, 0x1e, 0xfa | 0xfb, 0xc3]))
+        };
+        // On 32 bit the identity function, whose argument is in the register of the result, is a
+        // return, too.
+        let ident = self.builtin_ident().filter(|_| self.image.width() == Width::Bits32);
+        let mut found: Vec<u64> =
+            functions.filter(returns).filter(|&found| Some(found) != ident).collect();
+        found.sort_unstable();
+        found.dedup();
+        match found[..] {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
     /// Returns the address that the slot of `ident` in the built-in table holds. In a stripped
@@ -380,8 +447,11 @@ impl<'d> Model<'d> {
             trap: self.trap,
         };
         let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
-        let own = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
-        choice.replacement(target, kind, own)
+        let default = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
+        let mut own = default.into_iter().chain(self.patchlets_of_variants(op));
+        choice.replacement(target, kind, |target| {
+            own.find(|&(native, _)| native == target).map(|(_, bytes)| bytes)
+        })
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
@@ -470,13 +540,21 @@ impl<'d> Model<'d> {
         let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
             return SiteState::Foreign;
         };
+        let holds = |replacement: &Replacement<'_>| {
+            let is = |&nops: &Nops| self.composed_with(nops, record, replacement) == Ok(present);
+            [Nops::Long, Nops::Lea].iter().any(is)
+        };
         if self.indirect(record, kind) == Ok(present) {
             SiteState::Indirect
+        } else if holds(&self.ahead_of_boot(record, kind)) {
+            SiteState::Native
+        } else if self.op(record).is_some_and(|op| {
+            let mut variants = self.variants_of(op.slot).iter();
+            variants.any(|variant| holds(&self.replacement(op, variant.function, kind)))
+        }) {
+            SiteState::Variant
         } else {
-            let native = self.ahead_of_boot(record, kind);
-            let is_native = |&nops: &Nops| self.composed_with(nops, record, &native) == Ok(present);
-            let found = [Nops::Long, Nops::Lea].iter().any(is_native);
-            if found { SiteState::Native } else { SiteState::Foreign }
+            SiteState::Foreign
         }
     }
 

@@ -48,18 +48,22 @@ mod variant;
 /// ```
 ///
 /// `as "symbol"` gives the symbol of the table's slots, which `.S` files use. An op that exists on
-/// one width only has `#[cfg(…)]` before its name, behind its docs. An op consists of its name
-/// and three parts:
+/// one width only has `#[cfg(…)]` before its name, behind its docs; behind that stands
+/// `#[capacity(16)]` if its sites are to have another size than six bytes, up to 32. An op consists
+/// of its name and three parts, and of variants if it has any:
 ///
 /// **The ABI class** says which registers the functions in the op's slot may change.
 /// - `callee_save`: the registers of the result, and the flags. The registers of the arguments
 ///   are preserved, and the compiler goes on using the values in them.
 /// - `c`: what a C function may change.
+/// - `extern_c`: what a C function may change, and the signature is any that a function of C can
+///   have: [`guide::signatures`](crate::guide::signatures).
 /// - `assembly`: what the op's own contract says. Such an op has no signature and gets no
 ///   function.
 ///
-/// **The signature** has arguments and a result that fit into registers: integers up to the
-/// size of a register, `bool` and thin pointers. It is an `unsafe fn` if the caller has duties.
+/// **The signature** has arguments and a result that fit into registers (but for `extern_c`):
+/// integers up to the size of a register, `bool` and thin pointers. It is an `unsafe fn` if the
+/// caller has duties.
 ///
 /// | | arguments | result |
 /// |---|---|---|
@@ -69,9 +73,8 @@ mod variant;
 /// An argument that is narrower than its register is extended to the whole register, by
 /// zeros or by its sign. The upper bits of a narrow result are ignored. A `u128` or `i128`
 /// (32 bit: `u64` or `i64`) takes the next two registers, the low half first. It must be
-/// written under this name, since a macro cannot see through an alias. For an op that a
-/// signature cannot express (floats, structs, more arguments), write
-/// [`site_asm!`](crate::site_asm) with operands by hand.
+/// written under this name, since a macro cannot see through an alias. An op with floats,
+/// structs, references or more arguments is one of class `extern_c`.
 ///
 /// **The native function** is what the op's slot holds at first:
 ///
@@ -79,8 +82,14 @@ mod variant;
 /// |---|---|---|
 /// | `patchlet set::name` | all | nothing of the bytes: `patchlet verify --contracts` compares what the bytes use with class and signature |
 /// | `slot_fn NAME`, a constant of [`slot_fn!`](crate::slot_fn) | `callee_save`, `c` | class and signature |
-/// | `function path`, an `extern "C"` function; it is `unsafe` if and only if the op is | `c` | the signature |
+/// | `function path`, an `extern "C"` function; it is `unsafe` if and only if the op is | `c`, `extern_c` | the signature |
 /// | `assembly "symbol"`, a function in a `.S` file | all | nothing: whoever writes the symbol keeps to the class |
+/// | `nothing`, the no-op function | all, without a result | that there is no result |
+///
+/// **Variants** stand behind it, each a condition and one way to do the op:
+/// `, if [ERMS, !own::BROKEN] => patchlet own::copy_rep`. They are checked like the native
+/// function, and `select` puts the last eligible one into the slot:
+/// [`guide::variants`](crate::guide::variants).
 ///
 /// Names and paths are looked up where `ops!` stands, not inside the module that it makes.
 ///
@@ -88,7 +97,7 @@ mod variant;
 /// - the function of each op;
 /// - `Id`, an enum with a variant for each op;
 /// - `slot`, a module with the typed slot of each op;
-/// - `install` and `reset`, which change what the slots hold;
+/// - `install`, `select` and `reset`, which change what the slots hold;
 /// - `TABLE`, the table for a site set;
 /// - `SLOTS`, the slots for [`site_asm!`](crate::site_asm);
 /// - `COUNT`, the number of ops.

@@ -26,13 +26,6 @@
 pvh_entry:
         cld
         movl    $boot_stack_top, %esp
-        movl    $kernel_main, %esi      /* extern "C" fn(start_info: usize) -> !, from EBX */
-        .size   pvh_entry, . - pvh_entry
-
-/* For every CPU: ESI is the function to call, EBX its argument, ESP a multiple of 16. */
-        .globl  enter_rust
-        .type   enter_rust, @function
-enter_rust:
         movl    %cr0, %eax
         andl    $~(CR0_EM | CR0_TS), %eax
         orl     $CR0_MP, %eax
@@ -68,9 +61,9 @@ enter_rust:
         xorl    %ebp, %ebp              /* the outermost frame */
         subl    $12, %esp
         pushl   %ebx                    /* before the call, ESP is a multiple of 16 (ABI) */
-        call    *%esi
+        call    kernel_main             /* extern "C" fn(start_info: usize) -> ! */
         ud2
-        .size   enter_rust, . - enter_rust
+        .size   pvh_entry, . - pvh_entry
 
         .section .data.boot, "aw", @progbits
         .globl  cpu_has_fxsr

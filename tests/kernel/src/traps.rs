@@ -55,6 +55,11 @@ impl TrapFrame {
         let found = named.find(|(name, _)| name.as_bytes()[1..] == [letter, b'x']);
         found.map_or(0, |(_, value)| value)
     }
+
+    /// Returns RAX, or EAX.
+    pub fn accumulator(&self) -> usize {
+        self.registers[arch::REGISTER_NAMES.len() - 1]
+    }
 }
 
 /// An expected trap that came.

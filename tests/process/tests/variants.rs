@@ -142,11 +142,85 @@ fn bytes_of(patcher: &Patcher<'_, SecondMapping>, op: &str) -> Vec<u8> {
     site.old_bytes.bytes().to_vec()
 }
 
+/// One record of the section `patchlet_variants`.
+#[derive(Debug, PartialEq)]
+struct VariantRecord {
+    slot: usize,
+    function: usize,
+    place: u8,
+    condition: String,
+}
+
+/// Reads the records of all variants, as `src/ops/define/variant.rs` describes them.
+fn variant_records() -> Vec<VariantRecord> {
+    unsafe extern "C" {
+        static __start_patchlet_variants: [u8; 0];
+        static __stop_patchlet_variants: [u8; 0];
+    }
+    let mut at = (&raw const __start_patchlet_variants).expose_provenance();
+    let stop = (&raw const __stop_patchlet_variants).addr();
+    let read = |at: usize| std::ptr::with_exposed_provenance::<u8>(at);
+    let mut records = Vec::new();
+    while at < stop {
+        // SAFETY: the linker bounds the section by these symbols; it has whole records.
+        let (slot, function, [place, len]) = unsafe {
+            (
+                read(at).cast::<i32>().read(),
+                read(at + 4).cast::<i32>().read(),
+                read(at + 8).cast::<[u8; 2]>().read(),
+            )
+        };
+        let word = (at + 4).wrapping_add_signed(function as isize);
+        // SAFETY: as above; the word is in the table of variants, which is a static.
+        let (function, condition) = unsafe {
+            (
+                std::ptr::with_exposed_provenance::<usize>(word).read(),
+                std::slice::from_raw_parts(read(at + 10), len.into()),
+            )
+        };
+        records.push(VariantRecord {
+            slot: at.wrapping_add_signed(slot as isize),
+            function,
+            place,
+            condition: String::from_utf8(condition.to_vec()).expect("names"),
+        });
+        at += (10 + usize::from(len)).next_multiple_of(4);
+    }
+    assert_eq!(at, stop);
+    records
+}
+
+/// Checks that the linked file says of each variant what the table says.
+fn each_variant_has_its_record() {
+    let mut place = 0;
+    let mut last = usize::MAX;
+    let mut expected: Vec<VariantRecord> = Vec::new();
+    for variant in chosen::TABLE.variants() {
+        place = if variant.op() == last { place + 1 } else { 0 };
+        last = variant.op();
+        let words = variant.condition().iter().map(|requirement| {
+            // The names of a kernel's own features are those of its constants.
+            format!("{requirement:?}").replace("own(0)", "BROKEN").replace("own(63)", "LOUD")
+        });
+        expected.push(VariantRecord {
+            slot: chosen::TABLE.slot_address(last).expect("an op"),
+            function: variant.target().address(),
+            place,
+            condition: words.collect::<Vec<_>>().join(" "),
+        });
+    }
+    let mut found = variant_records();
+    // The linker may order them otherwise.
+    found.sort_unstable_by_key(|record| (record.slot, record.place));
+    assert_eq!(found, expected);
+}
+
 /// Tests all sets of features one after the other. It is one test, because it changes the text of
 /// the whole process.
 #[test]
 fn every_variant_is_selected_patched_and_executed() {
     the_table_knows_its_variants();
+    each_variant_has_its_record();
     let range = remap::text_with_sites().expect("there are sites");
     // SAFETY: `range` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(range) }.expect("second mapping");
