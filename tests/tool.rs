@@ -2,6 +2,8 @@
 //! defect, and on real files.
 #![cfg(feature = "inspect")]
 
+#[path = "tool/blobs.rs"]
+mod blobs;
 #[path = "tool/branch_defects.rs"]
 mod branch_defects;
 #[path = "tool/branches.rs"]

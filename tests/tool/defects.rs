@@ -4,6 +4,7 @@
 use patchlet::Width;
 use patchlet::inspect::{Exit, FindingCode};
 
+use crate::blobs;
 use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, RELR, Sample, Section, WRITE};
 use crate::tool::{file, findings, tool};
 
@@ -28,6 +29,9 @@ const DEFECTS: &[Defect] = &[
     (FindingCode::PatchletLabel, end_before_start, "is not behind its start"),
     (FindingCode::PatchletLabel, empty, "its 0 bytes are not in one loaded section"),
     (FindingCode::PatchletOverlap, overlapping_patchlets, "shares bytes with `ud2`"),
+    (FindingCode::BlobPlace, blobs::place_in_an_instruction, "is in the middle of an instruction"),
+    (FindingCode::BlobHole, blobs::hole_behind_its_operand, "no instruction ends with an operand"),
+    (FindingCode::BlobCode, blobs::branch_out_of_a_blob, "refers to something outside of the blob"),
     (FindingCode::Index, index_with_other_length, "says that `invlpg` has 2 bytes"),
     (
         FindingCode::Index,

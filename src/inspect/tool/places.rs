@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::columns::{self, number, text};
 use super::output::count;
 use super::terminal::Terminal;
-use crate::inspect::formats::{PatchletImage, PlaceImage};
+use crate::inspect::formats::{PatchletImage, PlaceImage, PlaceMode};
 
 /// A place or hole as `patchlet list` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -20,18 +20,21 @@ pub(super) struct PlaceView<'v> {
     pub mode: &'static str,
 }
 
-impl<'v> PlaceView<'v> {
-    fn new(place: &PlaceImage<'v>) -> Self {
-        let (name, offset) = (place.name, place.offset);
-        Self { name, offset, hole: place.hole_type(), mode: place.mode.words() }
-    }
-}
-
 /// Returns the named places and holes of a patchlet.
 pub(super) fn places<'p, 'd>(
     patchlet: &'p PatchletImage<'d>,
 ) -> impl Iterator<Item = PlaceView<'d>> + use<'p, 'd> {
-    patchlet.places.iter().filter(|place| !place.name.is_empty()).map(PlaceView::new)
+    let mut in_data = false;
+    patchlet.places.iter().filter_map(move |place| {
+        let PlaceImage { name, offset, .. } = *place;
+        if name.is_empty() {
+            in_data = place.mode == PlaceMode::Data;
+            return None;
+        }
+        // The assembler stays in its mode where data begins.
+        let mode = if in_data { PlaceMode::Data } else { place.mode };
+        Some(PlaceView { name, offset, hole: place.hole_type(), mode: mode.words() })
+    })
 }
 
 /// Returns what stands in place of the instructions of a blob, whose width can change.

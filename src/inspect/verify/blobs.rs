@@ -157,6 +157,7 @@ impl BlobCheck<'_, '_> {
         while decoder.can_decode() {
             let at = start + decoder.position();
             let instruction = decoder.decode();
+            decoded.starts.insert(at);
             if instruction.is_invalid() {
                 self.add(
                     FindingCode::BlobCode,
@@ -166,7 +167,6 @@ impl BlobCheck<'_, '_> {
                 );
                 return;
             }
-            decoded.starts.insert(at);
             let distance = distance(&instruction);
             if let Some(target) = distance
                 && target >= blob.bytes.len() as u64

@@ -32,16 +32,16 @@
  * the page as their first stack: each pushes the same values to the same addresses.
  *
  * offsets: protected = where it is in 32-bit protected mode
- *          long = where it is in 64-bit mode (64-bit kernel)
+ *          long (64-bit) = where it is in 64-bit mode
  *          gdt = the descriptors that it uses until Rust loads others
  * holes: gdt_address = address of `gdt` in the copy
  *        protected_address = address of `protected` in the copy
  *        next_number = address of the u32 from which each CPU takes its number
  *        stack_size = bytes of a stack
  *        stacks = address of the stacks; that of CPU 1 is the first
- *        page_table = physical address for CR3: maps this page and the kernel where they are
- *                     (64-bit kernel)
- *        long_address = address of `long` in the copy (64-bit kernel)
+ *        page_table (64-bit) = physical address for CR3: maps this page and the kernel where they
+ *                              are
+ *        long_address (64-bit) = address of `long` in the copy
  *        entry = extern "C" fn(number: usize) -> !
  */
 PATCHLET_BLOB(start_cpu)

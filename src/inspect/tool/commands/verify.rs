@@ -48,7 +48,8 @@ pub(in crate::inspect::tool) fn verify(
         let source = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
         let contracts = contract::parse(&source, model.image().width())
             .map_err(|error| bad(error.to_string()))?;
-        let blobs = contract::parse_blobs(&source).map_err(|error| bad(error.to_string()))?;
+        let blobs = contract::parse_blobs(&source, model.image().width())
+            .map_err(|error| bad(error.to_string()))?;
         if contracts.is_empty() && blobs.is_empty() {
             return Err(bad("there is no patchlet in it".to_owned()));
         }
