@@ -78,10 +78,7 @@ impl CpuidValues {
             (FeatureWord::Cpuid { leaf, sub_leaf, register }, bit) => {
                 self.get(leaf, sub_leaf, register) >> bit & 1 != 0
             }
-            (FeatureWord::Facts, _) => {
-                (feature == Feature::INTEL && self.vendor == "GenuineIntel")
-                    || (feature == Feature::AMD && self.vendor == "AuthenticAMD")
-            }
+            (FeatureWord::Facts, _) => Feature::of_vendor(&self.vendor) == Some(feature),
             _ => false,
         };
         all_named(has)
