@@ -29,16 +29,6 @@ const HYPERVISORS: [(&[u8; 12], Feature); 5] = [
 /// The name that TDX has in leaf 21H, in EBX, EDX and ECX.
 const TDX: &[u8; 12] = b"IntelTDX    ";
 
-impl Feature {
-    /// Returns the fact that CPUs are of this vendor, whose name is as CPUID leaf 0 has it, in EBX, EDX
-    /// and ECX; `None` if it is no vendor that has one.
-    #[must_use]
-    pub fn of_vendor(name: &str) -> Option<Self> {
-        let (_, feature) = VENDORS.iter().find(|(known, _)| known.as_slice() == name.as_bytes())?;
-        Some(*feature)
-    }
-}
-
 impl Features {
     /// Returns the features of a CPU whose CPUID returns for a leaf and a sub-leaf what `cpuid` does.
     ///

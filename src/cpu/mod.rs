@@ -6,7 +6,6 @@ mod detect;
 mod feature;
 mod features;
 mod names;
-mod place;
 mod table;
 #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
 mod this_cpu;
