@@ -19,6 +19,7 @@
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
 //! | `signatures` | ops of any signature, executed in every state of their sites |
+//! | `by_feature` | the ops that differ by CPU feature |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
 //! | `asm/trace.S`, `trace` | a trace point switched on and off while other CPUs run over it |
@@ -37,6 +38,7 @@ mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod by_feature;
 mod command_line;
 mod cpu;
 mod guest;
@@ -85,6 +87,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
         command_line::save(start_info);
         traps::build();
         traps::load();
+        if command_line::is(b"cpu=only") {
+            by_feature::alone();
+        }
         paging::build();
         paging::activate();
     }
@@ -104,6 +109,7 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    by_feature::run(true);
     live_test::run();
     trace::run();
 
