@@ -84,7 +84,7 @@ fn what_a_slot_holds_begins_with_endbr_if_branches_are_tracked() {
         // All patchlets, the kernel's own two, thunks, and the no-op at least.
         let thunks = functions.iter().filter(|function| function.0.contains("5thunk")).count();
         assert!(thunks > 0 && functions.len() > native(width).len() + 2 + thunks, "{functions:?}");
-        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2"]);
+        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2 modules=0"]);
 
         let kernel = build(width, "-fcf-protection=none", "not-tracked");
         let functions = slot_functions(&kernel, width);

@@ -16,6 +16,7 @@ use patchlet::ops::Target;
 
 use crate::{
     cpu, live_broken,
+    module::interface::Entry,
     own::ops::{self, Id},
     segments,
     segments::MAX_CPUS,
@@ -101,13 +102,6 @@ const ARGUMENT: u32 = 0x1d1d_1d1d;
 const RETURNED_BY_A: u32 = 0xa0a0_a0a0;
 const RETURNED_BY_B: u32 = 0xb0b0_b0b0;
 const RETURNED_BY_C: u32 = 0xc0c0_c0c0;
-
-/// An entry of the list of sites, in the layout of `asm/live.S`.
-#[repr(C)]
-struct Entry {
-    run: extern "C" fn() -> u32,
-    op: usize,
-}
 
 // asm/live.S
 unsafe extern "C" {

@@ -1,0 +1,20 @@
+//! Modules: code that is loaded while the kernel runs, and unloaded again.
+//!
+//! | file | what |
+//! |---|---|
+//! | `allocator` | no memory; what the loader is built with wants an allocator |
+//! | `file` | the module's file, from the boot loader |
+//! | `load/` | the loader; it knows no kernel |
+//! | `exports` | the symbols that a module may refer to |
+//! | `loaded` | a module in memory, with the rights of its pages |
+//! | `interface` | what the kernel and the module know of each other |
+//! | `test` | the test |
+
+mod allocator;
+mod exports;
+pub mod file;
+#[path = "../../../module/src/interface.rs"]
+pub mod interface;
+mod load;
+mod loaded;
+pub mod test;
