@@ -181,6 +181,8 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
+#[cfg(patchlet_assembled)]
+pub mod branch;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
@@ -247,6 +249,9 @@ mod pages {
 pub mod guide {
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
+
+    #[doc = include_str!("../docs/branches.md")]
+    pub mod branches {}
 
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}

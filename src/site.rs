@@ -111,16 +111,33 @@ impl fmt::Debug for Record {
 }
 
 /// A table of records: the table of the linked binary, of a loaded module or of a test.
-#[derive(Clone, Copy, Debug)]
+///
+/// The records of a table have one size: 12 bytes, or 16 where each has a [`target`](Self::target)
+/// behind it.
+#[derive(Clone, Copy)]
 pub struct Sites<'a> {
-    records: &'a [Record],
-    /// Size of the table in bytes. It is larger than `records` only if the table ends in
-    /// the middle of a record.
+    /// The complete records, as words.
+    words: &'a [u32],
+    /// The number of words from one record to the next.
+    stride: usize,
+    /// Size of the table in bytes. It is larger than `words` only if the table ends in the middle
+    /// of a record.
     size: usize,
 }
 
+/// The words of a record.
+const WORDS: usize = Record::SIZE / size_of::<u32>();
+
+/// A record as it is listed in its table, with its target.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) record: &'a Record,
+    /// The address of its target; 0 where the records of the table have none.
+    pub(crate) target: usize,
+}
+
 impl<'a> Sites<'a> {
-    /// Returns the table of every site of the program: the records that the linker
+    /// Returns the table of every site of an op in the program: the records that the linker
     /// collected from all crates and `.S` files into the section `patchlet_sites`.
     #[cfg(patchlet_assembled)]
     #[must_use]
@@ -148,23 +165,72 @@ impl<'a> Sites<'a> {
         unsafe { Sites::between(core::ptr::with_exposed_provenance(start), len) }
     }
 
-    /// Returns the table in the `len` bytes from `start`.
+    /// Returns the table in the `len` bytes from `start`, whose records have no targets.
     ///
     /// # Safety
     /// - `start` is aligned to 4 and not null, and `len` bytes from it are readable for `'a`;
     /// - nothing writes to these bytes during `'a`.
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
-        // SAFETY: the caller answers for alignment, length and lifetime. A record consists
-        // of integers, so any bytes are a valid record.
-        let records = unsafe { slice::from_raw_parts(start.cast(), len / Record::SIZE) };
-        Self { records, size: len }
+        // SAFETY: the same contract.
+        unsafe { Self::of_stride(start, len, WORDS) }
+    }
+
+    /// Returns the table in the `len` bytes from `start`, whose records have targets: 16 bytes
+    /// each, the last four of them the address of the target, relative to these four.
+    ///
+    /// # Safety
+    /// - as for [`between`](Self::between).
+    #[must_use]
+    pub const unsafe fn with_targets_between(start: *const u8, len: usize) -> Self {
+        // SAFETY: the same contract.
+        unsafe { Self::of_stride(start, len, WORDS + 1) }
+    }
+
+    /// # Safety
+    /// - as for [`between`](Self::between).
+    const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {
+        let words = len / (stride * size_of::<u32>()) * stride;
+        // SAFETY: the caller answers for alignment, length and lifetime.
+        let words = unsafe { slice::from_raw_parts(start.cast(), words) };
+        Self { words, stride, size: len }
     }
 
     /// Returns the complete records, in the order of the table.
     #[must_use]
-    pub const fn records(&self) -> &'a [Record] {
-        self.records
+    pub const fn records(&self) -> Records<'a> {
+        Records { words: self.words, stride: self.stride }
+    }
+
+    /// Returns the table of the records at these positions, which count from 0; without those that
+    /// this table does not have.
+    #[must_use]
+    pub fn part(&self, positions: core::ops::Range<usize>) -> Self {
+        let len = self.records().len();
+        let (start, end) = (positions.start.min(len), positions.end.min(len));
+        let words = self.words.get(start * self.stride..end * self.stride).unwrap_or_default();
+        Self { words, stride: self.stride, size: size_of_val(words) }
+    }
+
+    /// Returns the position of a record of this table, from 0; of a record that is not of this
+    /// table, a number of no meaning.
+    pub(crate) fn position(&self, record: &Record) -> usize {
+        self.offset_of(record) / (self.stride * size_of::<u32>())
+    }
+
+    /// Returns the offset of a record from the first one, in bytes.
+    fn offset_of(&self, record: &Record) -> usize {
+        core::ptr::from_ref(record).addr().wrapping_sub(self.words.as_ptr().addr())
+    }
+
+    /// Returns the address of the target of a record of this table: for a branch, where it jumps.
+    /// `None` if the records have no targets, or if the record is not of this table.
+    #[must_use]
+    pub fn target(&self, record: &Record) -> Option<usize> {
+        let offset = self.offset_of(record);
+        let has_target = self.stride > WORDS && offset % (self.stride * size_of::<u32>()) == 0;
+        let record = self.words.get(offset / size_of::<u32>()..).filter(|_| has_target)?;
+        Some(target_in(record.get(..self.stride)?))
     }
 
     /// Returns the record of the site whose first byte is at `address`, or `None` if no
@@ -175,24 +241,106 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
-        let sorted = self.records.binary_search_by_key(&address, Record::site);
-        match sorted {
-            Ok(index) => self.records.get(index),
-            Err(_) => self.records.iter().find(|record| record.site() == address),
+        let (mut low, mut high) = (0, self.records().len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let record = self.records().nth(middle)?;
+            match record.site().cmp(&address) {
+                core::cmp::Ordering::Less => low = middle + 1,
+                core::cmp::Ordering::Equal => return Some(record),
+                core::cmp::Ordering::Greater => high = middle,
+            }
         }
+        self.records().find(|record| record.site() == address)
     }
 
     /// Returns whether the table ends with a complete record.
     pub(crate) const fn is_whole(&self) -> bool {
-        self.records.len() * Record::SIZE == self.size
+        size_of_val(self.words) == self.size
     }
 
-    /// Returns the size of the table in bytes. It is a multiple of [`Record::SIZE`] unless
-    /// the table ends in the middle of a record.
+    /// Returns the size of a record of this table, in bytes.
+    pub(crate) const fn record_size(&self) -> usize {
+        self.stride * size_of::<u32>()
+    }
+
+    /// Returns the size of the table in bytes. It is a multiple of the size of a record unless
+    /// the table ends in the middle of one.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
+}
+
+impl fmt::Debug for Sites<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.records()).finish()
+    }
+}
+
+/// The records of a table, in its order: what [`Sites::records`] returns.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    /// Those that are left.
+    words: &'a [u32],
+    stride: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Returns the next record, with its target.
+    #[inline(always)]
+    pub(crate) fn next_listed(&mut self) -> Option<Listed<'a>> {
+        let (words, rest) = self.words.split_at_checked(self.stride)?;
+        self.words = rest;
+        Some(Listed { record: record_in(words)?, target: target_in(words) })
+    }
+
+    /// Returns the record `ahead` places behind the next one, if there is one.
+    #[inline(always)]
+    pub(crate) fn peek(&self, ahead: usize) -> Option<&'a Record> {
+        record_in(self.words.get(ahead * self.stride..)?)
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a Record;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a Record> {
+        let (words, rest) = self.words.split_at_checked(self.stride)?;
+        self.words = rest;
+        record_in(words)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<&'a Record> {
+        self.words = n.checked_mul(self.stride).and_then(|at| self.words.get(at..)).unwrap_or(&[]);
+        self.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let len = self.words.len() / self.stride;
+        (len, Some(len))
+    }
+}
+
+impl ExactSizeIterator for Records<'_> {}
+
+/// Returns the record that begins with the first of these words.
+#[inline(always)]
+fn record_in(words: &[u32]) -> Option<&Record> {
+    let words: &[u32; WORDS] = words.first_chunk()?;
+    // SAFETY: the size and alignment of a record are those of its words, as asserted above, and it
+    // consists of integers, so any words are a valid record.
+    Some(unsafe { &*words.as_ptr().cast() })
+}
+
+/// Returns the address of the target of the record in these words; 0 if it has none.
+#[inline(always)]
+fn target_in(words: &[u32]) -> usize {
+    let field = words.get(WORDS);
+    field.map_or(0, |field| {
+        core::ptr::from_ref(field).addr().wrapping_add_signed(field.cast_signed() as isize)
+    })
 }
 
 /// Expands to the operand that names a slot, relative to RIP. Part of `site_asm!`.

@@ -119,6 +119,15 @@ impl Form {
         }
     }
 
+    /// Returns this form with its displacement counted from `origin` on: what it gives for an
+    /// address less `origin` is what this one gives for the address. With an origin of 0 that is
+    /// this form.
+    #[must_use]
+    pub(crate) fn counted_from(self, origin: u64) -> Self {
+        let base = if self.base == Self::NEVER.base { self.base } else { self.base.wrapping_sub(origin) };
+        Self { base, ..self }
+    }
+
     /// Returns the first six bytes of the site at `address`, or `None` if the displacement does
     /// not reach.
     ///

@@ -35,6 +35,7 @@ impl<'a> Instructions<'a> {
             Replacement::Jump(target) => (&[0xe9, 0, 0, 0, 0], Operand::Code(target)),
             Replacement::Nops => (&[], Operand::None),
             Replacement::Patchlet(bytes)
+            | Replacement::Nop(bytes)
             | Replacement::Identity(bytes)
             | Replacement::Trap(bytes) => (bytes, Operand::None),
         };

@@ -120,7 +120,7 @@ const fn words(replacement: &Replacement<'_>) -> &'static str {
         Replacement::Patchlet(_) => "patchlet",
         Replacement::Call(_) => "call",
         Replacement::Jump(_) => "jump",
-        Replacement::Nops => "nothing",
+        Replacement::Nops | Replacement::Nop(_) => "nothing",
         Replacement::Identity(_) => "identity",
         Replacement::Trap(_) => "trap",
     }

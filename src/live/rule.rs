@@ -67,6 +67,8 @@ fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
         Replacement::Indirect(Kind::Jump, _) | Replacement::Jump(_) | Replacement::Trap(_) => {
             capacity
         }
+        // One instruction is all of the site.
+        Replacement::Nop(bytes) => bytes.len(),
         Replacement::Nops => {
             insn::first_nop(Width::NATIVE, nops, u8::try_from(capacity).unwrap_or(u8::MAX))
         }

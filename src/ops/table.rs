@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::op::Op;
 use super::target::Target;
-use crate::text::{Plan, Platform, Report};
+use crate::text::{Change, Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
 #[derive(Debug)]
@@ -108,6 +108,23 @@ impl Table {
         let Some(slot) = self.slots.get(index) else { return false };
         slot.set(target);
         true
+    }
+
+    /// Returns the change that puts a function into the slot of an op, or `None` if there is no op
+    /// of this index. A writer makes it, and patches the sites: [`Patcher::change`],
+    /// [`Int3::change`] or [`Rendezvous::change`].
+    ///
+    /// # Safety
+    /// - as for [`set`](Self::set), from when the change is made until it is undone; the function
+    ///   that the slot holds before stays in memory as well, for as long as the change can be
+    ///   undone.
+    ///
+    /// [`Patcher::change`]: crate::Patcher::change
+    /// [`Int3::change`]: crate::live::Int3::change
+    /// [`Rendezvous::change`]: crate::live::Rendezvous::change
+    #[must_use]
+    pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
+        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
     }
 
     /// Puts the native function of every op back into its slot.

@@ -10,7 +10,7 @@ use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use super::source::{Follow, Recipe, RecordFault};
 use crate::insn::{ComposeError, InsnBuffer, Replacement, Width};
-use crate::site::Record;
+use crate::site::{Listed, Record};
 
 /// One run over site sets: the sets, the platform, and what the sites are to follow.
 #[derive(Debug)]
@@ -37,24 +37,35 @@ pub(crate) struct CheckedSite<'p, 'c> {
     pub(crate) class: &'c Class,
     /// The first six bytes of what the site gets, as a number.
     pub(super) new_head: u64,
+    /// The address for which the forms of the class give the bytes of this site.
+    pub(super) place: u64,
 }
 
 impl CheckedSite<'_, '_> {
-    /// Returns whether the first six bytes are all of the site.
+    /// Returns whether the site has five or six bytes, so that its head is all of it.
     #[inline(always)]
-    pub(super) const fn is_six_bytes(&self) -> bool {
-        self.record.capacity() as usize == InsnBuffer::MIN
+    pub(super) const fn is_short(&self) -> bool {
+        is_short(self.record.capacity())
     }
+}
+
+/// Returns whether a site of this capacity has five or six bytes.
+#[inline(always)]
+pub(super) const fn is_short(capacity: u8) -> bool {
+    capacity.wrapping_sub(InsnBuffer::JUMP as u8) <= (InsnBuffer::MIN - InsnBuffer::JUMP) as u8
 }
 
 impl<'r, P: Platform> Run<'r, P> {
     /// Returns the records of all sets whose sites are not withdrawn, and the parts they stand in.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
+    pub(crate) fn records(
+        &self,
+    ) -> impl Iterator<Item = (&'r Part<'r>, Listed<'r>)> + use<'r, P> {
         self.sets.iter().flat_map(|set| {
             set.parts().iter().flat_map(move |part| {
-                let records = part.sites().records().iter();
-                let present = records.filter(|record| !set.is_withdrawn(record.site()));
-                present.map(move |record| (part, record))
+                let mut records = part.sites().records();
+                let all = core::iter::from_fn(move || records.next_listed());
+                let present = all.filter(|listed| !set.is_withdrawn(listed.record.site()));
+                present.map(move |listed| (part, listed))
             })
         })
     }
@@ -70,25 +81,27 @@ impl<'r, P: Platform> Run<'r, P> {
     pub(crate) fn site<'p, 'c>(
         &self,
         part: &'p Part<'p>,
-        record: &'p Record,
+        listed: Listed<'p>,
         cache: &'c mut ClassCache,
     ) -> Option<CheckedSite<'p, 'c>> {
-        let class = cache.get(part, record, || self.class(part, record));
+        let record = listed.record;
+        let class = cache.get(part, record, || self.class(part, listed));
         if !self.lies_in_text(record) {
             return None;
         }
         let address = record.site();
-        let new_head = class.new.head_at(Width::NATIVE, address as u64)?;
-        Some(CheckedSite { address, part, record, class, new_head })
+        let place = address.wrapping_sub(listed.target) as u64;
+        let new_head = class.new.head_at(Width::NATIVE, place)?;
+        Some(CheckedSite { address, part, record, class, new_head, place })
     }
 
     /// Composes the class of a record. If the record is at fault, that is [`Class::NONE`], by which
     /// [`site`](Self::site) refuses it.
     #[cold]
     #[inline(never)]
-    fn class(&self, part: &Part<'_>, record: &Record) -> Class {
-        match &self.recipe_of(part, record) {
-            Ok(recipe) => Class::compose(part, record, recipe, self.platform.nops()),
+    fn class(&self, part: &Part<'_>, listed: Listed<'_>) -> Class {
+        match &self.recipe_of(part, listed.record) {
+            Ok(recipe) => Class::compose(part, listed, recipe, self.platform.nops()),
             Err(_) => Class::NONE,
         }
     }

@@ -1,12 +1,21 @@
 //! Classes of sites. Sites of one set with the same subject, number, capacity and kind get the
 //! same bytes, but for a displacement; so the first six bytes are composed once for the class
-//! ([`Form`]), and for each site only the displacement is computed. Most sites have six bytes and
-//! are done with that. The few longer ones are composed and compared one by one, from the recipe.
+//! ([`Form`]), and for each site only the displacement is computed. Most sites have six bytes, or
+//! five if they are branches, and are done with that. The few longer ones are composed and compared
+//! one by one, from the recipe.
+//!
+//! Where records have targets, as those of branches have, each site jumps to its own. The form of
+//! such a class counts from the target, and a site is placed by its distance from its target:
+//!
+//! ```text
+//! displacement = target - length - site = (0 - length) - (site - target)
+//!                                         form           place
+//! ```
 
 use super::site_set::Part;
 use super::source::Recipe;
 use crate::insn::{Form, Nops, ReplacementName};
-use crate::site::Record;
+use crate::site::{Listed, Record};
 
 /// A class: what is the same for all of its sites.
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +59,14 @@ impl Class {
     /// Composes the class of this record.
     pub(super) fn compose(
         part: &Part<'_>,
-        record: &Record,
+        listed: Listed<'_>,
         recipe: &Recipe<'_>,
         nops: Nops,
     ) -> Self {
-        let form = |replacement| Form::or_never(nops, record.capacity(), replacement);
+        let Listed { record, target } = listed;
+        let form = |replacement| {
+            Form::or_never(nops, record.capacity(), replacement).counted_from(target as u64)
+        };
         let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
         let original = form(&recipe.original);
         let usual = if last_applied == new { original } else { last_applied };

@@ -9,7 +9,7 @@ use super::memory;
 use super::platform::Platform;
 use super::site_set::SiteSet;
 use crate::insn::{InsnBuffer, Replacement, Width};
-use crate::site::Record;
+use crate::site::{Record, Records};
 
 /// How many sites ahead text is prefetched: enough for memory to answer in time, and few enough
 /// that the bytes are still in the first cache when they are needed.
@@ -49,14 +49,14 @@ impl<P: Platform> Run<'_, P> {
     /// at its own address, which finds a wrong alias anyway, without another read of the site here.
     #[inline(always)]
     pub(crate) fn contents(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
-        if !site.is_six_bytes() {
+        if !site.is_short() {
             return self.contents_by_bytes(site, view);
         }
-        let six = self.read_six(site, view);
-        if six == site.new_head {
-            let site_agrees = view == View::Site || self.read_six(site, View::Site) == six;
+        let head = self.read_head(site, view);
+        if head == site.new_head {
+            let site_agrees = view == View::Site || self.read_head(site, View::Site) == head;
             if site_agrees { Contents::New } else { Contents::Unknown }
-        } else if site.class.usual.head_at(Width::NATIVE, site.address as u64) == Some(six) {
+        } else if site.class.usual.head_at(Width::NATIVE, site.place) == Some(head) {
             if site.class.usual_is_original { Contents::Original } else { Contents::Known }
         } else {
             self.contents_by_bytes(site, view)
@@ -138,9 +138,9 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns all bytes that the site is to get.
     pub(crate) fn new_bytes(&self, site: &CheckedSite<'_, '_>) -> InsnBuffer {
-        if site.is_six_bytes() {
+        if site.is_short() {
             // Composed already, when the site was checked.
-            return InsnBuffer::of_six(site.new_head);
+            return InsnBuffer::of_head(site.new_head, site.record.capacity());
         }
         match &self.recipe(site) {
             Ok(recipe) => self.compose_or_empty(site.record, &recipe.new),
@@ -164,11 +164,11 @@ impl<P: Platform> Run<'_, P> {
         unsafe { memory::read(self.at(record.site(), view), record.capacity()) }
     }
 
-    /// Returns the first six bytes that a site of six bytes holds, as a number.
+    /// Returns all bytes that a short site holds, as a number.
     #[inline(always)]
-    fn read_six(&self, site: &CheckedSite<'_, '_>, view: View) -> u64 {
-        // SAFETY: as in `read`; the site has six bytes.
-        unsafe { memory::read_six(self.at(site.address, view)) }
+    fn read_head(&self, site: &CheckedSite<'_, '_>, view: View) -> u64 {
+        // SAFETY: as in `read`; the site has five or six bytes.
+        unsafe { memory::read_head(self.at(site.address, view), site.record.capacity()) }
     }
 
     /// Returns the pointer by which the text at an address is read.
@@ -183,8 +183,8 @@ impl<P: Platform> Run<'_, P> {
     /// Asks memory for the text of a site some places ahead; `following` are the records from the
     /// next one on. A platform is not asked for the alias of text that was withdrawn.
     #[inline(always)]
-    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &[Record], view: View) {
-        if let Some(record) = following.get(AHEAD - 1)
+    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &Records<'_>, view: View) {
+        if let Some(record) = following.peek(AHEAD - 1)
             && !set.is_withdrawn(record.site())
         {
             memory::prefetch(self.at(record.site(), view));

@@ -16,7 +16,7 @@ use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
-use crate::site::Record;
+use crate::site::{Listed, Record};
 
 /// How many sites are written before they are read back. A line that was just written is in the
 /// first cache under the address of its alias, so reading it at its own address at once waits until
@@ -61,18 +61,18 @@ fn write_sites<'r, P: Platform>(
     progress: &mut Progress,
 ) -> Result<(), Fault<'r>> {
     let mut rest = part.sites().records();
-    while !rest.is_empty() {
-        // The sites of six bytes in this block, and the six bytes that each has now.
+    while rest.len() > 0 {
+        // The short sites in this block, and the bytes that each has now.
         let mut block = [None; BLOCK];
         let mut result = Ok(());
         for place in &mut block {
-            let [record, following @ ..] = rest else { break };
-            rest = following;
+            let Some(listed) = rest.next_listed() else { break };
+            let record = listed.record;
             if set.is_withdrawn(record.site()) {
                 continue;
             }
-            run.prefetch(set, following, View::Alias);
-            if let Err(fault) = write_site(run, part, record, cache, place, progress) {
+            run.prefetch(set, &rest, View::Alias);
+            if let Err(fault) = write_site(run, part, listed, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;
             }
@@ -81,8 +81,8 @@ fn write_sites<'r, P: Platform>(
         // what it got, that is the fault which came first.
         for &(record, head) in block.iter().flatten() {
             let site = core::ptr::with_exposed_provenance(record.site());
-            // SAFETY: the site lies in text and has six bytes, as `write_site` says.
-            if unsafe { memory::read_six(site) } != head {
+            // SAFETY: the site lies in text and is a short one, as `write_site` says.
+            if unsafe { memory::read_head(site, record.capacity()) } != head {
                 return Err(Fault::Site(part, record, SiteFault::NotShown));
             }
         }
@@ -91,18 +91,19 @@ fn write_sites<'r, P: Platform>(
     Ok(())
 }
 
-/// Writes one site, if it does not hold what it is to get. A site of six bytes is put into its
-/// place in the block, to be read back with it; another one is read back at once.
+/// Writes one site, if it does not hold what it is to get. A short site is put into its place in the
+/// block, to be read back with it; another one is read back at once.
 #[inline(always)]
 fn write_site<'r, P: Platform>(
     run: &Run<'_, P>,
     part: &'r Part<'r>,
-    record: &'r Record,
+    listed: Listed<'r>,
     cache: &mut ClassCache,
     place: &mut Option<(&'r Record, u64)>,
     progress: &mut Progress,
 ) -> Result<(), SiteFault> {
-    let Some(site) = &run.site(part, record, cache) else {
+    let record = listed.record;
+    let Some(site) = &run.site(part, listed, cache) else {
         return Err(SiteFault::Refused);
     };
     let contents = run.contents(site, View::Alias);
@@ -111,11 +112,12 @@ fn write_site<'r, P: Platform>(
     }
     progress.visited += 1;
     progress.changed += usize::from(contents != Contents::New);
-    if site.is_six_bytes() {
+    if site.is_short() {
         *place = Some((record, site.new_head));
         if contents != Contents::New {
-            // SAFETY: the site lies in text and has six bytes; the platform answers for the alias.
-            unsafe { memory::write_six(run.platform.alias(site.address), site.new_head) };
+            let alias = run.platform.alias(site.address);
+            // SAFETY: the site lies in text, with so many bytes; the platform answers for the alias.
+            unsafe { memory::write_head(alias, record.capacity(), site.new_head) };
         }
     } else if contents != Contents::New && !run.write_by_bytes(site) {
         return Err(SiteFault::NotShown);
@@ -178,15 +180,16 @@ fn undo<P: Platform>(
     let error = run.error(fault);
     for set in run.sets {
         for part in set.parts() {
-            for record in part.sites().records() {
+            let mut records = part.sites().records();
+            while let Some(listed) = records.next_listed() {
                 if visited == 0 {
                     return error;
                 }
-                if set.is_withdrawn(record.site()) {
+                if set.is_withdrawn(listed.record.site()) {
                     continue;
                 }
                 visited -= 1;
-                if let Some(site) = &run.site(part, record, cache) {
+                if let Some(site) = &run.site(part, listed, cache) {
                     run.put_back(site);
                 }
             }

@@ -7,7 +7,7 @@
 use patchlet::ops::Target;
 use patchlet::text::{Outcome, Report};
 use patchlet::{
-    ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Replacement, Sites, Width,
+    ComposeError, Error, Goal, Kind, Nops, Patcher, Platform, Replacement, Width,
 };
 use proptest::prelude::*;
 
@@ -349,12 +349,8 @@ fn two_patchers_of_one_table() {
     for site in [call(0x200, 0), jump(0x210, 1), call(0x300, 0), jump(0x310, 1)] {
         image.site(site);
     }
-    let [kernel, module] = [0, 2].map(|first| {
-        let records = &image.sites().records()[first..first + 2];
-        // SAFETY: a part of the table, which stays as it is.
-        let sites = unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) };
-        leak_set(sites, source(image.table))
-    });
+    let [kernel, module] = [0, 2]
+        .map(|first| leak_set(image.sites().part(first..first + 2), source(image.table)));
     let apply = |set| {
         let mut patcher = Patcher::new(set, image.second_mapping());
         one_cpu(|cpu| patcher.apply(cpu)).unwrap();

@@ -76,6 +76,7 @@ fn check(width: Width, nops: Nops, address: u64, capacity: u8, replacement: &Rep
                 Replacement::Nops => 0,
                 Replacement::Indirect(..) => unreachable!("`check_indirect` looks at these"),
                 Replacement::Patchlet(bytes)
+                | Replacement::Nop(bytes)
                 | Replacement::Identity(bytes)
                 | Replacement::Trap(bytes) => bytes.len(),
             };

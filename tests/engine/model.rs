@@ -56,7 +56,7 @@ pub fn what(replacement: &Replacement<'_>) -> Option<What> {
         Replacement::Patchlet(_) => What::Patchlet,
         Replacement::Call(_) => What::Call,
         Replacement::Jump(_) => What::Jump,
-        Replacement::Nops => What::Nops,
+        Replacement::Nops | Replacement::Nop(_) => What::Nops,
         Replacement::Identity(_) => What::Identity,
         Replacement::Trap(_) => What::Trap,
     })
@@ -159,9 +159,10 @@ pub fn compose(
         Replacement::Indirect(kind, slot) => {
             return indirect(width, kind, site, capacity, slot).map_err(|error| vec![error]);
         }
-        Replacement::Patchlet(bytes) | Replacement::Identity(bytes) | Replacement::Trap(bytes) => {
-            bytes.to_vec()
-        }
+        Replacement::Patchlet(bytes)
+        | Replacement::Nop(bytes)
+        | Replacement::Identity(bytes)
+        | Replacement::Trap(bytes) => bytes.to_vec(),
     };
     if bytes.len() > usize::from(capacity) {
         errors.push(ComposeError::TooLong { len: bytes.len(), capacity });

@@ -14,8 +14,8 @@ const PAGE: usize = 4096;
 /// Returns the address range of the pages that have sites, or `None` if there is no site.
 pub fn text_with_sites() -> Option<Range<usize>> {
     let records = Sites::linked().records();
-    let first = records.iter().map(|record| record.site()).min()?;
-    let end = records.iter().map(|record| record.site() + usize::from(record.capacity())).max()?;
+    let first = records.clone().map(|record| record.site()).min()?;
+    let end = records.map(|record| record.site() + usize::from(record.capacity())).max()?;
     Some(first & !(PAGE - 1)..end.next_multiple_of(PAGE))
 }
 
