@@ -205,10 +205,15 @@ pub(super) fn search<'r>(
 /// Returns [`Error::Overlap`].
 #[cold]
 #[inline(never)]
-pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
-    for (number, set) in run.sets.iter().enumerate() {
-        for earlier in run.sets.iter().take(number) {
+pub(crate) fn check_between_sets<'r, P: Platform>(
+    platform: &P,
+    sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
+) -> Result<(), Error> {
+    for (number, set) in sets.clone().enumerate() {
+        for earlier in sets.clone().take(number) {
             if let Err(fault) = check_between(set, earlier) {
+                // An overlap is the same whatever the sites are to follow.
+                let run = Run { sets: &[], platform, follow: Follow::Original };
                 return Err(run.error(&fault));
             }
         }

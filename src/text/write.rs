@@ -172,18 +172,27 @@ impl<P: Platform> Run<'_, P> {
 fn undo<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    mut visited: usize,
+    visited: usize,
     fault: &Fault<'_>,
 ) -> Error {
     // Made before any site is put back. It says what the site shows, and two records may name one
     // site: putting that back by the first of them changes what the second would show.
     let error = run.error(fault);
+    put_back(run, cache, visited);
+    error
+}
+
+/// Puts the first so many sites back, as [`Progress`] counts them, as far as the platform lets it.
+///
+/// Inlined in `undo`, so that a kernel without modules has nothing of this twice.
+#[inline(always)]
+pub(super) fn put_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache, mut visited: usize) {
     for set in run.sets {
         for part in set.parts() {
             let mut records = part.sites().records();
             while let Some(listed) = records.next_listed() {
                 if visited == 0 {
-                    return error;
+                    return;
                 }
                 if set.is_withdrawn(listed.record.site()) {
                     continue;
@@ -195,5 +204,4 @@ fn undo<P: Platform>(
             }
         }
     }
-    error
 }
