@@ -288,7 +288,7 @@ impl<'r, P: Platform> Runs<'r, P> {
     }
 }
 
-/// What is done with a site. By `dyn`, so that [`each`] and what it calls is compiled once: beside
+/// The function that is called with each site. By `dyn`, so that [`each`] is compiled once: beside
 /// the synchronizations its cost does not count.
 type Action<'a, P> = dyn FnMut(&Run<'_, P>, &CheckedSite<'_, '_>) -> Result<(), Error> + 'a;
 

@@ -198,8 +198,7 @@ pub(super) fn search<'r>(
     Ok(())
 }
 
-/// Checks that no site of one set overlaps a site of another, for batches of several sets. Each set
-/// was checked by itself.
+/// Checks that no site of one set overlaps a site of another, for batches of several sets.
 ///
 /// # Errors
 /// Returns [`Error::Overlap`].
@@ -222,7 +221,8 @@ pub(crate) fn check_between_sets<'r, P: Platform>(
 }
 
 fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
-    let (Some(a), Some(b)) = (set.checked_span(), other.checked_span()) else { return Ok(()) };
+    // A module may join before the kernel's own sites were checked.
+    let [a, b] = [set, other].map(|set| Search::new(set).1);
     // Nearly always: linked objects lie apart from each other.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());
