@@ -1,15 +1,17 @@
 //! Sites: the record that assembly writes beside each one, the macro that emits
 //! a site from Rust, and the table of all records. Never chooses a replacement.
 //!
-//! Unsafe code here makes a slice of the bytes between the two symbols with which the
-//! linker bounds the section `patchlet_sites`. The layout of a record is asserted
-//! below. The values in it are checked record by record, in
+//! Unsafe code here makes a table of the bytes between the two symbols with which the
+//! linker bounds the section `patchlet_sites`, and goes from record to record in it. The layout of
+//! a record is asserted below, and it consists of integers, so that any bytes are a valid record.
+//! The values in it are checked record by record, in
 //! `src/text/checked_site.rs` and by the front end.
 #![allow(unsafe_code)]
 
 use core::fmt;
 #[cfg(patchlet_assembled)]
 use core::hint::black_box;
+use core::marker::PhantomData;
 use core::mem::{align_of, offset_of, size_of};
 use core::slice;
 
@@ -116,25 +118,15 @@ impl fmt::Debug for Record {
 /// behind it.
 #[derive(Clone, Copy)]
 pub struct Sites<'a> {
-    /// The complete records, as words.
-    words: &'a [u32],
-    /// The number of words from one record to the next.
+    bytes: &'a [u8],
+    /// The number of complete records.
+    len: usize,
+    /// The number of bytes from one record to the next.
     stride: usize,
-    /// Size of the table in bytes. It is larger than `words` only if the table ends in the middle
-    /// of a record.
-    size: usize,
 }
 
-/// The words of a record.
-const WORDS: usize = Record::SIZE / size_of::<u32>();
-
-/// A record as it is listed in its table, with its target.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Listed<'a> {
-    pub(crate) record: &'a Record,
-    /// The address of its target; 0 where the records of the table have none.
-    pub(crate) target: usize,
-}
+/// The size of a record with a target, in bytes.
+const WITH_TARGET: usize = Record::SIZE + size_of::<i32>();
 
 impl<'a> Sites<'a> {
     /// Returns the table of every site of an op in the program: the records that the linker
@@ -173,7 +165,7 @@ impl<'a> Sites<'a> {
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
         // SAFETY: the same contract.
-        unsafe { Self::of_stride(start, len, WORDS) }
+        unsafe { Self::of_stride(start, len, Record::SIZE) }
     }
 
     /// Returns the table in the `len` bytes from `start`, whose records have targets: 16 bytes
@@ -184,53 +176,60 @@ impl<'a> Sites<'a> {
     #[must_use]
     pub const unsafe fn with_targets_between(start: *const u8, len: usize) -> Self {
         // SAFETY: the same contract.
-        unsafe { Self::of_stride(start, len, WORDS + 1) }
+        unsafe { Self::of_stride(start, len, WITH_TARGET) }
     }
 
     /// # Safety
     /// - as for [`between`](Self::between).
     const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {
-        let words = len / (stride * size_of::<u32>()) * stride;
-        // SAFETY: the caller answers for alignment, length and lifetime.
-        let words = unsafe { slice::from_raw_parts(start.cast(), words) };
-        Self { words, stride, size: len }
+        // SAFETY: the caller answers for length and lifetime.
+        let bytes = unsafe { slice::from_raw_parts(start, len) };
+        Self { bytes, len: len / stride, stride }
     }
 
     /// Returns the complete records, in the order of the table.
     #[must_use]
     pub const fn records(&self) -> Records<'a> {
-        Records { words: self.words, stride: self.stride }
+        Records {
+            next: self.bytes.as_ptr().cast(),
+            len: self.len,
+            stride: self.stride,
+            table: PhantomData,
+        }
     }
 
     /// Returns the table of the records at these positions, which count from 0; without those that
     /// this table does not have.
     #[must_use]
     pub fn part(&self, positions: core::ops::Range<usize>) -> Self {
-        let len = self.records().len();
-        let (start, end) = (positions.start.min(len), positions.end.min(len));
-        let words = self.words.get(start * self.stride..end * self.stride).unwrap_or_default();
-        Self { words, stride: self.stride, size: size_of_val(words) }
+        let end = positions.end.min(self.len);
+        let start = positions.start.min(end);
+        let bytes = self.bytes.get(start * self.stride..end * self.stride).unwrap_or_default();
+        Self { bytes, len: end - start, stride: self.stride }
     }
 
-    /// Returns the position of a record of this table, from 0; of a record that is not of this
-    /// table, a number of no meaning.
+    /// Returns the position of a record of this table, from 0. Looks at all records before it.
     pub(crate) fn position(&self, record: &Record) -> usize {
-        self.offset_of(record) / (self.stride * size_of::<u32>())
-    }
-
-    /// Returns the offset of a record from the first one, in bytes.
-    fn offset_of(&self, record: &Record) -> usize {
-        core::ptr::from_ref(record).addr().wrapping_sub(self.words.as_ptr().addr())
+        self.records().take_while(|other| !core::ptr::eq(*other, record)).count()
     }
 
     /// Returns the address of the target of a record of this table: for a branch, where it jumps.
     /// `None` if the records have no targets, or if the record is not of this table.
     #[must_use]
     pub fn target(&self, record: &Record) -> Option<usize> {
-        let offset = self.offset_of(record);
-        let has_target = self.stride > WORDS && offset % (self.stride * size_of::<u32>()) == 0;
-        let record = self.words.get(offset / size_of::<u32>()..).filter(|_| has_target)?;
-        Some(target_in(record.get(..self.stride)?))
+        let offset = core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let is_of_table = offset.is_multiple_of(WITH_TARGET) && offset / WITH_TARGET < self.len;
+        if !self.has_targets() || !is_of_table {
+            return None;
+        }
+        let field: &[u8; size_of::<i32>()] = self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
+        let distance = i32::from_le_bytes(*field);
+        Some(field.as_ptr().addr().wrapping_add_signed(distance as isize))
+    }
+
+    /// Returns whether each record of this table has a target.
+    pub(crate) const fn has_targets(&self) -> bool {
+        self.stride == WITH_TARGET
     }
 
     /// Returns the record of the site whose first byte is at `address`, or `None` if no
@@ -241,7 +240,7 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
-        let (mut low, mut high) = (0, self.records().len());
+        let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
             let record = self.records().nth(middle)?;
@@ -256,19 +255,19 @@ impl<'a> Sites<'a> {
 
     /// Returns whether the table ends with a complete record.
     pub(crate) const fn is_whole(&self) -> bool {
-        size_of_val(self.words) == self.size
+        self.len * self.stride == self.bytes.len()
     }
 
     /// Returns the size of a record of this table, in bytes.
     pub(crate) const fn record_size(&self) -> usize {
-        self.stride * size_of::<u32>()
+        self.stride
     }
 
     /// Returns the size of the table in bytes. It is a multiple of the size of a record unless
     /// the table ends in the middle of one.
     #[must_use]
     pub const fn size(&self) -> usize {
-        self.size
+        self.bytes.len()
     }
 }
 
@@ -281,25 +280,23 @@ impl fmt::Debug for Sites<'_> {
 /// The records of a table, in its order: what [`Sites::records`] returns.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
-    /// Those that are left.
-    words: &'a [u32],
+    /// The next one, if there is one.
+    next: *const Record,
+    /// The number of those that are left.
+    len: usize,
+    /// The number of bytes from one to the next.
     stride: usize,
+    table: PhantomData<&'a [Record]>,
 }
 
 impl<'a> Records<'a> {
-    /// Returns the next record, with its target.
-    #[inline(always)]
-    pub(crate) fn next_listed(&mut self) -> Option<Listed<'a>> {
-        let (words, rest) = self.words.split_at_checked(self.stride)?;
-        self.words = rest;
-        Some(Listed { record: record_in(words)?, target: target_in(words) })
-    }
-
     /// Returns the record `ahead` places behind the next one, if there is one.
     #[inline(always)]
     pub(crate) fn peek(&self, ahead: usize) -> Option<&'a Record> {
-        record_in(self.words.get(ahead * self.stride..)?)
+        // SAFETY: there are more than `ahead` records from the next one on, all of this stride.
+        (ahead < self.len).then(|| unsafe { &*self.next.wrapping_byte_add(ahead * self.stride) })
     }
+
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -307,41 +304,25 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<&'a Record> {
-        let (words, rest) = self.words.split_at_checked(self.stride)?;
-        self.words = rest;
-        record_in(words)
+        let record = self.peek(0)?;
+        self.next = self.next.wrapping_byte_add(self.stride);
+        self.len -= 1;
+        Some(record)
     }
 
     fn nth(&mut self, n: usize) -> Option<&'a Record> {
-        self.words = n.checked_mul(self.stride).and_then(|at| self.words.get(at..)).unwrap_or(&[]);
+        let n = n.min(self.len);
+        self.next = self.next.wrapping_byte_add(n * self.stride);
+        self.len -= n;
         self.next()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let len = self.words.len() / self.stride;
-        (len, Some(len))
+        (self.len, Some(self.len))
     }
 }
 
 impl ExactSizeIterator for Records<'_> {}
-
-/// Returns the record that begins with the first of these words.
-#[inline(always)]
-fn record_in(words: &[u32]) -> Option<&Record> {
-    let words: &[u32; WORDS] = words.first_chunk()?;
-    // SAFETY: the size and alignment of a record are those of its words, as asserted above, and it
-    // consists of integers, so any words are a valid record.
-    Some(unsafe { &*words.as_ptr().cast() })
-}
-
-/// Returns the address of the target of the record in these words; 0 if it has none.
-#[inline(always)]
-fn target_in(words: &[u32]) -> usize {
-    let field = words.get(WORDS);
-    field.map_or(0, |field| {
-        core::ptr::from_ref(field).addr().wrapping_add_signed(field.cast_signed() as isize)
-    })
-}
 
 /// Expands to the operand that names a slot, relative to RIP. Part of `site_asm!`.
 #[doc(hidden)]

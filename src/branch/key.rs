@@ -161,7 +161,7 @@ pub const fn starts_on<K: StaticKey>(_: &K) -> bool {
 ///     /// How many want to know of each system call.
 ///     pub static SYSCALL_USERS: counted off;
 ///     /// A key that assembly knows, too, by this symbol.
-///     static IN_ENTRY: off as "my_entry_key";
+///     static IN_ENTRY as "my_entry_key": off;
 /// }
 /// # fn main() {}
 /// ```
@@ -175,7 +175,7 @@ macro_rules! keys {
     ($(
         $(#[doc = $doc:literal])*
         $(#[cfg($($cfg:tt)*)])?
-        $vis:vis static $name:ident: $($word:ident)+ $(as $symbol:literal)?;
+        $vis:vis static $name:ident $(as $symbol:literal)?: $($word:ident)+;
     )*) => {
         $(
             $(#[cfg($($cfg)*)])?

@@ -133,7 +133,7 @@ impl<'a> BranchSource<'a> {
     /// Returns the part of a site set that has these branches.
     #[must_use]
     pub const fn part(&'a self) -> Part<'a> {
-        Part::of_table(self.branches, self)
+        Part::with_targets(self.branches, self)
     }
 
     /// Calls `act` with each key and its state, until it returns something, and returns that.
@@ -226,6 +226,10 @@ unsafe impl Source for BranchSource<'_> {
         // Text goes back to what the assembler wrote, whatever the key says.
         let jumps = found.is_on(follow) == jumps_when_on(record)?;
         Some(if jumps { Emulation::Jump(target) } else { Emulation::Skip })
+    }
+
+    fn target(&self, record: &Record) -> usize {
+        self.branches.sites().target(record).unwrap_or(0)
     }
 
     fn may_open(&self, bytes: [u8; 2]) -> bool {

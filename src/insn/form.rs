@@ -88,12 +88,19 @@ impl Form {
     }
 
     /// Composes the form of all native sites of this capacity with this replacement, or
-    /// [`Form::NEVER`] if there is no room for it.
+    /// [`Form::NEVER`] if there is no room for it. Its displacement counts from `origin` on: what it
+    /// gives for an address less `origin` is what the site at that address gets.
     #[inline(never)]
-    pub(crate) fn or_never(nops: Nops, capacity: u8, replacement: &Replacement<'_>) -> Self {
+    pub(crate) fn or_never(
+        nops: Nops,
+        capacity: u8,
+        replacement: &Replacement<'_>,
+        origin: u64,
+    ) -> Self {
         // By reference: a `Result` with a whole buffer in it would be copied.
         match &Self::compose(Width::NATIVE, nops, capacity, replacement) {
-            Ok((form, _)) => *form,
+            Ok((form, _)) if form.base == Self::NEVER.base => Self::NEVER,
+            Ok((form, _)) => Self { base: form.base.wrapping_sub(origin), ..*form },
             Err(_) => Self::NEVER,
         }
     }
@@ -117,15 +124,6 @@ impl Form {
             }
             _ => Self { head, base: target.wrapping_sub(len), mask: -1, shift },
         }
-    }
-
-    /// Returns this form with its displacement counted from `origin` on: what it gives for an
-    /// address less `origin` is what this one gives for the address. With an origin of 0 that is
-    /// this form.
-    #[must_use]
-    pub(crate) fn counted_from(self, origin: u64) -> Self {
-        let base = if self.base == Self::NEVER.base { self.base } else { self.base.wrapping_sub(origin) };
-        Self { base, ..self }
     }
 
     /// Returns the first six bytes of the site at `address`, or `None` if the displacement does

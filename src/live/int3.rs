@@ -299,12 +299,10 @@ fn each<P: Platform>(
     act: &mut Action<'_, P>,
 ) -> Result<(), Error> {
     for run in runs.all() {
-        for (part, listed) in run.records() {
-            match &run.site(part, listed, cache) {
+        for (part, record) in run.records() {
+            match &run.site(part, record, cache) {
                 Some(site) => act(&run, site)?,
-                None => {
-                    return Err(run.error(&Fault::Site(part, listed.record, SiteFault::Refused)));
-                }
+                None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
             }
         }
     }

@@ -42,15 +42,14 @@ fn check_set<'r, P: Platform>(
             return Err(Fault::TruncatedTable(part));
         }
         let mut rest = sites.records();
-        while let Some(listed) = rest.next_listed() {
-            let record = listed.record;
+        while let Some(record) = rest.next() {
             if set.is_withdrawn(record.site()) {
                 report.withdrawn += 1;
                 continue;
             }
             run.prefetch(set, &rest, View::Site);
             // Borrowed, and never moved: see `Run::site`.
-            let Some(site) = &run.site(part, listed, cache) else {
+            let Some(site) = &run.site(part, record, cache) else {
                 return Err(Fault::Site(part, record, SiteFault::Refused));
             };
             let contents = run.contents(site, View::Site);

@@ -10,7 +10,7 @@ use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use super::source::{Follow, Recipe, RecordFault};
 use crate::insn::{ComposeError, InsnBuffer, Replacement, Width};
-use crate::site::{Listed, Record};
+use crate::site::Record;
 
 /// One run over site sets: the sets, the platform, and what the sites are to follow.
 #[derive(Debug)]
@@ -42,30 +42,27 @@ pub(crate) struct CheckedSite<'p, 'c> {
 }
 
 impl CheckedSite<'_, '_> {
-    /// Returns whether the site has five or six bytes, so that its head is all of it.
+    /// Returns whether the first six bytes are all of the site, and the site has no fewer.
+    #[inline(always)]
+    pub(super) const fn is_six_bytes(&self) -> bool {
+        self.record.capacity() as usize == InsnBuffer::MIN
+    }
+
+    /// Returns whether the site has no more than six bytes.
     #[inline(always)]
     pub(super) const fn is_short(&self) -> bool {
-        is_short(self.record.capacity())
+        self.record.capacity() as usize <= InsnBuffer::MIN
     }
-}
-
-/// Returns whether a site of this capacity has five or six bytes.
-#[inline(always)]
-pub(super) const fn is_short(capacity: u8) -> bool {
-    capacity.wrapping_sub(InsnBuffer::JUMP as u8) <= (InsnBuffer::MIN - InsnBuffer::JUMP) as u8
 }
 
 impl<'r, P: Platform> Run<'r, P> {
     /// Returns the records of all sets whose sites are not withdrawn, and the parts they stand in.
-    pub(crate) fn records(
-        &self,
-    ) -> impl Iterator<Item = (&'r Part<'r>, Listed<'r>)> + use<'r, P> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
         self.sets.iter().flat_map(|set| {
             set.parts().iter().flat_map(move |part| {
-                let mut records = part.sites().records();
-                let all = core::iter::from_fn(move || records.next_listed());
-                let present = all.filter(|listed| !set.is_withdrawn(listed.record.site()));
-                present.map(move |listed| (part, listed))
+                let records = part.sites().records();
+                let present = records.filter(|record| !set.is_withdrawn(record.site()));
+                present.map(move |record| (part, record))
             })
         })
     }
@@ -81,16 +78,15 @@ impl<'r, P: Platform> Run<'r, P> {
     pub(crate) fn site<'p, 'c>(
         &self,
         part: &'p Part<'p>,
-        listed: Listed<'p>,
+        record: &'p Record,
         cache: &'c mut ClassCache,
     ) -> Option<CheckedSite<'p, 'c>> {
-        let record = listed.record;
-        let class = cache.get(part, record, || self.class(part, listed));
+        let class = cache.get(part, record, || self.class(part, record));
         if !self.lies_in_text(record) {
             return None;
         }
         let address = record.site();
-        let place = address.wrapping_sub(listed.target) as u64;
+        let place = address.wrapping_sub(part.origin(record)) as u64;
         let new_head = class.new.head_at(Width::NATIVE, place)?;
         Some(CheckedSite { address, part, record, class, new_head, place })
     }
@@ -99,9 +95,9 @@ impl<'r, P: Platform> Run<'r, P> {
     /// [`site`](Self::site) refuses it.
     #[cold]
     #[inline(never)]
-    fn class(&self, part: &Part<'_>, listed: Listed<'_>) -> Class {
-        match &self.recipe_of(part, listed.record) {
-            Ok(recipe) => Class::compose(part, listed, recipe, self.platform.nops()),
+    fn class(&self, part: &Part<'_>, record: &Record) -> Class {
+        match &self.recipe_of(part, record) {
+            Ok(recipe) => Class::compose(part, record, recipe, self.platform.nops()),
             Err(_) => Class::NONE,
         }
     }

@@ -15,7 +15,7 @@
 use super::site_set::Part;
 use super::source::Recipe;
 use crate::insn::{Form, Nops, ReplacementName};
-use crate::site::{Listed, Record};
+use crate::site::Record;
 
 /// A class: what is the same for all of its sites.
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +59,12 @@ impl Class {
     /// Composes the class of this record.
     pub(super) fn compose(
         part: &Part<'_>,
-        listed: Listed<'_>,
+        record: &Record,
         recipe: &Recipe<'_>,
         nops: Nops,
     ) -> Self {
-        let Listed { record, target } = listed;
-        let form = |replacement| {
-            Form::or_never(nops, record.capacity(), replacement).counted_from(target as u64)
-        };
+        let origin = part.origin(record) as u64;
+        let form = |replacement| Form::or_never(nops, record.capacity(), replacement, origin);
         let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
         let original = form(&recipe.original);
         let usual = if last_applied == new { original } else { last_applied };

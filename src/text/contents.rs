@@ -49,14 +49,14 @@ impl<P: Platform> Run<'_, P> {
     /// at its own address, which finds a wrong alias anyway, without another read of the site here.
     #[inline(always)]
     pub(crate) fn contents(&self, site: &CheckedSite<'_, '_>, view: View) -> Contents {
-        if !site.is_short() {
+        if !site.is_six_bytes() {
             return self.contents_by_bytes(site, view);
         }
-        let head = self.read_head(site, view);
-        if head == site.new_head {
-            let site_agrees = view == View::Site || self.read_head(site, View::Site) == head;
+        let six = self.read_six(site, view);
+        if six == site.new_head {
+            let site_agrees = view == View::Site || self.read_six(site, View::Site) == six;
             if site_agrees { Contents::New } else { Contents::Unknown }
-        } else if site.class.usual.head_at(Width::NATIVE, site.place) == Some(head) {
+        } else if site.class.usual.head_at(Width::NATIVE, site.place) == Some(six) {
             if site.class.usual_is_original { Contents::Original } else { Contents::Known }
         } else {
             self.contents_by_bytes(site, view)
@@ -70,6 +70,10 @@ impl<P: Platform> Run<'_, P> {
         let present = self.read(site, View::Site);
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
+        }
+        // For a branch nothing is composed.
+        if site.is_short() && present.head() == site.new_head {
+            return Contents::New;
         }
         let Ok(recipe) = &self.recipe(site) else { return Contents::Unknown };
         let all = [
@@ -164,11 +168,11 @@ impl<P: Platform> Run<'_, P> {
         unsafe { memory::read(self.at(record.site(), view), record.capacity()) }
     }
 
-    /// Returns all bytes that a short site holds, as a number.
+    /// Returns the first six bytes that a site of six bytes holds, as a number.
     #[inline(always)]
-    fn read_head(&self, site: &CheckedSite<'_, '_>, view: View) -> u64 {
-        // SAFETY: as in `read`; the site has five or six bytes.
-        unsafe { memory::read_head(self.at(site.address, view), site.record.capacity()) }
+    fn read_six(&self, site: &CheckedSite<'_, '_>, view: View) -> u64 {
+        // SAFETY: as in `read`; the site has six bytes.
+        unsafe { memory::read_six(self.at(site.address, view)) }
     }
 
     /// Returns the pointer by which the text at an address is read.

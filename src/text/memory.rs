@@ -13,21 +13,16 @@ use crate::insn::InsnBuffer;
 #[repr(C, packed)]
 struct Unaligned<T>(T);
 
-/// Reads a site of six bytes, or of five, as one number.
+/// Reads the first six bytes of a site, as one number.
 ///
 /// # Safety
-/// - 6 bytes at `from` are readable; or 5, if `capacity` is 5.
+/// - 6 bytes at `from` are readable.
 #[inline(always)]
-pub(crate) unsafe fn read_head(from: *const u8, capacity: u8) -> u64 {
+pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
     // SAFETY: by the contract.
     let (low, high) = unsafe {
         let low = from.cast::<Unaligned<u32>>().read_volatile().0;
-        let rest = from.add(4);
-        let high = match capacity {
-            5 => u16::from(rest.read_volatile()),
-            _ => rest.cast::<Unaligned<u16>>().read_volatile().0,
-        };
-        (low, high)
+        (low, from.add(4).cast::<Unaligned<u16>>().read_volatile().0)
     };
     u64::from(low) | u64::from(high) << 32
 }
@@ -42,17 +37,12 @@ pub(crate) unsafe fn read_pair(from: *const u8) -> [u8; 2] {
     unsafe { from.cast::<Unaligned<u16>>().read_volatile().0 }.to_le_bytes()
 }
 
-/// Writes a site of six bytes, or of five, each byte once.
+/// Writes the first six bytes of a site, each byte once.
 ///
 /// # Safety
-/// - 6 bytes at `to` may be written; or 5, if `capacity` is 5.
+/// - 6 bytes at `to` may be written.
 #[inline(always)]
-pub(crate) unsafe fn write_head(to: *mut u8, capacity: u8, head: u64) {
-    if capacity == 5 {
-        // SAFETY: by the contract.
-        unsafe { write_five(to, head) };
-        return;
-    }
+pub(crate) unsafe fn write_six(to: *mut u8, six: u64) {
     // SAFETY: by the contract. By `asm!`, because the compiler takes a way over the stack
     // for an unaligned volatile store.
     unsafe {
@@ -60,27 +50,8 @@ pub(crate) unsafe fn write_head(to: *mut u8, capacity: u8, head: u64) {
             "mov dword ptr [{to}], {low:e}",
             "mov word ptr [{to} + 4], {high:x}",
             to = in(reg) to,
-            low = in(reg) head as u32,
-            high = in(reg) (head >> 32) as u32,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Writes a site of five bytes, each byte once.
-///
-/// # Safety
-/// - 5 bytes at `to` may be written.
-#[inline(always)]
-unsafe fn write_five(to: *mut u8, head: u64) {
-    // SAFETY: by the contract. By `asm!` as above; in 32-bit code not every register has a byte.
-    unsafe {
-        core::arch::asm!(
-            "mov dword ptr [{to}], {low:e}",
-            "mov byte ptr [{to} + 4], {high}",
-            to = in(reg) to,
-            low = in(reg) head as u32,
-            high = in(reg_byte) (head >> 32) as u8,
+            low = in(reg) six as u32,
+            high = in(reg) (six >> 32) as u32,
             options(nostack, preserves_flags)
         );
     }

@@ -64,8 +64,8 @@ impl<'p, P: Platform> Plan<'p, P> {
         // Each site was checked when the plan was made. One that is wrong now was changed by
         // somebody since, and `apply` will say so.
         let run = self.run;
-        run.records().filter_map(move |(part, listed)| {
-            run.outcome(&run.site(part, listed, &mut ClassCache::new())?)
+        run.records().filter_map(move |(part, record)| {
+            run.outcome(&run.site(part, record, &mut ClassCache::new())?)
         })
     }
 

@@ -13,6 +13,8 @@ use crate::site::{Record, Sites};
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
     sites: SiteTable<'a>,
+    /// Whether the records of the table have targets.
+    has_targets: bool,
     source: &'a dyn Source,
 }
 
@@ -40,7 +42,7 @@ impl<'a> Part<'a> {
     /// Makes a part of all records of sites of ops that the linker collected for this program.
     #[must_use]
     pub const fn linked(source: &'a dyn Source) -> Self {
-        Self { sites: SiteTable::Linked(Sites::linked), source }
+        Self { sites: SiteTable::Linked(Sites::linked), has_targets: false, source }
     }
 
     /// Makes a part of these records.
@@ -50,18 +52,25 @@ impl<'a> Part<'a> {
     ///   these.
     #[must_use]
     pub const unsafe fn new(sites: Sites<'a>, source: &'a dyn Source) -> Self {
-        Self { sites: SiteTable::Given(sites), source }
+        Self { sites: SiteTable::Given(sites), has_targets: sites.has_targets(), source }
     }
 
-    /// Makes a part of this table, which only this front end has.
-    pub(crate) const fn of_table(sites: SiteTable<'a>, source: &'a dyn Source) -> Self {
-        Self { sites, source }
+    /// Makes a part of this table, whose records have targets, and which only this front end has.
+    pub(crate) const fn with_targets(sites: SiteTable<'a>, source: &'a dyn Source) -> Self {
+        Self { sites, has_targets: true, source }
     }
 
     /// Returns the records.
     #[must_use]
     pub fn sites(&self) -> Sites<'a> {
         self.sites.sites()
+    }
+
+    /// Returns the address from which the displacement of the site of this record is counted: that
+    /// of its target, or 0 if the records of the part have none.
+    #[inline(always)]
+    pub(super) fn origin(&self, record: &Record) -> usize {
+        if self.has_targets { self.source.target(record) } else { 0 }
     }
 
     pub(crate) const fn source(&self) -> &'a dyn Source {

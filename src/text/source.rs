@@ -105,6 +105,16 @@ pub unsafe trait Source: Sync {
     /// `follow` is written; `None` if the record is none of this source's.
     fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation>;
 
+    /// Returns the address of the target of a record, to which its site jumps. Asked only where the
+    /// records of a part have targets ([`Sites::with_targets_between`]); the recipes of a class are
+    /// then the same but for this: each [`Jump`](Replacement::Jump) goes to the target of its record.
+    ///
+    /// [`Sites::with_targets_between`]: crate::Sites::with_targets_between
+    fn target(&self, record: &Record) -> usize {
+        let _ = record;
+        0
+    }
+
     /// Returns whether these may be the first two bytes of an original: its opening.
     fn may_open(&self, bytes: [u8; 2]) -> bool;
 

@@ -16,7 +16,7 @@ use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
-use crate::site::{Listed, Record};
+use crate::site::Record;
 
 /// How many sites are written before they are read back. A line that was just written is in the
 /// first cache under the address of its alias, so reading it at its own address at once waits until
@@ -62,17 +62,16 @@ fn write_sites<'r, P: Platform>(
 ) -> Result<(), Fault<'r>> {
     let mut rest = part.sites().records();
     while rest.len() > 0 {
-        // The short sites in this block, and the bytes that each has now.
+        // The sites of six bytes in this block, and the six bytes that each has now.
         let mut block = [None; BLOCK];
         let mut result = Ok(());
         for place in &mut block {
-            let Some(listed) = rest.next_listed() else { break };
-            let record = listed.record;
+            let Some(record) = rest.next() else { break };
             if set.is_withdrawn(record.site()) {
                 continue;
             }
             run.prefetch(set, &rest, View::Alias);
-            if let Err(fault) = write_site(run, part, listed, cache, place, progress) {
+            if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;
             }
@@ -81,8 +80,8 @@ fn write_sites<'r, P: Platform>(
         // what it got, that is the fault which came first.
         for &(record, head) in block.iter().flatten() {
             let site = core::ptr::with_exposed_provenance(record.site());
-            // SAFETY: the site lies in text and is a short one, as `write_site` says.
-            if unsafe { memory::read_head(site, record.capacity()) } != head {
+            // SAFETY: the site lies in text and has six bytes, as `write_site` says.
+            if unsafe { memory::read_six(site) } != head {
                 return Err(Fault::Site(part, record, SiteFault::NotShown));
             }
         }
@@ -91,19 +90,18 @@ fn write_sites<'r, P: Platform>(
     Ok(())
 }
 
-/// Writes one site, if it does not hold what it is to get. A short site is put into its place in the
-/// block, to be read back with it; another one is read back at once.
+/// Writes one site, if it does not hold what it is to get. A site of six bytes is put into its
+/// place in the block, to be read back with it; another one is read back at once.
 #[inline(always)]
 fn write_site<'r, P: Platform>(
     run: &Run<'_, P>,
     part: &'r Part<'r>,
-    listed: Listed<'r>,
+    record: &'r Record,
     cache: &mut ClassCache,
     place: &mut Option<(&'r Record, u64)>,
     progress: &mut Progress,
 ) -> Result<(), SiteFault> {
-    let record = listed.record;
-    let Some(site) = &run.site(part, listed, cache) else {
+    let Some(site) = &run.site(part, record, cache) else {
         return Err(SiteFault::Refused);
     };
     let contents = run.contents(site, View::Alias);
@@ -112,12 +110,11 @@ fn write_site<'r, P: Platform>(
     }
     progress.visited += 1;
     progress.changed += usize::from(contents != Contents::New);
-    if site.is_short() {
+    if site.is_six_bytes() {
         *place = Some((record, site.new_head));
         if contents != Contents::New {
-            let alias = run.platform.alias(site.address);
-            // SAFETY: the site lies in text, with so many bytes; the platform answers for the alias.
-            unsafe { memory::write_head(alias, record.capacity(), site.new_head) };
+            // SAFETY: the site lies in text and has six bytes; the platform answers for the alias.
+            unsafe { memory::write_six(run.platform.alias(site.address), site.new_head) };
         }
     } else if contents != Contents::New && !run.write_by_bytes(site) {
         return Err(SiteFault::NotShown);
@@ -189,16 +186,15 @@ fn undo<P: Platform>(
 pub(super) fn put_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache, mut visited: usize) {
     for set in run.sets {
         for part in set.parts() {
-            let mut records = part.sites().records();
-            while let Some(listed) = records.next_listed() {
+            for record in part.sites().records() {
                 if visited == 0 {
                     return;
                 }
-                if set.is_withdrawn(listed.record.site()) {
+                if set.is_withdrawn(record.site()) {
                     continue;
                 }
                 visited -= 1;
-                if let Some(site) = &run.site(part, listed, cache) {
+                if let Some(site) = &run.site(part, record, cache) {
                     run.put_back(site);
                 }
             }

@@ -1,6 +1,7 @@
 //! A library for processes that patch themselves. It has a second mapping of text, ops of its own,
 //! and sites in every place where a compiler puts them.
 
+pub mod branches;
 pub mod live;
 pub mod remap;
 pub mod sites;
@@ -31,5 +32,5 @@ patchlet::ops! {
 
 patchlet::site_set! {
     /// Every site of the program that this crate is linked into.
-    pub static PROCESS = [patchlet::pv, own_ops];
+    pub static PROCESS = [patchlet::pv, own_ops], branches;
 }

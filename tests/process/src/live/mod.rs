@@ -11,7 +11,6 @@ pub mod writer;
 use patchlet::live::Live;
 use patchlet::ops::__private::Slot;
 use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
-use patchlet::site::Record;
 use patchlet::text::Part;
 use patchlet::{Patchlet, SiteSet, Sites};
 
