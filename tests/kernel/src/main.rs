@@ -106,7 +106,6 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::execute();
     patching::run();
     live_test::run();
-    module::test::run();
 
     finish()
 }

@@ -1,13 +1,17 @@
 //! A module in memory. Its text is never writable at the address at which it is executed.
 
-use core::{ops::Range, slice};
+use core::{
+    ops::Range,
+    slice,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
+use interface::Interface;
 use object::{LittleEndian, elf};
-use patchlet::{SecondMapping, Sites};
+use patchlet::{SecondMapping, Sites, branch::Keys};
 
 use super::{
     exports, file,
-    interface::Interface,
     load::{LoadError, PAGE_SIZE, Placed, Region},
 };
 use crate::{
@@ -21,12 +25,33 @@ type Header = elf::FileHeader64<LittleEndian>;
 #[cfg(target_arch = "x86")]
 type Header = elf::FileHeader32<LittleEndian>;
 
+/// What memory is filled with that was a module's: INT3, and addresses that lead nowhere.
+const FREED: u8 = 0xcc;
+
+/// The text of the module that is loaded, one at a time; empty if none is.
+static TEXT: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// Returns the text of the module that is loaded; nothing, if none is.
+pub fn text() -> Range<usize> {
+    let [start, end] = TEXT.each_ref().map(|address| address.load(Ordering::Acquire));
+    start..end
+}
+
+fn set_text(text: Range<usize>) {
+    for (address, value) in TEXT.iter().zip([text.start, text.end]) {
+        address.store(value, Ordering::Release);
+    }
+}
+
 /// A module whose sections are in memory and relocated. No page of it can be executed before
 /// [`allow`](Self::allow).
 pub struct Loaded {
     memory: Range<usize>,
     regions: [Range<usize>; 3],
+    /// The sections with the records of sites, of branches and of keys.
     sites: Range<usize>,
+    branches: Range<usize>,
+    keys: Range<usize>,
     interface: usize,
 }
 
@@ -49,12 +74,17 @@ impl Loaded {
         let bytes = unsafe { slice::from_raw_parts_mut(paging::alias(base), memory.len()) };
         placed.write(bytes, exports::address)?;
         let regions = [Region::Text, Region::ReadOnly, Region::Data];
-        let sites = placed.section("patchlet_sites").ok_or(LoadError::Malformed("no sites"))?;
+        let section = |name| {
+            let found = placed.section(name).ok_or(LoadError::Malformed("no such section"));
+            found.map(addresses)
+        };
         let interface = placed.symbol(Interface::SYMBOL);
         Ok(Self {
             memory,
             regions: regions.map(|region| addresses(placed.region(region))),
-            sites: addresses(sites),
+            sites: section("patchlet_sites")?,
+            branches: section("patchlet_branches")?,
+            keys: section("patchlet_keys")?,
             interface: interface.ok_or(LoadError::UnknownSymbol(Interface::SYMBOL))? as usize,
         })
     }
@@ -71,6 +101,7 @@ impl Loaded {
             // SAFETY: no right is taken away.
             unsafe { paging::protect(region.clone(), rights) };
         }
+        set_text(self.text());
     }
 
     /// Makes text executable.
@@ -87,9 +118,12 @@ impl Loaded {
     /// # Safety
     /// - no CPU executes this module, and nobody uses what lies in it.
     pub unsafe fn unload(self) {
+        set_text(0..0);
         // SAFETY: by the contract.
-        unsafe { paging::protect(self.memory, Rights::None) };
+        unsafe { paging::protect(self.memory.clone(), Rights::None) };
         sync::all_forget_translations();
+        // SAFETY: nobody uses this part of the region, whose alias is mapped writable.
+        unsafe { paging::alias(self.memory.start).write_bytes(FREED, self.memory.len()) };
     }
 
     /// Returns the platform of the text.
@@ -106,6 +140,26 @@ impl Loaded {
     pub unsafe fn sites(&self) -> Sites<'static> {
         // SAFETY: the section is a part of read-only memory, and has the alignment of its records.
         unsafe { Sites::between(self.sites.start as *const u8, self.sites.len()) }
+    }
+
+    /// Returns the records of the branches.
+    ///
+    /// # Safety
+    /// - they are not used any more when the module is unloaded.
+    pub unsafe fn branches(&self) -> Sites<'static> {
+        // SAFETY: as for `sites`.
+        unsafe {
+            Sites::with_targets_between(self.branches.start as *const u8, self.branches.len())
+        }
+    }
+
+    /// Returns the keys of the module's own.
+    ///
+    /// # Safety
+    /// - they are not used any more when the module is unloaded.
+    pub unsafe fn keys(&self) -> Keys {
+        // SAFETY: as for `sites`; only `keys!` put something into the section, and it was relocated.
+        unsafe { Keys::between(self.keys.start as *const u8, self.keys.len()) }
     }
 
     /// Returns what the module gives to the kernel.

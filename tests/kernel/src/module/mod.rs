@@ -7,14 +7,13 @@
 //! | `load/` | the loader; it knows no kernel |
 //! | `exports` | the symbols that a module may refer to |
 //! | `loaded` | a module in memory, with the rights of its pages |
-//! | `interface` | what the kernel and the module know of each other |
-//! | `test` | the test |
+//! | `joined` | a loaded module whose sites are switched with the kernel's |
+//!
+//! What the kernel and the module know of each other is in `tests/module/interface/`.
 
 mod allocator;
 mod exports;
 pub mod file;
-#[path = "../../../module/src/interface.rs"]
-pub mod interface;
+pub mod joined;
 mod load;
-mod loaded;
-pub mod test;
+pub mod loaded;

@@ -91,6 +91,9 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Placed<'d, E> {
             let Some(section) = self.layout.address(relocation.section.index) else {
                 return Ok(());
             };
+            if relocate::is_none(&relocation) {
+                return Ok(());
+            }
             let symbol = self.object.symbol_value(relocation.symbol, &self.layout, &resolve)?;
             let size = relocation.section.size;
             let in_memory = &mut memory[(section - start) as usize..][..size as usize];

@@ -17,6 +17,14 @@ enum Field {
     Word64,
 }
 
+/// Returns whether a relocation changes nothing: it tells a linker that one section needs another,
+/// such as that of a site and that of its record. Its symbol may be one that the kernel does not
+/// export.
+pub fn is_none(relocation: &Relocation<'_>) -> bool {
+    // The number for both widths.
+    elf::RelocationType(relocation.kind) == elf::R_X86_64_NONE
+}
+
 /// Fills in one field of a section, which has the bytes `memory` and lies at `address`.
 pub fn apply<'d, E: FileHeader>(
     relocation: &Relocation<'d>,
@@ -28,8 +36,6 @@ pub fn apply<'d, E: FileHeader>(
     let section = section.name;
     let is_64 = E::is_type_64_sized();
     let (field, is_relative) = match elf::RelocationType(kind) {
-        // It ties a site to its record, and changes nothing.
-        elf::R_X86_64_NONE => return Ok(()),
         elf::R_X86_64_64 if is_64 => (Field::Word64, false),
         elf::R_X86_64_32 if is_64 => (Field::Unsigned32, false),
         elf::R_X86_64_32S if is_64 => (Field::Signed32, false),
