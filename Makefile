@@ -122,11 +122,11 @@ matrix: setup ## the crate's patchlets under every compiler, linker and option
 rivals: setup ## the other constructions under the same compilers, linkers and options
 	$(SHOW) cargo run --quiet --release --locked --example rivals
 
-soak: kernel ## live switches: 10,000 in each kernel, a million in a process of each width
+soak: kernel ## live switches: 10,000 in each kernel, with a module loaded 1,000 times; a million in a process of each width
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
-	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
+	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000 modules=1000'
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
-	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
+	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000 modules=1000'
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(PROGRAM_32) -- --nocapture
 
