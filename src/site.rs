@@ -222,7 +222,8 @@ impl<'a> Sites<'a> {
         if !self.has_targets() || !is_of_table {
             return None;
         }
-        let field: &[u8; size_of::<i32>()] = self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
+        let field: &[u8; size_of::<i32>()] =
+            self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
         let distance = i32::from_le_bytes(*field);
         Some(field.as_ptr().addr().wrapping_add_signed(distance as isize))
     }
@@ -296,7 +297,6 @@ impl<'a> Records<'a> {
         // SAFETY: there are more than `ahead` records from the next one on, all of this stride.
         (ahead < self.len).then(|| unsafe { &*self.next.wrapping_byte_add(ahead * self.stride) })
     }
-
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -347,7 +347,7 @@ macro_rules! __slot_operand {
 /// Emits one site: an `asm!` block that holds the indirect call or jump and its record.
 ///
 /// [`ops!`](crate::ops!) writes one site into the function of each op. Write a site by
-/// hand for an op whose arguments do not fit the signatures that `ops!` knows.
+/// hand where an op is to have another capacity, or operands that no signature has.
 ///
 /// - `call` or `jmp`: the instruction of the site.
 /// - `slots`: the path of the `SLOTS` of an ops table.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::source::BranchState;
+use super::state::BranchState;
 use crate::text::Change;
 
 /// The memory of a key, of whatever type it is. Its address is the subject of the records of its
@@ -263,9 +263,16 @@ macro_rules! __key_nop {
 macro_rules! __key_nop {
     ($symbol:literal) => {
         ::core::concat!(
-            ".globl ", $symbol, ".nop\n",
-            ".hidden ", $symbol, ".nop\n",
-            ".set ", $symbol, ".nop, ", $crate::__branch_nop!(),
+            ".globl ",
+            $symbol,
+            ".nop\n",
+            ".hidden ",
+            $symbol,
+            ".nop\n",
+            ".set ",
+            $symbol,
+            ".nop, ",
+            $crate::__branch_nop!(),
         )
     };
 }

@@ -49,6 +49,7 @@ impl Keys {
         // SAFETY: no instruction.
         unsafe {
             core::arch::asm!(
+                ".hidden __start_patchlet_keys, __stop_patchlet_keys",
                 "77:",
                 ".pushsection patchlet_keys, \"a\", @progbits",
                 ".balign 4",

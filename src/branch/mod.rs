@@ -13,6 +13,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `state` | what the branches of a key were last patched for |
 //! | `key` | keys, and [`keys!`](crate::keys!), which defines them |
 //! | `key_table` | the keys of a linked object, as their records list them |
 //! | `emit` | [`branch!`](crate::branch!), which emits a branch |
@@ -24,10 +25,12 @@ mod emit;
 mod key;
 mod key_table;
 mod source;
+mod state;
 
 pub use key::{CountedKey, Key, StaticKey};
 pub use key_table::Keys;
-pub use source::{BranchSource, BranchState, linked};
+pub use source::{BranchSource, linked};
+pub use state::BranchState;
 
 /// Items that the expansions of [`keys!`](crate::keys!) and [`branch!`](crate::branch!) name in
 /// other crates. They are no interface: they change together with the macros.

@@ -10,33 +10,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::emit::NOP;
 use super::key_table::{Keys, KnownKey};
+use super::state::BranchState;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::{Record, Sites};
 use crate::text::{Emulation, Follow, Part, Recipe, RecordFault, SiteTable, Source};
-
-/// The state that one key's branches of one site set were last patched for. It has no meaning while
-/// the set is not patched, see [`BranchSource`].
-#[derive(Debug)]
-#[repr(C)]
-pub struct BranchState {
-    last_applied: AtomicBool,
-    /// Whether the key was on when the batch began.
-    at_start: AtomicBool,
-}
-
-impl BranchState {
-    /// Makes the state of a key whose branches were never patched.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { last_applied: AtomicBool::new(false), at_start: AtomicBool::new(false) }
-    }
-}
-
-impl Default for BranchState {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// The front end of branches for one site set: the records of these branches, the keys that decide
 /// them, and what they were last patched for. [`site_set!`](crate::site_set) uses that of the
@@ -90,6 +67,7 @@ fn linked_branches() -> Sites<'static> {
     // SAFETY: no instruction.
     unsafe {
         core::arch::asm!(
+            ".hidden __start_patchlet_branches, __stop_patchlet_branches",
             ".pushsection patchlet_branches, \"ao\", @progbits, {here}",
             ".balign 4",
             ".popsection",

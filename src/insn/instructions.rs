@@ -37,6 +37,7 @@ impl<'a> Instructions<'a> {
             Replacement::Patchlet(bytes)
             | Replacement::Nop(bytes)
             | Replacement::Identity(bytes)
+            | Replacement::Zero(bytes)
             | Replacement::Trap(bytes) => (bytes, Operand::None),
         };
         Self { bytes, operand }

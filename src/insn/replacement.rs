@@ -29,6 +29,8 @@ pub enum Replacement<'a> {
     Nop(&'a [u8]),
     /// The identity patchlet (64-bit only; 32-bit needs no instruction).
     Identity(&'a [u8]),
+    /// The patchlet that returns 0.
+    Zero(&'a [u8]),
     /// The trap: the slot is null, so nothing may ever get here.
     Trap(&'a [u8]),
 }
@@ -42,6 +44,7 @@ pub(crate) enum ReplacementName {
     Jump,
     Nops,
     Identity,
+    Zero,
     Trap,
 }
 
@@ -54,6 +57,7 @@ impl Replacement<'_> {
             Self::Jump(_) => ReplacementName::Jump,
             Self::Nops | Self::Nop(_) => ReplacementName::Nops,
             Self::Identity(_) => ReplacementName::Identity,
+            Self::Zero(_) => ReplacementName::Zero,
             Self::Trap(_) => ReplacementName::Trap,
         }
     }
@@ -66,6 +70,7 @@ impl Replacement<'_> {
             | Self::Nops
             | Self::Nop(_)
             | Self::Identity(_)
+            | Self::Zero(_)
             | Self::Trap(_) => 0,
         }
     }

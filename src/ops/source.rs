@@ -108,7 +108,9 @@ impl Entry<'_> {
         target: Option<Target>,
     ) -> Replacement<'static> {
         match target {
-            Some(target) => self.op.choice().replacement(target.address() as u64, kind),
+            Some(target) => {
+                self.table.replacement_of(self.op, record.number().into(), target, kind)
+            }
             None => Replacement::Indirect(kind, record.subject() as u64),
         }
     }

@@ -39,7 +39,9 @@ impl<'a> Change<'a> {
     pub(super) fn subject(&self) -> usize {
         match &self.0 {
             Setting::Address(slot, _) => core::ptr::from_ref(*slot).addr(),
-            Setting::Flag(number, _) | Setting::Count(number, _) => core::ptr::from_ref(*number).addr(),
+            Setting::Flag(number, _) | Setting::Count(number, _) => {
+                core::ptr::from_ref(*number).addr()
+            }
         }
     }
 
@@ -52,7 +54,8 @@ impl<'a> Change<'a> {
             Setting::Address(slot, address) => *address = slot.swap(*address, Ordering::AcqRel),
             Setting::Flag(flag, on) => *on = flag.swap((*on).into(), Ordering::AcqRel) != 0,
             Setting::Count(count, up) => {
-                let step = |count: u32| if *up { count.checked_add(1) } else { count.checked_sub(1) };
+                let step =
+                    |count: u32| if *up { count.checked_add(1) } else { count.checked_sub(1) };
                 count.fetch_update(Ordering::AcqRel, Ordering::Acquire, step)?;
                 *up = !*up;
             }

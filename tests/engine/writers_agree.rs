@@ -14,7 +14,8 @@ use crate::image::{Image, Raw, Site, call, leak_set, source, target};
 use crate::model::hex;
 use crate::platforms::one_cpu;
 
-struct Alone;
+/// A synchronizer for text that nobody executes.
+pub struct Alone;
 
 // SAFETY: nobody executes an arena.
 unsafe impl Synchronize for Alone {
@@ -41,16 +42,18 @@ fn held(image: &Image, op: usize, choice: u32) -> Target {
     }
 }
 
+/// One of the three ways to write.
 #[derive(Clone, Copy, Debug)]
-enum Writer {
+pub enum Writer {
     Boot,
     Int3,
     Rendezvous,
 }
 
-const WRITERS: [Writer; 3] = [Writer::Boot, Writer::Int3, Writer::Rendezvous];
+pub const WRITERS: [Writer; 3] = [Writer::Boot, Writer::Int3, Writer::Rendezvous];
 
-fn run(
+/// Patches the sites of a set, or reverts them.
+pub fn run(
     image: &Image,
     set: &'static SiteSet<'static>,
     writer: Writer,

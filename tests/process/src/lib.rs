@@ -16,6 +16,20 @@ patchlet::patchlets! {
     }
 }
 
+patchlet::blobs! {
+    /// The blobs of `asm/blobs.S`.
+    pub mod blobs {
+        /// A system call, and the return from a signal handler.
+        stubs {
+            offsets { system_call, signal_return }
+            holes {
+                /// The number of the system call.
+                number: u32,
+            }
+        }
+    }
+}
+
 patchlet::ops! {
     /// The ops of this process, beside the built-in ones.
     pub mod own_ops as "process_ops" {

@@ -308,9 +308,9 @@ pub unsafe fn accesses(text: &Text) {
 pub unsafe fn one_at_a_time(text: &Text) {
     for record in text.sites().records() {
         let index = text.table.index_of_slot(record.subject()).expect("an op's slot");
-        let target = text.table.get(index).expect("an op").address() as u64;
+        let target = text.table.get(index).expect("an op");
         let kind = record.kind().expect("a kind");
-        let replacement = text.table.ops()[index].choice().replacement(target, kind);
+        let replacement = text.table.replacement(index, target, kind).expect("an op");
         let (site, capacity) = (record.site(), record.capacity());
         let bytes =
             InsnBuffer::compose(Width::NATIVE, Nops::Long, site as u64, capacity, &replacement)
