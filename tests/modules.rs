@@ -26,6 +26,7 @@ use support::table::Width;
 /// The addresses of the symbols that the module takes from the kernel.
 const PV_OPS: u64 = 0x0012_3450;
 const KERNEL_OPS: u64 = 0x0023_4560;
+const KERNEL_KEY: u64 = 0x0034_5678;
 /// The address of the module.
 const BASE: u64 = 0x0400_0000;
 
@@ -33,6 +34,7 @@ fn exported(name: &str) -> Option<u64> {
     match name {
         "patchlet_pv_ops" => Some(PV_OPS),
         "test_kernel_ops" => Some(KERNEL_OPS),
+        "test_kernel_key" => Some(KERNEL_KEY),
         _ => None,
     }
 }
@@ -68,6 +70,8 @@ struct Loaded {
     memory: Vec<u8>,
     text: Range<u64>,
     sites: Range<u64>,
+    branches: Range<u64>,
+    keys: Range<u64>,
     interface: u64,
     own_ops: u64,
 }
@@ -97,6 +101,8 @@ impl Loaded {
             memory,
             text: placed.region(Region::Text),
             sites: placed.section("patchlet_sites").expect("it has sites"),
+            branches: placed.section("patchlet_branches").expect("it has branches"),
+            keys: placed.section("patchlet_keys").expect("it has a key"),
             interface: placed.symbol("TEST_MODULE").expect("it has an interface"),
             own_ops: placed.symbol("test_module_ops").expect("it has ops"),
         })
@@ -148,7 +154,8 @@ fn check(width: Width, file: &[u8], base: u64) {
         through[table.unwrap_or_else(|| panic!("{width}: {slot:#x} is no slot"))] += 1;
     }
     // Sites of the built-in table and of the module's in Rust, and those of `asm/own.S`.
-    assert_eq!(through, [4, 13, 8], "{width}");
+    assert_eq!(through, [4, 13, 7], "{width}");
+    check_branches(width, &module);
     // The interface leads to the table, and its slots to text.
     let table = module.word(module.interface, word as usize);
     let slots = module.word(table + 2 * word, word as usize);
@@ -157,6 +164,26 @@ fn check(width: Width, file: &[u8], base: u64) {
         let function = module.word(slots + slot * word, word as usize);
         assert!(module.text.contains(&function), "{width}: {function:#x}");
     }
+}
+
+/// Checks the branches: each is a NOP in text, leads to text, and is by the key that its record
+/// names; and the record of the module's key has the key's address and name.
+fn check_branches(width: Width, module: &Loaded) {
+    let key = module.relative(module.keys.start);
+    assert_ne!(key, KERNEL_KEY);
+    assert_eq!(module.bytes(module.keys.start + 4, 7), [&[0, 1, 0, 3][..], b"OWN"].concat());
+    let mut by_key = Vec::new();
+    for record in module.branches.clone().step_by(16) {
+        let [branch, by, target] = [0, 4, 12].map(|field| module.relative(record + field));
+        assert!(module.text.contains(&branch) && module.text.contains(&target), "{width}");
+        assert_eq!(module.bytes(branch, 5), [0x0f, 0x1f, 0x44, 0x00, 0x00], "{width}");
+        by_key.push(by);
+    }
+    assert_eq!(by_key.len(), 2, "{width}");
+    assert!(by_key.contains(&KERNEL_KEY) && by_key.contains(&key), "{width}: {by_key:x?}");
+    // What the interface says is the key's address, too.
+    let word = module.word as u64;
+    assert_eq!(module.word(module.interface + word, module.word), key, "{width}");
 }
 
 #[test]
@@ -191,11 +218,11 @@ fn a_module_out_of_reach_is_refused() {
 #[test]
 fn what_the_kernel_does_not_export_is_named() {
     for width in [Width::Bits64, Width::Bits32] {
-        let only_pv = |name: &str| exported(name).filter(|_| name == "patchlet_pv_ops");
+        let not_all = |name: &str| exported(name).filter(|_| name != "test_kernel_ops");
         let file = module(width);
         let error = match width {
-            Width::Bits64 => Loaded::new::<FileHeader64<LittleEndian>>(file, BASE, only_pv),
-            Width::Bits32 => Loaded::new::<FileHeader32<LittleEndian>>(file, BASE, only_pv),
+            Width::Bits64 => Loaded::new::<FileHeader64<LittleEndian>>(file, BASE, not_all),
+            Width::Bits32 => Loaded::new::<FileHeader32<LittleEndian>>(file, BASE, not_all),
         };
         assert_eq!(error.err(), Some(LoadError::UnknownSymbol("test_kernel_ops")), "{width}");
     }
@@ -258,7 +285,7 @@ fn a_relocation_that_the_loader_does_not_know_is_refused() {
 
 #[test]
 fn a_relocation_outside_its_section_is_refused() {
-    for offset in [25 * 12 - 3, u64::MAX - 1] {
+    for offset in [24 * 12 - 3, u64::MAX - 1] {
         let mut file = module(Width::Bits64).to_vec();
         let at = relocation(&file);
         file[at..at + 8].copy_from_slice(&offset.to_le_bytes());
