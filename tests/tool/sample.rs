@@ -40,6 +40,7 @@ const VARIANTS: u64 = 0x13_2000;
 const KEYS: u64 = 0x13_6000;
 pub const BRANCHES: u64 = 0x13_7000;
 pub const KEY_WORDS: u64 = 0x13_8000;
+const VARIANT_LIST: u64 = 0x13_9000;
 
 /// The ops of the kernel's own table. The last has the name of a built-in one.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
@@ -217,6 +218,7 @@ impl Sample {
             section("patchlet_keys", ALLOC, KEYS),
             section("patchlet_branches", ALLOC, BRANCHES),
             section(".keys", ALLOC | WRITE, KEY_WORDS),
+            section(".variants", ALLOC, VARIANT_LIST),
         ]);
         self.patchlet("stac", &[0x0f, 0x01, 0xcb]);
         self.patchlet("copy_rep", &[0xf3, 0xa4]);
@@ -256,8 +258,12 @@ impl Sample {
     /// Appends the record of a variant of an op of the kernel's own table.
     pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64) {
         let slot = self.slot("own_ops", op);
+        // The list of variants, in which the address of the function stands.
+        let list = self.section_mut(".variants");
+        let word = list.address + list.data.len() as u64;
+        list.data.extend(function.to_le_bytes());
         self.relative("patchlet_variants", slot);
-        self.relative("patchlet_variants", function);
+        self.relative("patchlet_variants", word);
         let records = &mut self.section_mut("patchlet_variants").data;
         records.extend([place, condition.len() as u8]);
         records.extend(condition.bytes());

@@ -1,5 +1,6 @@
 //! The variants of ops in a linked file, section `patchlet_variants`: one record for each, with
-//! the op's slot, the variant's function, its place in the op's list, and its condition as text.
+//! the op's slot, the word that holds the address of the variant's function, its place in the op's
+//! list, and its condition as text.
 //!
 //! A condition is a list of names with one space between them; `!` stands before the name of a
 //! feature that must be absent: `ERMS !BROKEN`. An empty one always holds.
@@ -9,8 +10,8 @@ use super::table::Field;
 use crate::inspect::elf::Image;
 use crate::inspect::finding::{FindingCode, Findings};
 
-/// The format of the records. Their fields: slot, function, place in the list, length of the
-/// condition.
+/// The format of the records. Their fields: slot, word with the address of the function, place in the
+/// list, length of the condition.
 pub(crate) const VARIANTS: NamedFormat<4> = NamedFormat {
     section: "patchlet_variants",
     header: 10,
@@ -71,14 +72,16 @@ fn sort(variants: &mut Vec<VariantImage<'_>>, findings: &mut Findings) {
 /// Reads all variants of a file, sorted by slot and place. A damaged record is added to `findings`
 /// and ends the list.
 pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<VariantImage<'d>> {
-    let mut variants = VARIANTS.read(image, findings, variant);
+    let mut variants = VARIANTS.read(image, findings, |record| variant(image, record));
     sort(&mut variants, findings);
     variants
 }
 
-/// Returns the variant that a record describes, or `None` if its condition is none.
-fn variant<'d>(record: &NamedRecord<'d, 4>) -> Option<VariantImage<'d>> {
-    let [slot, function, place, _] = record.values;
+/// Returns the variant that a record describes, or `None` if its condition is none, or if there is no
+/// word where it says that the address of its function stands.
+fn variant<'d>(image: &Image<'d>, record: &NamedRecord<'d, 4>) -> Option<VariantImage<'d>> {
+    let [slot, word, place, _] = record.values;
+    let function = image.pointer_at(word)?;
     let condition = record.name;
     let is_word = |word: &str| is_identifier(word.strip_prefix('!').unwrap_or(word));
     if !condition.is_empty() && !condition.split(' ').all(is_word) {
