@@ -3,7 +3,7 @@
  * The ready-made set by CPU feature, for 64 bit: the ways to do what a kernel does
  * differently on different CPUs. `patchlet::cpu_ops` says which feature each needs. Patchlets
  * stand between the macros of patchlet.h, with contracts as in patch_64.S; the functions at
- * the end are for ways that have branches, which a patchlet cannot have.
+ * the end are for ways that have branches, which a patchlet cannot have, or are too long for a site.
  *
  * The set is linked only into a kernel that uses it: build.rs defines PATCHLET_OPTIONAL, see
  * patchlet.h.
@@ -55,69 +55,6 @@ END_PATCHLET(cpu_rdgsbase)
 PATCHLET(cpu_wrgsbase)
 	wrgsbase %rdi
 END_PATCHLET(cpu_wrgsbase)
-
-/* segment.read_fs_base: read IA32_FS_BASE. The registers of RDMSR are kept, because sites
- * expect that. The patchlet is longer than a site, so sites call its native function.
- * in: -   out: RAX   clobbers: -   saves: RCX, RDX   flags: status
- * stack: 16 bytes below RSP   privilege: CPL 0   CPU: 64-bit mode */
-PATCHLET(cpu_rdmsr_fs_base)
-	pushq	%rcx
-	pushq	%rdx
-	movl	$0xc0000100, %ecx
-	rdmsr
-	shlq	$32, %rdx
-	orq	%rdx, %rax
-	popq	%rdx
-	popq	%rcx
-END_PATCHLET(cpu_rdmsr_fs_base)
-
-/* segment.write_fs_base: write IA32_FS_BASE. An address that is not canonical raises #GP.
- * in: RDI   out: -   clobbers: -   saves: RAX, RCX, RDX   flags: status
- * stack: 24 bytes below RSP   privilege: CPL 0   CPU: 64-bit mode */
-PATCHLET(cpu_wrmsr_fs_base)
-	pushq	%rax
-	pushq	%rcx
-	pushq	%rdx
-	movl	$0xc0000100, %ecx
-	movq	%rdi, %rdx
-	movl	%edi, %eax
-	shrq	$32, %rdx
-	wrmsr
-	popq	%rdx
-	popq	%rcx
-	popq	%rax
-END_PATCHLET(cpu_wrmsr_fs_base)
-
-/* segment.read_gs_base: read IA32_GS_BASE, the base that GS has now.
- * in: -   out: RAX   clobbers: -   saves: RCX, RDX   flags: status
- * stack: 16 bytes below RSP   privilege: CPL 0   CPU: 64-bit mode */
-PATCHLET(cpu_rdmsr_gs_base)
-	pushq	%rcx
-	pushq	%rdx
-	movl	$0xc0000101, %ecx
-	rdmsr
-	shlq	$32, %rdx
-	orq	%rdx, %rax
-	popq	%rdx
-	popq	%rcx
-END_PATCHLET(cpu_rdmsr_gs_base)
-
-/* segment.write_gs_base: write IA32_GS_BASE, the base that GS has now.
- * in: RDI   out: -   clobbers: -   saves: RAX, RCX, RDX   flags: status
- * stack: 24 bytes below RSP   privilege: CPL 0   CPU: 64-bit mode */
-PATCHLET(cpu_wrmsr_gs_base)
-	pushq	%rax
-	pushq	%rcx
-	pushq	%rdx
-	movl	$0xc0000101, %ecx
-	movq	%rdi, %rdx
-	movl	%edi, %eax
-	shrq	$32, %rdx
-	wrmsr
-	popq	%rdx
-	popq	%rcx
-	popq	%rax
-END_PATCHLET(cpu_wrmsr_gs_base)
 
 /* time.time_stamp: read the time-stamp counter when all earlier instructions have been
  * executed. LFENCE waits for that on Intel's CPUs (SDM vol. 2B, "RDTSC"), and MFENCE on AMD's,
@@ -273,6 +210,68 @@ patchlet_cpu_\name:
 .macro end_function name:req
 	.size	patchlet_cpu_\name, . - patchlet_cpu_\name
 .endm
+
+/* The bases of FS and GS by MSR: IA32_FS_BASE, and IA32_GS_BASE, which is the base that GS has now.
+ * The functions keep the registers of RDMSR and WRMSR, because sites expect that, and so are too long
+ * for a site. An address that is not canonical raises #GP.
+ *
+ * fn() -> RAX = base: usize, class callee_save */
+function rdmsr_fs_base
+	pushq	%rcx
+	pushq	%rdx
+	movl	$0xc0000100, %ecx
+	rdmsr
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	popq	%rdx
+	popq	%rcx
+	ret
+end_function rdmsr_fs_base
+
+/* fn(RDI = base: usize), class callee_save */
+function wrmsr_fs_base
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	movl	$0xc0000100, %ecx
+	movq	%rdi, %rdx
+	movl	%edi, %eax
+	shrq	$32, %rdx
+	wrmsr
+	popq	%rdx
+	popq	%rcx
+	popq	%rax
+	ret
+end_function wrmsr_fs_base
+
+/* fn() -> RAX = base: usize, class callee_save */
+function rdmsr_gs_base
+	pushq	%rcx
+	pushq	%rdx
+	movl	$0xc0000101, %ecx
+	rdmsr
+	shlq	$32, %rdx
+	orq	%rdx, %rax
+	popq	%rdx
+	popq	%rcx
+	ret
+end_function rdmsr_gs_base
+
+/* fn(RDI = base: usize), class callee_save */
+function wrmsr_gs_base
+	pushq	%rax
+	pushq	%rcx
+	pushq	%rdx
+	movl	$0xc0000101, %ecx
+	movq	%rdi, %rdx
+	movl	%edi, %eax
+	shrq	$32, %rdx
+	wrmsr
+	popq	%rdx
+	popq	%rcx
+	popq	%rax
+	ret
+end_function wrmsr_gs_base
 
 /* Copies at most 32 bytes and returns, or goes on at 9 with more. A length that is no power of
  * two is copied by accesses that overlap.

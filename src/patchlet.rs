@@ -184,14 +184,6 @@ patchlets! {
         cpu_rdgsbase,
         #[cfg(target_arch = "x86_64")]
         cpu_wrgsbase,
-        #[cfg(target_arch = "x86_64")]
-        cpu_rdmsr_fs_base,
-        #[cfg(target_arch = "x86_64")]
-        cpu_wrmsr_fs_base,
-        #[cfg(target_arch = "x86_64")]
-        cpu_rdmsr_gs_base,
-        #[cfg(target_arch = "x86_64")]
-        cpu_wrmsr_gs_base,
         #[cfg(target_arch = "x86")]
         cpu_no_time_stamp,
         #[cfg(target_arch = "x86")]

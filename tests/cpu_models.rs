@@ -1,7 +1,8 @@
 //! Boots the test kernels on CPU models of QEMU, from the 486 to the newest: the kernel detects
 //! features, selects variants of the ready-made table, patches, runs each op and checks its effect.
 //! Here what it has detected and what stands in its sites are compared with what is right for the
-//! model.
+//! model, by a table of this test, and with what `patchlet plan --cpu` says of the kernel's file.
+#![cfg(feature = "inspect")]
 
 mod support {
     pub mod by_feature;
@@ -9,6 +10,9 @@ mod support {
     #[allow(dead_code, reason = "the width alone is needed")]
     pub mod table;
 }
+#[allow(dead_code, reason = "golden files are for tests/tool.rs")]
+#[path = "tool/run.rs"]
+mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,6 +21,7 @@ use std::{env, fs};
 
 use object::{Object, ObjectSymbol};
 use patchlet::cpu::{CpuidRegister, Feature, FeatureWord, Features};
+use patchlet::inspect::Exit;
 use support::by_feature::{self, Stands};
 use support::kernel;
 use support::table::Width;
@@ -71,6 +76,12 @@ fn every_model(width: Width, kernel: &Path, models: &[&str]) {
         let expected = with_what_the_kernel_switches_on(known.features(model, &run.left_out));
         assert_eq!(run.features, expected, "{width}, {model}: features");
         check_sites(width, kernel, model, &run, &mut seen);
+        let left_out = run.left_out.iter().filter_map(|place| {
+            Feature::named().find(|(_, feature)| feature.place() == *place).map(|(name, _)| name)
+        });
+        let words =
+            [(*model).to_owned()].into_iter().chain(left_out.map(|name| format!("-{name}")));
+        as_planned(kernel, &words.collect::<Vec<_>>().join(","), &[], &run);
     }
     // What `max` is differs by version of QEMU: at least this, and here the kernel is believed.
     let least = known.features(if width == Width::Bits64 { "tcg" } else { "tcg32" }, &[]);
@@ -83,19 +94,21 @@ fn every_model(width: Width, kernel: &Path, models: &[&str]) {
         ("max,-xsaveopt,-xsavec,-xsaves", None, Some("XSAVEOPT")),
     ] {
         let run = boot(kernel, model);
-        let mut least = least.clone();
-        least.extend(more.map(str::to_owned));
+        assert!(more.is_none_or(|name| run.features.contains(name)), "{width}, {model}");
         let missing: Vec<_> = least.difference(&run.features).collect();
         assert_eq!(missing, less.iter().collect::<Vec<_>>(), "{width}, {model}");
         check_sites(width, kernel, model, &run, &mut seen);
+        let changes = run.features.difference(&least).map(|name| format!("+{name}"));
+        let changes = changes.chain(less.map(|name| format!("-{name}")));
+        let words = ["max".to_owned()].into_iter().chain(changes).collect::<Vec<_>>().join(",");
+        as_planned(kernel, &words, &["--accel", "tcg"], &run);
     }
 
-    // TCG 7.2 has neither XSAVEC nor XSAVES, so no model selects these. The two MSR ways are called.
-    // Every other variant was seen.
+    // TCG 7.2 has neither XSAVEC nor XSAVES, so no model selects these. Every other variant was seen.
     let all = by_feature::set(width).into_iter().map(|(name, _)| name);
     let expected = ["cpu_xsavec", "cpu_xsaves", "cpu_xrstors"];
-    let known = |name: &&str| expected.contains(name) || name.contains("msr_");
-    let unseen: Vec<_> = all.filter(|name| !seen.contains(name) && !known(name)).collect();
+    let unseen: Vec<_> =
+        all.filter(|name| !seen.contains(name) && !expected.contains(name)).collect();
     assert!(unseen.is_empty(), "{width}: no model has {unseen:?}");
 }
 
@@ -238,11 +251,14 @@ fn check_sites(
     seen: &mut BTreeSet<&'static str>,
 ) {
     let right = by_feature::right(width, &run.features);
-    let ops: Vec<_> = run.sites.iter().map(|(op, ..)| op.as_str()).collect();
+    let mut ops: Vec<_> = run.sites.iter().map(|(op, ..)| op.as_str()).collect();
+    ops.dedup();
     assert_eq!(ops, right.iter().map(|(op, _)| *op).collect::<Vec<_>>(), "{width}, {model}");
+    let right: BTreeMap<_, _> = right.into_iter().collect();
     let set: BTreeMap<_, _> = by_feature::set(width).into_iter().collect();
     let functions = functions(kernel);
-    for ((op, address, bytes), (_, stands)) in run.sites.iter().zip(right) {
+    for (op, address, bytes) in &run.sites {
+        let stands = right[op.as_str()];
         let instruction = match stands {
             Stands::Nothing => vec![],
             Stands::Patchlet(name) => {
@@ -257,6 +273,25 @@ fn check_sites(
         };
         let expected = with_nops(width, instruction, bytes.len());
         assert_eq!(*bytes, expected, "{width}, {model}, {op}: {stands:?}");
+    }
+}
+
+/// Checks that each site of the kernel holds what the tool says that it gets on a CPU.
+fn as_planned(kernel: &Path, cpu: &str, more: &[&str], run: &Run) {
+    let kernel = kernel.to_str().expect("UTF-8");
+    let output = tool::tool(&[&["plan", kernel, "--json", "--cpu", cpu], more].concat());
+    assert_eq!(output.exit, Exit::Holds, "{cpu}: {}", output.err);
+    let plan: serde_json::Value = serde_json::from_str(&output.out).expect("JSON");
+    let sites = plan["sites"].as_array().expect("sites");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let planned: BTreeMap<_, _> = sites
+        .iter()
+        .map(|site| (text(&site["address"]), (text(&site["op"]), text(&site["after"]["bytes"]))))
+        .collect();
+    for (op, address, bytes) in &run.sites {
+        let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let stands = (op.clone(), bytes.join(" "));
+        assert_eq!(planned.get(&format!("{address:#x}")), Some(&stands), "{cpu}, {op}");
     }
 }
 

@@ -40,7 +40,7 @@ crate::ops! {
             /// Reads the base of FS: by an MSR, or by `rdfsbase` if CR4.FSGSBASE is set.
             #[cfg(target_arch = "x86_64")]
             read_fs_base: callee_save fn() -> usize
-                = assembly "patchlet_native_cpu_rdmsr_fs_base",
+                = assembly "patchlet_cpu_rdmsr_fs_base",
                 if [FSGSBASE_ENABLED] => patchlet cpu_native::cpu_rdfsbase;
             /// Writes the base of FS: by an MSR, or by `wrfsbase` if CR4.FSGSBASE is set.
             ///
@@ -49,7 +49,7 @@ crate::ops! {
             /// - code that uses FS from now on expects this base.
             #[cfg(target_arch = "x86_64")]
             write_fs_base: callee_save unsafe fn(base: usize)
-                = assembly "patchlet_native_cpu_wrmsr_fs_base",
+                = assembly "patchlet_cpu_wrmsr_fs_base",
                 if [FSGSBASE_ENABLED] => patchlet cpu_native::cpu_wrfsbase;
             /// Reads the base of GS: by an MSR, or by `rdgsbase` if CR4.FSGSBASE is set.
             ///
@@ -60,7 +60,7 @@ crate::ops! {
             /// handlers can cope with that defines an op of its own.
             #[cfg(target_arch = "x86_64")]
             read_gs_base: callee_save fn() -> usize
-                = assembly "patchlet_native_cpu_rdmsr_gs_base",
+                = assembly "patchlet_cpu_rdmsr_gs_base",
                 if [FSGSBASE_ENABLED] => patchlet cpu_native::cpu_rdgsbase;
             /// Writes the base of GS that GS has now, see [`read_gs_base`]: by an MSR, or by `wrgsbase`
             /// if CR4.FSGSBASE is set.
@@ -70,7 +70,7 @@ crate::ops! {
             /// - code that uses GS from now on expects this base, handlers of interrupts included.
             #[cfg(target_arch = "x86_64")]
             write_gs_base: callee_save unsafe fn(base: usize)
-                = assembly "patchlet_native_cpu_wrmsr_gs_base",
+                = assembly "patchlet_cpu_wrmsr_gs_base",
                 if [FSGSBASE_ENABLED] => patchlet cpu_native::cpu_wrgsbase;
         }
         memory {

@@ -18,10 +18,6 @@ const SET: &[Row] = &[
     ("cpu_wrfsbase",      Some("f3 48 0f ae d7"), None),
     ("cpu_rdgsbase",      Some("f3 48 0f ae c8"), None),
     ("cpu_wrgsbase",      Some("f3 48 0f ae df"), None),
-    ("cpu_rdmsr_fs_base", Some("51 52 b9 00 01 00 c0 0f 32 48 c1 e2 20 48 09 d0 5a 59"), None),
-    ("cpu_wrmsr_fs_base", Some("50 51 52 b9 00 01 00 c0 48 89 fa 89 f8 48 c1 ea 20 0f 30 5a 59 58"), None),
-    ("cpu_rdmsr_gs_base", Some("51 52 b9 01 01 00 c0 0f 32 48 c1 e2 20 48 09 d0 5a 59"), None),
-    ("cpu_wrmsr_gs_base", Some("50 51 52 b9 01 01 00 c0 48 89 fa 89 f8 48 c1 ea 20 0f 30 5a 59 58"), None),
     ("cpu_no_time_stamp", None, Some("31 c0 31 d2")),
     ("cpu_rdtsc_cpuid",   None, Some("53 31 c0 31 c9 0f a2 5b 0f 31")),
     ("cpu_rdtsc_mfence",  Some("0f ae f0 0f ae e8 0f 31 48 c1 e2 20 48 09 d0"), Some("0f ae f0 0f ae e8 0f 31")),
@@ -75,10 +71,10 @@ pub fn right(width: Width, features: &BTreeSet<String>) -> Vec<(&'static str, St
     let mut right = vec![("user.stac", if_smap("cpu_stac")), ("user.clac", if_smap("cpu_clac"))];
     if bits64 {
         right.extend([
-            ("segment.read_fs_base", base("cpu_rdfsbase", "patchlet_native_cpu_rdmsr_fs_base")),
-            ("segment.write_fs_base", base("cpu_wrfsbase", "patchlet_native_cpu_wrmsr_fs_base")),
-            ("segment.read_gs_base", base("cpu_rdgsbase", "patchlet_native_cpu_rdmsr_gs_base")),
-            ("segment.write_gs_base", base("cpu_wrgsbase", "patchlet_native_cpu_wrmsr_gs_base")),
+            ("segment.read_fs_base", base("cpu_rdfsbase", "patchlet_cpu_rdmsr_fs_base")),
+            ("segment.write_fs_base", base("cpu_wrfsbase", "patchlet_cpu_wrmsr_fs_base")),
+            ("segment.read_gs_base", base("cpu_rdgsbase", "patchlet_cpu_rdmsr_gs_base")),
+            ("segment.write_gs_base", base("cpu_wrgsbase", "patchlet_cpu_wrmsr_gs_base")),
         ]);
     }
     let copy = match (has("ERMS"), has("FSRM")) {

@@ -1,7 +1,7 @@
 //! The test of the ready-made table by CPU feature. Every op is run before anything is selected, then
 //! with the variants of this CPU, with its sites patched and not, and then with its defaults likewise.
-//! Each time its effect is checked. For each op it prints what stands in its site; `tests/cpu_models.rs` compares
-//! that with what is right for the CPU.
+//! Each time its effect is checked. It prints what stands in each site; `tests/cpu_models.rs` compares that with
+//! what is right for the CPU.
 //!
 //! With `-append cpu=only` nothing else runs ([`alone`]), so that CPUs can be tested that the rest of
 //! the kernel cannot run on: without paging by PAE, without NX, without SSE. The kernel is compiled
@@ -135,7 +135,7 @@ fn patch_by(platform: impl Platform, goal: Goal) {
     }
 }
 
-/// Prints the first site of each op of the table, with the bytes that stand there.
+/// Prints the sites of the table, with the bytes that stand there.
 fn show(paged: bool) {
     if paged {
         // SAFETY: as in `patch`.
@@ -152,27 +152,29 @@ fn show_by(platform: impl Platform) {
         Ok(plan) => plan,
         Err(error) => panic!("{error}"),
     };
+    let mut ops = 0;
     for (index, op) in cpu_ops::TABLE.ops().iter().enumerate() {
         let slot = cpu_ops::TABLE.slot_address(index);
-        match plan.outcomes().find(|outcome| Some(outcome.subject) == slot) {
-            None => panic!("{op} has no site"),
-            Some(outcome) => {
-                print(&["cpu-site ", op.group(), ".", op.name(), " "]);
-                print_hex(&outcome.address.to_be_bytes());
-                print(&[" "]);
-                // What stands in text, not what the plan would put there.
-                // SAFETY: the site is in text, which is mapped.
-                let bytes = unsafe {
-                    core::slice::from_raw_parts(
-                        outcome.address as *const u8,
-                        outcome.old_bytes.bytes().len(),
-                    )
-                };
-                print_hex(bytes);
-                print(&["\n"]);
-            }
+        let mut has_site = false;
+        for outcome in plan.outcomes().filter(|outcome| Some(outcome.subject) == slot) {
+            print(&["cpu-site ", op.group(), ".", op.name(), " "]);
+            print_hex(&outcome.address.to_be_bytes());
+            print(&[" "]);
+            // What stands in text, not what the plan would put there.
+            // SAFETY: the site is in text, which is mapped.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(
+                    outcome.address as *const u8,
+                    outcome.old_bytes.bytes().len(),
+                )
+            };
+            print_hex(bytes);
+            print(&["\n"]);
+            has_site = true;
         }
+        ops += usize::from(has_site);
     }
+    assert_eq!(ops, cpu_ops::COUNT, "each op has a site");
 }
 
 fn print(words: &[&str]) {
