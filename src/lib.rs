@@ -56,6 +56,7 @@
 //! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index. |
 //! | table of records | The records of one kind in a linked file: [`Sites`]. |
 //! | index | The names and lengths of all patchlets in a linked file, for files without symbols. (The index of an op is its place in its table.) |
+//! | module | Code that a kernel loads while it runs, as one linked object: [`guide::modules`]. |
 //! | site set | All sites of one linked object, a kernel or a module: [`SiteSet`], made by [`site_set!`]. What its sites were last patched for belongs to it. |
 //! | part | A table of records in a site set, and the front end that knows these records: [`text::Part`]. |
 //! | withdrawn site | A site in code that was freed. It is neither read nor written any more: [`SiteSet::withdraw`]. |
@@ -112,6 +113,8 @@
 //! | INT3 protocol, rendezvous | The two ways to switch a batch: [`live::Int3`], [`live::Rendezvous`]. |
 //! | writer | The one CPU that switches a batch. |
 //! | first byte, tail | The two parts in which the INT3 protocol writes a site. |
+//! | member | The place of a module's site set in the list of a [`live::Live`]: [`live::Member`]. |
+//! | joining, leaving | What a member does before its sites are switched with the kernel's, and when it is not any more: [`live::Live::join`], [`live::Live::leave`]. |
 //! | hook | What the kernel's #BP handler calls: [`live::Live::handle`]. |
 //! | emulation | How the hook makes a CPU go on that trapped at a site: by a call, by a jump, or behind the site: [`text::Emulation`]. |
 //! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
@@ -228,9 +231,9 @@ pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
-pub use ops::pv;
+pub use ops::{cpu_ops, pv};
 #[cfg(patchlet_assembled)]
-pub use patchlet::{Patchlet, native};
+pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
@@ -261,6 +264,7 @@ mod pages {
 /// [blobs]: guide::blobs
 /// [linking]: guide::linking
 /// [live]: guide::live
+/// [modules]: guide::modules
 /// [neighbours]: guide::neighbours
 /// [patchlets]: guide::patchlets
 /// [signatures]: guide::signatures
@@ -282,6 +286,10 @@ pub mod guide {
 
     #[doc = include_str!("../docs/live.md")]
     pub mod live {}
+
+    /// [linking]: linking
+    #[doc = include_str!("../docs/modules.md")]
+    pub mod modules {}
 
     /// [live]: live
     #[doc = include_str!("../docs/neighbours.md")]

@@ -44,6 +44,7 @@ fn the_32_bit_kernel_boots_and_patches_itself() {
 fn check(width: Width) {
     let log = boot::boot(&kernel::build(width, "fat"), TWO_CPUS);
     printed_and_executed(width, &log);
+    loaded_a_module(&log);
 
     let native = log.sites("native");
     for site in &native {
@@ -77,6 +78,13 @@ fn check(width: Width) {
         let report = report.unwrap_or_else(|| panic!("no report of {state}"));
         assert!(report.ends_with(" 0 indirect"), "{state}: {report}");
     }
+}
+
+/// Checks that the module was loaded, and that its sites were switched with the kernel's.
+fn loaded_a_module(log: &Log) {
+    let line = log.0.lines().find(|line| line.contains("module loaded and unloaded 6 times"));
+    let line = line.unwrap_or_else(|| panic!("no module was loaded:\n{log}"));
+    assert!(line.ends_with(", 132 switches while it was loaded"), "{line}");
 }
 
 /// Checks that the kernel printed the patchlets of the table, and no others, with the right bytes,

@@ -88,7 +88,7 @@ fn what_a_slot_holds_begins_with_endbr_if_branches_are_tracked() {
         for name in ["patchlet_zero", "test_kernel_ops.mix.trampoline"] {
             assert!(functions.iter().any(|function| function.0 == name), "{width}: no {name}");
         }
-        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2"]);
+        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2 modules=0"]);
 
         let kernel = build(width, "-fcf-protection=none", "not-tracked");
         let functions = slot_functions(&kernel, width);
