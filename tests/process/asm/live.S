@@ -170,6 +170,22 @@ live_many:
 	ret
 	.size	live_many, . - live_many
 
+/* The branches of the benchmark, one after the other. In either state the next one follows.
+ * in: -   out: -   clobbers: -   flags: unchanged */
+	.section .text.live_many_branches, "ax", @progbits
+	.balign	4096
+	.globl	live_many_branches
+	.hidden	live_many_branches
+	.type	live_many_branches, @function
+live_many_branches:
+	.rept	4096
+	PATCHLET_BRANCH live_many_key, 1f
+1:
+	.endr
+	ret
+	.size	live_many_branches, . - live_many_branches
+
+	.section .text.live_many, "ax", @progbits
 /* One more site, which a reader executes while the others are switched. */
 	.globl	live_one
 	.hidden	live_one

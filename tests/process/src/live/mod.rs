@@ -8,6 +8,7 @@ pub mod switching;
 pub mod sync;
 pub mod writer;
 
+use patchlet::branch::{BranchSource, BranchState, Keys};
 use patchlet::live::Live;
 use patchlet::ops::__private::Slot;
 use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
@@ -66,6 +67,8 @@ pub static TABLE: Table = Table::new(&OPS, &SLOTS);
 patchlet::keys! {
     /// The key of the branches in `asm/live.S`.
     pub static KEY as "live_key": off;
+    /// The key of the branches of the benchmark.
+    pub static MANY_KEY as "live_many_key": off;
 }
 
 static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP, None)];
@@ -83,6 +86,7 @@ unsafe extern "C" {
     fn live_b();
     fn live_many();
     fn live_one();
+    fn live_many_branches();
     static live_functions: [u8; 0];
     static live_functions_end: [u8; 0];
     static live_branches: [u8; 0];
@@ -288,6 +292,26 @@ pub fn many_sites(count: usize) -> Sites<'static> {
     let last = (live_one as *const ()).addr();
     let first = (live_many as *const ()).addr() + (MANY_SITES - count) * 6;
     sites_from(if count == 1 { last } else { first }, count)
+}
+
+/// Makes the state that writers and the signal handler share for the first `count` branches of the
+/// benchmark.
+pub fn many_branches(count: usize) -> &'static ProcessLive {
+    let linked = patchlet::branch::linked().sites();
+    let start = (live_many_branches as *const ()).addr();
+    let first = linked.records().position(|record| record.site() == start).expect("a branch");
+    let branches = linked.part(first..first + count);
+    let states: Vec<BranchState> = (0..64).map(|_| BranchState::new()).collect();
+    let keys = vec![Keys::linked()].leak();
+    // SAFETY: a part of the linker's table; nobody else has these states.
+    let source = unsafe { BranchSource::new(branches, keys, states.leak()) };
+    live_of(vec![Box::leak(Box::new(source)).part()])
+}
+
+/// Executes all branches of the benchmark.
+pub fn execute_many_branches() {
+    // SAFETY: branches that all go on with the next one, and a return.
+    unsafe { std::arch::asm!("call {many}", many = sym live_many_branches) };
 }
 
 /// The number of sites of the benchmark.
