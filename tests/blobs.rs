@@ -104,7 +104,7 @@ fn a_place_without_its_blob() {
         ("PATCHLET_DATA(page)", TARGET_32),
         ("PATCHLET_ALIGN(page, 16)", TARGET_64),
     ] {
-        let words = &line.split('(').next().expect("a name")[..];
+        let words = line.split('(').next().expect("a name");
         let before = format!("#include \"patchlet.h\"\n{line}\n{}", blob("\tnop"));
         refused_source(
             "blob_before",
