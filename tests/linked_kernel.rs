@@ -1,5 +1,6 @@
 //! Checks the patchlets in the fat-LTO test kernels: the native set and the kernel's own patchlets
-//! are complete, in order, with the right bytes, and in a segment that is not executable.
+//! are complete, in order, with the right bytes, and in a segment that is not executable. And the
+//! trampolines of ops of any signature.
 
 mod support {
     pub mod elf;
@@ -9,6 +10,7 @@ mod support {
     pub mod table;
 }
 
+use object::{Object, ObjectSection, ObjectSymbol};
 use support::elf;
 use support::kernel::build;
 use support::layout::{Found, inspect_linked};
@@ -49,4 +51,38 @@ fn kernel_64() {
 #[test]
 fn kernel_32() {
     kernel(Width::Bits32, &[("invlpg", &[0x0f, 0x01, 0x38]), ("rdtsc", &[0x0f, 0x31])]);
+}
+
+/// Returns the bytes of a function, and those of a symbol's address.
+fn function_and_address(kernel: &[u8], function: &str, symbol: &str) -> (Vec<u8>, u64, u64) {
+    let file = object::File::parse(kernel).expect("an ELF file");
+    let named = |name: &str| {
+        let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
+        found.unwrap_or_else(|| panic!("no symbol {name}"))
+    };
+    let code = named(function);
+    let section = file.section_by_index(code.section_index().expect("of it")).expect("a section");
+    let bytes = section.data_range(code.address(), code.size()).expect("its bytes");
+    (bytes.expect("in the file").to_vec(), code.address(), named(symbol).address())
+}
+
+/// A trampoline is the jump through its op's slot and a return, with nothing before or between.
+#[test]
+fn trampolines() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let kernel = std::fs::read(build(width, "fat")).expect("the kernel was built");
+        for op in ["mix", "largest"] {
+            let name = format!("test_kernel_ops.{op}");
+            let (code, address, slot) =
+                function_and_address(&kernel, &format!("{name}.trampoline"), &name);
+            let operand = match width {
+                Width::Bits64 => slot.wrapping_sub(address + 6),
+                Width::Bits32 => slot,
+            };
+            let mut expected = vec![0xff, 0x25];
+            expected.extend(&operand.to_le_bytes()[..4]);
+            expected.push(0xc3);
+            assert_eq!(code, expected, "{width}, {op}");
+        }
+    }
 }

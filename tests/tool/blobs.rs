@@ -331,7 +331,7 @@ fn damaged_records_of_places() {
             let place = place.unwrap_or_else(|| panic!("{words}: {found:?}"));
             assert!(place.to_string().contains(words), "{place}");
         };
-        let not_whole = "is not whole, or its name, mode or width";
+        let not_whole = "is not whole, or its name, mode or width are impossible";
         says(&damaged(&|data| data.truncate(data.len() - 1)), not_whole);
         says(&damaged(&|data| data.truncate(20)), not_whole);
         // Mode, width, length and bytes of the name of the third record.

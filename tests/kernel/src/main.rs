@@ -18,8 +18,11 @@
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `signatures` | ops of any signature, executed in every state of their sites |
+//! | `by_feature` | the ops that differ by CPU feature |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
+//! | `asm/trace.S`, `trace` | a trace point switched on and off while other CPUs run over it |
 //!
 //! "SDM" is Intel's Software Developer's Manual. Section numbers are those of the editions in which
 //! vol. 3A chapter 8 is "Multiple-Processor Management". Later editions have moved chapters, so
@@ -35,6 +38,7 @@ mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod by_feature;
 mod command_line;
 mod cpu;
 mod guest;
@@ -56,10 +60,12 @@ mod scratch;
 mod segments;
 mod self_test;
 mod serial;
+mod signatures;
 mod sites;
 mod smp;
 mod smp_test;
 mod sync;
+mod trace;
 mod traps;
 mod user;
 mod wait;
@@ -81,6 +87,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
         command_line::save(start_info);
         traps::build();
         traps::load();
+        if command_line::is(b"cpu=only") {
+            by_feature::alone();
+        }
         paging::build();
         paging::activate();
     }
@@ -100,7 +109,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    by_feature::run(true);
     live_test::run();
+    trace::run();
 
     finish()
 }
