@@ -245,7 +245,7 @@ fn one_at_a_time(
 ) -> [f64; 2] {
     let all = many_sites(sites);
     let each: Vec<_> =
-        all.records().iter().map(|record| live(sites_from(record.site(), 1), &MANY)).collect();
+        all.records().map(|record| live(sites_from(record.site(), 1), &MANY)).collect();
     let mut writers: Vec<_> = each
         .into_iter()
         .map(|live| {
