@@ -55,7 +55,10 @@ struct Facts {
 
 fn facts(name: &str, file: &Path) -> Facts {
     let path = file.to_str().expect("UTF-8");
-    let output = tool(&["verify", path, "--require", "invlpg,rdtsc"]);
+    let mut arguments = vec!["verify", path, "--require", "invlpg,rdtsc"];
+    let sources = ["own.S", "ap.S", "hypercall.S"].map(|name| format!("tests/kernel/asm/{name}"));
+    arguments.extend(sources.iter().flat_map(|source| ["--contracts", source]));
+    let output = tool(&arguments);
     assert_eq!(output.exit, Exit::Holds, "{name}: {}{}", output.out, output.err);
     let data = fs::read(file).expect("it can be read");
     let model = Model::new(parse(&data).expect("ELF")).expect("linked");
