@@ -21,6 +21,9 @@ pub enum AbiClass {
     /// A function in a slot keeps to the op's own contract, which the assembly that uses the op
     /// knows.
     Assembly,
+    /// A function in a slot is a C function of any signature. Which registers carry its arguments,
+    /// only the compiler knows.
+    ExternC,
 }
 
 /// The calling convention of an op's sites.
@@ -112,7 +115,8 @@ const BITS32: Registers = Registers {
 /// Compares the contract of a patchlet with the convention of an op whose native function it is.
 ///
 /// A patchlet that leaves by itself has no result. Flags are not compared, since every class may
-/// change them. An op of class `assembly` has no convention to compare with.
+/// change them. An op of class `assembly` has no convention to compare with, and of one of class
+/// `extern_c` it is only known what a C function may change.
 ///
 /// # Errors
 /// Returns the first register on which the two disagree.
@@ -130,10 +134,12 @@ pub fn compare(
     let may_change = match convention.class {
         AbiClass::Assembly => return Ok(()),
         AbiClass::CalleeSave => results,
-        AbiClass::C => registers.changed_by_c,
+        AbiClass::C | AbiClass::ExternC => registers.changed_by_c,
     };
     let arguments = first(registers.arguments, convention.arguments);
-    if let Some(&register) = contract.inputs.iter().find(|input| !arguments.contains(input)) {
+    let is_argument =
+        |input: &&Register| arguments.contains(input) || convention.class == AbiClass::ExternC;
+    if let Some(&register) = contract.inputs.iter().find(|input| !is_argument(input)) {
         return Err(Contradiction::Reads(register));
     }
     let is_kept = |register: &&Register| !may_change.contains(&whole(**register, width));

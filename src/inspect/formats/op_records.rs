@@ -73,6 +73,7 @@ fn op<'d>(image: &Image<'d>, record: &NamedRecord<'d, 7>) -> Option<OpRecord<'d>
         0 => AbiClass::CalleeSave,
         1 => AbiClass::C,
         2 => AbiClass::Assembly,
+        3 => AbiClass::ExternC,
         _ => return None,
     };
     Some(OpRecord {
