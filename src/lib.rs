@@ -223,9 +223,9 @@ pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
-pub use ops::pv;
+pub use ops::{cpu_ops, pv};
 #[cfg(patchlet_assembled)]
-pub use patchlet::{Patchlet, native};
+pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{

@@ -10,8 +10,11 @@ use super::places::{self, Places};
 use super::target::TargetWidth;
 use crate::labels::{self, Label};
 
-/// The section that holds all patchlets.
+/// The section that holds all patchlets of an object.
 const SECTION: &str = ".rodata.patchlets";
+
+/// The section that holds them instead if they are optional (`PATCHLET_OPTIONAL` in `patchlet.h`).
+const OPTIONAL: &str = ".rodata.patchlets.optional";
 
 /// The place of a patchlet in the section of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     if found != machine {
         return Err(wrong(&format!("an ELF object for machine {found}")));
     }
-    let mut sections = file.sections().filter(|section| section.name() == Ok(SECTION));
+    let mut sections =
+        file.sections().filter(|section| matches!(section.name(), Ok(SECTION | OPTIONAL)));
     let section = sections.next().filter(|section| section.size() > 0);
     if sections.next().is_some() {
         return Err(format!(

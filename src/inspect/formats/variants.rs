@@ -1,5 +1,6 @@
 //! The variants of ops in a linked file, section `patchlet_variants`: one record for each, with
-//! the op's slot, the variant's function, its place in the op's list, and its condition as text.
+//! the op's slot, the word that holds the address of the variant's function, its place in the op's
+//! list, and its condition as text.
 //!
 //! A condition is a list of names with one space between them; `!` stands before the name of a
 //! feature that must be absent: `ERMS !BROKEN`. An empty one always holds.

@@ -139,6 +139,9 @@ macro_rules! __op_in_index {
     ) => {
         ::core::arch::global_asm!(
             $crate::__table_name!($symbol),
+            // As at a site, for shared objects: the records name the slots at a fixed distance. A
+            // table without a site in its object is hidden by this line alone.
+            ".hidden {slots}",
             ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ", {slots} + {offset}"),

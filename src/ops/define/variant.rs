@@ -117,6 +117,8 @@ macro_rules! __variants_in_index {
     ) => {
         ::core::arch::global_asm!(
             $crate::__table_name!($symbol),
+            // As the slots (`index.rs`).
+            ".hidden {variants}",
             ::core::concat!(".pushsection patchlet_variants,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
             // The name is no operand, so that it can stand in a `.reloc`. Its number is the place.

@@ -18,6 +18,7 @@
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `by_feature` | the ops that differ by CPU feature |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
 //!
@@ -35,6 +36,7 @@ mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod by_feature;
 mod command_line;
 mod cpu;
 mod guest;
@@ -81,6 +83,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
         command_line::save(start_info);
         traps::build();
         traps::load();
+        if command_line::is(b"cpu=only") {
+            by_feature::alone();
+        }
         paging::build();
         paging::activate();
     }
@@ -100,6 +105,7 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    by_feature::run(true);
     live_test::run();
 
     finish()
