@@ -3,7 +3,7 @@
 use super::parse::{BadContract, comment_above, lines};
 use crate::insn::Width;
 
-/// What a name of a blob means.
+/// The meaning of a name of a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Meaning {

@@ -73,7 +73,7 @@ struct BlobCheck<'c, 'd> {
     findings: &'c mut Findings,
 }
 
-/// What ends an instruction.
+/// The operand that ends an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastOperand {
     /// A number of so many bytes. `extended`: its sign is extended, because the CPU computes with
@@ -83,7 +83,7 @@ enum LastOperand {
     Distance { width: usize },
 }
 
-/// What decoding found in the code of a blob.
+/// The result of decoding the code of a blob.
 #[derive(Default)]
 struct Decoded {
     /// The offsets at which instructions start.
