@@ -173,7 +173,7 @@ test-64: setup ## tests of the crate, which build and boot the kernels
 # any case.
 test-32: setup ## the crate's code as a 32-bit program
 	$(STEP) 'tests, 32-bit' cargo test --locked --no-fail-fast $(PROGRAM_32) \
-	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode
+	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode --test features
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked

@@ -22,6 +22,9 @@
 //! | word | meaning |
 //! |---|---|
 //! | patchlet | A native instruction sequence that is kept as data, written as real assembly between two global labels: [`Patchlet`]. |
+//! | blob | A patchlet that is not for sites but is copied whole and entered in the copy: [`Blob`]. |
+//! | place, offset | A point in a blob that has a name, and the number of bytes before it. |
+//! | hole | An operand in a blob that is filled in each copy: [`blobs!`]. |
 //! | contract | The comment above a patchlet. It says what the patchlet takes, gives and changes, and the tool proves it. |
 //! | operation (op) | One thing that a kernel does and that a hypervisor may want to do in another way: [`ops::Op`]. |
 //! | ops table | The table that says what each op does at present, with one slot for each op: [`ops::Table`]. |
@@ -123,6 +126,7 @@
 //! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
 //! | format | One kind of table in a file: of patchlets, of sites, of ops. |
 //! | model | All that a file says of patchlets, sites and ops tables. |
+//! | mode, stretch | What the bytes of a blob are, code of 16, 32 or 64 bit or data, and a part of it with one mode. |
 //! | sweep | Reading all of text, instruction by instruction. |
 //! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
 //! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
@@ -146,6 +150,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`patchlet`](mod@patchlet) | labels and bytes; no site, no CPU |
+//! | [`blob`] | offsets and holes; no site, no CPU |
 //! | [`site`] | records and the macros that emit sites |
 //! | [`insn`] | instructions as values and bytes; no memory |
 //! | [`choose`] | what a slot holds → a replacement |
@@ -226,9 +231,9 @@ pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
-pub use ops::pv;
+pub use ops::{cpu_ops, pv};
 #[cfg(patchlet_assembled)]
-pub use patchlet::{Patchlet, native};
+pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
@@ -256,6 +261,7 @@ mod pages {
 
 // In the files these links lead to other files, and here to modules: the first definition
 // of a link counts.
+/// [blobs]: guide::blobs
 /// [linking]: guide::linking
 /// [live]: guide::live
 /// [modules]: guide::modules
@@ -265,12 +271,16 @@ mod pages {
 /// [variants]: guide::variants
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
+    #[doc = include_str!("../docs/blobs.md")]
+    pub mod blobs {}
+
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
 
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
 
+    /// [blobs]: blobs
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
 

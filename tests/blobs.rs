@@ -11,6 +11,8 @@ mod support {
 
 use std::fs;
 
+use object::{Object, ObjectSection, ObjectSymbol};
+
 use support::fixture::{cargo, copy_crate, run};
 use support::refusals::{TARGET_32, TARGET_64, refused_object, refused_source};
 use support::script::assemble;
@@ -37,6 +39,57 @@ fn a_good_blob_is_linked() {
             let outcome = assemble("blob_good", &blob(&lines), target, &[("CC", compiler)]);
             assert_eq!(outcome.errors, [""; 0], "{compiler} {target}");
         }
+    }
+}
+
+/// Assembles the page of docs/blobs.md, and compares it with the table of hex beside it.
+#[test]
+fn the_page_of_the_docs_is_the_table_of_hex() {
+    const DOCS: &str = include_str!("../docs/blobs.md");
+    let block = |fence: &str, word: &str| {
+        let mut blocks = DOCS.split("```").skip(1).step_by(2);
+        let found = blocks.find(|block| block.starts_with(fence) && block.contains(word));
+        found.and_then(|block| block.split_once('\n')).expect("a block of code").1.to_owned()
+    };
+    let hex = block("rust", "HYPERCALL_PAGE");
+    let number = |word: &str| match word.strip_prefix("0x") {
+        Some(digits) => usize::from_str_radix(digits, 16).expect(word),
+        None => word.parse().expect(word),
+    };
+    let value = |name: &str| {
+        let rest = hex.split_once(&format!("const {name}: ")).expect(name).1;
+        rest.split_once(" = ")
+            .and_then(|(_, value)| value.split_once(";\n"))
+            .expect(name)
+            .0
+            .to_owned()
+    };
+    let list = |name: &str| {
+        let text = value(name);
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let words: String = code.collect();
+        let words = words.trim_matches(['[', ']']).split(',').map(str::trim);
+        words.filter(|word| !word.is_empty()).map(number).collect::<Vec<_>>()
+    };
+    for target in [TARGET_64, TARGET_32] {
+        let outcome = assemble("blob_docs", &block("asm", "PATCHLET_BLOB"), target, &[]);
+        assert_eq!(outcome.errors, [""; 0], "{target}");
+        let object = fs::read(outcome.out.join("own_patchlets.o")).expect("the object");
+        let object = object::File::parse(&*object).expect("an ELF file");
+        let section = object.section_by_name(".rodata.patchlets").expect("the section");
+        let mut bytes = section.data().expect("its bytes").to_vec();
+        let address = |name: &str| {
+            let symbol = object.symbol_by_name(&format!("patchlet_hypercall_page_{name}"));
+            symbol.expect(name).address() as usize
+        };
+        let entries = ["intel_64", "amd_64", "intel_32", "amd_32"];
+        for (entry, at) in entries.iter().zip(list("BITS")) {
+            assert_eq!(address(&format!("at_{entry}")), number(&value(&entry.to_uppercase())));
+            assert_eq!(address(&format!("hole_{entry}_bits")), at);
+            bytes[at..at + 4].fill(0);
+        }
+        let bytes: Vec<usize> = bytes.into_iter().map(usize::from).collect();
+        assert_eq!(bytes, list("HYPERCALL_PAGE"), "{target}");
     }
 }
 
@@ -162,11 +215,11 @@ fn holes_that_share_bytes() {
 #[test]
 fn a_hole_that_is_not_the_last_operand() {
     for (case, lines, at, bytes, width) in [
-        ("none", "\tmovl $0x66, %eax\n\tcpuid", 3, "00, 00, 0f, a2", 4),
+        ("none", "\tmovl $0x65, %eax\n\tcpuid", 3, "00, 00, 0f, a2", 4),
         ("short", "\tpushl $1\n\tpushl $0", 0, "6a, 01, 6a, 00", 4),
         ("last", "\tmovb $1, PATCHLET_UNFILLED(4)(%ebx)", 3, "65, 66, 67, 01", 4),
         ("wide", "\tmovl $PATCHLET_UNFILLED(4), %eax", 3, "66, 67", 2),
-        ("narrow", "\tmovl $1, %eax\n\tpushl $PATCHLET_UNFILLED(1)", 3, "00, 00, 6a, 66", 4),
+        ("narrow", "\tmovl $1, %eax\n\tpushl $PATCHLET_UNFILLED(1)", 3, "00, 00, 6a, 65", 4),
     ] {
         // 32-bit code for both targets: the bytes are the same.
         let lines = format!("PATCHLET_CODE(page, 32)\n{lines}\nPATCHLET_HOLE(page, one, {width})");

@@ -21,6 +21,8 @@ pub enum AbiClass {
     /// A function in a slot keeps to the op's own contract, which the assembly that uses the op
     /// knows.
     Assembly,
+    /// A function in a slot is one of C, with arguments and a result of any type.
+    ExternC,
 }
 
 /// The calling convention of an op's sites.
@@ -29,9 +31,10 @@ pub enum AbiClass {
 pub struct Convention {
     /// ABI class of the op.
     pub class: AbiClass,
-    /// Number of registers that the arguments take.
+    /// Number of registers that the arguments take; 0 in the class `ExternC`, whose arguments can be
+    /// anywhere.
     pub arguments: u8,
-    /// Number of registers that the result takes.
+    /// Number of registers that the result takes; 0 in the class `ExternC`.
     pub results: u8,
 }
 
@@ -112,7 +115,9 @@ const BITS32: Registers = Registers {
 /// Compares the contract of a patchlet with the convention of an op whose native function it is.
 ///
 /// A patchlet that leaves by itself has no result. Flags are not compared, since every class may
-/// change them. An op of class `assembly` has no convention to compare with.
+/// change them. An op of class `assembly` has no convention to compare with. Of one of class
+/// `extern_c` only what C lets a function change is compared: where arguments and result are follows
+/// from types that no file has.
 ///
 /// # Errors
 /// Returns the first register on which the two disagree.
@@ -130,11 +135,15 @@ pub fn compare(
     let may_change = match convention.class {
         AbiClass::Assembly => return Ok(()),
         AbiClass::CalleeSave => results,
-        AbiClass::C => registers.changed_by_c,
+        AbiClass::C | AbiClass::ExternC => registers.changed_by_c,
     };
     let arguments = first(registers.arguments, convention.arguments);
-    if let Some(&register) = contract.inputs.iter().find(|input| !arguments.contains(input)) {
-        return Err(Contradiction::Reads(register));
+    let is_no_argument = |input: &&Register| !arguments.contains(input);
+    match contract.inputs.iter().find(is_no_argument) {
+        Some(&register) if convention.class != AbiClass::ExternC => {
+            return Err(Contradiction::Reads(register));
+        }
+        _ => {}
     }
     let is_kept = |register: &&Register| !may_change.contains(&whole(**register, width));
     if let Some(&register) = contract.outputs.iter().chain(&contract.clobbers).find(is_kept) {

@@ -57,8 +57,8 @@ pub use elf::{
 pub use error::FileError;
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
-    BranchImage, HoleImage, KeyImage, OpRecord, PatchletImage, PlaceImage, PlaceMode, SiteImage,
-    VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
+    BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
+    SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{

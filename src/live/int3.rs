@@ -12,7 +12,7 @@ use crate::insn::InsnBuffer;
 use crate::live::hook::{Live, Writer};
 use crate::live::{INT3, rule};
 use crate::text::{
-    self, Change, CheckedSite, ClassCache, Contents, Fault, Follow, Goal, Platform, Report, Run,
+    self, Change, CheckedSite, ClassCache, Fault, Follow, Goal, Platform, Report, Run,
     SecondMapping, SiteFault, View,
 };
 
@@ -386,7 +386,7 @@ fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Optio
 
 /// Returns whether the site holds what it is to get.
 fn is_done<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
-    run.contents(site, View::Site) == Contents::New
+    run.read(site, View::Site) == run.new_bytes(site)
 }
 
 /// Returns whether the site begins with INT3.

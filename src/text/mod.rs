@@ -50,7 +50,7 @@ pub(crate) use change::undo;
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
-pub(crate) use contents::{Contents, View};
+pub(crate) use contents::View;
 pub(crate) use fault::{Fault, SiteFault};
 pub(crate) use overlap::check_between_sets;
 pub(crate) use patcher::{make_changes, write_sets};

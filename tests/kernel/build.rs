@@ -13,6 +13,7 @@ fn main() {
             "asm/probe.S",
             "asm/state_64.S",
             "asm/live.S",
+            "asm/trace.S",
         ],
         "x86" => &[
             "asm/boot_32.S",
@@ -22,6 +23,7 @@ fn main() {
             "asm/probe.S",
             "asm/state_32.S",
             "asm/live.S",
+            "asm/trace.S",
         ],
         other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
     };

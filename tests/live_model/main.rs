@@ -7,6 +7,7 @@
 //! | recording.rs | (the recorder: stores and synchronizations of the real writer) |
 //! | explorer.rs | (the model of a CPU with a stale instruction stream) |
 //! | protocol.rs | every pair of replacements: no CPU sees a mixture; the rule refuses what would break; eleven broken protocols are found |
+//! | branches.rs | the same for static branches, alone and beside ops; changes of keys and slots |
 //! | rule.rs | the rule as a property over random sites |
 //! | put_back.rs | what a batch leaves that failed: the old first bytes |
 //! | hook.rs | what #BP does in each step, late, and when it is somebody else's |
@@ -20,6 +21,10 @@
 #[path = "../engine/arena.rs"]
 #[allow(dead_code)]
 mod arena;
+#[path = "../engine/branch_image.rs"]
+#[allow(dead_code)]
+mod branch_image;
+mod branches;
 mod explorer;
 #[path = "../support/frame.rs"]
 mod frame;

@@ -6,7 +6,7 @@ use std::fs;
 use patchlet::Width;
 use patchlet::inspect::{CpuSpec, Exit, Model, parse};
 
-use crate::sample::Sample;
+use crate::sample::{FUNCTION, PATCHLET, Sample};
 use crate::tool::{Output, file, findings, tool};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
@@ -82,6 +82,33 @@ fn a_platform_counts_more_than_a_cpu() {
     assert!(both.out.contains("tlb.flush_page → patchlet  "), "{}", both.out);
     // Without a CPU, no variant is selected.
     assert_eq!(ticks(&plan(&path, &[])), "call");
+}
+
+/// Checks that what `ops!` was told counts, and not only the address: `function` is called also if its
+/// instructions are those of a patchlet, and `nothing` is known without symbols.
+#[test]
+fn a_variant_is_what_its_record_says() {
+    for width in WIDTHS {
+        for (means, gets) in [(FUNCTION, "call (FSRM)"), (PATCHLET, "patchlet (FSRM)")] {
+            let mut sample = sample(width);
+            let halt = sample.address_of("patchlet_native_halt");
+            sample.variant(1, 3, "FSRM", halt, means);
+            let path = file("cpu-means", &format!("{width:?}"), &sample.bytes());
+            assert_eq!(ticks(&plan(&path, &["--cpu", "EPYC-Milan"])), gets);
+        }
+        // The same of what an op is natively: its slot holds the native function of `invlpg`.
+        let mut sample = sample(width);
+        let stripped = file("cpu-means", "stripped", &sample.clone().stripped().bytes());
+        let out = plan(&stripped, &["--cpu", "EPYC"]).out;
+        assert!(out.contains("tlb.flush_page → nothing (AMD)  "), "{out}");
+        let out = plan(&stripped, &["--cpu", "Haswell"]).out;
+        assert!(out.contains("tlb.flush_page → patchlet  "), "{out}");
+        sample.op_record(crate::sample::builtin(width).len())[10] |= FUNCTION << 5;
+        let path = file("cpu-means", "function", &sample.bytes());
+        let out = plan(&path, &["--cpu", "Haswell"]).out;
+        assert!(out.contains("tlb.flush_page → call  "), "{out}");
+        assert_eq!(findings(&sample.bytes()), []);
+    }
 }
 
 /// Checks `--accel tcg`, and the names that mean no model.
@@ -168,7 +195,7 @@ fn what_an_operating_system_switches_on_follows_from_the_cpu() {
     for (place, name) in
         (3..).zip(["OSXSAVE", "XCR0_X87", "XCR0_AVX", "XSAVEOPT", "FSGSBASE_ENABLED", "HYPERVISOR"])
     {
-        sample.variant(1, place, name, tick);
+        sample.variant(1, place, name, tick, FUNCTION);
     }
     let bytes = sample.bytes();
     let model = Model::new(parse(&bytes).expect("ELF")).expect("linked");

@@ -5,6 +5,7 @@
 //! | `cpus=N` | the machine must have N CPUs |
 //! | `patched=1` | the sites were patched for bare metal before boot, in the file |
 //! | `soak=N` | N live switches |
+//! | `cpu=only` | only the ops by CPU feature are tested, see `by_feature` |
 //! | `modules=N` | the module is loaded and unloaded N times meanwhile; 0 if there is none |
 //! | `break=NAME` | the live switches are made by a broken writer, see `live_broken` |
 //!
@@ -15,7 +16,7 @@ use core::str;
 use crate::start_info::StartInfo;
 
 /// The words that may stand before `=`.
-const NAMES: &[&str] = &["cpus", "patched", "soak", "modules", "break"];
+const NAMES: &[&str] = &["cpus", "patched", "soak", "cpu", "modules", "break"];
 
 const LENGTH: usize = 256;
 
@@ -38,6 +39,14 @@ pub unsafe fn save(info: &StartInfo) {
         // SAFETY: `at` is less than the length, and no other code uses `TEXT` yet.
         unsafe { (&raw mut TEXT).cast::<u8>().add(at).write(byte) };
     }
+}
+
+/// Returns whether the command line consists of this word, without a function of `core` that is
+/// compiled already.
+pub fn is(word: &[u8]) -> bool {
+    // SAFETY: `save` has written it, and no code writes it any more.
+    let text = unsafe { &*(&raw const TEXT) };
+    text.iter().copied().take_while(|&byte| byte != 0).eq(word.iter().copied())
 }
 
 /// Fails the kernel if the command line has an unknown word.

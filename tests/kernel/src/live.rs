@@ -21,7 +21,7 @@ use patchlet::{
 
 use crate::{
     image, live_readers, live_sites, module::loaded, own, paging, park, segments,
-    segments::MAX_CPUS, sync, traps,
+    segments::MAX_CPUS, sync, trace, traps,
 };
 
 pub type Shared = Live<'static>;
@@ -82,9 +82,9 @@ pub fn breakpoints(cpu: usize) -> usize {
 
 /// Handles a #BP if it was raised by the INT3 of a site. Returns whether it was.
 pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
-    let Some(live) = SHARED.shared.get() else { return false };
     let in_ring_0 = frame.cs & 3 == 0;
-    let ours = in_ring_0 && live.handle(frame) == Handled::Yes;
+    let mut hooks = SHARED.shared.get().into_iter().chain([&trace::LIVE]);
+    let ours = in_ring_0 && hooks.any(|live| live.handle(frame) == Handled::Yes);
     if ours {
         BREAKPOINTS[segments::current_cpu()].fetch_add(1, Relaxed);
     }

@@ -18,8 +18,11 @@
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `signatures` | ops of any signature, executed in every state of their sites |
+//! | `by_feature` | the ops that differ by CPU feature |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
+//! | `asm/trace.S`, `trace` | a trace point switched on and off while other CPUs run over it |
 //! | `module/` | loads and unloads a module (`tests/module/`), whose sites are switched with the kernel's |
 //!
 //! "SDM" is Intel's Software Developer's Manual. Section numbers are those of the editions in which
@@ -36,6 +39,7 @@ mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod by_feature;
 mod command_line;
 mod cpu;
 mod guest;
@@ -58,11 +62,13 @@ mod scratch;
 mod segments;
 mod self_test;
 mod serial;
+mod signatures;
 mod sites;
 mod smp;
 mod smp_test;
 mod start_info;
 mod sync;
+mod trace;
 mod traps;
 mod user;
 mod wait;
@@ -88,6 +94,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
         module::file::save(start_info);
         traps::build();
         traps::load();
+        if command_line::is(b"cpu=only") {
+            by_feature::alone();
+        }
         paging::build();
         paging::activate();
     }
@@ -107,7 +116,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    by_feature::run(true);
     live_test::run();
+    trace::run();
 
     finish()
 }
