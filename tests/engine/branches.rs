@@ -194,7 +194,7 @@ fn a_change_is_made_as_a_whole_or_not_at_all() {
 
         // Out of reach, for a site of the op.
         if cfg!(target_pointer_width = "64") {
-            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000))];
+            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000_u64 as usize))];
             let error = write(&image, &mut list).unwrap_err();
             assert!(matches!(error, Error::Compose { name: "op0", .. }), "{error}");
             unchanged("out of reach");
