@@ -253,6 +253,7 @@ mod pages {
 
 // In the files these links lead to other files, and here to modules: the first definition
 // of a link counts.
+/// [features]: guide::features
 /// [linking]: guide::linking
 /// [live]: guide::live
 /// [neighbours]: guide::neighbours
@@ -266,6 +267,10 @@ pub mod guide {
 
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
+
+    /// [variants]: variants
+    #[doc = include_str!("../docs/features.md")]
+    pub mod features {}
 
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
