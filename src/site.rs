@@ -208,16 +208,22 @@ impl<'a> Sites<'a> {
         Self { bytes, len: end - start, stride: self.stride }
     }
 
-    /// Returns the position of a record of this table, from 0. Looks at all records before it.
+    /// Returns the position of a record of this table, from 0; of a record that is not of this
+    /// table, a number of no meaning.
     pub(crate) fn position(&self, record: &Record) -> usize {
-        self.records().take_while(|other| !core::ptr::eq(*other, record)).count()
+        self.offset_of(record).checked_div(self.stride).unwrap_or(0)
+    }
+
+    /// Returns the offset of a record from the first one, in bytes.
+    fn offset_of(&self, record: &Record) -> usize {
+        core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr())
     }
 
     /// Returns the address of the target of a record of this table: for a branch, where it jumps.
     /// `None` if the records have no targets, or if the record is not of this table.
     #[must_use]
     pub fn target(&self, record: &Record) -> Option<usize> {
-        let offset = core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let offset = self.offset_of(record);
         let is_of_table = offset.is_multiple_of(WITH_TARGET) && offset / WITH_TARGET < self.len;
         if !self.has_targets() || !is_of_table {
             return None;

@@ -71,10 +71,6 @@ impl<P: Platform> Run<'_, P> {
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
         }
-        // For a branch nothing is composed.
-        if site.is_short() && present.head() == site.new_head {
-            return Contents::New;
-        }
         let Ok(recipe) = &self.recipe(site) else { return Contents::Unknown };
         let all = [
             (&recipe.new, Contents::New),
@@ -89,7 +85,7 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns where text ends that can be read from the site on: before the next text that was
     /// withdrawn from the set, which may be gone.
-    #[inline(always)]
+    #[inline(never)]
     fn end_of_text(&self, set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> usize {
         set.end_of_present(site.address..self.platform.text_around(site.address).end)
     }

@@ -1,5 +1,5 @@
-//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and no
-//! op. What a record stands for, it asks a front end ([`Source`]).
+//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and
+//! neither ops nor keys. What a record stands for, it asks a front end ([`Source`]).
 //!
 //! | file | what |
 //! |---|---|
@@ -50,7 +50,7 @@ pub(crate) use change::undo;
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
-pub(crate) use contents::{Contents, View};
+pub(crate) use contents::View;
 pub(crate) use fault::{Fault, SiteFault};
 pub(crate) use overlap::check_between_sets;
 pub(crate) use patcher::{make_changes, write_sets};

@@ -415,17 +415,28 @@ fn a_failed_write_is_undone_with_its_change() {
             elsewhere
         }
     }
-    let (image, branches) = image();
-    // The bad one is the last; `key1` is patched to what it holds.
-    change(&image, &mut [image.to(1, false)]).unwrap();
-    let before = image.image.bytes();
-    let bad = image.image.arena.address(branches[1].at);
-    let platform = Astray(&image, bad, Box::new(std::cell::UnsafeCell::new([0; 64])));
-    let mut patcher = Patcher::new(image.set(), platform);
-    let error = one_cpu(|cpu| patcher.change(&mut [image.to(0, true)], cpu)).unwrap_err();
-    assert!(matches!(error, Error::ReadBack { name: "key0", site, .. } if site == bad), "{error}");
-    assert!(image.image.bytes() == before, "{error}");
-    assert_eq!([image.is_on(0), image.is_on(1)], [false, false]);
+    // What the other branches held before: what their key was patched for, or the original.
+    for (key_0, reverted) in [(true, false), (false, false), (true, true)] {
+        let (image, branches) = image();
+        change(&image, &mut [image.to(0, key_0)]).unwrap();
+        if reverted {
+            let mut patcher = image.patcher(image.image.second_mapping());
+            one_cpu(|cpu| patcher.revert(cpu)).unwrap();
+        }
+        let before = image.image.bytes();
+        let bad = image.image.arena.address(branches[3].at);
+        let platform = Astray(&image, bad, Box::new(std::cell::UnsafeCell::new([0; 64])));
+        let mut patcher = Patcher::new(image.set(), platform);
+        // In the wrong order, undoing leaves the key off.
+        let mut changes = [image.to(1, false), image.to(1, false)];
+        let error = one_cpu(|cpu| patcher.change(&mut changes, cpu)).unwrap_err();
+        assert!(
+            matches!(error, Error::ReadBack { name: "key1", site, .. } if site == bad),
+            "{error}"
+        );
+        assert!(image.image.bytes() == before, "{key_0} {reverted}: {error}");
+        assert_eq!([image.is_on(0), image.is_on(1)], [key_0, true]);
+    }
 }
 
 /// What a test does next.

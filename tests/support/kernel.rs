@@ -1,4 +1,4 @@
-//! Builds the test kernel for a width.
+//! Builds the test kernel for a width, and the module that it loads.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ fn rustflags(width: Width) -> String {
 }
 
 /// Builds the kernel in release, with this kind of link-time optimization (`fat`,
-/// `thin` or `off`). Each kind has a folder of its own, so that the three files
-/// stand side by side.
+/// `thin` or `off`), and the module beside it. Each kind has a folder of its own, so that the
+/// three files stand side by side.
 pub fn build(width: Width, lto: &str) -> PathBuf {
     build_in(width, lto, lto, "")
 }
@@ -58,5 +58,23 @@ fn build_in(width: Width, lto: &str, folder: &str, flags: &str) -> PathBuf {
         "the {width} kernel does not build with lto={lto} {flags}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    folder.join(target(width)).join("release/patchlet-test-kernel")
+    let kernel = folder.join(target(width)).join("release/patchlet-test-kernel");
+    build_module(width, &kernel.with_file_name("patchlet-test-module.o"), "ld.lld");
+    kernel
+}
+
+/// Builds the module in release, and links it by this linker to one object.
+pub fn build_module(width: Width, object: &Path, linker: &str) {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/module/build.sh"))
+        .arg(target(width))
+        .arg(object)
+        .env("CARGO", env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .env("LD", linker)
+        .output()
+        .expect("build.sh starts");
+    assert!(
+        output.status.success(),
+        "the {width} module does not build with {linker}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -62,11 +62,17 @@ fn show(width: Width) {
         patchlets.into_iter().partition(|patchlet| patchlet.name.starts_with("cpu_"));
     for patchlet in &patchlets {
         let meaning = native.iter().find(|row| row.name == patchlet.name);
+        // No site has room for more, so it is a blob.
+        let is_blob = patchlet.bytes.len() > 32;
         println!(
             "           {:<20} {:<18} {}",
             patchlet.name,
-            hex(&patchlet.bytes),
-            meaning.map_or("(the kernel's own)", |row| row.assembly)
+            if is_blob { format!("{} bytes", patchlet.bytes.len()) } else { hex(&patchlet.bytes) },
+            match meaning {
+                Some(row) => row.assembly,
+                None if is_blob => "(a blob of the kernel)",
+                None => "(the kernel's own)",
+            }
         );
     }
     println!("           and {} of the ready-made set by CPU feature, see below", by_feature.len());
@@ -80,7 +86,8 @@ fn show(width: Width) {
         log.lines("executed").count()
     );
     patched(width, &kernel, &log);
-    switched(&log);
+    switched(&log, "live switching", "switched ");
+    switched(&log, "trace point", "traced   ");
     println!("finished   the kernel said so itself\n");
 }
 
@@ -113,12 +120,12 @@ fn patched(width: Width, kernel: &Path, log: &Log) {
     }
 }
 
-/// Prints the kernel's lines about live switches: their number, and the indented lines behind it.
-fn switched(log: &Log) {
-    const TITLE: &str = "test live switching: ";
-    let mut lines = log.0.lines().skip_while(|line| !line.starts_with(TITLE));
+/// Prints the kernel's lines about one of its tests: what it did, and the indented lines behind it.
+fn switched(log: &Log, test: &str, did: &str) {
+    let title = format!("test {test}: ");
+    let mut lines = log.0.lines().skip_while(|line| !line.starts_with(&title));
     if let Some(first) = lines.next() {
-        println!("switched   live, {}", first.trim_start_matches(TITLE));
+        println!("{did}  live, {}", first.trim_start_matches(&title));
     }
     for line in lines.map_while(|line| line.strip_prefix("  ")) {
         println!("           {line}");
