@@ -267,6 +267,7 @@ mod pages {
 // of a link counts.
 /// [blobs]: guide::blobs
 /// [branches]: guide::branches
+/// [features]: guide::features
 /// [linking]: guide::linking
 /// [live]: guide::live
 /// [modules]: guide::modules
@@ -286,6 +287,10 @@ pub mod guide {
     /// [variants]: variants
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
+
+    /// [variants]: variants
+    #[doc = include_str!("../docs/features.md")]
+    pub mod features {}
 
     /// [blobs]: blobs
     #[doc = include_str!("../docs/linking.md")]
