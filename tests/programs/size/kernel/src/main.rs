@@ -40,6 +40,8 @@ extern "C" fn _start() -> ! {
     core::hint::black_box(message());
     #[cfg(feature = "code")]
     core::hint::black_box(code());
+    #[cfg(feature = "branches")]
+    core::hint::black_box(branches());
     #[cfg(feature = "int3")]
     core::hint::black_box((int3(), breakpoint()));
     #[cfg(feature = "rendezvous")]
@@ -62,9 +64,31 @@ fn platform() -> patchlet::SecondMapping {
     unsafe { patchlet::SecondMapping::new(text, 0x4000_0000) }
 }
 
-#[cfg(any(feature = "boot", feature = "int3", feature = "rendezvous"))]
+#[cfg(all(feature = "boot", not(feature = "branches")))]
 patchlet::site_set! {
     static KERNEL = [patchlet::pv];
+}
+
+#[cfg(feature = "branches")]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv], branches;
+}
+
+#[cfg(feature = "branches")]
+patchlet::keys! {
+    static KEY: off;
+}
+
+/// Turns a key on, and returns what its branch says.
+#[cfg(feature = "branches")]
+#[inline(never)]
+fn branches() -> bool {
+    use patchlet::{OneCpu, Patcher};
+    let mut patcher = Patcher::new(&KERNEL, platform());
+    // SAFETY: this is never run.
+    let changed =
+        unsafe { OneCpu::with_interrupts_off(|cpu| patcher.change(&mut [KEY.on()], cpu)) };
+    changed.is_ok() && patchlet::branch!(KEY)
 }
 
 /// Patches all sites. The function is in the program once, whatever else is measured.
