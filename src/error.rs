@@ -127,6 +127,19 @@ pub enum Error {
     /// Another writer is at work on these sites, or an earlier writer failed and had to leave
     /// its INT3s in text.
     Busy,
+    /// The site set has joined already, or the member was joined elsewhere: a set is in one place.
+    AlreadyJoined,
+    /// The member has not joined here, so it cannot leave.
+    NotJoined,
+    /// The text of a module shares addresses with that of another one that has joined.
+    SharedText {
+        /// First address of the text.
+        start: usize,
+        /// First address behind it.
+        end: usize,
+        /// First address of the other module's text.
+        other: usize,
+    },
     /// A thread may be inside the site, and the new bytes do not let it go on. Either they differ
     /// from the old ones where the thread may be; or they are the same there, but the next switch
     /// could not tell any more that a thread may be in that place. `live::admit` has the rule.
@@ -179,6 +192,9 @@ impl Error {
             Self::ReadBack { .. } => "read-back",
             Self::Count { .. } => "count",
             Self::Busy => "busy",
+            Self::AlreadyJoined => "already-joined",
+            Self::NotJoined => "not-joined",
+            Self::SharedText { .. } => "shared-text",
             Self::ThreadInside { .. } => "thread-inside",
             Self::NotEmulated { .. } => "not-emulated",
             Self::Breakpoint { .. } => "breakpoint",
@@ -192,7 +208,10 @@ impl Error {
             Self::TruncatedTable { .. }
             | Self::BadRecord { .. }
             | Self::Count { .. }
-            | Self::Busy => None,
+            | Self::Busy
+            | Self::AlreadyJoined
+            | Self::NotJoined
+            | Self::SharedText { .. } => None,
             Self::OutsideText { site, .. }
             | Self::UnknownSubject { site, .. }
             | Self::Overlap { site, .. }
@@ -253,6 +272,14 @@ impl fmt::Display for Error {
                 write!(f, "key {key:#x} ({name}) was counted up {count} times: it cannot count on")
             }
             Self::Busy => f.write_str("another writer is at work on these sites"),
+            Self::AlreadyJoined => {
+                f.write_str("the site set has joined already: let it leave before it joins again")
+            }
+            Self::NotJoined => f.write_str("the site set has not joined here, so it cannot leave"),
+            Self::SharedText { start, end, other } => write!(
+                f,
+                "the module's text ({start:#x}..{end:#x}) shares addresses with that of the module at {other:#x}"
+            ),
             Self::ThreadInside { site, name, boundary, old, new } => write!(
                 f,
                 "site {site:#x} ({name}): a thread may go on at byte {boundary} of {old}, which {new} has not: \

@@ -22,6 +22,9 @@
 //! | word | meaning |
 //! |---|---|
 //! | patchlet | A native instruction sequence that is kept as data, written as real assembly between two global labels: [`Patchlet`]. |
+//! | blob | A patchlet that is not for sites but is copied whole and entered in the copy: [`Blob`]. |
+//! | place, offset | A point in a blob that has a name, and the number of bytes before it. |
+//! | hole | An operand in a blob that is filled in each copy: [`blobs!`]. |
 //! | contract | The comment above a patchlet. It says what the patchlet takes, gives and changes, and the tool proves it. |
 //! | operation (op) | One thing that a kernel does and that a hypervisor may want to do in another way: [`ops::Op`]. |
 //! | ops table | The table that says what each op does at present, with one slot for each op: [`ops::Table`]. |
@@ -55,6 +58,7 @@
 //! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index; for a branch its key, and 0. |
 //! | table of records | The records of one kind in a linked file: [`Sites`]. |
 //! | index | The names and lengths of all patchlets in a linked file, for files without symbols. (The index of an op is its place in its table.) |
+//! | module | Code that a kernel loads while it runs, as one linked object: [`guide::modules`]. |
 //! | site set | All sites of one linked object, a kernel or a module: [`SiteSet`], made by [`site_set!`]. What its sites were last patched for belongs to it. |
 //! | part | A table of records in a site set, and the front end that knows these records: [`text::Part`]. |
 //! | withdrawn site | A site in code that was freed. It is neither read nor written any more: [`SiteSet::withdraw`]. |
@@ -111,6 +115,8 @@
 //! | INT3 protocol, rendezvous | The two ways to switch a batch: [`live::Int3`], [`live::Rendezvous`]. |
 //! | writer | The one CPU that switches a batch. |
 //! | first byte, tail | The two parts in which the INT3 protocol writes a site. |
+//! | member | The place of a module's site set in the list of a [`live::Live`]: [`live::Member`]. |
+//! | joining, leaving | What a member does before its sites are switched with the kernel's, and when it is not any more: [`live::Live::join`], [`live::Live::leave`]. |
 //! | hook | What the kernel's #BP handler calls: [`live::Live::handle`]. |
 //! | emulation | How the hook makes a CPU go on that trapped at a site: by a call, by a jump, or behind the site: [`text::Emulation`]. |
 //! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
@@ -122,6 +128,7 @@
 //! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
 //! | format | One kind of table in a file: of patchlets, of sites, of ops. |
 //! | model | All that a file says of patchlets, sites and ops tables. |
+//! | mode, stretch | What the bytes of a blob are, code of 16, 32 or 64 bit or data, and a part of it with one mode. |
 //! | sweep | Reading all of text, instruction by instruction. |
 //! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
 //! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
@@ -145,6 +152,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`patchlet`](mod@patchlet) | labels and bytes; no site, no CPU |
+//! | [`blob`] | offsets and holes; no site, no CPU |
 //! | [`site`] | records and the macros that emit sites |
 //! | [`insn`] | instructions as values and bytes; no memory |
 //! | [`choose`] | what a slot holds → a replacement |
@@ -227,9 +235,9 @@ pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
-pub use ops::pv;
+pub use ops::{cpu_ops, pv};
 #[cfg(patchlet_assembled)]
-pub use patchlet::{Patchlet, native};
+pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
@@ -257,15 +265,20 @@ mod pages {
 
 // In the files these links lead to other files, and here to modules: the first definition
 // of a link counts.
+/// [blobs]: guide::blobs
 /// [branches]: guide::branches
 /// [linking]: guide::linking
 /// [live]: guide::live
+/// [modules]: guide::modules
 /// [neighbours]: guide::neighbours
 /// [patchlets]: guide::patchlets
 /// [signatures]: guide::signatures
 /// [variants]: guide::variants
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
+    #[doc = include_str!("../docs/blobs.md")]
+    pub mod blobs {}
+
     /// [branches]: branches
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
@@ -274,12 +287,17 @@ pub mod guide {
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
 
+    /// [blobs]: blobs
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
 
     /// [branches]: branches
     #[doc = include_str!("../docs/live.md")]
     pub mod live {}
+
+    /// [linking]: linking
+    #[doc = include_str!("../docs/modules.md")]
+    pub mod modules {}
 
     /// [live]: live
     #[doc = include_str!("../docs/neighbours.md")]

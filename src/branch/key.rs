@@ -14,6 +14,9 @@ pub(super) struct KeyCell {
     now: AtomicU32,
     /// What the branches of the program that the key is linked into were last patched for.
     pub(super) linked: BranchState,
+    /// Never 0, so that a key which is off is not in zeroed memory, whose bytes are not in the
+    /// file: the tool sets keys there, ahead of boot.
+    in_data: u8,
 }
 
 // The tool and dumps read the state from the first word of a key.
@@ -21,7 +24,7 @@ const _: () = assert!(core::mem::offset_of!(KeyCell, now) == 0 && size_of::<KeyC
 
 impl KeyCell {
     const fn new(starts_on: bool) -> Self {
-        Self { now: AtomicU32::new(starts_on as u32), linked: BranchState::new() }
+        Self { now: AtomicU32::new(starts_on as u32), linked: BranchState::new(), in_data: 1 }
     }
 
     /// Returns whether the key is on.

@@ -28,7 +28,7 @@ impl OneCpu<'_> {
     /// # Safety
     /// - the code runs in ring 0, on hardware or under a hypervisor that lets
     ///   `cli` through;
-    /// - no other CPU executes code that has sites (at boot: none is started);
+    /// - no other CPU executes code that has sites which are patched (at boot: none is started);
     /// - no NMI or machine-check handler that can come meanwhile uses a site.
     pub unsafe fn with_interrupts_off<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
         let flags: usize;
@@ -48,12 +48,13 @@ impl OneCpu<'_> {
     }
 
     /// Calls `f`, taking the caller's word for it. For user processes with one
-    /// thread, and for guests in which `cli` is not what keeps interrupts off.
+    /// thread, for guests in which `cli` is not what keeps interrupts off, and for
+    /// modules whose text cannot be executed yet.
     ///
     /// # Safety
     /// During `f`
-    /// - no other CPU or thread executes code that has sites;
-    /// - no interrupt or signal handler that can come uses a site.
+    /// - no other CPU or thread executes code that has sites which are patched;
+    /// - no interrupt or signal handler that can come uses such a site.
     pub unsafe fn assume<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
         f(&OneCpu { _here: PhantomData })
     }

@@ -198,17 +198,21 @@ pub(super) fn search<'r>(
     Ok(())
 }
 
-/// Checks that no site of one set overlaps a site of another, for batches of several sets. Each set
-/// was checked by itself.
+/// Checks that no site of one set overlaps a site of another, for batches of several sets.
 ///
 /// # Errors
 /// Returns [`Error::Overlap`].
 #[cold]
 #[inline(never)]
-pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
-    for (number, set) in run.sets.iter().enumerate() {
-        for earlier in run.sets.iter().take(number) {
+pub(crate) fn check_between_sets<'r, P: Platform>(
+    platform: &P,
+    sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
+) -> Result<(), Error> {
+    for (number, set) in sets.clone().enumerate() {
+        for earlier in sets.clone().take(number) {
             if let Err(fault) = check_between(set, earlier) {
+                // An overlap is the same whatever the sites are to follow.
+                let run = Run { sets: &[], platform, follow: Follow::Original };
                 return Err(run.error(&fault));
             }
         }
@@ -217,7 +221,8 @@ pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Er
 }
 
 fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
-    let (Some(a), Some(b)) = (set.checked_span(), other.checked_span()) else { return Ok(()) };
+    // A module may join before the kernel's own sites were checked.
+    let [a, b] = [set, other].map(|set| Search::new(set).1);
     // Nearly always: linked objects lie apart from each other.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());

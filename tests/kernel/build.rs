@@ -29,7 +29,9 @@ fn main() {
     };
 
     // `cc` prints no `rerun-if-changed` lines for the files that it compiles.
-    for input in sources.iter().chain(&["asm/trap_stubs.h", "build.rs", "kernel.ld"]) {
+    for input in
+        sources.iter().chain(&["asm/live_site.h", "asm/trap_stubs.h", "build.rs", "kernel.ld"])
+    {
         println!("cargo:rerun-if-changed={input}");
     }
 

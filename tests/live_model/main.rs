@@ -11,6 +11,8 @@
 //! | rule.rs | the rule as a property over random sites |
 //! | put_back.rs | what a batch leaves that failed: the old first bytes |
 //! | hook.rs | what #BP does in each step, late, and when it is somebody else's |
+//! | members.rs | modules join, are switched with the others and leave; what is refused |
+//! | member_list.rs | the list of members beside a hook, a batch and memory that is freed: every order of their steps, and broken ones that are found |
 //! | writers.rs | three synchronizations; errors, before the first write and after; a second writer |
 #![allow(unsafe_code)]
 // Records are ±2 GiB from their sites and slots: memory is mapped for that.
@@ -30,6 +32,8 @@ mod hook;
 #[path = "../engine/image.rs"]
 #[allow(dead_code)]
 mod image;
+mod member_list;
+mod members;
 #[path = "../engine/model.rs"]
 #[allow(dead_code)]
 mod model;

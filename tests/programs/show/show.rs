@@ -53,11 +53,17 @@ fn show(width: Width) {
     let native = native(width);
     for patchlet in &patchlets {
         let meaning = native.iter().find(|row| row.name == patchlet.name);
+        // No site has room for more, so it is a blob.
+        let is_blob = patchlet.bytes.len() > 32;
         println!(
             "           {:<20} {:<18} {}",
             patchlet.name,
-            hex(&patchlet.bytes),
-            meaning.map_or("(the kernel's own)", |row| row.assembly)
+            if is_blob { format!("{} bytes", patchlet.bytes.len()) } else { hex(&patchlet.bytes) },
+            match meaning {
+                Some(row) => row.assembly,
+                None if is_blob => "(a blob of the kernel)",
+                None => "(the kernel's own)",
+            }
         );
     }
 
