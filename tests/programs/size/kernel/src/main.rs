@@ -40,6 +40,8 @@ extern "C" fn _start() -> ! {
     core::hint::black_box(message());
     #[cfg(feature = "code")]
     core::hint::black_box(code());
+    #[cfg(feature = "branches")]
+    core::hint::black_box(branches());
     #[cfg(feature = "int3")]
     core::hint::black_box((int3(), breakpoint()));
     #[cfg(feature = "rendezvous")]
@@ -66,7 +68,7 @@ fn platform() -> patchlet::SecondMapping {
 
 #[cfg(all(
     any(feature = "boot", feature = "int3", feature = "rendezvous"),
-    not(feature = "by_feature")
+    not(any(feature = "by_feature", feature = "branches"))
 ))]
 patchlet::site_set! {
     static KERNEL = [patchlet::pv];
@@ -83,6 +85,28 @@ patchlet::site_set! {
 extern "C" fn by_feature() {
     // SAFETY: this is never run.
     unsafe { patchlet::cpu_ops::select(&patchlet::cpu::Features::detect()) };
+}
+
+#[cfg(all(feature = "branches", not(feature = "by_feature")))]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv], branches;
+}
+
+#[cfg(feature = "branches")]
+patchlet::keys! {
+    static KEY: off;
+}
+
+/// Turns a key on, and returns what its branch says.
+#[cfg(feature = "branches")]
+#[inline(never)]
+fn branches() -> bool {
+    use patchlet::{OneCpu, Patcher};
+    let mut patcher = Patcher::new(&KERNEL, platform());
+    // SAFETY: this is never run.
+    let changed =
+        unsafe { OneCpu::with_interrupts_off(|cpu| patcher.change(&mut [KEY.on()], cpu)) };
+    changed.is_ok() && patchlet::branch!(KEY)
 }
 
 /// Patches all sites. The function is in the program once, whatever else is measured.
