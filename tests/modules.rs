@@ -7,20 +7,19 @@ mod load;
 mod support {
     #[allow(dead_code, reason = "the kernels are for other tests")]
     pub mod kernel;
+    pub mod module;
     #[allow(dead_code, reason = "the native set is for other tests")]
     pub mod table;
 }
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::{fs, ops::Range};
+use std::ops::Range;
 
 use object::LittleEndian;
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 
 use load::{LoadError, PAGE_SIZE, Placed, Region};
-use support::kernel;
+use support::module::{built, module};
 use support::table::Width;
 
 /// The addresses of the symbols that the module takes from the kernel.
@@ -36,29 +35,6 @@ fn exported(name: &str) -> Option<u64> {
         "test_kernel_ops" => Some(KERNEL_OPS),
         "test_kernel_key" => Some(KERNEL_KEY),
         _ => None,
-    }
-}
-
-fn path(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("modules");
-    fs::create_dir_all(&folder).expect("a folder below CARGO_TARGET_TMPDIR");
-    folder.join(name)
-}
-
-fn built(width: Width, linker: &str) -> Vec<u8> {
-    let object = path(&format!("{width}-{linker}.o"));
-    kernel::build_module(width, &object, linker);
-    fs::read(object).expect("the module was built")
-}
-
-/// Returns the module as the test kernels get it.
-fn module(width: Width) -> &'static [u8] {
-    static MODULES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
-    let [bits_64, bits_32] =
-        MODULES.get_or_init(|| [Width::Bits64, Width::Bits32].map(|width| built(width, "ld.lld")));
-    match width {
-        Width::Bits64 => bits_64,
-        Width::Bits32 => bits_32,
     }
 }
 

@@ -190,6 +190,9 @@ pub(super) struct SitesArguments {
 pub(super) struct VerifyArguments {
     /// A linked file
     pub file: PathBuf,
+    /// The file is a module: an object by `ld -r`, which the kernel loads as it is
+    #[arg(long)]
+    pub module: bool,
     /// Compare patchlets with those of this object or archive
     #[arg(long, value_name = "OBJECT")]
     pub against: Option<PathBuf>,
