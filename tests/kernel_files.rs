@@ -68,6 +68,7 @@ fn facts(name: &str, file: &Path) -> Facts {
     let mut patchlets: Vec<(String, Vec<u8>)> =
         model.patchlets().iter().map(|found| (found.name.into(), found.bytes.into())).collect();
     patchlets.sort();
+    // The built-in table, the one by CPU feature, and the kernel's own.
     assert_eq!(model.tables().len(), 3, "{name}");
     let site = |record: &patchlet::inspect::SiteImage| {
         let op = model.op(record).expect("each record is of an op");
