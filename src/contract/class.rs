@@ -142,7 +142,10 @@ pub fn compare(
     if let Some(&register) = contract.inputs.iter().find(|input| !is_argument(input)) {
         return Err(Contradiction::Reads(register));
     }
-    let is_kept = |register: &&Register| !may_change.contains(&whole(**register, width));
+    // No compiler keeps a value in the base of a segment, which is what an op that writes it is for.
+    let is_kept = |register: &&Register| {
+        !register.is_segment_register() && !may_change.contains(&whole(**register, width))
+    };
     if let Some(&register) = contract.outputs.iter().chain(&contract.clobbers).find(is_kept) {
         return Err(Contradiction::Changes(register));
     }
