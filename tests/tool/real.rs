@@ -61,8 +61,8 @@ patchlet::ops! {
 /// variant it has.
 #[inline(never)]
 fn directions() -> (bool, bool, usize) {
-    let wanted = if patchlet::branch!(WANTED) { true } else { false };
-    let unwanted = if patchlet::branch!(UNWANTED) { true } else { false };
+    let wanted = patchlet::branch!(WANTED);
+    let unwanted = patchlet::branch!(UNWANTED);
     (wanted, unwanted, chosen::number())
 }
 
