@@ -52,7 +52,8 @@ pub use apply::{Edit, edits, edits_of_branches, write, write_edited};
 pub use cpu::{CpuFeatures, CpuSpec};
 pub use diff::{Difference, Sign, diff};
 pub use elf::{
-    Image, Linkage, PlacedModule, Section, Symbol, SymbolKind, Symbols, is_archive, map, members, parse,
+    Image, Linkage, PlacedModule, Section, Symbol, SymbolKind, Symbols, is_archive, map, members,
+    parse,
 };
 pub use error::FileError;
 pub use finding::{Finding, FindingCode, Findings};
