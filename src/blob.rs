@@ -1,8 +1,9 @@
 //! Blobs: patchlets that are copied whole. Their places become numbers, and the holes of a copy are
 //! filled. This file knows neither sites nor CPUs.
 //!
-//! Unsafe code here declares the labels of a blob, and is written by the macro [`blobs!`] into the
-//! crate of the blob. It is sound for the same reason as in `src/patchlet.rs`.
+//! Unsafe code here declares the labels of a blob, and is written by the macro
+//! [`blobs!`](crate::blobs!) into the crate of the blob. It is sound for the same reason as in
+//! `src/patchlet.rs`.
 #![allow(unsafe_code)]
 
 use core::fmt;

@@ -10,6 +10,10 @@ mod support {
 }
 
 use std::fs;
+#[cfg(feature = "inspect")]
+use std::path::Path;
+#[cfg(feature = "inspect")]
+use std::process::Command;
 
 use object::{Object, ObjectSection, ObjectSymbol};
 
@@ -104,7 +108,7 @@ fn a_place_without_its_blob() {
         ("PATCHLET_DATA(page)", TARGET_32),
         ("PATCHLET_ALIGN(page, 16)", TARGET_64),
     ] {
-        let words = &line.split('(').next().expect("a name")[..];
+        let words = line.split('(').next().expect("a name");
         let before = format!("#include \"patchlet.h\"\n{line}\n{}", blob("\tnop"));
         refused_source(
             "blob_before",
@@ -274,6 +278,71 @@ fn a_blob_with_a_relocation() {
         "patchlet `page` has a relocation (to `elsewhere`, at offset 0x2 of .rodata.patchlets): a \
          patchlet is copied elsewhere, so it can only use registers and constants",
     );
+}
+
+// ---- linked ----
+
+/// Links a program of nothing but a blob by each linker, without its symbols. GNU ld ignores
+/// SHF_GNU_RETAIN in objects of another OS/ABI, so the places are kept by the relocations alone.
+#[cfg(feature = "inspect")]
+#[test]
+fn places_survive_every_linker_and_strip() {
+    /// Where the OS/ABI is in an ELF file, and that of a standalone kernel.
+    const OSABI: (usize, u8) = (7, 255);
+    let source = format!(
+        "{}\t.text\n\t.globl _start\n_start:\n\tjmp _start\n\t.data\n\t.globl used\n\
+         used:\t.long patchlet_page_start - .\n",
+        blob(&format!("PATCHLET_OFFSET(page, place)\n{HOLE}"))
+    );
+    for (target, emulation, bits) in [(TARGET_64, "elf_x86_64", 64), (TARGET_32, "elf_i386", 32)] {
+        let outcome = assemble("blob_linked", &source, target, &[]);
+        assert_eq!(outcome.errors, [""; 0]);
+        let object = outcome.out.join("own_patchlets.o");
+        let standalone = outcome.out.join("standalone.o");
+        let mut bytes = fs::read(&object).expect("the object");
+        bytes[OSABI.0] = OSABI.1;
+        fs::write(&standalone, bytes).expect("a file in OUT_DIR");
+        let run = |line: &str, input: &Path, output: &Path| {
+            let mut words = line.split_whitespace();
+            let mut command = Command::new(words.next().expect("the linker's name"));
+            command.args(words).args(["-m", emulation]).arg(input).arg("-o").arg(output);
+            let output = run(&mut command);
+            assert!(output.success, "{line}: {}", output.stderr);
+        };
+        let partly = outcome.out.join("partly.o");
+        for (first, input) in [
+            (None, &object),
+            (None, &standalone),
+            (Some("ld.bfd"), &partly),
+            (Some("mold"), &partly),
+        ] {
+            if let Some(linker) = first {
+                run(&format!("{linker} -r"), &object, &partly);
+            }
+            for linker in ["ld.bfd -z start-stop-gc", "ld.bfd", "ld.lld", "mold"] {
+                let program = outcome.out.join("program");
+                run(&format!("{linker} --gc-sections -u used -s"), input, &program);
+                let list = Command::new(env!("CARGO_BIN_EXE_patchlet"))
+                    .arg("list")
+                    .arg(&program)
+                    .output()
+                    .expect("the tool starts");
+                let said = String::from_utf8_lossy(&list.stdout);
+                assert!(list.status.success(), "{first:?}, {linker}: {said}");
+                let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                for row in [
+                    format!("page 0 place place {bits}-bit code"),
+                    format!("page 1 one hole u32 {bits}-bit code"),
+                ] {
+                    assert!(
+                        words.contains(&row),
+                        "{first:?}, {linker}, {}: {said}",
+                        input.display()
+                    );
+                }
+            }
+        }
+    }
 }
 
 // ---- refused by rustc and by the linker ----

@@ -55,14 +55,17 @@ struct Facts {
 
 fn facts(name: &str, file: &Path) -> Facts {
     let path = file.to_str().expect("UTF-8");
-    let output = tool(&["verify", path, "--require", "invlpg,rdtsc"]);
+    let mut arguments = vec!["verify", path, "--require", "invlpg,rdtsc"];
+    let sources = ["own.S", "ap.S", "hypercall.S"].map(|name| format!("tests/kernel/asm/{name}"));
+    arguments.extend(sources.iter().flat_map(|source| ["--contracts", source]));
+    let output = tool(&arguments);
     assert_eq!(output.exit, Exit::Holds, "{name}: {}{}", output.out, output.err);
     let data = fs::read(file).expect("it can be read");
     let model = Model::new(parse(&data).expect("ELF")).expect("linked");
     let mut patchlets: Vec<(String, Vec<u8>)> =
         model.patchlets().iter().map(|found| (found.name.into(), found.bytes.into())).collect();
     patchlets.sort();
-    assert_eq!(model.tables().len(), 2, "{name}");
+    assert_eq!(model.tables().len(), 3, "{name}");
     let site = |record: &patchlet::inspect::SiteImage| {
         let op = model.op(record).expect("each record is of an op");
         assert_eq!(model.state(record), SiteState::Indirect, "{name}, {:#x}", record.site);

@@ -1,8 +1,10 @@
-//! Checks the patchlets in the fat-LTO test kernels: the native set and the kernel's own patchlets
-//! are complete, in order, with the right bytes, and in a segment that is not executable. And the
-//! trampolines of ops of any signature.
+//! Checks the patchlets in the fat-LTO test kernels: the native set, the set by CPU feature and the
+//! kernel's own patchlets are complete, in order, with the right bytes, and in a segment that is not
+//! executable. And the trampolines of ops of any signature.
 
 mod support {
+    #[allow(dead_code, reason = "only the bytes of the set are needed")]
+    pub mod by_feature;
     pub mod elf;
     pub mod kernel;
     pub mod layout;
@@ -11,10 +13,10 @@ mod support {
 }
 
 use object::{Object, ObjectSection, ObjectSymbol};
-use support::elf;
 use support::kernel::build;
 use support::layout::{Found, inspect_linked};
 use support::table::{Width, native};
+use support::{by_feature, elf};
 
 /// The kernel's blobs, in the order of their names. What is in them, `patchlet verify` proves.
 const BLOBS: [&str; 2] = ["hypercall_page", "start_cpu"];
@@ -29,13 +31,16 @@ fn kernel(width: Width, own: &[(&str, &[u8])]) {
     let mut blobs: Vec<&str> = found.iter().filter(is_blob).map(|found| &*found.name).collect();
     blobs.sort_unstable();
     assert_eq!(blobs, BLOBS);
-    let others: Vec<_> = found
+    let (by_feature, others): (Vec<_>, Vec<_>) = found
         .iter()
         .filter(|found| !is_native(found) && !is_blob(found))
         .map(|found| (found.name.as_str(), &found.bytes[..]))
-        .collect();
+        .partition(|(name, _)| name.starts_with("cpu_"));
+    let set = by_feature::set(width);
+    let set: Vec<_> = set.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
+    assert_eq!(by_feature, set, "the ready-made set by CPU feature");
     assert_eq!(others, own, "the kernel's own");
-    assert_eq!(found.len(), native.len() + own.len() + BLOBS.len());
+    assert_eq!(found.len(), native.len() + own.len() + by_feature.len() + BLOBS.len());
 
     // The output section of asm/patchlet.ld contains only patchlets.
     let section = elf::read(&file).section;

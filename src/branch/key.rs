@@ -122,8 +122,8 @@ impl<const STARTS_ON: bool> CountedKey<STARTS_ON> {
     }
 }
 
-/// What [`branch!`](crate::branch!) knows of a key by its type: the state in which it starts. The
-/// two types of keys implement it, and no other can.
+/// A type of key. It says in which state the key starts, which [`branch!`](crate::branch!) must know
+/// at compile time. The two types of keys implement it, and no other can.
 pub trait StaticKey: sealed::Sealed {
     /// Whether the key is on from the first instruction on.
     const STARTS_ON: bool;

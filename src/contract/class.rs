@@ -21,7 +21,8 @@ pub enum AbiClass {
     /// A function in a slot keeps to the op's own contract, which the assembly that uses the op
     /// knows.
     Assembly,
-    /// A function in a slot is one of C, with arguments and a result of any type.
+    /// A function in a slot is a C function of any signature. Which registers carry its arguments,
+    /// only the compiler knows.
     ExternC,
 }
 
@@ -115,9 +116,8 @@ const BITS32: Registers = Registers {
 /// Compares the contract of a patchlet with the convention of an op whose native function it is.
 ///
 /// A patchlet that leaves by itself has no result. Flags are not compared, since every class may
-/// change them. An op of class `assembly` has no convention to compare with. Of one of class
-/// `extern_c` only what C lets a function change is compared: where arguments and result are follows
-/// from types that no file has.
+/// change them. An op of class `assembly` has no convention to compare with, and of one of class
+/// `extern_c` it is only known what a C function may change.
 ///
 /// # Errors
 /// Returns the first register on which the two disagree.
@@ -138,14 +138,15 @@ pub fn compare(
         AbiClass::C | AbiClass::ExternC => registers.changed_by_c,
     };
     let arguments = first(registers.arguments, convention.arguments);
-    let is_no_argument = |input: &&Register| !arguments.contains(input);
-    match contract.inputs.iter().find(is_no_argument) {
-        Some(&register) if convention.class != AbiClass::ExternC => {
-            return Err(Contradiction::Reads(register));
-        }
-        _ => {}
+    let is_argument =
+        |input: &&Register| arguments.contains(input) || convention.class == AbiClass::ExternC;
+    if let Some(&register) = contract.inputs.iter().find(|input| !is_argument(input)) {
+        return Err(Contradiction::Reads(register));
     }
-    let is_kept = |register: &&Register| !may_change.contains(&whole(**register, width));
+    // Code keeps no value in FS and GS. What changes their bases is an op that is there for that.
+    let is_kept = |register: &&Register| {
+        !register.is_segment_register() && !may_change.contains(&whole(**register, width))
+    };
     if let Some(&register) = contract.outputs.iter().chain(&contract.clobbers).find(is_kept) {
         return Err(Contradiction::Changes(register));
     }

@@ -283,8 +283,8 @@ features! {
         MD_CLEAR = 10;
         /// SERIALIZE.
         SERIALIZE = 14;
-        /// The machine has CPUs that differ. Use what they have in common:
-        /// [`Features::intersection`](super::Features::intersection).
+        /// The machine has CPUs that differ. Use what they have in common, by
+        /// `Features::intersection`.
         HYBRID = 15;
         /// Transactions can suspend the tracking of loads.
         TSXLDTRK = 16;

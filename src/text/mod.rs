@@ -1,5 +1,5 @@
-//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and no
-//! op. What a record stands for, it asks a front end ([`Source`]).
+//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and
+//! neither ops nor keys. What a record stands for, it asks a front end ([`Source`]).
 //!
 //! | file | what |
 //! |---|---|

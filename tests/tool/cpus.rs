@@ -219,12 +219,19 @@ fn what_an_operating_system_switches_on_follows_from_the_cpu() {
         ("Nehalem", "OSXSAVE", false),
         ("Nehalem", "XCR0_X87", false),
         ("Nehalem,+fsgsbase_enabled", "FSGSBASE_ENABLED", true),
+        ("Haswell", "TCG", false),
         ("Haswell", "HYPERVISOR", true),
         ("Haswell,-hypervisor", "HYPERVISOR", false),
         ("Haswell", "BROKEN", false),
         ("Haswell", "NO_NAME_AT_ALL", false),
     ] {
         assert_eq!(has(cpu, name), expected, "{cpu} {name}");
+    }
+    // QEMU's emulation says that it is one, unless it hides that the CPU is virtual.
+    for (cpu, expected) in [("Haswell", true), ("max", true), ("max,-tcg", false)] {
+        let cpu = CpuSpec::model(cpu, Some(Width::Bits64)).expect(cpu);
+        let features = cpu.features(model.variants()).expect("known names");
+        assert_eq!(features.has("TCG"), expected);
     }
 }
 
@@ -263,5 +270,54 @@ fn a_file_is_patched_for_a_cpu() {
         assert!(output.out.contains("6 sites, 1 patched"), "{}", output.out);
         let output = tool(&["apply", &out, "-o", &back, "--revert", "--cpu", "Broadwell"]);
         assert_eq!(output.exit, Exit::Failed);
+    }
+}
+
+/// Checks that `--contracts` compares the patchlets of variants with their ops, too: with the class
+/// of the op, of which `extern_c` allows what a C function may change.
+#[test]
+fn contracts_of_variants_are_compared_with_their_ops() {
+    const CONTRACTS: &str = "\
+/* in: -   out: -   clobbers: RCX (32-bit: ECX)   flags: unchanged   privilege: any */
+PATCHLET(set_c)
+/* in: -   out: -   clobbers: RBX (32-bit: EBX)   flags: unchanged   privilege: any */
+PATCHLET(set_b)
+";
+    let contracts = file("cpu-contracts", "own.S", CONTRACTS.as_bytes());
+    for width in WIDTHS {
+        let [rcx, rbx] = if width == Width::Bits64 { ["RCX", "RBX"] } else { ["ECX", "EBX"] };
+        let both = |class: u8| {
+            let mut sample = sample(width);
+            // mov $1, %ecx, and mov $1, %ebx.
+            for (place, name, opcode) in [(3, "set_c", 0xb9), (4, "set_b", 0xbb)] {
+                sample.patchlet(name, &[opcode, 1, 0, 0, 0]);
+                let native = sample.address_of(&format!("patchlet_native_{name}"));
+                sample.variant(1, place, "FSRM", native, PATCHLET);
+            }
+            sample.op_record(crate::sample::builtin(width).len() + 1)[10] = class | FUNCTION << 5;
+            assert_eq!(findings(&sample.bytes()), []);
+            let path = file("cpu-contracts", &format!("{width:?}-{class}"), &sample.bytes());
+            tool(&["verify", &path, "--contracts", &contracts]).out
+        };
+        let line = |name: &str, register: &str| {
+            format!(
+                "contract: op `time.ticks_low` of table `own_ops`: has a variant that is the \
+                 patchlet `{name}`, but it changes {register}, which the code around a site keeps"
+            )
+        };
+        // Callee-save, C, and the C of any signature.
+        for (class, found) in [
+            (0, vec![("set_b", rbx), ("set_c", rcx)]),
+            (1, vec![("set_b", rbx)]),
+            (3, vec![("set_b", rbx)]),
+        ] {
+            let out = both(class);
+            assert_eq!(out.matches("contract: ").count(), found.len(), "{width:?} {class}: {out}");
+            for (name, register) in found {
+                assert!(out.contains(&line(name, register)), "{width:?} {class}: {out}");
+            }
+        }
+        // The class of ops for assembly says nothing.
+        assert!(both(2).contains("everything holds"), "{}", both(2));
     }
 }

@@ -19,9 +19,99 @@ fn flags() -> usize {
     pv::save_fl()
 }
 
+/// A feature of this program's own.
+mod own {
+    pub const RARE: patchlet::cpu::Feature = patchlet::cpu::Feature::own(5);
+}
+
+patchlet::keys! {
+    /// Off in the file, so that the tool can switch it on.
+    static WANTED: off;
+    /// On in the file.
+    static UNWANTED: on;
+}
+
+extern "C" fn one() -> usize {
+    1
+}
+
+extern "C" fn two() -> usize {
+    2
+}
+
+extern "C" fn three() -> usize {
+    3
+}
+
+patchlet::ops! {
+    /// An op with variants.
+    mod chosen as "patchlet_tool_chosen" {
+        choice {
+            /// Tells which variant it is.
+            number: c fn() -> usize = function one,
+                if [ERMS] => function two,
+                if [ERMS, own::RARE] => function three;
+        }
+    }
+}
+
+/// Tells what this program's text does at present: which sides of two branches it takes, and which
+/// variant it has.
+#[inline(never)]
+fn directions() -> (bool, bool, usize) {
+    let wanted = if patchlet::branch!(WANTED) { true } else { false };
+    let unwanted = if patchlet::branch!(UNWANTED) { true } else { false };
+    (wanted, unwanted, chosen::number())
+}
+
+/// Where [`a_copy_of_this_program_is_patched_and_executed`] looks for what a copy printed.
+const SAYS: &str = "the directions are";
+
+/// Executes the sites of this program, or of a patched copy of it, and prints what they did.
+#[test]
+fn says_its_directions() {
+    println!("{SAYS} {:?}", directions());
+}
+
+/// Checks keys and variants that the tool puts into a copy of this program: the copy does what they
+/// say, and its keys' memory agrees.
+#[test]
+fn a_copy_of_this_program_is_patched_and_executed() {
+    let path = own_executable();
+    let path = path.to_str().expect("UTF-8");
+    assert_eq!(directions(), (false, true, 1));
+    for (arguments, expected) in [
+        (&["--key", "WANTED=on", "--cpu", "Haswell"][..], (true, true, 2)),
+        (
+            &["--key", "WANTED=on", "--key", "UNWANTED=off", "--cpu", "Haswell,+rare"],
+            (true, false, 3),
+        ),
+        (&["--cpu", "Haswell,-erms,+rare"], (false, true, 1)),
+    ] {
+        let copy = folder("real").join("copy");
+        let copy = copy.to_str().expect("UTF-8");
+        let output = tool(&[&["apply", path, "-o", copy][..], arguments].concat());
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        let run = Command::new(copy)
+            .args(["real::says_its_directions", "--exact", "--nocapture"])
+            .output()
+            .expect("the copy starts");
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{run:?}");
+        assert!(said.contains(&format!("{SAYS} {expected:?}")), "{arguments:?}: {said}");
+
+        // This verifies the copy first.
+        let back = format!("{copy}.back");
+        let output = tool(&["apply", "--revert", copy, "-o", &back]);
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        let same = fs::read(&back).expect("written") == fs::read(path).expect("this program");
+        assert!(same, "{arguments:?}: a revert gives another file");
+    }
+}
+
 fn own_executable() -> PathBuf {
     // These ops may be used in user mode.
-    let _ = (flags(), pv::vcpu_is_preempted(0), pv::ident(1));
+    let _ = (flags(), pv::vcpu_is_preempted(0), pv::ident(1), directions());
     env::current_exe().expect("the system knows it")
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::cpu::{CpuidRegister, CpuidResult, Feature, FeatureWord, Features};
 use crate::inspect::error::FileError;
 
-/// What CPUID returns on a CPU, by leaf and sub-leaf. A leaf that is not there is all zeros.
+/// The values that CPUID returns on a CPU, by leaf and sub-leaf. A leaf that is not there is all zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuidValues {
     leaves: BTreeMap<(u32, u32), CpuidResult>,

@@ -17,9 +17,6 @@ use crate::inspect::formats::{
     sites_are_of_width,
 };
 
-/// The symbol of the no-op function.
-pub(crate) const NOP: &str = "patchlet_nop";
-
 /// Stands for the address of a native function that is not known. No function has this address.
 const NOWHERE: u64 = 1;
 
@@ -321,7 +318,7 @@ impl<'d> Model<'d> {
     /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
-        let nop = symbol(NOP).or_else(|| self.function_of_nothing());
+        let nop = symbol("patchlet_nop").or_else(|| self.function_of_nothing());
         let ident = match self.image.width() {
             Width::Bits64 => self
                 .patchlets

@@ -38,12 +38,13 @@ pvh_entry:
          * no FXSAVE.
          */
         pushfl
-        movl    (%esp), %eax
+        pushfl
         xorl    $FLAGS_ID, (%esp)
         popfl
         pushfl
+        popl    %eax
         xorl    (%esp), %eax
-        addl    $4, %esp
+        popfl
         testl   $FLAGS_ID, %eax
         jz      1f
         movl    %ebx, %edi

@@ -55,6 +55,8 @@ pub fn run(paged: bool) {
     }
     print(&["\n"]);
 
+    // After the other tests of patching, all sites are patched.
+    patch(paged, Goal::Original);
     // The defaults. SMAP comes later: without a variant the ops for it do nothing.
     effects(&Features::EMPTY, &features);
 
