@@ -521,7 +521,7 @@ proptest! {
                 false => hex("fa 0f 1f 44 00 00"),
             };
             expected[0x1000..0x1006].copy_from_slice(&op);
-            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain([0x1000..0x1006]);
+            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain(std::iter::once(0x1000..0x1006));
             let wanted = sites.filter(|site| before[site.clone()] != expected[site.clone()]).count();
             prop_assert_eq!(changed, wanted, "{:?}", step);
             prop_assert!(image.image.bytes()[..0x2000] == expected[..0x2000], "{:?}", step);
