@@ -247,6 +247,12 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
+        self.find_in_order(address).or_else(|| self.find_anywhere(address))
+    }
+
+    /// Returns the record of the site at `address` if it is found by a binary search. In a table
+    /// that is sorted it is, if there is one.
+    pub(crate) fn find_in_order(&self, address: usize) -> Option<&'a Record> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -257,7 +263,18 @@ impl<'a> Sites<'a> {
                 core::cmp::Ordering::Greater => high = middle,
             }
         }
+        None
+    }
+
+    /// Returns the record of the site at `address`, after comparing every record.
+    #[cold]
+    pub(crate) fn find_anywhere(&self, address: usize) -> Option<&'a Record> {
         self.records().find(|record| record.site() == address)
+    }
+
+    /// Returns whether the records are sorted by their sites.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.records().is_sorted_by_key(Record::site)
     }
 
     /// Returns whether the table ends with a complete record.

@@ -8,7 +8,7 @@ use patchlet::{Error, Goal, Patcher, Platform, Replacement};
 use proptest::prelude::*;
 
 use crate::branch_image::{Branch, BranchImage, RawBranch};
-use crate::image::{call, target};
+use crate::image::call;
 use crate::model::hex;
 use crate::platforms::{Recorder, one_cpu};
 
@@ -193,8 +193,10 @@ fn a_change_is_made_as_a_whole_or_not_at_all() {
         unchanged("counted below 0");
 
         // Out of reach, for a site of the op.
-        if cfg!(target_pointer_width = "64") {
-            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000_u64 as usize))];
+        #[cfg(target_pointer_width = "64")]
+        {
+            use crate::image::target;
+            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000))];
             let error = write(&image, &mut list).unwrap_err();
             assert!(matches!(error, Error::Compose { name: "op0", .. }), "{error}");
             unchanged("out of reach");
