@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `source` | the seam: what a front end says of a record |
+//! | `once_range` | a range of addresses that is set once |
 //! | `site_set` | the sites of one linked object, and their front ends |
 //! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
 //! | `report` | what patching is to do, and the counts of what it did |
@@ -25,6 +26,7 @@ mod class;
 mod contents;
 mod fault;
 mod memory;
+mod once_range;
 mod one_cpu;
 mod overlap;
 mod patcher;
