@@ -82,6 +82,13 @@ impl Record {
         self.shape
     }
 
+    /// Returns whether this record and another one say the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.site() == other.site()
+            && self.subject() == other.subject()
+            && self.shape == other.shape
+    }
+
     /// Returns the number of the kind as the record has it, unchecked.
     pub(crate) const fn kind_number(&self) -> u8 {
         (self.shape >> 24) as u8

@@ -186,7 +186,7 @@ fn jumps_when_on(record: &Record) -> Option<bool> {
 //   that; the record of a branch is written beside the branch, with its target.
 // - `at_start` is written by `begin` only, and the state in which a key starts is constant.
 // - The emulation jumps or goes on as the new bytes do.
-// - Where an original can begin is asked of the table of records.
+// - Where an original can begin, and whether a site is there twice, is asked of the table of records.
 // - All originals have five bytes.
 // - The replacements of a class differ in the target only, which is that of the record.
 // - Loads and stores of atomics, and arithmetic: no site.
@@ -242,6 +242,17 @@ unsafe impl Source for BranchSource<'_> {
         openings
             .filter(|(bytes, _)| matches!(**bytes, [a, b] if self.may_open([a, b])))
             .any(|(_, at)| self.begins_at(address.wrapping_add(at)))
+    }
+
+    fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        // One and the same record is found for all that name the site. The NOP there does not tell
+        // to which key it belongs.
+        let found = self.branches.sites().find(record.site());
+        found.is_some_and(|found| !is_own || !core::ptr::eq(found, record))
+    }
+
+    fn is_same(&self, one: &Record, other: &Record) -> bool {
+        one.is_same(other) && self.target(one) == self.target(other)
     }
 
     fn begin(&self) {
