@@ -127,7 +127,11 @@
 //! |---|---|
 //! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
 //! | format | One kind of table in a file: of patchlets, of sites, of ops. |
-//! | model | All that a file says of patchlets, sites and ops tables. |
+//! | model | All that a file says of patchlets, sites, ops tables and keys. |
+//! | means | What `ops!` was told of an op or a variant: a patchlet, a function, or nothing. |
+//! | form of a branch site | Its NOP, or its jump. |
+//! | out of line | The side of a branch that is behind its jump. |
+//! | CPU model | What CPUID says on one kind of CPU, under a name that QEMU has for it. |
 //! | mode, stretch | What the bytes of a blob are, code of 16, 32 or 64 bit or data, and a part of it with one mode. |
 //! | sweep | Reading all of text, instruction by instruction. |
 //! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
@@ -267,6 +271,7 @@ mod pages {
 // of a link counts.
 /// [blobs]: guide::blobs
 /// [branches]: guide::branches
+/// [features]: guide::features
 /// [linking]: guide::linking
 /// [live]: guide::live
 /// [modules]: guide::modules
@@ -286,6 +291,10 @@ pub mod guide {
     /// [variants]: variants
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
+
+    /// [variants]: variants
+    #[doc = include_str!("../docs/features.md")]
+    pub mod features {}
 
     /// [blobs]: blobs
     #[doc = include_str!("../docs/linking.md")]

@@ -7,6 +7,7 @@
 mod support {
     pub mod by_feature;
     pub mod kernel;
+    pub mod models;
     #[allow(dead_code, reason = "the width alone is needed")]
     pub mod table;
 }
@@ -15,15 +16,14 @@ mod support {
 mod tool;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::{env, fs};
 
-use object::{Object, ObjectSymbol};
 use patchlet::cpu::{CpuidRegister, Feature, FeatureWord, Features};
 use patchlet::inspect::Exit;
 use support::by_feature::{self, Stands};
 use support::kernel;
+use support::models::{Run, Site, boot, functions};
 use support::table::Width;
 
 /// The models for the 64-bit kernel: the oldest that QEMU has, those where a feature of the table
@@ -73,14 +73,14 @@ fn every_model(width: Width, kernel: &Path, models: &[&str]) {
     let mut seen = BTreeSet::new();
     for model in models {
         let run = boot(kernel, model);
-        let expected = with_what_the_kernel_switches_on(known.features(model, &run.left_out));
+        let left_out: Vec<_> = run.complaints.lines().filter_map(left_out_by_tcg).collect();
+        let expected = with_what_the_kernel_switches_on(known.features(model, &left_out));
         assert_eq!(run.features, expected, "{width}, {model}: features");
         check_sites(width, kernel, model, &run, &mut seen);
-        let left_out = run.left_out.iter().filter_map(|place| {
+        let names = left_out.iter().filter_map(|place| {
             Feature::named().find(|(_, feature)| feature.place() == *place).map(|(name, _)| name)
         });
-        let words =
-            [(*model).to_owned()].into_iter().chain(left_out.map(|name| format!("-{name}")));
+        let words = [(*model).to_owned()].into_iter().chain(names.map(|name| format!("-{name}")));
         as_planned(kernel, &words.collect::<Vec<_>>().join(","), &[], &run);
     }
     // What `max` is differs by version of QEMU: at least this, and here the kernel is believed.
@@ -112,43 +112,9 @@ fn every_model(width: Width, kernel: &Path, models: &[&str]) {
     assert!(unseen.is_empty(), "{width}: no model has {unseen:?}");
 }
 
-/// What the kernel said on one model.
-struct Run {
-    features: BTreeSet<String>,
-    /// The sites by op: address and bytes.
-    sites: Vec<(String, u64, Vec<u8>)>,
-    /// What QEMU said that TCG leaves out of the model.
-    left_out: Vec<(FeatureWord, u32)>,
-}
-
-fn boot(kernel: &Path, model: &str) -> Run {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/run.sh"))
-        .arg(kernel)
-        .args(["-append", "cpu=only"])
-        .env("CPU", model)
-        .output()
-        .expect("run.sh starts");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{model}:\n{said}{complaints}");
-    let mut run = Run { features: BTreeSet::new(), sites: Vec::new(), left_out: Vec::new() };
-    for line in said.lines() {
-        if let Some(names) = line.strip_prefix("cpu-features") {
-            run.features = names.split_whitespace().map(str::to_owned).collect();
-        } else if let Some(site) = line.strip_prefix("cpu-site ") {
-            let [op, address, bytes] =
-                site.split(' ').collect::<Vec<_>>().try_into().expect("three words");
-            let address = u64::from_str_radix(address, 16).expect("an address");
-            run.sites.push((op.to_owned(), address, unhex(bytes)));
-        }
-    }
-    run.left_out = complaints.lines().filter_map(left_out).collect();
-    run
-}
-
 /// Returns the place of a feature that TCG does not have, from a line such as `warning: TCG doesn't
 /// support requested feature: CPUID.07H:EBX.erms [bit 9]`.
-fn left_out(line: &str) -> Option<(FeatureWord, u32)> {
+fn left_out_by_tcg(line: &str) -> Option<(FeatureWord, u32)> {
     let (_, place) = line.split_once("requested feature: CPUID.")?;
     let (leaf, rest) = place.split_once("H:")?;
     let leaf = u32::from_str_radix(leaf, 16).ok()?;
@@ -251,13 +217,13 @@ fn check_sites(
     seen: &mut BTreeSet<&'static str>,
 ) {
     let right = by_feature::right(width, &run.features);
-    let mut ops: Vec<_> = run.sites.iter().map(|(op, ..)| op.as_str()).collect();
+    let mut ops: Vec<_> = run.sites.iter().map(|site| site.op.as_str()).collect();
     ops.dedup();
     assert_eq!(ops, right.iter().map(|(op, _)| *op).collect::<Vec<_>>(), "{width}, {model}");
     let right: BTreeMap<_, _> = right.into_iter().collect();
     let set: BTreeMap<_, _> = by_feature::set(width).into_iter().collect();
     let functions = functions(kernel);
-    for (op, address, bytes) in &run.sites {
+    for Site { op, address, bytes } in &run.sites {
         let stands = right[op.as_str()];
         let instruction = match stands {
             Stands::Nothing => vec![],
@@ -288,19 +254,11 @@ fn as_planned(kernel: &Path, cpu: &str, more: &[&str], run: &Run) {
         .iter()
         .map(|site| (text(&site["address"]), (text(&site["op"]), text(&site["after"]["bytes"]))))
         .collect();
-    for (op, address, bytes) in &run.sites {
+    for Site { op, address, bytes } in &run.sites {
         let bytes: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let stands = (op.clone(), bytes.join(" "));
         assert_eq!(planned.get(&format!("{address:#x}")), Some(&stands), "{cpu}, {op}");
     }
-}
-
-/// Returns the addresses of the functions of a kernel by their symbols.
-fn functions(kernel: &Path) -> BTreeMap<String, u64> {
-    let bytes = fs::read(kernel).expect("the kernel");
-    let file = object::File::parse(&*bytes).expect("ELF");
-    let symbols = file.symbols().filter(|symbol| symbol.is_definition());
-    symbols.filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address()))).collect()
 }
 
 /// Fills a site up with the fewest NOPs (SDM vol. 2B, "NOP"), and for a 486 with instructions that
@@ -334,11 +292,6 @@ fn with_nops(width: Width, mut bytes: Vec<u8>, len: usize) -> Vec<u8> {
         bytes.extend(nops[left - 1]);
     }
     bytes
-}
-
-fn unhex(digits: &str) -> Vec<u8> {
-    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex");
-    (0..digits.len()).step_by(2).map(byte).collect()
 }
 
 /// The library that this test is linked with detects the same features from the tool's data as the

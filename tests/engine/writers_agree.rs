@@ -31,10 +31,11 @@ unsafe impl StopOthers for Alone {
 
 /// What a slot is to hold.
 fn held(image: &Image, op: usize, choice: u32) -> Target {
-    match choice % 6 {
+    match choice % 7 {
         0 => Target::NULL,
         1 => Target::NOP,
         2 => Target::IDENT,
+        5 => Target::ZERO,
         3 => image.table.ops()[op].native(),
         // On 64 bit some of these are out of reach.
         4 => target(image.arena.address(0).wrapping_add(0x7fff_f000 + choice as usize % 0x2000)),

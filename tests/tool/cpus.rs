@@ -282,6 +282,8 @@ fn contracts_of_variants_are_compared_with_their_ops() {
 PATCHLET(set_c)
 /* in: -   out: -   clobbers: RBX (32-bit: EBX)   flags: unchanged   privilege: any */
 PATCHLET(set_b)
+/* in: -   out: -   clobbers: GS base   flags: unchanged   privilege: CPL 0 */
+PATCHLET(swap_base)
 ";
     let contracts = file("cpu-contracts", "own.S", CONTRACTS.as_bytes());
     for width in WIDTHS {
@@ -289,8 +291,16 @@ PATCHLET(set_b)
         let both = |class: u8| {
             let mut sample = sample(width);
             // mov $1, %ecx, and mov $1, %ebx.
-            for (place, name, opcode) in [(3, "set_c", 0xb9), (4, "set_b", 0xbb)] {
-                sample.patchlet(name, &[opcode, 1, 0, 0, 0]);
+            // And swapgs, for which no class has a register. (It is one of 64-bit code only; here
+            // 32-bit code has INVD in its place.)
+            let swapgs: &[u8] =
+                if width == Width::Bits64 { &[0x0f, 0x01, 0xf8] } else { &[0x0f, 0x08] };
+            for (place, name, code) in [
+                (3, "set_c", &[0xb9, 1, 0, 0, 0][..]),
+                (4, "set_b", &[0xbb, 1, 0, 0, 0]),
+                (5, "swap_base", swapgs),
+            ] {
+                sample.patchlet(name, code);
                 let native = sample.address_of(&format!("patchlet_native_{name}"));
                 sample.variant(1, place, "FSRM", native, PATCHLET);
             }

@@ -1,5 +1,6 @@
 //! Runs the tool on real files: this test program, the tool itself, and objects of gcc and clang.
 //! The crate `goblin` reads the same facts for comparison.
+#![allow(unsafe_code, reason = "this program plans the patching of its own text")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use goblin::elf::Elf;
+use patchlet::cpu::{Feature, Features};
 use patchlet::inspect::{Exit, Model, SiteState, map, native_set, parse, patchlets_of};
-use patchlet::{Sites, Width, native, pv};
+use patchlet::{Goal, Patcher, SecondMapping, Sites, Width, native, pv};
 
 use crate::sample::Sample;
 use crate::tool::{file, findings, folder, tool};
@@ -21,7 +23,7 @@ fn flags() -> usize {
 
 /// A feature of this program's own.
 mod own {
-    pub const RARE: patchlet::cpu::Feature = patchlet::cpu::Feature::own(5);
+    pub const RARE: super::Feature = super::Feature::own(5);
 }
 
 patchlet::keys! {
@@ -59,18 +61,51 @@ patchlet::ops! {
 /// variant it has.
 #[inline(never)]
 fn directions() -> (bool, bool, usize) {
-    let wanted = if patchlet::branch!(WANTED) { true } else { false };
-    let unwanted = if patchlet::branch!(UNWANTED) { true } else { false };
+    let wanted = patchlet::branch!(WANTED);
+    let unwanted = patchlet::branch!(UNWANTED);
     (wanted, unwanted, chosen::number())
 }
 
 /// Where [`a_copy_of_this_program_is_patched_and_executed`] looks for what a copy printed.
 const SAYS: &str = "the directions are";
 
-/// Executes the sites of this program, or of a patched copy of it, and prints what they did.
+/// The variable that tells a copy which feature to select variants by, beside ERMS.
+const SELECT: &str = "PATCHLET_SELECT";
+
+patchlet::site_set! {
+    /// Every site of this program.
+    static PROGRAM = [pv, chosen], branches;
+}
+
+/// Returns how many sites this program's own patching would change now, or `None` if it refuses.
+fn changes() -> Option<usize> {
+    let records = || PROGRAM.parts().iter().flat_map(|part| part.sites().records());
+    let first = records().map(|record| record.site()).min().expect("a site");
+    let end = records().map(|record| record.site()).max().expect("a site") + 32;
+    // SAFETY: these are addresses of this program's text, which can be read. A plan writes nothing,
+    // so nothing is asked of the alias.
+    let platform = unsafe { SecondMapping::new(first..end, 0) };
+    let patcher = Patcher::new(&PROGRAM, platform);
+    let plan = patcher.plan(Goal::Patched).ok()?;
+    Some(plan.outcomes().filter(|outcome| outcome.old_bytes != outcome.new_bytes).count())
+}
+
+/// Executes the sites of this program, or of a patched copy of it, and prints what they did, and what
+/// patching would do after a selection.
 #[test]
 fn says_its_directions() {
-    println!("{SAYS} {:?}", directions());
+    let directions = directions();
+    let mut features = Features::EMPTY;
+    match env::var(SELECT).as_deref() {
+        Ok("erms") => features = features.with(Feature::ERMS),
+        Ok("rare") => features = features.with(Feature::ERMS).with(own::RARE),
+        _ => {}
+    }
+    if features != Features::EMPTY {
+        // SAFETY: no variant needs what its condition names, and in a copy no other test runs.
+        unsafe { chosen::select(&features) };
+    }
+    println!("{SAYS} {directions:?}, changes: {:?}", changes());
 }
 
 /// Checks keys and variants that the tool puts into a copy of this program: the copy does what they
@@ -80,13 +115,18 @@ fn a_copy_of_this_program_is_patched_and_executed() {
     let path = own_executable();
     let path = path.to_str().expect("UTF-8");
     assert_eq!(directions(), (false, true, 1));
-    for (arguments, expected) in [
-        (&["--key", "WANTED=on", "--cpu", "Haswell"][..], (true, true, 2)),
+    // In the first place what the copy is patched for, then what it selects, and then what it does
+    // and how many of its sites its own patching would change.
+    for (arguments, selects, expected, changes) in [
+        (&["--key", "WANTED=on", "--cpu", "Haswell"][..], "erms", (true, true, 2), Some(0)),
         (
             &["--key", "WANTED=on", "--key", "UNWANTED=off", "--cpu", "Haswell,+rare"],
+            "rare",
             (true, false, 3),
+            Some(0),
         ),
-        (&["--cpu", "Haswell,-erms,+rare"], (false, true, 1)),
+        // Another selection than the file was patched for: it is refused.
+        (&["--cpu", "Haswell,+rare"], "erms", (false, true, 3), None),
     ] {
         let copy = folder("real").join("copy");
         let copy = copy.to_str().expect("UTF-8");
@@ -94,11 +134,13 @@ fn a_copy_of_this_program_is_patched_and_executed() {
         assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
         let run = Command::new(copy)
             .args(["real::says_its_directions", "--exact", "--nocapture"])
+            .env(SELECT, selects)
             .output()
             .expect("the copy starts");
         let said = String::from_utf8_lossy(&run.stdout);
         assert!(run.status.success(), "{run:?}");
-        assert!(said.contains(&format!("{SAYS} {expected:?}")), "{arguments:?}: {said}");
+        let expected = format!("{SAYS} {expected:?}, changes: {changes:?}\n");
+        assert!(said.contains(&expected), "{arguments:?}: {said}");
 
         // This verifies the copy first.
         let back = format!("{copy}.back");

@@ -10,6 +10,9 @@ use crate::inspect::error::FileError;
 use crate::inspect::formats::VariantImage;
 use crate::inspect::near::{did_you_mean, near};
 
+/// Names of features, and whether the CPU has each.
+type Changes = Vec<(String, bool)>;
+
 /// A CPU to plan for: a model or a dump, and features that are switched on or off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuSpec {
@@ -19,8 +22,8 @@ pub struct CpuSpec {
     cpus: Vec<CpuidValues>,
     /// Whether QEMU emulates the CPU.
     is_emulated: bool,
-    /// Name of a feature, and whether the CPU has it, in the order of the command line.
-    changes: Vec<(String, bool)>,
+    /// What the command line says of features, in its order.
+    changes: Changes,
 }
 
 impl CpuSpec {
@@ -136,7 +139,7 @@ impl CpuSpec {
 }
 
 /// Takes words apart: the name, and the features behind it.
-fn parts(words: &str) -> Result<(&str, Vec<(String, bool)>), FileError> {
+fn parts(words: &str) -> Result<(&str, Changes), FileError> {
     let mut parts = words.split(',').map(str::trim);
     let name = parts.next().unwrap_or_default();
     let mut changes = Vec::new();

@@ -283,12 +283,17 @@ impl<'d> Model<'d> {
         table.map_or_else(Cow::default, TableImage::words)
     }
 
-    /// Returns the name of the first op that has this patchlet natively; that of the patchlet, if
-    /// the file does not say of which op it is.
+    /// Returns the name of the first op that has this patchlet natively, or else of one that has it
+    /// as a variant; that of the patchlet, if the file does not say of which op it is.
     pub(crate) fn op_name_of_patchlet(&self, patchlet: &PatchletImage<'d>) -> &'d str {
         let is_native =
             |slot| patchlet.native.is_some() && self.image.pointer_at(slot) == patchlet.native;
-        let record = self.op_records.iter().find(|record| is_native(record.slot));
+        let is_variant = |variant: &&VariantImage<'_>| patchlet.native == Some(variant.function);
+        let natively = self.op_records.iter().find(|record| is_native(record.slot));
+        let record = natively.or_else(|| {
+            let variant = self.variants.iter().find(is_variant)?;
+            self.op_record(variant.slot)
+        });
         record.map_or(patchlet.name, |record| record.name)
     }
 

@@ -1,16 +1,22 @@
 //! The program behind `make run`. It builds the two kernels with fat LTO, inspects and boots them,
-//! and shows each op's site before and after patching; then the cost of a call on this machine.
+//! and shows each op's site before and after patching; then what ops by CPU feature get on some CPU
+//! models, and the cost of a call on this machine.
 
 #[path = "../../support"]
 mod support {
     pub mod boot;
+    #[allow(dead_code, reason = "what is right for a model is for tests/cpu_models.rs")]
+    pub mod by_feature;
     pub mod elf;
     pub mod kernel;
     pub mod layout;
     pub mod meaning;
+    #[allow(dead_code, reason = "features are for tests/cpu_models.rs")]
+    pub mod models;
     pub mod table;
 }
 
+mod by_feature;
 mod cost;
 mod disassembly;
 
@@ -28,6 +34,7 @@ fn main() {
     for width in [Width::Bits64, Width::Bits32] {
         show(width);
     }
+    by_feature::show();
     println!("── cost of a call, in a process on this machine {}", "─".repeat(52));
     println!("   nanoseconds, before patching → after; the loop around it included\n");
     for width in [Width::Bits64, Width::Bits32] {
@@ -51,6 +58,8 @@ fn show(width: Width) {
         patchlets.len()
     );
     let native = native(width);
+    let (by_feature, patchlets): (Vec<_>, Vec<_>) =
+        patchlets.into_iter().partition(|patchlet| patchlet.name.starts_with("cpu_"));
     for patchlet in &patchlets {
         let meaning = native.iter().find(|row| row.name == patchlet.name);
         // No site has room for more, so it is a blob.
@@ -66,6 +75,7 @@ fn show(width: Width) {
             }
         );
     }
+    println!("           and {} of the ready-made set by CPU feature, see below", by_feature.len());
 
     let accelerator = env::var("ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
     println!("booting    in QEMU with two CPUs, -accel {accelerator}");

@@ -46,6 +46,8 @@ extern "C" fn _start() -> ! {
     core::hint::black_box((int3(), breakpoint()));
     #[cfg(feature = "rendezvous")]
     core::hint::black_box(rendezvous());
+    #[cfg(feature = "by_feature")]
+    by_feature();
     #[cfg(feature = "sites")]
     sites();
     loop {
@@ -64,12 +66,28 @@ fn platform() -> patchlet::SecondMapping {
     unsafe { patchlet::SecondMapping::new(text, 0x4000_0000) }
 }
 
-#[cfg(all(feature = "boot", not(feature = "branches")))]
+#[cfg(all(
+    any(feature = "boot", feature = "int3", feature = "rendezvous"),
+    not(any(feature = "by_feature", feature = "branches"))
+))]
 patchlet::site_set! {
     static KERNEL = [patchlet::pv];
 }
+#[cfg(feature = "by_feature")]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv, patchlet::cpu_ops];
+}
 
-#[cfg(feature = "branches")]
+/// Selects variants by what CPUID says.
+#[cfg(feature = "by_feature")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn by_feature() {
+    // SAFETY: this is never run.
+    unsafe { patchlet::cpu_ops::select(&patchlet::cpu::Features::detect()) };
+}
+
+#[cfg(all(feature = "branches", not(feature = "by_feature")))]
 patchlet::site_set! {
     static KERNEL = [patchlet::pv], branches;
 }
