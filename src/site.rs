@@ -186,6 +186,9 @@ impl<'a> Sites<'a> {
         unsafe { Self::of_stride(start, len, WITH_TARGET) }
     }
 
+    /// Returns the table in the `len` bytes from `start`, with so many bytes from one record to the
+    /// next.
+    ///
     /// # Safety
     /// - as for [`between`](Self::between).
     const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {

@@ -72,7 +72,7 @@ impl<'a> Part<'a> {
         if self.has_targets { self.source.target(record) } else { 0 }
     }
 
-    /// As [`origin`](Self::origin), for where it is asked once for a class.
+    /// Returns the same as [`origin`](Self::origin), for where it is asked once for a class.
     #[cold]
     #[inline(never)]
     pub(super) fn origin_of_class(&self, record: &Record) -> usize {
