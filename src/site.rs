@@ -82,6 +82,13 @@ impl Record {
         self.shape
     }
 
+    /// Returns whether this record and another one say the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.site() == other.site()
+            && self.subject() == other.subject()
+            && self.shape == other.shape
+    }
+
     /// Returns the number of the kind as the record has it, unchecked.
     pub(crate) const fn kind_number(&self) -> u8 {
         (self.shape >> 24) as u8
@@ -247,6 +254,12 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
+        self.find_in_order(address).or_else(|| self.find_anywhere(address))
+    }
+
+    /// Returns the record of the site at `address` if it is found by a binary search. In a table
+    /// that is sorted it is, if there is one.
+    pub(crate) fn find_in_order(&self, address: usize) -> Option<&'a Record> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -257,7 +270,18 @@ impl<'a> Sites<'a> {
                 core::cmp::Ordering::Greater => high = middle,
             }
         }
+        None
+    }
+
+    /// Returns the record of the site at `address`, after comparing every record.
+    #[cold]
+    pub(crate) fn find_anywhere(&self, address: usize) -> Option<&'a Record> {
         self.records().find(|record| record.site() == address)
+    }
+
+    /// Returns whether the records are sorted by their sites.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.records().is_sorted_by_key(Record::site)
     }
 
     /// Returns whether the table ends with a complete record.

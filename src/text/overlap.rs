@@ -23,7 +23,8 @@
 //! - one that does not hold its original, since a tool patched it ahead of boot;
 //! - one with a single-byte NOP behind it, if the set has longer sites: that NOP may be the padding
 //!   of a longer site at the same address;
-//! - one that a front end of another part knows as well, since both parts may have it.
+//! - one that a front end knows by another record, of its own part or another one: both may want
+//!   something of it, and the NOP of a branch, for one, does not tell its key.
 //!
 //! Records and text never move, so a set is checked once: [`SiteSet`] keeps the outcome.
 //!
@@ -107,14 +108,12 @@ fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     }
 }
 
-/// Returns whether a front end of another part of the set knows what the record belongs to as well.
-/// Then both parts may have the site, and two front ends that are asked one after the other may
-/// want different bytes for it.
+/// Returns whether a front end of the set may have another record of this site. Then two front ends
+/// that are asked one after the other, or one that is asked twice, may want different bytes for it.
 fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
-    set.parts().iter().any(|part| {
-        !core::ptr::eq(part, site.part)
-            && part.source().recipe(site.record, Follow::Original).is_ok()
-    })
+    set.parts()
+        .iter()
+        .any(|part| part.source().may_have_another(site.record, core::ptr::eq(part, site.part)))
 }
 
 /// Returns whether another site may begin inside this one, or a longer one at its first byte. This
@@ -163,12 +162,6 @@ fn overlaps(one: &Record, other: &Record) -> bool {
     distance < capacity.into()
 }
 
-/// Returns whether two records of one part say the same. Linkers that fold functions of the same
-/// code into one (`--icf=all`) leave the records of each, and they are one site.
-fn is_same(one: &Record, other: &Record) -> bool {
-    one.site() == other.site() && one.subject() == other.subject() && one.shape() == other.shape()
-}
-
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
 /// another.
 ///
@@ -187,7 +180,8 @@ pub(super) fn search<'r>(
     for other_part in set.parts() {
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            let is_one_site = core::ptr::eq(other_part, part) && is_same(record, other);
+            let is_one_site =
+                core::ptr::eq(other_part, part) && part.source().is_same(record, other);
             if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };

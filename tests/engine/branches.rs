@@ -8,7 +8,7 @@ use patchlet::{Error, Goal, Patcher, Platform, Replacement};
 use proptest::prelude::*;
 
 use crate::branch_image::{Branch, BranchImage, RawBranch};
-use crate::image::{call, target};
+use crate::image::call;
 use crate::model::hex;
 use crate::platforms::{Recorder, one_cpu};
 
@@ -193,8 +193,10 @@ fn a_change_is_made_as_a_whole_or_not_at_all() {
         unchanged("counted below 0");
 
         // Out of reach, for a site of the op.
-        if cfg!(target_pointer_width = "64") {
-            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000_u64 as usize))];
+        #[cfg(target_pointer_width = "64")]
+        {
+            use crate::image::target;
+            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000))];
             let error = write(&image, &mut list).unwrap_err();
             assert!(matches!(error, Error::Compose { name: "op0", .. }), "{error}");
             unchanged("out of reach");
@@ -387,6 +389,42 @@ fn a_branch_in_the_displacement_of_another_is_refused() {
         }
         let error = refused(&image);
         assert!(matches!(error, Error::Overlap { name: "key0", .. }), "{order:?}: {error}");
+    }
+}
+
+/// Two records of one branch that do not say the same. The NOP that stands there is right for both,
+/// so text does not tell; and two keys, or two directions, would write to it one after the other.
+#[test]
+fn a_branch_that_is_there_twice_is_refused_unless_both_say_the_same() {
+    let branch = on_jumps(0x300, 0);
+    let others = [
+        ("another key", Branch { key: 1, ..branch }, false),
+        ("another direction", Branch { key: 2, jumps_when_on: false, ..branch }, false),
+        ("another target", Branch { target: branch.target + 1, ..branch }, false),
+        ("all the same", branch, true),
+    ];
+    for (what, other, is_right) in others {
+        // The other record behind the first one, and far from it, so that they are not sorted.
+        for neighbours in [[0, 1, 2, 3], [0, 2, 1, 3], [3, 1, 0, 2], [2, 0, 3, 1]] {
+            let image = BranchImage::new(&[], &[false, false, true]);
+            let all = [branch, other, on_jumps(0x200, 0), on_jumps(0x400, 1)];
+            for index in neighbours {
+                image.branch(all[index]);
+            }
+            if is_right {
+                let report = change(&image, &mut [image.to(0, true)]).unwrap();
+                assert_eq!((report.sites, report.changed), (4, 2), "{what}");
+                follow(&image, &all);
+            } else {
+                let error = refused(&image);
+                let (site, key) = (image.image.arena.address(branch.at), ["key0", "key1", "key2"]);
+                assert!(
+                    matches!(error, Error::Overlap { site: a, other: b, name, .. }
+                        if a == site && b == site && key.contains(&name)),
+                    "{what}, {neighbours:?}: {error}"
+                );
+            }
+        }
     }
 }
 
