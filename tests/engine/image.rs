@@ -87,7 +87,8 @@ impl Image {
         // SAFETY: written just now; the arena stays for ever, and its bytes are
         // changed through atomics from here on.
         let slice = unsafe { std::slice::from_raw_parts(slots, ops.len()) };
-        let table = Box::leak(Box::new(Table::new(ops, slice)));
+        // SAFETY: nobody calls what these slots hold.
+        let table = Box::leak(Box::new(unsafe { Table::new(ops, slice) }));
         Self::over(arena, table, slots.addr())
     }
 

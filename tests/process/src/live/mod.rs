@@ -62,7 +62,8 @@ static SLOTS: [Slot; 3] = [slot(LiveOp::Probe), slot(LiveOp::Leap), slot(LiveOp:
 
 /// The table of these ops. It is not made by `ops!`, because jump sites and results that depend on
 /// the preset of a register have no functions there.
-pub static TABLE: Table = Table::new(&OPS, &SLOTS);
+// SAFETY: the native functions are those of the patchlets, and `asm/live.S` knows what they do.
+pub static TABLE: Table = unsafe { Table::new(&OPS, &SLOTS) };
 
 patchlet::keys! {
     /// The key of the branches in `asm/live.S`.
@@ -76,7 +77,8 @@ static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP
 static MANY_SLOTS: [Slot; 1] = [Slot::new(Target::NOP)];
 
 /// The op of the benchmark's sites: natively it does nothing.
-pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS);
+// SAFETY: the sites take and give nothing.
+pub static MANY: Table = unsafe { Table::new(&MANY_OPS, &MANY_SLOTS) };
 
 /// The state of the sites of one ops table that the writer and the signal handler share.
 pub type ProcessLive = Live<'static>;
