@@ -38,7 +38,8 @@ pub enum Error {
         end: usize,
     },
     /// A record names a subject that its front end does not know: the address is not that of a
-    /// slot in the given ops tables, or it is the slot of another op than the number says.
+    /// slot in the given ops tables, or it is the slot of another op than the number says; for a
+    /// branch, it is not that of a key.
     UnknownSubject {
         /// Position of the record in the table, from 0.
         index: usize,
@@ -56,20 +57,20 @@ pub enum Error {
         index: usize,
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// Address of the other site.
         other: usize,
     },
     /// A site holds bytes that the crate did not write: neither the indirect call or jump
-    /// through its slot, nor a replacement of its op.
+    /// through its slot, nor a replacement of its op; for a branch, neither its NOP nor its jump.
     OldBytes {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
-        /// The indirect call or jump that an unpatched site holds. Empty if no such
-        /// instruction at this address can reach the slot.
+        /// The original, which an unpatched site holds. Empty if no such instruction at this address
+        /// can reach the slot.
         expected: InsnBuffer,
         /// The bytes that the site holds.
         found: InsnBuffer,
@@ -78,7 +79,7 @@ pub enum Error {
     Compose {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// The reason.
         why: ComposeError,
@@ -95,7 +96,7 @@ pub enum Error {
         site: usize,
         /// Address of its alias.
         alias: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
     /// A site read back other bytes than were written to it.
@@ -108,7 +109,7 @@ pub enum Error {
     ReadBack {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// The bytes that were written.
         wrote: InsnBuffer,
@@ -147,7 +148,7 @@ pub enum Error {
     ThreadInside {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// Offset in the site, in bytes, of the first place inside it at which a thread may be: the
         /// end of the first instruction of `old`.
@@ -163,7 +164,7 @@ pub enum Error {
     NotEmulated {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
     /// The replacement begins with INT3, so the #BP handler could not tell the replacement from the
@@ -171,7 +172,7 @@ pub enum Error {
     Breakpoint {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
 }
@@ -243,20 +244,20 @@ impl fmt::Display for Error {
             }
             Self::UnknownSubject { index, site, subject, number } => write!(
                 f,
-                "record {index}: site {site:#x} goes through {subject:#x}, which is not the slot of op \
-                 {number} in any of the given ops tables: give the site set every table that has sites"
+                "record {index}: site {site:#x} belongs to {subject:#x}, which is neither the slot of op \
+                 {number} in any of the given ops tables nor a key: give the site set every table that has sites"
             ),
             Self::Overlap { index, site, name, other } => {
                 write!(f, "record {index}: site {site:#x} ({name}) overlaps the site at {other:#x}")
             }
             Self::OldBytes { site, name, expected, found } if expected.is_empty() => write!(
                 f,
-                "site {site:#x} ({name}) holds {found}, which is no replacement of that op, and does not reach \
+                "site {site:#x} ({name}) holds {found}, which is no replacement of it, and does not reach \
                  its slot: the record is wrong, or somebody else wrote there"
             ),
             Self::OldBytes { site, name, expected, found } => write!(
                 f,
-                "site {site:#x} ({name}) holds {found}, where {expected} or a replacement of that op was expected: \
+                "site {site:#x} ({name}) holds {found}, where {expected} or a replacement of it was expected: \
                  somebody else wrote there"
             ),
             Self::Compose { site, name, why } => write!(f, "site {site:#x} ({name}): {why}"),

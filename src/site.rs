@@ -186,6 +186,9 @@ impl<'a> Sites<'a> {
         unsafe { Self::of_stride(start, len, WITH_TARGET) }
     }
 
+    /// Returns the table in the `len` bytes from `start`, with so many bytes from one record to the
+    /// next.
+    ///
     /// # Safety
     /// - as for [`between`](Self::between).
     const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {
@@ -254,6 +257,12 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
+        self.find_in_order(address).or_else(|| self.find_anywhere(address))
+    }
+
+    /// Returns the record of the site at `address` if it is found by a binary search. In a table
+    /// that is sorted it is, if there is one.
+    pub(crate) fn find_in_order(&self, address: usize) -> Option<&'a Record> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -264,7 +273,18 @@ impl<'a> Sites<'a> {
                 core::cmp::Ordering::Greater => high = middle,
             }
         }
+        None
+    }
+
+    /// Returns the record of the site at `address`, after comparing every record.
+    #[cold]
+    pub(crate) fn find_anywhere(&self, address: usize) -> Option<&'a Record> {
         self.records().find(|record| record.site() == address)
+    }
+
+    /// Returns whether the records are sorted by their sites.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.records().is_sorted_by_key(Record::site)
     }
 
     /// Returns whether the table ends with a complete record.

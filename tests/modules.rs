@@ -12,7 +12,10 @@ mod support {
     pub mod table;
 }
 
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
+use std::process::Command;
 
 use object::LittleEndian;
 use object::elf::{self, FileHeader32, FileHeader64};
@@ -222,6 +225,21 @@ fn other_files_are_refused() {
     let mut foreign = module(Width::Bits64).to_vec();
     foreign[18] = elf::EM_AARCH64.0 as u8;
     no_object(Width::Bits64, &foreign);
+}
+
+/// A shared object cannot leave the slots to the kernel, as docs/modules.md says.
+#[test]
+fn no_shared_object_is_made_of_it() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (object, shared) = (folder.join("shared-module.o"), folder.join("shared-module.so"));
+    fs::write(&object, module(Width::Bits64)).expect("a file below CARGO_TARGET_TMPDIR");
+    for (linker, why) in [("ld", "hidden symbol"), ("ld.lld", "cannot be used against symbol")] {
+        let output =
+            Command::new(linker).arg("-shared").arg(&object).arg("-o").arg(&shared).output();
+        let output = output.expect("the linker starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{linker}: {said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::feature::Feature;
 use super::features::Features;
 use super::table::{CpuidRegister, FeatureWord, WORDS};
 
-/// What CPUID returns for one leaf and sub-leaf: EAX, EBX, ECX and EDX.
+/// The registers that CPUID returns for one leaf and sub-leaf: EAX, EBX, ECX and EDX.
 pub type CpuidResult = [u32; 4];
 
 /// The facts that leaf 0 tells by EBX, EDX and ECX, which are the vendor's name.

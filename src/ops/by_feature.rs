@@ -4,7 +4,7 @@
 use crate::patchlet::cpu_native;
 
 crate::ops! {
-    /// The ready-made table of ops that differ by CPU. [`select`] chooses.
+    /// The ready-made table of ops that differ by CPU. Its function `select` chooses.
     ///
     /// Before that, each op does what its default does, which works on every CPU of this width: from
     /// the first instruction on, in code that is not patched yet, and on a CPU that has none of the

@@ -159,10 +159,10 @@ impl<P: Platform> Run<'_, P> {
     #[inline(always)]
     pub(crate) fn head(&self, site: &CheckedSite<'_, '_>, view: View) -> Option<u64> {
         let from = self.at(site.address, view);
-        // SAFETY: as in `read`; the site has so many bytes.
         match usize::from(site.record.capacity()) {
+            // SAFETY: as in `read`; the site has six bytes.
             InsnBuffer::MIN => Some(unsafe { memory::read_six(from) }),
-            // SAFETY: as above.
+            // SAFETY: as above; it has five.
             InsnBuffer::JUMP => Some(unsafe { memory::read_five(from) }),
             _ => None,
         }

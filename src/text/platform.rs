@@ -85,7 +85,7 @@ impl Common {
 unsafe trait ReadyMade {
     fn common(&self) -> &Common;
 
-    /// How much higher the alias of text is, wrapping.
+    /// Returns how much higher the alias of text is, wrapping.
     fn alias_offset(&self) -> usize {
         0
     }

@@ -72,7 +72,7 @@ impl<'a> Part<'a> {
         if self.has_targets { self.source.target(record) } else { 0 }
     }
 
-    /// As [`origin`](Self::origin), for where it is asked once for a class.
+    /// Returns the same as [`origin`](Self::origin), for where it is asked once for a class.
     #[cold]
     #[inline(never)]
     pub(super) fn origin_of_class(&self, record: &Record) -> usize {
@@ -181,9 +181,12 @@ impl<'a> SiteSet<'a> {
         if self.is_withdrawn(address) {
             return None;
         }
-        self.parts
-            .iter()
-            .find_map(|part| part.sites().find(address).map(|record| (record, part.source)))
+        let find = |search: fn(&Sites<'a>, usize) -> Option<&'a Record>| {
+            let found = |part: &Part<'a>| Some((search(&part.sites(), address)?, part.source));
+            self.parts.iter().find_map(found)
+        };
+        // In all parts by a binary search, before any is searched from end to end.
+        find(Sites::find_in_order).or_else(|| find(Sites::find_anywhere))
     }
 
     /// Returns the name of what sites of the set belong to that have this subject, if there is such

@@ -8,7 +8,7 @@ use patchlet::{Error, Goal, Patcher, Platform, Replacement};
 use proptest::prelude::*;
 
 use crate::branch_image::{Branch, BranchImage, RawBranch};
-use crate::image::{call, target};
+use crate::image::call;
 use crate::model::hex;
 use crate::platforms::{Recorder, one_cpu};
 
@@ -193,8 +193,10 @@ fn a_change_is_made_as_a_whole_or_not_at_all() {
         unchanged("counted below 0");
 
         // Out of reach, for a site of the op.
-        if cfg!(target_pointer_width = "64") {
-            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000_u64 as usize))];
+        #[cfg(target_pointer_width = "64")]
+        {
+            use crate::image::target;
+            let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000))];
             let error = write(&image, &mut list).unwrap_err();
             assert!(matches!(error, Error::Compose { name: "op0", .. }), "{error}");
             unchanged("out of reach");
@@ -557,7 +559,7 @@ proptest! {
                 false => hex("fa 0f 1f 44 00 00"),
             };
             expected[0x1000..0x1006].copy_from_slice(&op);
-            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain([0x1000..0x1006]);
+            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain(std::iter::once(0x1000..0x1006));
             let wanted = sites.filter(|site| before[site.clone()] != expected[site.clone()]).count();
             prop_assert_eq!(changed, wanted, "{:?}", step);
             prop_assert!(image.image.bytes()[..0x2000] == expected[..0x2000], "{:?}", step);

@@ -300,7 +300,7 @@ impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
             if is_first {
                 outside_section = Some(index.0 as u64);
                 let flags = elf::SHF_ALLOC.0 | elf::SHF_WRITE.0;
-                self.put(header + fields.flags, fields.word, flags.into());
+                self.put(header + fields.flags, fields.word, flags);
                 self.put(header + fields.address, fields.word, self.outside.start);
                 let size = self.outside.end - self.outside.start;
                 self.put(header + fields.size, fields.word, size);

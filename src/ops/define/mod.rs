@@ -215,8 +215,14 @@ macro_rules! __define_ops {
                 pub static SLOTS: $crate::ops::__private::Slots<COUNT> =
                     $crate::ops::__private::Slots::new(&NATIVE, $crate::__ops_in_index!($symbol));
 
-                /// The variants of each op.
-                const BY_OP: [&[$crate::ops::Variant]; COUNT] = [
+                /// How many variants each op has.
+                const VARIANT_COUNTS: [usize; COUNT] = [
+                    $($($($cfg)* $crate::__count_variants!($variants),)*)*
+                ];
+
+                /// The variants of each op. Not a constant: those cannot refer to patchlets, whose
+                /// labels are extern statics.
+                static BY_OP: [&[$crate::ops::Variant]; COUNT] = [
                     $($($($cfg)* $crate::__op_variants!(
                         [] super::Id::$name, $words $signature $variants
                     ),)*)*
@@ -225,7 +231,7 @@ macro_rules! __define_ops {
                 /// The variants of all ops, for the table and its records in the linked file.
                 static VARIANTS: [
                     $crate::ops::Variant;
-                    $crate::ops::__private::variants_before(&BY_OP, COUNT)
+                    $crate::ops::__private::variants_before(&VARIANT_COUNTS, COUNT)
                 ] = $crate::ops::__private::in_one_list(&BY_OP);
 
                 $($(

@@ -43,6 +43,16 @@ macro_rules! __op_variants {
     };
 }
 
+/// Expands to the number of the variants of an op. Takes them as `__op_variants!` does.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __count_variants {
+    ([$($variant:tt)*]) => {{
+        const VARIANTS: &[&str] = &[$(::core::stringify!($variant)),*];
+        VARIANTS.len()
+    }};
+}
+
 /// Expands to the requirements of a condition, a slice. Takes those that are done, and the words
 /// that are left in brackets. A word is a name of [`Feature`](crate::cpu::Feature), or a path of
 /// two segments or more to any constant of that type; `!` before it says that the feature must be
@@ -140,7 +150,7 @@ macro_rules! __variants_in_index {
             slot = const super::Id::$name as usize * ::core::mem::size_of::<usize>(),
             variants = sym VARIANTS,
             variant = const $crate::ops::__private::target_offset(
-                $crate::ops::__private::variants_before(&BY_OP, super::Id::$name as usize) + $place
+                $crate::ops::__private::variants_before(&VARIANT_COUNTS, super::Id::$name as usize) + $place
             ),
             place = const $place,
             means = const {

@@ -1,11 +1,11 @@
 //! The test of the ready-made table by CPU feature. Every op is run before anything is selected, then
 //! with the variants of this CPU, with its sites patched and not, and then with its defaults likewise.
-//! Each time its effect is checked. It prints what stands in each site; `tests/cpu_models.rs` compares that with
-//! what is right for the CPU.
+//! Each time its effect is checked. It prints what stands in each site; `tests/cpu_models.rs` compares
+//! that with what is right for the CPU.
 //!
 //! With `-append cpu=only` nothing else runs ([`alone`]), so that CPUs can be tested that the rest of
 //! the kernel cannot run on: without paging by PAE, without NX, without SSE. The kernel is compiled
-//! for a 486 then; but the core library that comes with Rust is not, so nothing that runs if all is
+//! for such CPUs then; but the core library that comes with Rust is not, so nothing that runs if all is
 //! well may call what is compiled there. In particular this module prints without `core::fmt`.
 
 use core::arch::asm;

@@ -44,9 +44,10 @@ pub unsafe fn save(info: &StartInfo) {
 /// Returns whether the command line consists of this word, without a function of `core` that is
 /// compiled already.
 pub fn is(word: &[u8]) -> bool {
+    let text = &raw const TEXT;
     // SAFETY: `save` has written it, and no code writes it any more.
-    let text = unsafe { &*(&raw const TEXT) };
-    text.iter().copied().take_while(|&byte| byte != 0).eq(word.iter().copied())
+    let bytes: &[u8; LENGTH] = unsafe { &*text };
+    bytes.iter().copied().take_while(|&byte| byte != 0).eq(word.iter().copied())
 }
 
 /// Fails the kernel if the command line has an unknown word.

@@ -45,12 +45,8 @@ pub fn run() {
     let switches = command_line::number("soak").unwrap_or(SWITCHES);
     assert!(switches >= 3 * Kind::ROUND, "soak={switches}: less than a round by each protocol");
     let modules = command_line::number("modules").unwrap_or(MODULES);
-    assert_eq!(
-        file::bytes().is_empty(),
-        modules == 0,
-        "modules={modules}, and the module's file has {} bytes",
-        file::bytes().len()
-    );
+    // Without a file it must be said: a run without the module must not look as if it had passed.
+    assert!(modules == 0 || !file::bytes().is_empty(), "there is no module; -append modules=0");
     println!("test live switching: {switches} switches of {} sites", live_sites::count());
 
     // The writer runs sites as well, and the result of the op `flags` is checked with the interrupt
@@ -66,9 +62,14 @@ pub fn run() {
             None => Writers::new(live).run(switches, modules),
         });
     });
-    // Put the native functions back, as later tests expect them.
-    Kind::Native.select();
-    live::rendezvous(live).apply().unwrap_or_else(|error| panic!("{error}"));
+    // Put the native functions back, as later tests expect them: by the switch with which a round
+    // ends, so that the sites go on being checked.
+    let last = switches.next_multiple_of(Kind::ROUND) - 1;
+    assert_eq!(Kind::at(last + 1), Kind::Native);
+    live_sites::announce(last, || {
+        Kind::Native.select();
+        live::rendezvous(live).apply().unwrap_or_else(|error| panic!("{error}"));
+    });
 
     for cpu in 0..smp::count() {
         let breakpoints = live::breakpoints(cpu);

@@ -13,7 +13,7 @@
 
 use core::{
     ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{arch, cpu, image, smp};
@@ -138,24 +138,42 @@ pub unsafe fn protect(pages: Range<usize>, rights: Rights) {
     let modules = image::modules();
     assert!(modules.start <= pages.start && pages.end <= modules.end, "{pages:#x?}");
     for page in pages.step_by(PAGE_SIZE) {
-        let entry = last_entry(page);
-        // CPUs read the entry at any time, so it is stored as a whole.
-        entry.store(page as u64 | rights.bits(), Ordering::Release);
+        last_entry(page).set(page as u64 | rights.bits());
+    }
+}
+
+/// An entry of a page table that CPUs may read at any time. In two halves, the low one first: a CPU
+/// of 32 bit need not be able to store 64 bits at once.
+#[repr(transparent)]
+struct Entry([AtomicU32; 2]);
+
+impl Entry {
+    fn get(&self) -> u64 {
+        let [low, high] = &self.0;
+        u64::from(high.load(Ordering::Relaxed)) << 32 | u64::from(low.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the entry. While its halves do not belong together, the page is not present.
+    fn set(&self, entry: u64) {
+        let [low, high] = &self.0;
+        low.store(0, Ordering::Release);
+        high.store((entry >> 32) as u32, Ordering::Release);
+        low.store(entry as u32, Ordering::Release);
     }
 }
 
 /// Returns the entry that maps the page at this address, which `build` has mapped.
-fn last_entry(address: usize) -> &'static AtomicU64 {
+fn last_entry(address: usize) -> &'static Entry {
     let mut table = (&raw const PAGE_TABLES).addr();
     for level in (0..arch::PAGE_LEVELS).rev() {
-        let entry = (table as *const AtomicU64).wrapping_add(index(address, level));
+        let entry = (table as *const Entry).wrapping_add(index(address, level));
         // SAFETY: the root is there, and the entries of the others lead to tables that `build` has
         // filled. From then on they are changed by atomic stores only.
         let entry = unsafe { &*entry };
         if level == 0 {
             return entry;
         }
-        table = entry.load(Ordering::Relaxed) as usize & !(PAGE_SIZE - 1);
+        table = entry.get() as usize & !(PAGE_SIZE - 1);
     }
     unreachable!("there is a last level")
 }

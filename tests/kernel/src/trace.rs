@@ -107,8 +107,8 @@ pub fn run() {
     println!("test trace point: {SWITCHES} switches while {} CPUs run over it", smp::count());
     assert!(!branch!(TRACE) && !TRACE.is_enabled() && branch!(COUNT) && COUNT.count() == 1);
     let mut jobs: [Option<Job>; MAX_CPUS] = [const { None }; MAX_CPUS];
-    for cpu in 1..smp::count() {
-        jobs[cpu] = Some(smp::run_on(cpu, read));
+    for (cpu, job) in jobs.iter_mut().enumerate().take(smp::count()).skip(1) {
+        *job = Some(smp::run_on(cpu, read));
     }
     cpu::with_interrupts_on(|| {
         wait_for_work();
@@ -145,7 +145,7 @@ fn wait_for_work() {
 
 /// Switches both trace points, in one batch: by INT3, and each fifth time by rendezvous.
 fn switch(number: usize, on: bool) -> Result<(), Error> {
-    ANNOUNCED.store(number * NUMBER | IS_SWITCHING, SeqCst);
+    ANNOUNCED.store((number * NUMBER) | IS_SWITCHING, SeqCst);
     let mut changes = match on {
         true => [TRACE.on(), TRACE_ASSEMBLY.on(), COUNT.increment()],
         false => [TRACE.off(), TRACE_ASSEMBLY.off(), COUNT.decrement()],
@@ -158,7 +158,7 @@ fn switch(number: usize, on: bool) -> Result<(), Error> {
     let tracing = branches().filter(|name| name.starts_with("TRACE")).count();
     assert_eq!(report.changed, tracing);
     assert_eq!((TRACE.is_enabled(), COUNT.count()), (on, if on { 2 } else { 1 }));
-    ANNOUNCED.store(number * NUMBER | if on { IS_ON } else { 0 }, SeqCst);
+    ANNOUNCED.store((number * NUMBER) | if on { IS_ON } else { 0 }, SeqCst);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use crate::{
 const OWN_OPS: usize = 8;
 const OPS: usize = pv::COUNT + own::ops::COUNT + OWN_OPS;
 /// The most keys of the kernel and the module together.
-const KEYS: usize = 8;
+const KEYS: usize = 32;
 
 /// The number of the module's branches.
 pub const BRANCHES: usize = 2;
