@@ -67,9 +67,10 @@ impl Blob {
     ///     mod own { start_cpu { holes { stack: u64 } } }
     /// }
     /// # use own::start_cpu;
-    /// # fn main() {
-    /// let not_filled = start_cpu::BLOB.fill::<start_cpu::Holes>(&[], &mut [0; 64]);
-    /// # }
+    /// fn not_filled(buffer: &mut [u8]) {
+    ///     let _ = start_cpu::BLOB.fill::<start_cpu::Holes>(&[], buffer);
+    /// }
+    /// # fn main() {}
     /// ```
     ///
     /// # Errors
