@@ -104,7 +104,8 @@ pub enum Error {
     /// The sites that the same call had written were put back, as far as the platform let
     /// them be written: to the replacement that their op was last patched to, or to the indirect
     /// call or jump if the op has not been patched since boot. (A site that was patched in the
-    /// file before boot also gets the indirect call or jump, which has the same effect.)
+    /// file before boot also gets the indirect call or jump, which has the same effect; a branch
+    /// whose key was set in the file gets the direction in which it was assembled, which has not.)
     ReadBack {
         /// Address of the site.
         site: usize,

@@ -24,7 +24,8 @@ impl Live<'_> {
     /// # Safety
     /// - No CPU executes the text of the module before this has returned; and each CPU executes a
     ///   serializing instruction (Intel SDM vol. 3A §8.1.3) between that and the module's text,
-    ///   unless nothing was ever executed at these addresses.
+    ///   unless nothing was ever executed at these addresses. No thread and no interrupted context
+    ///   is inside a site of it: behind its first byte and before its end.
     /// - If this succeeds, the member, its set and all that this is made of (records, front ends,
     ///   ops tables, keys, their states) stay where they are and readable until
     ///   [`leave`](Self::leave) has succeeded.
@@ -37,7 +38,8 @@ impl Live<'_> {
     /// # Errors
     /// Returns
     /// - [`Error::Busy`] if a writer is at work;
-    /// - [`Error::AlreadyJoined`] if the member or its set has joined, here or elsewhere;
+    /// - [`Error::AlreadyJoined`] if the member has joined, here or elsewhere, or its set has joined
+    ///   here by another member;
     /// - [`Error::SharedText`] if another member has text at the same addresses;
     /// - [`Error::OutsideText`] if a site is not in the text of the member;
     /// - the others as for [`Patcher::apply`](crate::Patcher::apply).
