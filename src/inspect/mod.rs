@@ -36,9 +36,11 @@ mod apply;
 mod diff;
 mod elf;
 mod error;
+mod explain;
 mod finding;
 mod formats;
 mod hex;
+mod linux;
 mod model;
 mod plan;
 mod raw;
@@ -52,8 +54,13 @@ pub use elf::{
     Image, Linkage, Section, Symbol, SymbolKind, Symbols, is_archive, map, members, parse,
 };
 pub use error::FileError;
+pub use explain::{RawAddress, SlideEvidence};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{OpRecord, PatchletImage, SiteImage, native_set, ops_of, patchlets_of};
+pub use linux::{
+    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict, explain as explain_linux,
+    unpack,
+};
 pub use model::{Model, OpImage, SiteState, TableImage};
 pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
 pub use raw::{RawInstruction, raw};
