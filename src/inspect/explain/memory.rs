@@ -58,11 +58,6 @@ impl<'d> Memory<'d> {
         !self.by_physical.is_empty()
     }
 
-    /// Returns whether the dump has virtual addresses.
-    pub(crate) fn is_virtual(&self) -> bool {
-        !self.by_virtual.is_empty()
-    }
-
     /// Returns the bytes from a physical address to the end of their region.
     pub(crate) fn physical_onwards(&self, address: u64) -> Option<&'d [u8]> {
         self.onwards(&self.by_physical, address)

@@ -444,25 +444,39 @@ impl<'a, 'd> Comparison<'a, 'd> {
         }
         match site.cause {
             Cause::Record(TableKind::Ftrace, _) => {
-                let [0xe8, distance @ ..] = here.first_chunk::<5>()? else { return None };
-                let distance = i64::from(i32::from_le_bytes(*distance));
-                let target = site.address.wrapping_add(5).wrapping_add_signed(distance);
+                let target = branch_target(site.address, here).filter(|_| here[0] == 0xe8)?;
                 (others_are_as_expected(5) && self.is_tracer(target)).then_some(site.cause)
+            }
+            // A call without a function was made a return before or after the kernel chose a thunk
+            // for returns.
+            Cause::Record(TableKind::StaticCalls, _)
+                if here.starts_with(RETURN)
+                    && self.is_return_thunk(site.address)
+                    && others_are_as_expected(5) =>
+            {
+                Some(site.cause)
             }
             Cause::Record(TableKind::StaticCalls, _) if !site.decided => {
                 let here = here.first_chunk::<5>()?;
                 let state = match *here {
-                    [0xe9, a, b, c, d] => {
-                        let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
-                        let target = site.address.wrapping_add(5).wrapping_add_signed(distance);
+                    [0xe9, ..] => {
+                        let target = branch_target(site.address, here)?;
                         self.kernel.names.at(target).next().is_some()
                     }
-                    _ => *here == [0xc3, 0xcc, 0xcc, 0xcc, 0xcc],
+                    _ => here.starts_with(RETURN),
                 };
                 (state && others_are_as_expected(5)).then_some(site.cause)
             }
             _ => None,
         }
+    }
+
+    /// Returns whether the expected text has a jump to a thunk for returns at an address.
+    fn is_return_thunk(&self, address: u64) -> bool {
+        let target = || branch_target(address, self.text.expected(address, 5)?);
+        target().is_some_and(|target| {
+            self.kernel.names.at(target).any(|name| name.ends_with("return_thunk"))
+        })
     }
 
     /// Returns whether an address of the file is where the tracer is called: in the kernel, or in a
@@ -542,7 +556,12 @@ impl<'a, 'd> Comparison<'a, 'd> {
 
     /// Returns what bytes of a cause depend on, in words.
     fn depends(&self, cause: Cause) -> String {
-        let Cause::Record(_, depends) = cause else { return String::new() };
+        let depends = match cause {
+            Cause::Record(_, depends) => depends,
+            Cause::Tracer(variable) => Depends::Variable(variable),
+            Cause::Kprobe => return "kprobe_table".to_owned(),
+            Cause::Moved | Cause::Nothing => return String::new(),
+        };
         match depends {
             Depends::Feature(number, absent) => {
                 let not = if absent { "!" } else { "" };
@@ -560,13 +579,23 @@ impl<'a, 'd> Comparison<'a, 'd> {
     }
 }
 
+/// A return as it fills a site of five bytes.
+const RETURN: &[u8] = &[0xc3, 0xcc, 0xcc, 0xcc, 0xcc];
+
+/// Returns the target of the CALL or JMP of five bytes with which code begins.
+fn branch_target(address: u64, code: &[u8]) -> Option<u64> {
+    let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
+    let distance = i64::from(i32::from_le_bytes(*distance));
+    Some(address.wrapping_add(5).wrapping_add_signed(distance))
+}
+
 /// Returns the name by which a cause is counted and printed.
 const fn cause_name(cause: Cause) -> &'static str {
     match cause {
         Cause::Record(kind, _) => kind.name(),
         Cause::Moved => "moved-address",
         Cause::Kprobe => "kprobe",
-        Cause::Tracer => "tracer",
+        Cause::Tracer(_) => "tracer",
         Cause::Nothing => "none",
     }
 }

@@ -43,11 +43,6 @@ impl<'d> LinuxKernel<'d> {
         Ok(Self { image, names, tables, relocated, release })
     }
 
-    /// Returns whether a file seems to be a Linux kernel: it has alternatives.
-    pub(crate) fn is_one(image: &Image<'_>) -> bool {
-        image.section_named(".altinstructions").is_some()
-    }
-
     /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.
     #[must_use]
     pub fn release(&self) -> Option<&str> {

@@ -18,5 +18,3 @@ pub use kernel::LinuxKernel;
 pub use tables::TableKind;
 
 pub use unpack::{Unpacked, unpack};
-
-pub(super) use unpack::is_boot_image;

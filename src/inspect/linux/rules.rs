@@ -99,6 +99,7 @@ impl Rules<'_, '_> {
         self.static_calls(text);
         self.jump_labels(text);
         self.ftrace(text);
+        self.tracer(text);
     }
 
     /// Writes calls through `pv_ops`: a direct call of the function that is in the slot, NOPs for
@@ -586,7 +587,6 @@ impl Rules<'_, '_> {
             text.write(site, &[0x0f, condition, a, b, c, d]);
             return;
         }
-        let before = [before[0], before[1], before[2], before[3], before[4]];
         text.answer(site, 5, cause);
         let returns_zero = self.names.is_one_of(function, &["__static_call_return0"]);
         let bytes = match (function, tail) {
@@ -645,6 +645,22 @@ impl Rules<'_, '_> {
         for record in self.records(TableKind::Ftrace) {
             text.answer(record.site, 5, Cause::Record(TableKind::Ftrace, Depends::RunTime));
             text.write(record.site, &self.atomic_nop());
+        }
+    }
+
+    /// Writes the places where the tracer calls the function that traces.
+    pub(crate) fn tracer(&self, text: &mut Text<'_>) {
+        let Some(variable) = self.names.address("ftrace_trace_function") else { return };
+        let Some(function) = self.state.target(variable).filter(|&function| function != 0) else {
+            return;
+        };
+        for place in ["ftrace_call", "ftrace_regs_call"] {
+            if let Some(site) = self.names.address(place)
+                && text.expected(site, 1) == Some(&[0xe8])
+            {
+                text.answer(site, 5, Cause::Tracer(variable));
+                text.write(site, &branch(0xe8, site, function));
+            }
         }
     }
 

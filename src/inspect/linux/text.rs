@@ -13,8 +13,8 @@ pub(crate) enum Cause {
     Moved,
     /// A breakpoint of a kprobe.
     Kprobe,
-    /// Code of the tracer that calls the function which traces.
-    Tracer,
+    /// Code of the tracer that calls the function which traces, which this variable names.
+    Tracer(u64),
     /// Memory that was given back after boot.
     Nothing,
 }

@@ -22,7 +22,7 @@ pub struct Unpacked<'d> {
 }
 
 /// Returns whether a file is a boot image, a `vmlinuz`.
-pub(crate) fn is_boot_image(data: &[u8]) -> bool {
+fn is_boot_image(data: &[u8]) -> bool {
     data.get(0x202..0x206) == Some(b"HdrS")
 }
 
