@@ -128,11 +128,17 @@ miri: setup ## what of the core needs no assembly, by Miri
 fresh: ## run and test in a new minimal Debian; SUITE, AS, WITH as in tests/setup/fresh.sh
 	@tests/setup/fresh.sh
 
+fuzz: setup ## damaged files for the tool, ten minutes for each target; SECONDS_EACH
+	$(SHOW) tests/programs/fuzz.sh
+
 mutants: setup ## which bugs put into the core no test would find; hours, see .cargo/mutants.toml
 	$(SHOW) cargo mutants -j 1
 
 semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
 	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
+
+cpu-models: setup ## ask QEMU for its CPU models, which `patchlet plan --cpu` knows: src/inspect/cpu/models.txt
+	$(SHOW) cargo run --quiet --locked --features inspect --example cpu_models
 
 report: setup ## all checks that CI does not run, and what they came to: docs/report.md
 	@MAKE="$(MAKE)" tests/programs/report.sh

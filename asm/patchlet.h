@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
  * The macros for patchlets in assembly. This file includes `site.h`, which has the
- * macros for sites. The only instruction here is the ENDBR of native functions.
+ * macros for sites, and `blob.h`, which has those for blobs. The only instruction here
+ * is the ENDBR of native functions.
  * GNU as (through gcc) and LLVM's assembler (through clang) both accept the file.
  * It is for `.S` files, which the C preprocessor reads first.
  *
@@ -33,6 +34,7 @@
 #define PATCHLET_H
 
 #include "site.h"
+#include "blob.h"
 
 /* With indirect branch tracking (CET-IBT), the target of an indirect call must begin with
  * ENDBR. An unpatched site calls the native function, so that begins with it. No indirect

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
  * The macros for patch sites in assembly. `patchlet.h` includes this file. The only instructions
- * here are the indirect call and jump of a site. GNU as (through gcc) and LLVM's assembler
+ * here are the indirect call and jump of a site, and the NOP or jump of a branch. GNU as (through gcc) and LLVM's assembler
  * (through clang) both accept the file. It is for `.S` files, which the C preprocessor reads first.
  *
  * A site is one line, at the place of the call or jump:
@@ -23,6 +23,23 @@
  *
  * PATCHLET_CALL returns to the code behind the site. PATCHLET_JMP is for ops that leave, such as
  * `iret`: from a patchlet that does not leave, the CPU runs on into the bytes behind the site.
+ *
+ * A static branch is one line as well:
+ *
+ *	PATCHLET_BRANCH my_trace_key, 1f
+ *	PATCHLET_BRANCH my_trace_key, 1f, if=off
+ *	PATCHLET_BRANCH my_fast_key, slow_path, starts=on, if=off
+ *
+ *	key		the symbol of the key: the name behind `as` in `keys!`
+ *	target		where the branch jumps: a label of this file, or a symbol
+ *	if		the state of the key in which it jumps, `on` or `off`; `on` if it is left out.
+ *			In the other state the branch is a NOP, and the CPU goes on behind it.
+ *	starts		the state in which the key starts, as `keys!` says; `off` if it is left out.
+ *			If the key starts in the other one, the linker reports an undefined symbol,
+ *			such as `my_fast_key.off`.
+ *
+ * A branch has 5 bytes, whichever it is. A CPU must be able to take #BP at it, if the branches of the
+ * kernel are switched by the INT3 protocol.
  *
  * A replacement can have several instructions, NOPs among them. So no prefix (LOCK, REP) may
  * stand before a site, and code must not rely on the effect of an instruction before the site that
@@ -133,6 +150,61 @@
 #ifdef __x86_64__
 	.endif
 #endif
+	.popsection
+.endm
+
+/* Emits a static branch and its record; the parameters are described above. The bytes are those of
+ * the state in which the key starts, so the branch is right before anything was patched. */
+.macro PATCHLET_BRANCH key:req, target:req, if=on, starts=off
+	.ifc	\if, \starts
+	patchlet_emit_branch \key, \target, \if, \starts, 1
+	.else
+	patchlet_emit_branch \key, \target, \if, \starts, 0
+	.endif
+.endm
+
+/* The record has 16 bytes: the site, the key (both relative to the field), a long of the number,
+ * which is 0, the capacity and the kind, and the target. Why it is tied to its site in this way is
+ * told at patchlet_emit_site.
+ *	key, target, if, starts
+ *			as for PATCHLET_BRANCH
+ *	jumps		1 if the branch jumps as long as the key is as it started */
+.macro patchlet_emit_branch key:req, target:req, if:req, starts:req, jumps:req
+	.hidden	\key\().\starts, \key\().record
+.Lpatchlet_branch_\@:
+	.if \jumps
+	/* Not `jmp`, for which the assembler chooses two bytes where these reach. */
+	.byte	0xe9
+	.long	\target - . - 4
+	.else
+#ifdef __x86_64__
+	.long	0x00441f0f
+#else
+	/* The NOP that Rust code has in its branches. */
+	.hidden	\key\().nop
+	.long	\key\().nop
+#endif
+	.byte	0
+	.endif
+	.reloc	.Lpatchlet_branch_\@, BFD_RELOC_NONE, .Lpatchlet_record_\@
+	.reloc	.Lpatchlet_branch_\@, BFD_RELOC_NONE, \key\().record
+	.pushsection patchlet_branches, "ao", @progbits, .Lpatchlet_branch_\@
+	.balign	4
+.Lpatchlet_record_\@:
+	.long	.Lpatchlet_branch_\@ - .
+	/* The address of the key, under a name that only a key of this state has. */
+	.long	\key\().\starts - .
+	.short	0
+	.ifc	\if, on
+	.byte	5, 0
+	.else
+	.ifc	\if, off
+	.byte	5, 1
+	.else
+	.error	"a branch has `if=on` or `if=off`"
+	.endif
+	.endif
+	.long	\target - .
 	.popsection
 .endm
 

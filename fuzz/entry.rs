@@ -2,8 +2,9 @@
 // replays their corpus (tests/tool/replay.rs).
 
 use patchlet::inspect::{
-    Model, PlatformSpec, Reference, SiteState, diff, edits, is_archive, members, parse,
-    patchlets_of, plan, plan_revert, raw, write_edited,
+    BranchForm, CpuSpec, Edit, FileError, Model, PlatformSpec, Reference, SiteState, diff, edits,
+    edits_of_branches, is_archive, keys_of, members, ops_of, parse, patchlets_of, plan,
+    plan_branches, plan_keys, plan_keys_revert, plan_revert, raw, variants_of, write_edited,
 };
 
 /// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
@@ -14,6 +15,11 @@ pub fn list(data: &[u8]) {
             let Ok((patchlets, findings)) = patchlets_of(&image) else { continue };
             assert!(patchlets.iter().all(|patchlet| !patchlet.bytes.is_empty()));
             findings.sorted().iter().for_each(|finding| drop(finding.to_string()));
+            let (keys, _) = keys_of(&image);
+            assert!(keys.iter().all(|key| !key.name.is_empty()));
+            let (variants, _) = variants_of(&image);
+            assert!(variants.is_sorted_by_key(|variant| (variant.slot, variant.place)));
+            drop(ops_of(&image));
         }
     }
 }
@@ -30,6 +36,12 @@ pub fn sites(data: &[u8]) {
         let present = model.present(record);
         assert!(present.is_some() || model.state(record) == SiteState::Foreign);
         assert!(model.op(record).is_some());
+    }
+    for branch in model.branches() {
+        drop(model.function(branch.target));
+        let present = model.branch_bytes(branch);
+        assert!(present.is_some() || model.branch_form(branch) == BranchForm::Foreign);
+        assert!(model.key(branch).is_none_or(|key| key.address == Some(branch.key)));
     }
 }
 
@@ -59,21 +71,59 @@ pub fn patch(data: &[u8]) {
     if !patchlet::inspect::verify(&model, &reference, &mut |_, _| ()).is_empty() {
         return;
     }
-    let native = plan(&model, &PlatformSpec::native()).expect("what holds can be patched");
-    let Ok(edits_to_native) = edits(&model, &native) else { return };
-    let mut patched = Vec::new();
-    write_edited(data, &edits_to_native, &mut patched).expect("memory takes everything");
-    assert_eq!(patched.len(), data.len());
-    let again = Model::new(parse(&patched).expect("still ELF")).expect("still linked");
-    assert!(patchlet::inspect::verify(&again, &reference, &mut |_, _| ()).is_empty());
+    // A key in zeroed memory cannot be changed, nor a site with a relocation.
+    let Ok(back) = revert(&model) else { return };
+    let original = written(data, &back);
+    // Every key is switched, and variants are selected.
+    let cpu = CpuSpec::model("Broadwell", None).expect("a model");
+    let keys = model.keys().iter().filter_map(|key| Some((key.address?, key.state? == 0)));
+    let switched = keys.fold(PlatformSpec::native().on_cpu(cpu), |platform, (address, is_on)| {
+        platform.with_key(&format!("{address:#x}"), is_on)
+    });
+    for platform in [PlatformSpec::native(), switched] {
+        let Ok(all) = apply(&model, &platform) else { continue };
+        let patched = written(data, &all);
+        assert_eq!(patched.len(), data.len());
+        let again = Model::new(parse(&patched).expect("still ELF")).expect("still linked");
+        let findings = patchlet::inspect::verify(&again, &reference, &mut |_, _| ());
+        assert!(findings.is_empty(), "{:?}", findings.sorted());
+        let back = revert(&again).expect("what holds can be reverted");
+        assert!(written(&patched, &back) == original, "patched and reverted is not what it was");
+    }
+}
 
-    let back = plan_revert(&model).expect("what holds can be reverted");
-    let edits_back = edits(&model, &back).expect("as above");
-    let mut indirect = Vec::new();
-    write_edited(data, &edits_back, &mut indirect).expect("memory takes everything");
-    let back = plan_revert(&again).expect("what holds can be reverted");
-    let edits_back = edits(&again, &back).expect("as above");
-    let mut reverted = Vec::new();
-    write_edited(&patched, &edits_back, &mut reverted).expect("memory takes everything");
-    assert!(reverted == indirect, "patched and reverted is not what it was");
+/// Returns the edits that patch a file for a platform.
+fn apply(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<Edit>, FileError> {
+    let (sites, keys) = (plan(model, platform)?, plan_keys(model, platform)?);
+    let mut all = edits(model, &sites)?;
+    all.extend(edits_of_branches(model, &plan_branches(model, &keys)?, &keys)?);
+    Ok(all)
+}
+
+/// Returns the edits that give a file its original sites and keys back.
+fn revert(model: &Model<'_>) -> Result<Vec<Edit>, FileError> {
+    let (sites, keys) = (plan_revert(model)?, plan_keys_revert(model));
+    let mut all = edits(model, &sites)?;
+    all.extend(edits_of_branches(model, &plan_branches(model, &keys)?, &keys)?);
+    Ok(all)
+}
+
+/// Returns a file with edits.
+fn written(data: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut edits = edits.to_vec();
+    edits.sort_by_key(|edit| edit.offset);
+    let mut file = Vec::new();
+    write_edited(data, &edits, &mut file).expect("memory takes everything");
+    file
+}
+
+/// Reads what a command line says of a CPU, and a dump.
+pub fn cpu(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let line = text.lines().next().unwrap_or_default();
+    for cpu in [CpuSpec::model(line, None), CpuSpec::dump(line, &text)].into_iter().flatten() {
+        if let Ok(features) = cpu.features(&[]) {
+            assert!(!features.has("no feature has this name"));
+        }
+    }
 }

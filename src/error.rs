@@ -114,6 +114,16 @@ pub enum Error {
         /// The bytes that were read.
         found: InsnBuffer,
     },
+    /// A counted key cannot count on: it was to count one more than a `u32` can hold, or one less
+    /// than 0.
+    Count {
+        /// Address of the key.
+        key: usize,
+        /// Name of the key; empty, if it has no branch in these site sets.
+        name: &'static str,
+        /// The count, which stays as it is.
+        count: u32,
+    },
     /// Another writer is at work on these sites, or an earlier writer failed and had to leave
     /// its INT3s in text.
     Busy,
@@ -167,6 +177,7 @@ impl Error {
             Self::Compose { .. } => "compose",
             Self::Alias { .. } => "alias",
             Self::ReadBack { .. } => "read-back",
+            Self::Count { .. } => "count",
             Self::Busy => "busy",
             Self::ThreadInside { .. } => "thread-inside",
             Self::NotEmulated { .. } => "not-emulated",
@@ -178,7 +189,10 @@ impl Error {
     #[must_use]
     pub const fn site(&self) -> Option<usize> {
         match *self {
-            Self::TruncatedTable { .. } | Self::BadRecord { .. } | Self::Busy => None,
+            Self::TruncatedTable { .. }
+            | Self::BadRecord { .. }
+            | Self::Count { .. }
+            | Self::Busy => None,
             Self::OutsideText { site, .. }
             | Self::UnknownSubject { site, .. }
             | Self::Overlap { site, .. }
@@ -231,6 +245,12 @@ impl fmt::Display for Error {
             }
             Self::ReadBack { site, name, wrote, found } => {
                 write!(f, "site {site:#x} ({name}): wrote {wrote} and read back {found}")
+            }
+            Self::Count { key, name, count: 0 } => {
+                write!(f, "key {key:#x} ({name}) is counted down more often than up")
+            }
+            Self::Count { key, name, count } => {
+                write!(f, "key {key:#x} ({name}) was counted up {count} times: it cannot count on")
             }
             Self::Busy => f.write_str("another writer is at work on these sites"),
             Self::ThreadInside { site, name, boundary, old, new } => write!(

@@ -28,11 +28,17 @@
 //! | slot | One function pointer of an ops table. Sites that are not patched call through it. |
 //! | target | What a slot holds: a function, or null: [`ops::Target`]. |
 //! | native function | The function that a slot holds at first: the instructions of the patchlet, and a return. |
-//! | no-op, identity | Two functions that the crate knows, and for which a site needs no call: [`ops::Target::NOP`], [`ops::Target::IDENT`]. |
+//! | variant | One way to do an op, with the condition under which it may be chosen: [`ops::Variant`]. |
+//! | default | What an op does if no variant is eligible: its native function. |
+//! | selecting | Putting the last eligible variant of each op into its slot: [`ops::Table::select`]. |
+//! | no-op, identity, return 0 | Three functions that the crate knows, and for which a site needs no call: [`ops::Target::NOP`], [`ops::Target::IDENT`], [`ops::Target::ZERO`]. |
 //! | trap | The instruction `ud2`, which a site gets whose slot is null. |
 //! | ABI class | It says which registers the functions in a slot may change: [`ops::Abi`]. |
 //! | signature, value | The arguments and the result of an op, and one of them: [`ops::Signature`], [`ops::Value`]. |
 //! | thunk | A piece of assembly that lets a Rust function keep to an ABI class: [`slot_fn!`]. |
+//! | feature | One thing that a CPU has or has not, that is switched on or not, or that a kernel knows about itself: [`cpu::Feature`]. |
+//! | requirement, condition | A feature that must be there, or must not: [`cpu::Requirement`]. A condition is several of them. |
+//! | trampoline | The function of an op of any signature: a site that jumps, and a return: [`guide::signatures`]. |
 //! | layer | The functions that a hypervisor's support code puts into slots in one call: [`pv::install`]. |
 //!
 //! Where it is patched:
@@ -55,7 +61,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | replacement | What a site gets or holds, as a value: indirect call or jump, patchlet, direct call, direct jump, NOPs, identity, trap: [`Replacement`]. |
+//! | replacement | What a site gets or holds, as a value: indirect call or jump, patchlet, direct call, direct jump, NOPs, identity, return 0, trap: [`Replacement`]. |
 //! | choice | The rules by which what a slot holds becomes a replacement: [`choose::Choice`]. |
 //! | original | What the assembler wrote at a site: the indirect call or jump through the slot. |
 //! | last applied | What the sites of a set were last patched for. They still hold it when they are patched again. |
@@ -140,6 +146,7 @@
 //! | [`site`] | records and the macros that emit sites |
 //! | [`insn`] | instructions as values and bytes; no memory |
 //! | [`choose`] | what a slot holds → a replacement |
+//! | [`cpu`] | features of CPUs; no op, no text |
 //! | [`ops`](mod@ops) | tables, slots, functions for slots; no address in text |
 //! | [`text`] | the only reads and writes of text |
 //! | [`live`] | the two protocols and the hook |
@@ -161,9 +168,9 @@
 //!
 //! # What it does not do
 //!
-//! It does not decide anything by itself: no CPU detection, no hypervisor detection.
-//! It is not for switching branches on and off (that is what static keys do), nor for
-//! choosing an implementation by CPU feature once and for all.
+//! It does not decide anything by itself: the kernel says when features are detected and
+//! [variants](guide::variants) selected, and it finds out by itself which hypervisor it runs under.
+//! It is not for switching branches on and off (that is what static keys do).
 //!
 //! # Features
 //!
@@ -181,9 +188,14 @@
 
 #[cfg(feature = "build")]
 pub mod assemble;
+#[cfg(patchlet_assembled)]
+pub mod blob;
+#[cfg(patchlet_assembled)]
+pub mod branch;
 pub mod choose;
 #[cfg(feature = "inspect")]
 pub mod contract;
+pub mod cpu;
 #[cfg(feature = "inspect")]
 mod disassemble;
 pub mod error;
@@ -206,6 +218,8 @@ pub mod site;
 #[cfg(patchlet_assembled)]
 pub mod text;
 
+#[cfg(patchlet_assembled)]
+pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
@@ -243,10 +257,15 @@ mod pages {
 /// [live]: guide::live
 /// [neighbours]: guide::neighbours
 /// [patchlets]: guide::patchlets
+/// [signatures]: guide::signatures
+/// [variants]: guide::variants
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
+
+    #[doc = include_str!("../docs/branches.md")]
+    pub mod branches {}
 
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
@@ -261,4 +280,12 @@ pub mod guide {
     /// [neighbours]: neighbours
     #[doc = include_str!("../docs/patchlets.md")]
     pub mod patchlets {}
+
+    /// [variants]: variants
+    #[doc = include_str!("../docs/signatures.md")]
+    pub mod signatures {}
+
+    /// [live]: live
+    #[doc = include_str!("../docs/variants.md")]
+    pub mod variants {}
 }

@@ -59,13 +59,14 @@ impl Patchlet {
 }
 
 /// Returns the bytes between two labels. This is the only function that makes a slice of them.
-fn between(start: &'static [u8; 0], end: &'static [u8; 0]) -> &'static [u8] {
+pub(crate) fn between(start: &'static [u8; 0], end: &'static [u8; 0]) -> &'static [u8] {
     // The labels are zero-sized, so a pointer to one has provenance over no byte. Exposing
     // the provenance and making the pointer anew from the address gives a pointer that may
     // read the patchlet.
     let address = start.as_ptr().expose_provenance();
     let len = end.as_ptr().addr().saturating_sub(address);
-    // SAFETY: by the contract of `Patchlet::from_labels` these are the labels of one PATCHLET.
+    // SAFETY: by the contracts of `Patchlet::from_labels` and `Blob::from_labels` these are the labels
+    // of one PATCHLET or PATCHLET_BLOB.
     // The build script has checked in the object that the start comes before the end and that
     // both lie in one section. A linker moves a section as a whole, and this one is read-only.
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) }

@@ -1,15 +1,17 @@
 //! Sites: the record that assembly writes beside each one, the macro that emits
 //! a site from Rust, and the table of all records. Never chooses a replacement.
 //!
-//! Unsafe code here makes a slice of the bytes between the two symbols with which the
-//! linker bounds the section `patchlet_sites`. The layout of a record is asserted
-//! below. The values in it are checked record by record, in
+//! Unsafe code here makes a table of the bytes between the two symbols with which the
+//! linker bounds the section `patchlet_sites`, and goes from record to record in it. The layout of
+//! a record is asserted below, and it consists of integers, so that any bytes are a valid record.
+//! The values in it are checked record by record, in
 //! `src/text/checked_site.rs` and by the front end.
 #![allow(unsafe_code)]
 
 use core::fmt;
 #[cfg(patchlet_assembled)]
 use core::hint::black_box;
+use core::marker::PhantomData;
 use core::mem::{align_of, offset_of, size_of};
 use core::slice;
 
@@ -111,16 +113,23 @@ impl fmt::Debug for Record {
 }
 
 /// A table of records: the table of the linked binary, of a loaded module or of a test.
-#[derive(Clone, Copy, Debug)]
+///
+/// The records of a table have one size: 12 bytes, or 16 where each has a [`target`](Self::target)
+/// behind it.
+#[derive(Clone, Copy)]
 pub struct Sites<'a> {
-    records: &'a [Record],
-    /// Size of the table in bytes. It is larger than `records` only if the table ends in
-    /// the middle of a record.
-    size: usize,
+    bytes: &'a [u8],
+    /// The number of complete records.
+    len: usize,
+    /// The number of bytes from one record to the next.
+    stride: usize,
 }
 
+/// The size of a record with a target, in bytes.
+const WITH_TARGET: usize = Record::SIZE + size_of::<i32>();
+
 impl<'a> Sites<'a> {
-    /// Returns the table of every site of the program: the records that the linker
+    /// Returns the table of every site of an op in the program: the records that the linker
     /// collected from all crates and `.S` files into the section `patchlet_sites`.
     #[cfg(patchlet_assembled)]
     #[must_use]
@@ -148,23 +157,80 @@ impl<'a> Sites<'a> {
         unsafe { Sites::between(core::ptr::with_exposed_provenance(start), len) }
     }
 
-    /// Returns the table in the `len` bytes from `start`.
+    /// Returns the table in the `len` bytes from `start`, whose records have no targets.
     ///
     /// # Safety
     /// - `start` is aligned to 4 and not null, and `len` bytes from it are readable for `'a`;
     /// - nothing writes to these bytes during `'a`.
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
-        // SAFETY: the caller answers for alignment, length and lifetime. A record consists
-        // of integers, so any bytes are a valid record.
-        let records = unsafe { slice::from_raw_parts(start.cast(), len / Record::SIZE) };
-        Self { records, size: len }
+        // SAFETY: the same contract.
+        unsafe { Self::of_stride(start, len, Record::SIZE) }
+    }
+
+    /// Returns the table in the `len` bytes from `start`, whose records have targets: 16 bytes
+    /// each, the last four of them the address of the target, relative to these four.
+    ///
+    /// # Safety
+    /// - as for [`between`](Self::between).
+    #[must_use]
+    pub const unsafe fn with_targets_between(start: *const u8, len: usize) -> Self {
+        // SAFETY: the same contract.
+        unsafe { Self::of_stride(start, len, WITH_TARGET) }
+    }
+
+    /// # Safety
+    /// - as for [`between`](Self::between).
+    const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {
+        // SAFETY: the caller answers for length and lifetime.
+        let bytes = unsafe { slice::from_raw_parts(start, len) };
+        Self { bytes, len: len / stride, stride }
     }
 
     /// Returns the complete records, in the order of the table.
     #[must_use]
-    pub const fn records(&self) -> &'a [Record] {
-        self.records
+    pub const fn records(&self) -> Records<'a> {
+        Records {
+            next: self.bytes.as_ptr().cast(),
+            len: self.len,
+            stride: self.stride,
+            table: PhantomData,
+        }
+    }
+
+    /// Returns the table of the records at these positions, which count from 0; without those that
+    /// this table does not have.
+    #[must_use]
+    pub fn part(&self, positions: core::ops::Range<usize>) -> Self {
+        let end = positions.end.min(self.len);
+        let start = positions.start.min(end);
+        let bytes = self.bytes.get(start * self.stride..end * self.stride).unwrap_or_default();
+        Self { bytes, len: end - start, stride: self.stride }
+    }
+
+    /// Returns the position of a record of this table, from 0. Looks at all records before it.
+    pub(crate) fn position(&self, record: &Record) -> usize {
+        self.records().take_while(|other| !core::ptr::eq(*other, record)).count()
+    }
+
+    /// Returns the address of the target of a record of this table: for a branch, where it jumps.
+    /// `None` if the records have no targets, or if the record is not of this table.
+    #[must_use]
+    pub fn target(&self, record: &Record) -> Option<usize> {
+        let offset = core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let is_of_table = offset.is_multiple_of(WITH_TARGET) && offset / WITH_TARGET < self.len;
+        if !self.has_targets() || !is_of_table {
+            return None;
+        }
+        let field: &[u8; size_of::<i32>()] =
+            self.bytes.get(offset + Record::SIZE..)?.first_chunk()?;
+        let distance = i32::from_le_bytes(*field);
+        Some(field.as_ptr().addr().wrapping_add_signed(distance as isize))
+    }
+
+    /// Returns whether each record of this table has a target.
+    pub(crate) const fn has_targets(&self) -> bool {
+        self.stride == WITH_TARGET
     }
 
     /// Returns the record of the site whose first byte is at `address`, or `None` if no
@@ -175,25 +241,88 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
-        let sorted = self.records.binary_search_by_key(&address, Record::site);
-        match sorted {
-            Ok(index) => self.records.get(index),
-            Err(_) => self.records.iter().find(|record| record.site() == address),
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let record = self.records().nth(middle)?;
+            match record.site().cmp(&address) {
+                core::cmp::Ordering::Less => low = middle + 1,
+                core::cmp::Ordering::Equal => return Some(record),
+                core::cmp::Ordering::Greater => high = middle,
+            }
         }
+        self.records().find(|record| record.site() == address)
     }
 
     /// Returns whether the table ends with a complete record.
     pub(crate) const fn is_whole(&self) -> bool {
-        self.records.len() * Record::SIZE == self.size
+        self.len * self.stride == self.bytes.len()
     }
 
-    /// Returns the size of the table in bytes. It is a multiple of [`Record::SIZE`] unless
-    /// the table ends in the middle of a record.
+    /// Returns the size of a record of this table, in bytes.
+    pub(crate) const fn record_size(&self) -> usize {
+        self.stride
+    }
+
+    /// Returns the size of the table in bytes. It is a multiple of the size of a record unless
+    /// the table ends in the middle of one.
     #[must_use]
     pub const fn size(&self) -> usize {
-        self.size
+        self.bytes.len()
     }
 }
+
+impl fmt::Debug for Sites<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.records()).finish()
+    }
+}
+
+/// The records of a table, in its order: what [`Sites::records`] returns.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    /// The next one, if there is one.
+    next: *const Record,
+    /// The number of those that are left.
+    len: usize,
+    /// The number of bytes from one to the next.
+    stride: usize,
+    table: PhantomData<&'a [Record]>,
+}
+
+impl<'a> Records<'a> {
+    /// Returns the record `ahead` places behind the next one, if there is one.
+    #[inline(always)]
+    pub(crate) fn peek(&self, ahead: usize) -> Option<&'a Record> {
+        // SAFETY: there are more than `ahead` records from the next one on, all of this stride.
+        (ahead < self.len).then(|| unsafe { &*self.next.wrapping_byte_add(ahead * self.stride) })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a Record;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a Record> {
+        let record = self.peek(0)?;
+        self.next = self.next.wrapping_byte_add(self.stride);
+        self.len -= 1;
+        Some(record)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<&'a Record> {
+        let n = n.min(self.len);
+        self.next = self.next.wrapping_byte_add(n * self.stride);
+        self.len -= n;
+        self.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.len, Some(self.len))
+    }
+}
+
+impl ExactSizeIterator for Records<'_> {}
 
 /// Expands to the operand that names a slot, relative to RIP. Part of `site_asm!`.
 #[doc(hidden)]
@@ -218,7 +347,7 @@ macro_rules! __slot_operand {
 /// Emits one site: an `asm!` block that holds the indirect call or jump and its record.
 ///
 /// [`ops!`](crate::ops!) writes one site into the function of each op. Write a site by
-/// hand for an op whose arguments do not fit the signatures that `ops!` knows.
+/// hand where an op is to have another capacity, or operands that no signature has.
 ///
 /// - `call` or `jmp`: the instruction of the site.
 /// - `slots`: the path of the `SLOTS` of an ops table.

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use object::Object;
 use object::read::elf::ElfFile64;
+use object::{Object, ObjectSection, SectionKind};
 
 use support::boot::boot;
 use support::fixture::{cargo, copy_crate, run};
@@ -138,6 +138,55 @@ fn a_static_library_in_a_program() {
     kernel.check("program-bfd", "ld.bfd --gc-sections -static", ALL);
     kernel.check("program-lld", "ld.lld --gc-sections -static", LIVE);
     kernel.check("program-mold", "mold --gc-sections -static", ALL);
+}
+
+/// Measures what a function that nobody calls costs if its site keeps it, and checks that each mend
+/// of docs/linking.md takes all of that away. Prints the table that is shown there:
+///
+/// `cargo test --features inspect --test adopters cost -- --nocapture`
+#[test]
+fn cost_of_functions_that_nobody_calls() {
+    /// A linker's padding may differ by so many bytes.
+    const PADDING: u64 = 256;
+    let kernel = Kernel { define: &[], offset: 0 };
+    let (root, [library, _]) = parts();
+    let interface = scratch().join("interface.o");
+    let line = "ld.bfd -r --whole-archive --gc-sections -z start-stop-gc --unique=patchlet_sites";
+    let mut words = line.split_whitespace();
+    let mut first = Command::new(words.next().expect("the linker's name"));
+    first.args(words).args(["-u", "kernel_boot"]);
+    succeed(first.arg(library).arg("-o").arg(&interface));
+
+    println!("linker  text  with the mend  without the library's dead functions");
+    for (linker, mend, keeps) in
+        [("ld.bfd", Some("-z start-stop-gc"), true), ("ld.lld", None, false), ("mold", None, true)]
+    {
+        let text = |flags: &str, library: &Path| {
+            let program = scratch().join(format!("cost-{linker}"));
+            let line = format!("{linker} --gc-sections -static {flags}");
+            kernel.link(root, &line, library, 0, &program);
+            size_of_text(&program)
+        };
+        let (plain, small) = (text("", library), text("", &interface));
+        let mended = mend.map(|flags| text(flags, library));
+        let words = mended.map_or("–".to_owned(), |mended| mended.to_string());
+        println!("{linker:7} {plain}  {words}  {small}");
+        if keeps {
+            // What prints a fraction is not less than 4 KiB.
+            assert!(plain > small + 4096, "{linker}: {plain} and {small}");
+        } else {
+            assert!(plain <= small + PADDING, "{linker}: {plain} and {small}");
+        }
+        assert!(mended.is_none_or(|mended| mended <= small + PADDING), "{linker}: {mended:?}");
+    }
+}
+
+/// Returns the number of bytes in the executable sections of a program.
+fn size_of_text(program: &Path) -> u64 {
+    let bytes = fs::read(program).expect("the program was linked");
+    let file = ElfFile64::<object::Endianness>::parse(&*bytes).expect("an ELF file");
+    let text = file.sections().filter(|section| section.kind() == SectionKind::Text);
+    text.map(|section| section.size()).sum()
 }
 
 #[test]

@@ -4,24 +4,15 @@
 
 mod support {
     pub mod fixture;
+    pub mod refusals;
     pub mod script;
 }
 
 use std::fs;
 use std::path::Path;
 
+use support::refusals::{GOOD, TARGET_32, TARGET_64, refused, refused_object, refused_source};
 use support::script::{Outcome, assemble, assemble_with};
-
-const TARGET_64: &str = "x86_64-unknown-none";
-const TARGET_32: &str = "i686-unknown-linux-gnu";
-
-/// The first patchlet of most cases, which is correct.
-const GOOD: &str = "\
-#include \"patchlet.h\"
-PATCHLET(good)
-	cli
-END_PATCHLET(good)
-";
 
 /// Returns the labels of a patchlet written by hand, as nobody should write them.
 fn labels(name: &str) -> String {
@@ -29,42 +20,6 @@ fn labels(name: &str) -> String {
         "\t.globl patchlet_{name}_start, patchlet_{name}_end\n\
          \t.hidden patchlet_{name}_start, patchlet_{name}_end\n"
     )
-}
-
-/// Checks that the script failed with exactly this message, and left nothing to link.
-fn refused(outcome: &Outcome, message: &str) {
-    assert_eq!(outcome.errors, [message]);
-    assert_eq!(outcome.linked, [""; 0], "cargo is told to link something");
-    let left: Vec<_> = fs::read_dir(&outcome.out)
-        .expect("OUT_DIR")
-        .map(|entry| entry.expect("an entry of OUT_DIR").file_name())
-        .filter(|name| name.to_string_lossy().ends_with(".a"))
-        .collect();
-    assert_eq!(left, [""; 0], "a library is left");
-}
-
-/// Checks that an object is refused with the same message for each compiler and width.
-fn refused_object(case: &str, source: &str, reason: &str) {
-    for (compiler, target) in
-        [("gcc", TARGET_64), ("clang", TARGET_64), ("gcc", TARGET_32), ("clang", TARGET_32)]
-    {
-        let outcome = assemble(case, source, target, &[("CC", compiler)]);
-        refused(&outcome, &format!("patchlet: src/own.S: {reason}"));
-    }
-}
-
-/// Checks that each assembler refuses a source, with a message that has these words among others.
-fn refused_source(case: &str, source: &str, target: &str, words: &[&str]) {
-    for compiler in ["gcc", "clang"] {
-        let outcome = assemble(case, source, target, &[("CC", compiler)]);
-        let [message] = &outcome.errors[..] else { panic!("{compiler}: {:?}", outcome.errors) };
-        refused(&outcome, message);
-        let rest = message.strip_prefix("patchlet: src/own.S does not assemble: ");
-        let found = words.iter().try_fold(rest.unwrap_or_default(), |rest, words| {
-            rest.split_once(words).map(|(_, rest)| rest)
-        });
-        assert!(found.is_some(), "{compiler}: {words:?} are not all, in order, in: {message}");
-    }
 }
 
 /// Returns whether cargo would watch this file of the package.

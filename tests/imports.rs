@@ -32,9 +32,12 @@ const LAYERS: &[Layer] = &[
     ("site", &["insn"]),
     ("text", &["error", "insn", "site"]),
     ("live", &["error", "insn", "site", "text"]),
+    ("branch", &["insn", "site", "text"]),
     ("patchlet", &[]),
+    ("blob", &["patchlet"]),
     ("choose", &["insn"]),
-    ("ops", &["choose", "insn", "patchlet", "site", "text"]),
+    ("cpu", &[]),
+    ("ops", &["choose", "cpu", "insn", "patchlet", "site", "text"]),
     // For build scripts, and code that they share with the tool.
     ("labels", &[]),
     ("assemble", &["labels"]),
@@ -43,6 +46,7 @@ const LAYERS: &[Layer] = &[
     ("contract", &["disassemble", "insn"]),
     ("inspect::error", &[]),
     ("inspect::hex", &[]),
+    ("inspect::near", &[]),
     ("inspect::finding", &["inspect::hex"]),
     ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
     (
@@ -69,11 +73,23 @@ const LAYERS: &[Layer] = &[
             "inspect::formats",
         ],
     ),
+    ("inspect::cpu", &["cpu", "insn", "inspect::error", "inspect::formats", "inspect::near"]),
     (
         "inspect::plan",
-        &["insn", "inspect::elf", "inspect::error", "inspect::formats", "inspect::model", "site"],
+        &[
+            "insn",
+            "inspect::cpu",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::formats",
+            "inspect::model",
+            "site",
+        ],
     ),
-    ("inspect::apply", &["insn", "inspect::error", "inspect::model", "inspect::plan"]),
+    (
+        "inspect::apply",
+        &["insn", "inspect::error", "inspect::formats", "inspect::model", "inspect::plan"],
+    ),
     ("inspect::diff", &["inspect::formats", "inspect::hex", "inspect::model"]),
     (
         "inspect::sweep",
@@ -106,6 +122,7 @@ const LAYERS: &[Layer] = &[
             "disassemble",
             "insn",
             "inspect::apply",
+            "inspect::cpu",
             "inspect::diff",
             "inspect::elf",
             "inspect::error",
@@ -168,6 +185,17 @@ fn a_circle_is_seen_however_it_is_written() {
     const LIB: &str = "mod a; mod b; pub mod outer; pub use b::B; pub use outer::*;";
     const OUTER: &str = "mod inner; pub use inner::{Inner, made};";
     const INNER: &str = "pub struct Inner; pub fn made() {}";
+    let circles = |a: &'static str, inner: &'static str| {
+        let b = "use crate::a::A; pub struct B; pub fn f() {}";
+        let files = [
+            ("lib.rs", LIB),
+            ("a.rs", a),
+            ("b.rs", b),
+            ("outer/mod.rs", OUTER),
+            ("outer/inner.rs", inner),
+        ];
+        graph(&files).circles()
+    };
     for a in [
         "use crate::b::B; pub struct A;",
         "use crate::b; pub struct A; fn f() { b::f() }",
@@ -181,15 +209,7 @@ fn a_circle_is_seen_however_it_is_written() {
         // Re-exported, and used here as well.
         "pub use crate::b::B; pub struct A(B);",
     ] {
-        let b = "use crate::a::A; pub struct B; pub fn f() {}";
-        let found = graph(&[
-            ("lib.rs", LIB),
-            ("a.rs", a),
-            ("b.rs", b),
-            ("outer/mod.rs", OUTER),
-            ("outer/inner.rs", INNER),
-        ])
-        .circles();
+        let found = circles(a, INNER);
         assert_eq!(found.len(), 1, "{a}: {found:?}");
         assert!(
             found[0].contains("a.rs → b.rs") && found[0].contains("b.rs → a.rs"),
@@ -206,15 +226,7 @@ fn a_circle_is_seen_however_it_is_written() {
         ("use crate::outer::Inner; pub struct A;", INNER),
         ("use crate::made; pub struct A;", INNER),
     ] {
-        let b = "use crate::a::A; pub struct B; pub fn f() {}";
-        let found = graph(&[
-            ("lib.rs", LIB),
-            ("a.rs", a),
-            ("b.rs", b),
-            ("outer/mod.rs", OUTER),
-            ("outer/inner.rs", inner),
-        ])
-        .circles();
+        let found = circles(a, inner);
         assert!(found.is_empty(), "{a}, {inner}: {found:?}");
     }
     // A child that imports its parent, by path and by a glob, while the parent imports the child.

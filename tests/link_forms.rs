@@ -19,10 +19,10 @@ use support::fixture::{Output, cargo, copy_crate, run};
 
 /// The number of sites in functions that are called.
 const LIVE: i32 = 1;
-/// The number of sites in all functions: `dead` has two more, and `discarded` one.
-const ALL: i32 = 4;
+/// The number of sites in all functions: `dead` has two more, `discarded` and a trampoline one each.
+const ALL: i32 = 5;
 /// The number of sites if only `discarded` is dropped.
-const KEPT: i32 = 3;
+const KEPT: i32 = 4;
 
 /// The documentation, which must show the command lines and scripts that are tested here.
 const DOCS: &str = include_str!("../docs/linking.md");
@@ -73,25 +73,43 @@ impl Build {
             &[&self.start, &self.library],
         );
         assert_eq!(sites(&program), expected, "{line}, {}", self.name);
-        assert!(has_record(&program, USED_OP), "{line}, {}", self.name);
+        assert!(has_records(&program, USED), "{line}, {}", self.name);
         // The records of a table go with its slots; mold keeps every section with such a name.
         if line.contains("--gc-sections") && !line.starts_with("mold") {
-            assert!(!has_record(&program, UNUSED_OP), "{line}, {}", self.name);
+            assert!(!has_records(&program, UNUSED), "{line}, {}", self.name);
+        }
+        // A trampoline goes with its record if no code calls it.
+        if expected == LIVE {
+            assert!(!has_symbol(&program, "used_ops.any.trampoline"), "{line}, {}", self.name);
         }
     }
 }
 
-/// Ops of a table that is used, and of one that is not.
-const USED_OP: &str = "mmu.ident";
-const UNUSED_OP: &str = "unused.nothing";
+/// The name of an op and the condition of its variant: in a table that is used, and in one that is
+/// not.
+type Records = [(&'static str, &'static str); 2];
+const USED: Records = [("patchlet_ops", "used.same"), ("patchlet_variants", "SMAP !ERMS")];
+const UNUSED: Records = [("patchlet_ops", "unused.nothing"), ("patchlet_variants", "FSRM")];
 
-/// Returns whether the program says of an op what it is called.
-fn has_record(program: &Path, op: &str) -> bool {
+/// Returns whether the program has the records of an op and of its variant. It must have both or
+/// neither.
+fn has_records(program: &Path, records: Records) -> bool {
     let bytes = fs::read(program).expect("the program was linked");
     let file = object::File::parse(&*bytes).expect("an ELF file");
-    let Some(section) = file.section_by_name("patchlet_ops") else { return false };
-    let data = section.data().expect("the records of ops");
-    data.windows(op.len()).any(|window| window == op.as_bytes())
+    let [op, variant] = records.map(|(section, text)| {
+        let Some(section) = file.section_by_name(section) else { return false };
+        let data = section.data().expect("the records");
+        data.windows(text.len()).any(|window| window == text.as_bytes())
+    });
+    assert_eq!(op, variant, "{}: {records:?}", program.display());
+    op
+}
+
+/// Returns whether the program has a symbol of this name.
+fn has_symbol(program: &Path, name: &str) -> bool {
+    let bytes = fs::read(program).expect("the program was linked");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    file.symbols().any(|symbol| symbol.name() == Ok(name))
 }
 
 /// Builds the parts, once.
@@ -264,7 +282,9 @@ fn the_segment_of_read_only_data() {
                 &format!("{linker} --gc-sections -T {script}"),
                 &[&plain_build().start, &plain_build().library],
             );
-            for section in [".rodata.patchlets", "patchlet_index", "patchlet_sites"] {
+            for section in
+                [".rodata.patchlets", "patchlet_index", "patchlet_variants", "patchlet_sites"]
+            {
                 assert_eq!(segment_of(&program, section), flags.0, "{linker} {script} {section}");
             }
         }
@@ -352,7 +372,7 @@ fn in_two_steps() {
             let program = link(&format!("{name}-2"), second, &[&plain_build().start, &object]);
             let expected = if merged { ALL } else { LIVE };
             assert_eq!(sites(&program), expected, "{first}, then {second}");
-            assert!(has_record(&program, USED_OP), "{first}, then {second}");
+            assert!(has_records(&program, USED), "{first}, then {second}");
         }
     }
     documented("ld -r --unique=patchlet_sites");

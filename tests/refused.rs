@@ -17,6 +17,8 @@ pub extern "C" fn plain() {}
 pub extern "C" fn float(_number: f64) {}
 pub unsafe extern "C" fn with_duties() {}
 pub fn of_rust(a: usize, b: usize) -> usize { a ^ b }
+pub extern "C" fn number(a: u8) -> usize { a.into() }
+pub mod flags { pub const LOUD: patchlet::cpu::Feature = patchlet::cpu::Feature::own(0); }
 patchlet::slot_fn! {
     pub const SAVED = callee_save fn() {};
     pub const SAVED_TWO = callee_save fn(a: usize, b: u8) -> usize { a ^ usize::from(b) };
@@ -55,9 +57,16 @@ fn build(package: &Path, text: &str, flags: &str) -> Output {
 #[test]
 fn what_an_op_cannot_be_does_not_compile() {
     let package = package("refused");
-    let right = op("callee_save unsafe fn(a: usize, b: u8) -> usize = slot_fn SAVED_TWO");
-    let output = build(&package, &right, "");
-    assert!(output.success, "{}", output.stderr);
+    for right in [
+        op("callee_save unsafe fn(a: usize, b: u8) -> usize = slot_fn SAVED_TWO"),
+        op("c fn(a: u8) -> usize = function number, if [ERMS, !flags::LOUD] => function number, \
+            if [!SMAP] => assembly \"x\""),
+        op("callee_save fn() = nothing, if [flags::LOUD] => slot_fn SAVED"),
+        op("extern_c unsafe fn(number: f64) = function float, if [SSE2] => nothing"),
+    ] {
+        let output = build(&package, &right, "");
+        assert!(output.success, "{right}\n{}", output.stderr);
+    }
 
     let one_register = "integers of up to one register, `bool` and pointers fit anywhere";
     let cases = [
@@ -70,7 +79,89 @@ fn what_an_op_cannot_be_does_not_compile() {
         (op("c fn(a: usize) = function plain"), MISMATCH),
         (op("c fn() = function with_duties"), MISMATCH),
         (op("assembly = function plain"), "an `assembly` op has no signature"),
-        (op("c fn() = fucntion plain"), "an op cannot be `= fucntion …` natively"),
+        (op("c fn() = fucntion plain"), "an op or a variant cannot be `fucntion …`"),
+        // A variant that is not of its op's class and signature, checked as the default is.
+        (op("callee_save fn() = nothing, if [ERMS] => function plain"), "a `callee_save` op keeps"),
+        (op("callee_save fn() = nothing, if [ERMS] => slot_fn GIVEN"), MISMATCH),
+        (op("c fn() = function plain, if [ERMS] => function number"), MISMATCH),
+        (op("c fn() = function plain, if [ERMS] => function with_duties"), MISMATCH),
+        (op("c fn() = function plain, if [ERMS] => slot_fn SAVED"), MISMATCH),
+        (op("c fn(a: u8) -> usize = function number, if [ERMS] => nothing"), "`nothing` gives no result"),
+        (op("c fn() -> usize = nothing"), "`nothing` gives no result"),
+        (op("c fn() = function plain, if [ERMS] => fucntion plain"), "cannot be `fucntion …`"),
+        (op("extern_c fn(x: f64) = function float, if [ERMS] => function plain"), MISMATCH),
+        (op("extern_c fn() = function plain, if [ERMS] => function with_duties"), MISMATCH),
+        (op("extern_c fn() = function plain, if [ERMS] => slot_fn GIVEN"), "the functions of an `extern_c`"),
+        (op("assembly = patchlet patchlet::native::ud2, if [ERMS] => function plain"), "an `assembly` op has no"),
+        // A condition of features that nobody knows, or that is none.
+        (op("c fn() = function plain, if [ERSM] => nothing"), "named `ERSM` found for struct `Feature`"),
+        (op("c fn() = function plain, if [flags::LUOD] => nothing"), "cannot find value `LUOD`"),
+        (op("c fn() = function plain, if [ERMS, !u8::MAX] => nothing"), "no method named `absent`"),
+        (op("c fn() = function plain, if [] => nothing"), "a condition names features"),
+        (op("c fn() = function plain, if [ERMS SMAP] => nothing"), "is not a list of features"),
+        (op("c fn() = function plain, if [\"erms\"] => nothing"), "is not a list of features"),
+        // A site of another size than sites have.
+        (
+            op("c fn() = nothing").replace("op:", "#[capacity(5)] op:"),
+            "a patch site has 6 to 32 bytes",
+        ),
+        (
+            op("extern_c fn() = nothing").replace("op:", "#[capacity(33)] op:"),
+            "a patch site has 6 to 32 bytes",
+        ),
+        // Calls and layers of an op of any signature, of another type.
+        (op("extern_c fn(x: f64) = function plain"), MISMATCH),
+        (op("extern_c fn() = function with_duties"), MISMATCH),
+        (op("extern_c fn((a, b): (u8, u8)) = assembly \"x\""), "has an argument that is not `name: type`"),
+        (
+            op("extern_c fn(x: f64) = function float") + "pub fn f() { own::op(1_u32) }",
+            MISMATCH,
+        ),
+        (
+            op("extern_c unsafe fn(x: f64) = function float") + "pub fn f() { own::op(1.0) }",
+            "call to unsafe function `own::op` is unsafe",
+        ),
+        (
+            op("extern_c fn(x: f64) = function float")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.holds(plain) }",
+            MISMATCH,
+        ),
+        (
+            op("extern_c fn() = function plain")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.holds(with_duties) }",
+            MISMATCH,
+        ),
+        // A result that is not the one of "do nothing" or "return 0".
+        (
+            op("extern_c fn() -> f64 = assembly \"x\"")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.zero() }",
+            "the method `zero` exists for struct",
+        ),
+        (
+            op("extern_c fn() -> f64 = assembly \"x\"")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.nop() }",
+            "no method named `nop` found",
+        ),
+        (
+            op("c fn() -> u8 = assembly \"x\"")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.nop() }",
+            "the method `nop` exists for struct",
+        ),
+        (
+            op("c fn(a: u8) -> usize = assembly \"x\"")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.ident() }",
+            "the method `ident` exists for struct",
+        ),
+        (
+            op("c fn() = nothing")
+                + "pub fn f() -> (own::Id, patchlet::ops::Target) { own::slot::op.zero() }",
+            "the method `zero` exists for struct",
+        ),
+        // Variants are not selected by code that answers for no feature.
+        (
+            op("c fn() = nothing") + "pub fn f() { own::select(&patchlet::cpu::Features::EMPTY) }",
+            "call to unsafe function `own::select` is unsafe",
+        ),
         // A type that is in no register of these.
         (op("c fn(number: f64) = function float"), "an op cannot take or return `f64`"),
         (op("c fn(number: f64) = function float"), one_register),
@@ -99,7 +190,8 @@ fn what_an_op_cannot_be_does_not_compile() {
         // What the macros cannot read.
         (op("c fn((a, b): (u8, u8)) = assembly \"x\""), "has an argument that is not `name: type`"),
         (op("fast fn() = assembly \"x\""), "the op `op` is `fast fn`: write `callee_save fn(…)`"),
-        (op("c fn() -> Vec<u8> = assembly \"x\""), "this is not a table of ops"),
+        (op("c fn() -> Vec<u8> = assembly \"x\""), "an op cannot take or return `Vec<u8>`"),
+        (op("c fn() -> impl Copy + Eq = assembly \"x\""), "this is not a table of ops"),
         ("patchlet::slot_fn! { const F = c fn(self) {}; }".to_owned(), "this is not a list of"),
         // Installed where it does not belong.
         (

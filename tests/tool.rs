@@ -2,6 +2,14 @@
 //! defect, and on real files.
 #![cfg(feature = "inspect")]
 
+#[path = "tool/blobs.rs"]
+mod blobs;
+#[path = "tool/branch_defects.rs"]
+mod branch_defects;
+#[path = "tool/branches.rs"]
+mod branches;
+#[path = "tool/cpus.rs"]
+mod cpus;
 #[path = "tool/defects.rs"]
 mod defects;
 #[path = "tool/malformed.rs"]

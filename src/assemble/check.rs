@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use object::read::elf::{ElfFile, ElfFile32, ElfFile64, ElfSection, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, SymbolFlags, SymbolKind, elf};
 
+use super::places::{self, Places};
 use super::target::TargetWidth;
 use crate::labels::{self, Label};
 
@@ -14,13 +15,13 @@ const SECTION: &str = ".rodata.patchlets";
 
 /// The place of a patchlet in the section of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Range {
+pub(super) struct Range {
     /// The name between `patchlet_` and `_start`.
-    name: String,
+    pub name: String,
     /// Offset of the first byte in the section.
-    start: u64,
+    pub start: u64,
     /// Offset of the first byte behind the patchlet.
-    end: u64,
+    pub end: u64,
 }
 
 /// Checks a relocatable object for a target of this width.
@@ -78,10 +79,19 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
         ));
     }
 
-    let labels = collect_labels(&file, section.index())?;
-    let ranges = pair_labels(labels)?;
+    let places = places::read(&file)?;
+    let labels = collect_labels(&file, section.index(), &places)?;
+    let ranges = pair_labels(labels, &places)?;
     check_coverage(&ranges, section.size())?;
-    if let Some((offset, relocation)) = section.relocations().next() {
+    if section.align() > 1 {
+        return Err(format!(
+            "{SECTION} is aligned to {}, which would put bytes of no patchlet before it: take \
+             .balign and .p2align away, and align inside a blob by PATCHLET_ALIGN",
+            section.align()
+        ));
+    }
+    let changes_bytes = |(_, relocation): &(u64, _)| !relocates_nothing(relocation);
+    if let Some((offset, relocation)) = section.relocations().find(changes_bytes) {
         let name = ranges
             .iter()
             .find(|range| range.start <= offset && offset < range.end)
@@ -93,8 +103,27 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
             &relocation,
         ));
     }
-    compare_with_native(&file, &section, &ranges)
+    for range in &ranges {
+        let len = range.end - range.start;
+        if len > LONGEST {
+            return Err(format!(
+                "patchlet `{}` has {len} bytes, and one can have {LONGEST}: split it",
+                range.name
+            ));
+        }
+        match places.get(&range.name) {
+            Some(places) => {
+                let code = section.data_range(range.start, len).ok().flatten();
+                places::check(range, code.unwrap_or_default(), places)?;
+            }
+            None => compare_with_native(&file, &section, range)?,
+        }
+    }
+    Ok(())
 }
+
+/// The largest length of a patchlet, in bytes: the index has 16 bits for it.
+const LONGEST: u64 = 0xffff;
 
 /// ENDBR64 (Intel SDM vol. 2A, "ENDBR64"), with which a 64-bit native function begins if indirect
 /// branches are tracked. A patchlet does not: no indirect branch leads to a site.
@@ -103,7 +132,7 @@ const ENDBR64: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
 /// ENDBR32 (Intel SDM vol. 2A, "ENDBR32"), the same on 32 bit.
 const ENDBR32: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfb];
 
-/// Checks that each patchlet has the bytes of its native function.
+/// Checks that a patchlet has the bytes of its native function.
 ///
 /// The native function is a second copy of the same lines in another section. An instruction that
 /// depends on its address therefore has other bytes there, or a relocation. Checking the
@@ -112,43 +141,42 @@ const ENDBR32: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfb];
 fn compare_with_native<'d, H: FileHeader<Endian = object::Endianness>>(
     file: &ElfFile<'d, H>,
     section: &ElfSection<'d, '_, H>,
-    ranges: &[Range],
+    Range { name, start, end }: &Range,
 ) -> Result<(), String> {
-    for Range { name, start, end } in ranges {
-        let function = file.symbol_by_name(&format!("patchlet_native_{name}"));
-        let text = function
-            .and_then(|function| function.section_index())
-            .and_then(|index| file.section_by_index(index).ok());
-        let (Some(function), Some(text)) = (function, text) else {
-            return Err(format!(
-                "patchlet `{name}` has no native function: \
-                 define patchlets by the macros of patchlet.h only"
-            ));
-        };
-        let (mut at, len) = (function.address(), end - start);
-        if matches!(text.data_range(at, 4), Ok(Some(ENDBR64 | ENDBR32))) {
-            at += 4;
-        }
-        let copy = at..at.saturating_add(len);
-        let relocation = text
-            .relocations()
-            .find(|(at, relocation)| copy.contains(at) && !relocates_nothing(relocation));
-        if let Some((_, relocation)) = relocation {
-            return Err(describe_relocation(file, name, "in its native function", &relocation));
-        }
-        let copies = [section.data_range(*start, len), text.data_range(at, len)];
-        if !matches!(copies, [Ok(Some(patchlet)), Ok(Some(native))] if patchlet == native) {
-            return Err(format!(
-                "patchlet `{name}` and its native function differ, though they come from the same \
-                 lines: a patchlet is copied elsewhere, so it can only use registers and constants"
-            ));
-        }
+    let function = file.symbol_by_name(&format!("patchlet_native_{name}"));
+    let text = function
+        .and_then(|function| function.section_index())
+        .and_then(|index| file.section_by_index(index).ok());
+    let (Some(function), Some(text)) = (function, text) else {
+        return Err(format!(
+            "patchlet `{name}` has no native function: \
+             define patchlets by the macros of patchlet.h only"
+        ));
+    };
+    let (mut at, len) = (function.address(), end - start);
+    if matches!(text.data_range(at, 4), Ok(Some(ENDBR64 | ENDBR32))) {
+        at += 4;
+    }
+    let copy = at..at.saturating_add(len);
+    let relocation = text
+        .relocations()
+        .find(|(at, relocation)| copy.contains(at) && !relocates_nothing(relocation));
+    if let Some((_, relocation)) = relocation {
+        return Err(describe_relocation(file, name, "in its native function", &relocation));
+    }
+    let copies = [section.data_range(*start, len), text.data_range(at, len)];
+    if !matches!(copies, [Ok(Some(patchlet)), Ok(Some(native))] if patchlet == native) {
+        return Err(format!(
+            "patchlet `{name}` and its native function differ, though they come from the same \
+             lines: a patchlet is copied elsewhere, so it can only use registers and constants"
+        ));
     }
     Ok(())
 }
 
 /// Returns whether a relocation changes no byte, and only makes a linker keep one section with
-/// another. patchlet.h puts such a relocation into each native function, to keep the index.
+/// another. patchlet.h puts such a relocation into each native function and each blob, to keep the
+/// index.
 fn relocates_nothing(relocation: &object::Relocation) -> bool {
     // The number of such a relocation is 0 on both machines.
     const _: () = assert!(elf::R_X86_64_NONE.0 == 0 && elf::R_386_NONE.0 == 0);
@@ -194,11 +222,16 @@ type Labels = BTreeMap<String, [Option<u64>; 2]>;
 fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
     file: &ElfFile<'d, H>,
     section: object::SectionIndex,
+    places: &Places,
 ) -> Result<Labels, String> {
+    let of_places = places::labels(places);
     let mut labels = Labels::new();
     // An undefined symbol refers to a patchlet in another object.
     for symbol in file.symbols().filter(|symbol| !symbol.is_undefined()) {
         let label = symbol.name().unwrap_or_default();
+        if of_places.iter().any(|place| place == label) {
+            continue;
+        }
         let is_function = symbol.kind() == SymbolKind::Text;
         let (side, name) = match labels::label(label, is_function) {
             Some((Label::Start, name)) => (0, name),
@@ -225,19 +258,20 @@ fn collect_labels<'d, H: FileHeader<Endian = object::Endianness>>(
 }
 
 /// Makes a range of each pair of labels. Returns them sorted by start.
-fn pair_labels(labels: Labels) -> Result<Vec<Range>, String> {
+fn pair_labels(labels: Labels, places: &Places) -> Result<Vec<Range>, String> {
     let mut ranges = Vec::new();
     for (name, pair) in labels {
+        let of_blob = if places.contains_key(&name) { "_BLOB" } else { "" };
         let (start, end) = match pair {
             [Some(start), Some(end)] => (start, end),
             [None, _] => {
                 return Err(format!(
-                    "patchlet `{name}` has an end but no start: is PATCHLET({name}) missing?"
+                    "patchlet `{name}` has an end but no start: is PATCHLET{of_blob}({name}) missing?"
                 ));
             }
             [_, None] => {
                 return Err(format!(
-                    "patchlet `{name}` has a start but no end: is END_PATCHLET({name}) missing?"
+                    "patchlet `{name}` has a start but no end: is END_PATCHLET{of_blob}({name}) missing?"
                 ));
             }
         };

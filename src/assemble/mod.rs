@@ -23,13 +23,16 @@
 //! - there is no relocation, since a linker may rewrite a relocated instruction, and a
 //!   displacement would be right for the patchlet's address and wrong for a site's;
 //! - every native function has the bytes of its patchlet, behind an ENDBR if the program is built
-//!   with indirect branch tracking.
+//!   with indirect branch tracking;
+//! - every hole of a blob is the operand with which the instruction before it ends, inside of the
+//!   blob, and shares no byte with another.
 //!
 //! If host and target differ, the compiler for the target may have to be named in a variable;
 //! `docs/linking.md` has a table.
 
 mod check;
 mod error;
+mod places;
 mod run;
 mod target;
 mod tracking;

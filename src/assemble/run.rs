@@ -176,28 +176,37 @@ fn first_complaint(stderr: &str) -> String {
     }
 }
 
-/// Returns the first PATCHLET or END_PATCHLET that is missing in a source. Where the two are not
-/// paired, the message of the assembler is about something else.
+/// Returns the first PATCHLET or END_PATCHLET, of a patchlet or a blob, that is missing in a source.
+/// Where the two are not paired, the message of the assembler is about something else.
 fn find_unpaired(source: &str) -> Option<String> {
-    let argument = |line: &str, macros: &[&str]| {
-        let rest = macros.iter().find_map(|name| line.trim_start().strip_prefix(name))?;
+    let argument = |line: &str, name: &str| {
+        let rest = line.trim_start().strip_prefix(name)?;
         Some(rest.trim_start().strip_prefix('(')?.split_once(')')?.0.trim().to_owned())
     };
-    let mut open: Option<String> = None;
+    // For a blob and for a patchlet: what begins it, and what ends it.
+    let macros = [
+        ("PATCHLET", ["END_PATCHLET", "END_PATCHLET_JUMP"]),
+        ("PATCHLET_BLOB", ["END_PATCHLET_BLOB"; 2]),
+    ];
+    let mut open: Option<(&str, String)> = None;
     for line in source.lines() {
-        if let Some(name) = argument(line, &["PATCHLET"]) {
-            if let Some(before) = open.replace(name) {
-                return Some(format!("END_PATCHLET({before})"));
-            }
-        } else if let Some(name) = argument(line, &["END_PATCHLET_JUMP", "END_PATCHLET"]) {
-            match open.take() {
-                None => return Some(format!("PATCHLET({name})")),
-                Some(before) if before != name => return Some(format!("END_PATCHLET({before})")),
-                Some(_) => {}
+        for (begin, ends) in macros {
+            if let Some(name) = argument(line, begin) {
+                if let Some((begin, before)) = open.replace((begin, name)) {
+                    return Some(format!("END_{begin}({before})"));
+                }
+            } else if let Some(name) = ends.iter().find_map(|end| argument(line, end)) {
+                match open.take() {
+                    None => return Some(format!("{begin}({name})")),
+                    Some(before) if before != (begin, name) => {
+                        return Some(format!("END_{}({})", before.0, before.1));
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }
-    open.map(|name| format!("END_PATCHLET({name})"))
+    open.map(|(begin, name)| format!("END_{begin}({name})"))
 }
 
 /// Returns the prerequisites of a make rule, `object: a b \`, as gcc, clang and GNU as write it.

@@ -52,17 +52,33 @@
 //! Where both widths share a source, `RDI (32-bit: EAX)` and `RAX (EAX)` name the
 //! register of each, and `8 (32-bit: 4) bytes below RSP` the number.
 //!
+//! # Blobs
+//!
+//! The comment above PATCHLET_BLOB says what a blob's places and holes mean, each on a line of its
+//! own. [`parse_blobs`] reads it, and the tool compares the names with those in the file: a hole
+//! that is not described, or a description of none, is a finding.
+//!
+//! ```text
+//! /* What a CPU executes first.
+//!  * offsets: long = where it is in 64-bit mode
+//!  * holes: stack = end of its stack
+//!  *        page_table = physical address of the page table, for CR3 */
+//! PATCHLET_BLOB(start_cpu)
+//! ```
+//!
 //! # What is not proven
 //!
 //! A decoder does not know what a device, a model-specific register, a cache or the x87 unit does
 //! with an instruction. Nor does the proof say that the result is the right one: for that, the
 //! test kernel executes every patchlet.
 
+mod blob;
 mod check;
 mod class;
 mod parse;
 mod terms;
 
+pub use blob::{BlobContract, Meaning, parse_blobs};
 pub use check::{Breach, Violation, check};
 pub use class::{AbiClass, Contradiction, Convention, compare};
 pub use parse::{BadContract, parse};

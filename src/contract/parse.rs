@@ -42,19 +42,22 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
         let above = source.get(before..at).unwrap_or_default();
         before = at;
         let bad = |reason: String| BadContract { name: name.to_owned(), reason };
-        let comment = above
-            .trim_end()
-            .strip_suffix("*/")
-            .and_then(|above| above.rsplit_once("/*"))
-            .map(|(_, comment)| comment)
-            .ok_or_else(|| bad("is missing: put a comment with it above PATCHLET".to_owned()))?;
+        let comment = comment_above(above).map_err(bad)?;
         contracts.push(contract(name, comment, width).map_err(bad)?);
     }
     Ok(contracts)
 }
 
+/// Returns the comment with which a text ends, or the predicate of an error message.
+pub(super) fn comment_above(text: &str) -> Result<&str, String> {
+    let comment = text.trim_end().strip_suffix("*/").and_then(|above| above.rsplit_once("/*"));
+    let (_, comment) =
+        comment.ok_or_else(|| "is missing: put a comment with it above PATCHLET".to_owned())?;
+    Ok(comment)
+}
+
 /// Returns the lines of a text without white space around them, each with its offset in bytes.
-fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     source.split_inclusive('\n').map(move |line| {
         let start = at;

@@ -29,6 +29,9 @@ impl InsnBuffer {
     /// op has less.
     pub const MIN: usize = 6;
 
+    /// The length of a direct jump, `e9` and four bytes: the capacity of a branch.
+    pub const JUMP: usize = 5;
+
     /// Returns a buffer without a byte.
     pub(crate) const fn empty() -> Self {
         Self { bytes: [0; Self::MAX], len: 0 }
@@ -67,9 +70,10 @@ impl InsnBuffer {
         self
     }
 
-    /// Returns a buffer of six bytes, given as a number whose lowest byte is the first.
-    pub(crate) fn of_six(head: u64) -> Self {
-        Self { len: Self::MIN as u8, ..Self::empty() }.with_head(head)
+    /// Returns a buffer of `len` bytes, [`MIN`](Self::MIN) at most, given as a number whose lowest
+    /// byte is the first.
+    pub(crate) fn of_head(head: u64, len: u8) -> Self {
+        Self { len, ..Self::empty() }.with_head(head)
     }
 
     /// Returns a buffer of one byte.

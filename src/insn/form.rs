@@ -88,12 +88,19 @@ impl Form {
     }
 
     /// Composes the form of all native sites of this capacity with this replacement, or
-    /// [`Form::NEVER`] if there is no room for it.
+    /// [`Form::NEVER`] if there is no room for it. Its displacement counts from `origin` on: what it
+    /// gives for an address less `origin` is what the site at that address gets.
     #[inline(never)]
-    pub(crate) fn or_never(nops: Nops, capacity: u8, replacement: &Replacement<'_>) -> Self {
+    pub(crate) fn or_never(
+        nops: Nops,
+        capacity: u8,
+        replacement: &Replacement<'_>,
+        origin: u64,
+    ) -> Self {
         // By reference: a `Result` with a whole buffer in it would be copied.
         match &Self::compose(Width::NATIVE, nops, capacity, replacement) {
-            Ok((form, _)) => *form,
+            Ok((form, _)) if form.base == Self::NEVER.base => Self::NEVER,
+            Ok((form, _)) => Self { base: form.base.wrapping_sub(origin), ..*form },
             Err(_) => Self::NEVER,
         }
     }

@@ -35,7 +35,9 @@ impl<'a> Instructions<'a> {
             Replacement::Jump(target) => (&[0xe9, 0, 0, 0, 0], Operand::Code(target)),
             Replacement::Nops => (&[], Operand::None),
             Replacement::Patchlet(bytes)
+            | Replacement::Nop(bytes)
             | Replacement::Identity(bytes)
+            | Replacement::Zero(bytes)
             | Replacement::Trap(bytes) => (bytes, Operand::None),
         };
         Self { bytes, operand }

@@ -51,6 +51,19 @@ impl Nops {
     }
 }
 
+impl Nops {
+    /// Returns the NOP of five bytes that is one instruction, in whose place a jump can be written.
+    /// Of the `lea` family that is `lea` with a prefix, which the CPU ignores but for the segment
+    /// of an access that `lea` does not make (Intel SDM vol. 2A, "Instruction Prefixes").
+    #[must_use]
+    pub const fn of_jump(self, width: Width) -> [u8; 5] {
+        match (width, self) {
+            (Width::Bits32, Self::Lea) => [0x3e, 0x8d, 0x74, 0x26, 0x00],
+            (Width::Bits64, _) | (_, Self::Long) => [0x0f, 0x1f, 0x44, 0x00, 0x00],
+        }
+    }
+}
+
 /// Intel SDM vol. 2B, "NOP".
 const LONG: [&[u8]; 9] = [
     &[0x90],

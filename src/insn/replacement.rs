@@ -25,8 +25,12 @@ pub enum Replacement<'a> {
     Jump(u64),
     /// Nothing: the site becomes NOPs.
     Nops,
+    /// One NOP of these bytes, which are all of the site: a branch that does not jump.
+    Nop(&'a [u8]),
     /// The identity patchlet (64-bit only; 32-bit needs no instruction).
     Identity(&'a [u8]),
+    /// The patchlet that returns 0.
+    Zero(&'a [u8]),
     /// The trap: the slot is null, so nothing may ever get here.
     Trap(&'a [u8]),
 }
@@ -40,6 +44,7 @@ pub(crate) enum ReplacementName {
     Jump,
     Nops,
     Identity,
+    Zero,
     Trap,
 }
 
@@ -50,8 +55,9 @@ impl Replacement<'_> {
             Self::Patchlet(_) => ReplacementName::Patchlet,
             Self::Call(_) => ReplacementName::Call,
             Self::Jump(_) => ReplacementName::Jump,
-            Self::Nops => ReplacementName::Nops,
+            Self::Nops | Self::Nop(_) => ReplacementName::Nops,
             Self::Identity(_) => ReplacementName::Identity,
+            Self::Zero(_) => ReplacementName::Zero,
             Self::Trap(_) => ReplacementName::Trap,
         }
     }
@@ -60,7 +66,12 @@ impl Replacement<'_> {
     pub(super) const fn operand(&self) -> u64 {
         match *self {
             Self::Indirect(_, address) | Self::Call(address) | Self::Jump(address) => address,
-            Self::Patchlet(_) | Self::Nops | Self::Identity(_) | Self::Trap(_) => 0,
+            Self::Patchlet(_)
+            | Self::Nops
+            | Self::Nop(_)
+            | Self::Identity(_)
+            | Self::Zero(_)
+            | Self::Trap(_) => 0,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The differences between the patchlets and sites of two builds. Addresses are not compared,
+//! The differences between the patchlets, variants, keys and sites of two builds. Addresses are not compared,
 //! because they move with every build; names, bytes, functions and ops are.
 
 use std::cmp::Ordering;
@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::formats::SiteImage;
+use super::formats::{BranchImage, SiteImage, VariantImage};
 use super::hex::bytes_in_hex;
 use super::model::{Model, SiteState};
 
@@ -45,19 +45,24 @@ impl Serialize for Sign {
 pub struct Difference {
     /// The kind of the difference.
     pub sign: Sign,
-    /// What differs: `patchlet` or `site`.
+    /// What differs: `patchlet`, `site`, `variant`, `key` or `branch site`.
     pub thing: &'static str,
-    /// Name of the patchlet, or op and function of the site.
+    /// Name of the patchlet, key or op, or op and function of the site, or key and function of the
+    /// branch site.
     pub name: String,
     /// The value, or `old → new` if it changed.
     pub what: String,
 }
 
-/// Returns all differences between two files, those of patchlets first, then by name.
+/// Returns all differences between two files: those of patchlets, then of variants, sites, keys and
+/// branch sites, each by name.
 #[must_use]
 pub fn diff(a: &Model<'_>, b: &Model<'_>) -> Vec<Difference> {
     let mut list = compare("patchlet", patchlets(a), patchlets(b));
+    list.extend(compare("variant", variants(a), variants(b)));
     list.extend(compare("site", sites(a), sites(b)));
+    list.extend(compare("key", keys(a), keys(b)));
+    list.extend(compare("branch site", branches(a), branches(b)));
     list
 }
 
@@ -111,6 +116,69 @@ fn patchlets(model: &Model<'_>) -> Sorted<String> {
     let mut list: Vec<_> =
         all.map(|patchlet| (patchlet.name.to_owned(), bytes_in_hex(patchlet.bytes))).collect();
     list.sort();
+    list
+}
+
+/// Returns the variants, named by op and place.
+fn variants(model: &Model<'_>) -> Sorted<String> {
+    let name = |variant: &VariantImage<'_>| {
+        let op = model.op_record(variant.slot).map_or("?", |record| record.name);
+        // With zeros, so that the names sort as the places do.
+        format!("{op} {:03}", variant.place)
+    };
+    let what = |variant: &VariantImage<'_>| {
+        let mut patchlets = model.patchlets().iter();
+        let patchlet = patchlets.find(|patchlet| patchlet.native == Some(variant.function));
+        let function = patchlet.map_or_else(
+            || function_name(model, variant.function),
+            |patchlet| patchlet.name.to_owned(),
+        );
+        format!("if [{}] {function}", variant.condition)
+    };
+    let mut list: Vec<_> =
+        model.variants().iter().map(|variant| (name(variant), what(variant))).collect();
+    list.sort();
+    list
+}
+
+/// Returns the keys, named by their statics' paths, or by their names if there are no symbols.
+fn keys(model: &Model<'_>) -> Sorted<String> {
+    let mut list: Vec<_> = model
+        .keys()
+        .iter()
+        .map(|key| {
+            let word = |is_on| if is_on { "on" } else { "off" };
+            let kind = if key.is_counted { "counted" } else { "plain" };
+            let state = key.state.map_or("nowhere".to_owned(), |state| match state {
+                0 => "off".to_owned(),
+                state if key.is_counted => format!("on, {state}"),
+                _ => "on".to_owned(),
+            });
+            let name = model.key_path(key).unwrap_or_else(|| key.name.to_owned());
+            (name, format!("{kind}, initially {}, {state}", word(key.initially_on)))
+        })
+        .collect();
+    list.sort();
+    list
+}
+
+/// Returns the branch sites, named by key and function. Sites of one name are in the order of their
+/// addresses.
+fn branches(model: &Model<'_>) -> Sorted<String> {
+    let mut records: Vec<&BranchImage> = model.branches().iter().collect();
+    records.sort_by_key(|record| record.site);
+    let site = |record: &&BranchImage| {
+        let (key, function) = (model.key_name_of(record), function_name(model, record.site));
+        let side = match record.jumps_when() {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "unknown side",
+        };
+        let form = model.branch_form(record).words();
+        (format!("{key} in {function}"), format!("{side} is out of line, {form}"))
+    };
+    let mut list: Vec<_> = records.iter().map(site).collect();
+    list.sort_by(|one, other| one.0.cmp(&other.0));
     list
 }
 

@@ -27,9 +27,17 @@ pub enum FindingCode {
     PatchletLabel,
     /// Two patchlets share bytes.
     PatchletOverlap,
+    /// A place of a blob is outside of it, in the middle of an instruction, or named twice; or its
+    /// record is damaged.
+    BlobPlace,
+    /// A hole of a blob is not the operand with which an instruction ends, or not of its width and
+    /// sign.
+    BlobHole,
+    /// Code of a blob cannot be decoded, or refers to something outside of the blob.
+    BlobCode,
     /// A patchlet breaks its contract, or the contract does not fit the op.
     Contract,
-    /// The index of patchlets or of ops is damaged, or disagrees with the labels.
+    /// The index of patchlets, ops, variants or keys is damaged, or disagrees with the labels.
     Index,
     /// Patchlets, index or records are in a section that is writable or
     /// executable.
@@ -58,9 +66,10 @@ pub enum FindingCode {
     SiteOutsideText,
     /// A site does not start where an instruction of its function starts.
     SiteBoundary,
-    /// A site holds neither its indirect call or jump nor its native form.
+    /// A site holds neither its indirect call or jump nor its native form or that of a variant; a
+    /// branch site holds neither its NOP nor its jump.
     SiteBytes,
-    /// A site is too small for its op's patchlet, or the native function is out
+    /// A site is too small for its op's patchlet or that of a variant, or their function is out
     /// of reach.
     SiteCapacity,
     /// Two sites share bytes.
@@ -69,6 +78,20 @@ pub enum FindingCode {
     SiteBranch,
     /// An indirect call or jump through an ops table has no record.
     Unrecorded,
+    /// A variant is of no op, is in its list twice, or its function is no code.
+    Variant,
+    /// There are more or fewer branch sites than was said.
+    BranchCount,
+    /// A record of a branch site has an impossible capacity, direction or number.
+    BranchRecord,
+    /// The address in a record of a branch site is that of no key.
+    BranchKey,
+    /// A branch site jumps to something else than an instruction of its own function.
+    BranchTarget,
+    /// A branch site has the form for another state of its key than the file says.
+    BranchState,
+    /// A key is not a word of its own in writable data.
+    Key,
 }
 
 impl FindingCode {
@@ -86,6 +109,9 @@ impl FindingCode {
         Self::PatchletNative,
         Self::PatchletLabel,
         Self::PatchletOverlap,
+        Self::BlobPlace,
+        Self::BlobHole,
+        Self::BlobCode,
         Self::Contract,
         Self::Index,
         Self::SectionFlags,
@@ -105,6 +131,13 @@ impl FindingCode {
         Self::SiteOverlap,
         Self::SiteBranch,
         Self::Unrecorded,
+        Self::Variant,
+        Self::BranchCount,
+        Self::BranchRecord,
+        Self::BranchKey,
+        Self::BranchTarget,
+        Self::BranchState,
+        Self::Key,
     ];
 
     /// Returns its stable name, the one in JSON too.
@@ -118,6 +151,9 @@ impl FindingCode {
             Self::PatchletNative => "patchlet-native",
             Self::PatchletLabel => "patchlet-label",
             Self::PatchletOverlap => "patchlet-overlap",
+            Self::BlobPlace => "blob-place",
+            Self::BlobHole => "blob-hole",
+            Self::BlobCode => "blob-code",
             Self::Contract => "contract",
             Self::Index => "index",
             Self::SectionFlags => "section-flags",
@@ -137,6 +173,13 @@ impl FindingCode {
             Self::SiteOverlap => "site-overlap",
             Self::SiteBranch => "site-branch",
             Self::Unrecorded => "unrecorded",
+            Self::Variant => "variant",
+            Self::BranchCount => "branch-count",
+            Self::BranchRecord => "branch-record",
+            Self::BranchKey => "branch-key",
+            Self::BranchTarget => "branch-target",
+            Self::BranchState => "branch-state",
+            Self::Key => "key",
         }
     }
 }
@@ -193,6 +236,14 @@ impl Findings {
         if *count <= KEPT {
             self.list.push(Finding { code, address, place, what, fix });
         }
+    }
+
+    /// Adds the findings of another collection.
+    pub(super) fn append(&mut self, others: Self) {
+        for (code, count) in &others.counts {
+            *self.counts.entry(*code).or_default() += count;
+        }
+        self.list.extend(others.list);
     }
 
     /// Returns whether there is no finding.

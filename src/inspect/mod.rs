@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
-//! tables of records in it; `model` joins all of it; `verify`, `plan`, `apply`, `diff` and
-//! `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`].
+//! tables of records in it; `model` joins all of it; `cpu` knows what other CPUs have; `verify`,
+//! `plan`, `apply`, `diff` and `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`].
 //! The replacement of a site is chosen by [`Choice`](crate::choose::Choice) and composed by
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!
@@ -33,6 +33,7 @@
 //! another version may have another layout of records and of the index of patchlets.
 
 mod apply;
+mod cpu;
 mod diff;
 mod elf;
 mod error;
@@ -42,13 +43,15 @@ mod formats;
 mod hex;
 mod linux;
 mod model;
+mod near;
 mod plan;
 mod raw;
 mod sweep;
 mod tool;
 mod verify;
 
-pub use apply::{Edit, edits, write, write_edited};
+pub use apply::{Edit, edits, edits_of_branches, write, write_edited};
+pub use cpu::{CpuFeatures, CpuSpec};
 pub use diff::{Difference, Sign, diff};
 pub use elf::{
     Image, Linkage, Section, Symbol, SymbolKind, Symbols, is_archive, map, members, parse,
@@ -56,13 +59,19 @@ pub use elf::{
 pub use error::FileError;
 pub use explain::{RawAddress, SlideEvidence};
 pub use finding::{Finding, FindingCode, Findings};
-pub use formats::{OpRecord, PatchletImage, SiteImage, native_set, ops_of, patchlets_of};
-pub use linux::{
-    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict, explain as explain_linux,
-    unpack,
+pub use formats::{
+    BranchImage, HoleImage, KeyImage, OpRecord, PatchletImage, PlaceImage, PlaceMode, SiteImage,
+    VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
-pub use model::{Model, OpImage, SiteState, TableImage};
-pub use plan::{PlatformSpec, SitePlan, on_platform, plan, plan_revert};
+pub use linux::{
+    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
+    explain as explain_linux, unpack,
+};
+pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
+pub use plan::{
+    BranchPlan, KeyPlan, PlatformSpec, SitePlan, on_platform, plan, plan_branches, plan_keys,
+    plan_keys_revert, plan_revert,
+};
 pub use raw::{RawInstruction, raw};
 pub use tool::{Exit, Terminal, run};
 pub use verify::{ExpectedSites, Reference, verify};

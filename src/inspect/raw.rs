@@ -54,11 +54,11 @@ pub fn raw(model: &Model<'_>, progress: &mut dyn FnMut(u64, u64)) -> Vec<RawInst
 
 /// A sensitive instruction without its general registers: opcode and operand kinds, and the
 /// control, debug or segment register among its operands, if there is one.
-type Key = (Code, Register);
+type Fingerprint = (Code, Register);
 
-/// Returns the key of an instruction if it is sensitive: if it is privileged, or reads or changes
+/// Returns the fingerprint of an instruction if it is sensitive: if it is privileged, or reads or changes
 /// state that belongs to the kernel.
-fn key(instruction: &Instruction) -> Option<Key> {
+fn fingerprint(instruction: &Instruction) -> Option<Fingerprint> {
     // These are not privileged, or only depending on a control register or IOPL (Intel SDM
     // vol. 3A, "Privileged Instructions", and vol. 2 for each). They read or write flags,
     // descriptor tables, the task register and time, or return from an interrupt.
@@ -105,19 +105,21 @@ fn key(instruction: &Instruction) -> Option<Key> {
 
 /// Returns a map from a sequence of sensitive instructions to the patchlet that has this
 /// sequence. If several patchlets have it, the shortest is taken.
-fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Key>, u32> {
-    let mut found: HashMap<Vec<Key>, u32> = HashMap::new();
-    for (at, patchlet) in (0..).zip(patchlets) {
+fn patterns(patchlets: &[PatchletImage<'_>], width: Width) -> HashMap<Vec<Fingerprint>, u32> {
+    let mut found: HashMap<Vec<Fingerprint>, u32> = HashMap::new();
+    // No op has the instructions of a blob.
+    for (at, patchlet) in (0..).zip(patchlets).filter(|(_, patchlet)| !patchlet.is_blob) {
         let instructions = decoder(width, patchlet.address, patchlet.bytes).into_iter();
-        let keys: Vec<Key> = instructions.filter_map(|instruction| key(&instruction)).collect();
-        if keys.is_empty() || keys.len() > LONGEST {
+        let sequence: Vec<Fingerprint> =
+            instructions.filter_map(|instruction| fingerprint(&instruction)).collect();
+        if sequence.is_empty() || sequence.len() > LONGEST {
             continue;
         }
         let len = |at: u32| {
             usize::try_from(at).ok().and_then(|at| patchlets.get(at)).map_or(0, |of| of.bytes.len())
         };
         found
-            .entry(keys)
+            .entry(sequence)
             .and_modify(|known| {
                 if len(at) < len(*known) {
                     *known = at;
@@ -134,14 +136,14 @@ const LONGEST: usize = 4;
 /// A run of sensitive instructions, each directly behind the one before.
 #[derive(Default)]
 struct SensitiveRun {
-    keys: Vec<Key>,
+    fingerprints: Vec<Fingerprint>,
     /// Of each instruction, its address and the address behind it.
     bounds: Vec<(u64, u64)>,
 }
 
 /// The search for raw instructions, which visits all instructions of the text.
 struct RawSearch<'s> {
-    patterns: HashMap<Vec<Key>, u32>,
+    patterns: HashMap<Vec<Fingerprint>, u32>,
     /// Start and end address of each native function, sorted.
     natives: Vec<(u64, u64)>,
     run: SensitiveRun,
@@ -155,16 +157,16 @@ impl Visitor for RawSearch<'_> {
     }
 
     fn instruction(&mut self, at: u64, instruction: &Instruction) {
-        let Some(key) = key(instruction).filter(|_| !self.in_native(at)) else {
+        let Some(fingerprint) = fingerprint(instruction).filter(|_| !self.in_native(at)) else {
             self.end_run();
             return;
         };
         if self.run.bounds.last().is_some_and(|&(_, end)| end != at) {
             self.end_run();
         }
-        self.run.keys.push(key);
+        self.run.fingerprints.push(fingerprint);
         self.run.bounds.push((at, at.saturating_add(instruction.len() as u64)));
-        if self.run.keys.len() == LONGEST {
+        if self.run.fingerprints.len() == LONGEST {
             self.first_of_run();
         }
     }
@@ -182,7 +184,7 @@ impl RawSearch<'_> {
     }
 
     fn end_run(&mut self) {
-        while !self.run.keys.is_empty() {
+        while !self.run.fingerprints.is_empty() {
             self.first_of_run();
         }
     }
@@ -191,8 +193,9 @@ impl RawSearch<'_> {
     /// list of raw instructions. If the run begins with no such sequence, its first instruction
     /// has no op and is removed.
     fn first_of_run(&mut self) {
-        let known = |len| self.patterns.get(self.run.keys.get(..len)?).copied();
-        let longest = (1..=self.run.keys.len()).rev().find_map(|len| Some((len, known(len)?)));
+        let known = |len| self.patterns.get(self.run.fingerprints.get(..len)?).copied();
+        let longest =
+            (1..=self.run.fingerprints.len()).rev().find_map(|len| Some((len, known(len)?)));
         let taken = longest.map_or(1, |(len, _)| len);
         let first = self.run.bounds.first();
         let last = taken.checked_sub(1).and_then(|last| self.run.bounds.get(last));
@@ -202,7 +205,7 @@ impl RawSearch<'_> {
             let len = u8::try_from(end - address).unwrap_or(u8::MAX);
             self.found.push(RawInstruction { address, len, patchlet });
         }
-        self.run.keys.drain(..taken);
+        self.run.fingerprints.drain(..taken);
         self.run.bounds.drain(..taken);
     }
 }

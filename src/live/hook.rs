@@ -257,9 +257,16 @@ impl Writer<'_, '_> {
     }
 }
 
+impl Writer<'_, '_> {
+    /// Returns whether a batch is published.
+    pub(super) fn has_batch(&self) -> bool {
+        self.live.batch.load(Ordering::Relaxed).follow().is_some()
+    }
+}
+
 impl Drop for Writer<'_, '_> {
     fn drop(&mut self) {
-        if self.live.batch.load(Ordering::Relaxed).follow().is_none() {
+        if !self.has_batch() {
             self.live.has_writer.store(false, Ordering::Release);
         }
     }

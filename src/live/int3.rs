@@ -12,7 +12,7 @@ use crate::insn::InsnBuffer;
 use crate::live::hook::{Live, Writer};
 use crate::live::{INT3, rule};
 use crate::text::{
-    self, CheckedSite, ClassCache, Contents, Fault, Follow, Goal, Platform, Report, Run,
+    self, Change, CheckedSite, ClassCache, Contents, Fault, Follow, Goal, Platform, Report, Run,
     SecondMapping, SiteFault, View,
 };
 
@@ -166,8 +166,33 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         self.switch(Goal::Original.batch())
     }
 
-    fn switch(&self, follow: Follow) -> Result<Report, Error> {
+    /// Makes these changes of keys and slots and switches every site, in one batch and as one
+    /// transaction: on an error, neither keys nor slots nor text have changed. Apart from the
+    /// changes this is [`apply`](Self::apply); changes that leave every direction as it was need
+    /// no synchronization.
+    ///
+    /// A list whose changes were made is that of the changes which undo them.
+    ///
+    /// # Errors
+    /// Returns
+    /// - [`Error::Count`] if a counted key cannot count on, up or down;
+    /// - the others as for [`apply`](Self::apply). After [`Error::ReadBack`] from step 3 or 4 the
+    ///   hook goes on answering for the changes, and so they stay.
+    pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {
         let writer = self.live.begin()?;
+        text::make_changes(self.live.sets(), changes)?;
+        let result = self.switch_by(&writer, Goal::Patched.batch());
+        if result.is_err() && !writer.has_batch() {
+            text::undo(changes);
+        }
+        result
+    }
+
+    fn switch(&self, follow: Follow) -> Result<Report, Error> {
+        self.switch_by(&self.live.begin()?, follow)
+    }
+
+    fn switch_by(&self, writer: &Writer<'_, '_>, follow: Follow) -> Result<Report, Error> {
         for set in self.live.sets() {
             set.begin();
         }
@@ -175,7 +200,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         let mut cache = ClassCache::new();
         let mut report = self.validate(&run, &mut cache)?;
         if report.changed > 0 {
-            report.changed = self.write(&run, &mut cache, &writer)?;
+            report.changed = self.write(&run, &mut cache, writer)?;
         }
         for set in self.live.sets() {
             set.finish(follow);

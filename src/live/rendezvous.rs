@@ -4,8 +4,8 @@
 #![allow(unsafe_code)]
 
 use crate::error::Error;
-use crate::live::hook::Live;
-use crate::text::{self, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
+use crate::live::hook::{Live, Writer};
+use crate::text::{self, Change, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
 
 /// A kernel's way to make its other CPUs wait.
 ///
@@ -70,8 +70,33 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
         self.switch(Goal::Original.batch())
     }
 
+    /// Makes these changes of keys and slots and switches every site, in one batch and as one
+    /// transaction: on an error, neither keys nor slots nor text have changed. Apart from the
+    /// changes this is [`apply`](Self::apply).
+    ///
+    /// A list whose changes were made is that of the changes which undo them.
+    ///
+    /// # Errors
+    /// Returns
+    /// - [`Error::Count`] if a counted key cannot count on, up or down;
+    /// - the others as for [`apply`](Self::apply).
+    pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {
+        let live = self.live;
+        let writer = live.begin()?;
+        text::make_changes(live.sets(), changes)?;
+        let result = self.switch_by(&writer, Goal::Patched.batch());
+        if result.is_err() {
+            text::undo(changes);
+        }
+        result
+    }
+
     fn switch(&mut self, follow: Follow) -> Result<Report, Error> {
-        let _writer = self.live.begin()?;
+        let live = self.live;
+        self.switch_by(&live.begin()?, follow)
+    }
+
+    fn switch_by(&mut self, _: &Writer<'_, '_>, follow: Follow) -> Result<Report, Error> {
         let sets = self.live.sets();
         for set in sets {
             set.begin();

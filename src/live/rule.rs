@@ -67,10 +67,12 @@ fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
         Replacement::Indirect(Kind::Jump, _) | Replacement::Jump(_) | Replacement::Trap(_) => {
             capacity
         }
+        // One instruction is all of the site.
+        Replacement::Nop(bytes) => bytes.len(),
         Replacement::Nops => {
             insn::first_nop(Width::NATIVE, nops, u8::try_from(capacity).unwrap_or(u8::MAX))
         }
         // The crate does not know where the instructions of a patchlet end: any byte may be one's.
-        Replacement::Patchlet(_) | Replacement::Identity(_) => 1,
+        Replacement::Patchlet(_) | Replacement::Identity(_) | Replacement::Zero(_) => 1,
     }
 }

@@ -1,9 +1,10 @@
 //! Ops tables: what each op does at present. Here are the no-op and identity functions, the
-//! macro `ops!` that defines a table, the built-in table, and the front end that gives a table's
-//! sites to the engine (`source`). Nothing else here knows an address in text.
+//! macro `ops!` that defines a table, the built-in table, the variants of ops, and the front end
+//! that gives a table's sites to the engine (`source`). Nothing else here knows an address in text.
 
 mod builtin;
 mod define;
+mod extern_slot;
 mod op;
 mod site_text;
 mod slot_fn;
@@ -13,8 +14,10 @@ mod target;
 #[cfg(not(target_feature = "avx"))]
 mod user_mode;
 mod value;
+mod variant;
 
 pub use builtin::pv;
+pub use extern_slot::ExternSlot;
 pub use op::{Abi, Op};
 pub use source::{OpSource, OpState};
 pub use table::Table;
@@ -22,6 +25,7 @@ pub use target::Target;
 #[cfg(not(target_feature = "avx"))]
 pub use user_mode::install_for_user_mode;
 pub use value::{AbiType, OpSlot, Register, Signature, SlotFn, Value, class};
+pub use variant::Variant;
 
 /// Items that the expansions of [`ops!`](crate::ops!) and [`slot_fn!`](crate::slot_fn!) name in
 /// other crates. They are no interface: they change together with the macros.
@@ -29,4 +33,5 @@ pub use value::{AbiType, OpSlot, Register, Signature, SlotFn, Value, class};
 pub mod __private {
     pub use super::table::{Slot, Slots};
     pub use super::value::{Register, argument_registers, class_number, result_registers};
+    pub use super::variant::{in_one_list, target_offset, variants_before};
 }

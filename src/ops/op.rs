@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::target::Target;
-use crate::choose::Choice;
-use crate::patchlet::{Patchlet, native};
+use crate::insn::InsnBuffer;
+use crate::patchlet::Patchlet;
 
 /// The ABI class of an op: which registers the functions in its slot may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,9 @@ pub enum Abi {
     /// Functions may change the registers that the op's own contract names. The op is used from
     /// assembly only.
     Assembly,
+    /// Functions are those of the platform's C ABI, with arguments and a result of any type. The op
+    /// has one site, a jump, in its trampoline.
+    ExternC,
 }
 
 /// One thing a kernel does that a hypervisor may want to replace.
@@ -28,13 +31,16 @@ pub struct Op {
     group: &'static str,
     name: &'static str,
     abi: Abi,
+    /// The size of the sites that the functions of `ops!` have, in bytes.
+    capacity: u8,
     native: Target,
     patchlet: Option<&'static Patchlet>,
 }
 
 impl Op {
-    /// Makes an op of its parts. `native` is what its slot holds at first, and `patchlet` the same
-    /// instructions as data. Only [`ops!`](crate::ops!) and the crate's tests call this.
+    /// Makes an op of its parts, with sites of six bytes. `native` is what its slot holds at first,
+    /// and `patchlet` the same instructions as data. Only [`ops!`](crate::ops!) and the crate's
+    /// tests call this.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
@@ -44,7 +50,22 @@ impl Op {
         native: Target,
         patchlet: Option<&'static Patchlet>,
     ) -> Self {
-        Self { group, name, abi, native, patchlet }
+        Self { group, name, abi, capacity: InsnBuffer::MIN as u8, native, patchlet }
+    }
+
+    /// Returns this op with sites of so many bytes.
+    ///
+    /// # Panics
+    /// At compile time, in `ops!`: if no site can have that size.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_capacity(mut self, capacity: u8) -> Self {
+        assert!(
+            capacity as usize >= InsnBuffer::MIN && capacity as usize <= InsnBuffer::MAX,
+            "`#[capacity(…)]`: a patch site has 6 to 32 bytes"
+        );
+        self.capacity = capacity;
+        self
     }
 
     /// Returns the name of the op's group, such as `irq`.
@@ -65,6 +86,13 @@ impl Op {
         self.abi
     }
 
+    /// Returns the size in bytes of the sites that `ops!` wrote: of the op's function, or of its
+    /// trampoline. A site that was written by hand can have another.
+    #[must_use]
+    pub const fn capacity(&self) -> u8 {
+        self.capacity
+    }
+
     /// Returns the native function: what the op's slot holds at first.
     #[must_use]
     pub const fn native(&self) -> Target {
@@ -76,22 +104,6 @@ impl Op {
     #[must_use]
     pub const fn patchlet(&self) -> Option<&'static Patchlet> {
         self.patchlet
-    }
-
-    /// Returns the facts about this op that decide which replacement its sites get.
-    #[must_use]
-    pub fn choice(&self) -> Choice<'static> {
-        Choice {
-            native: self.native.address() as u64,
-            patchlet: self.patchlet.map_or(&[], Patchlet::bytes),
-            nop: Target::NOP.address() as u64,
-            ident: Target::IDENT.address() as u64,
-            #[cfg(target_arch = "x86_64")]
-            ident_patchlet: native::ident_64.bytes(),
-            #[cfg(target_arch = "x86")]
-            ident_patchlet: &[],
-            trap: native::ud2.bytes(),
-        }
     }
 }
 

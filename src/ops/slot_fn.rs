@@ -79,7 +79,7 @@ macro_rules! slot_fn {
         ::core::compile_error!(
             "this is not a list of functions for slots: `const NAME = callee_save fn(argument: \
              type) -> type { … };`, or `c` in place of `callee_save`. What has no such signature \
-             is written in assembly, for an op whose sites are written with `site_asm!`"
+             is an `extern \"C\"` function as it is, for an op of class `extern_c`"
         );
     };
 }

@@ -59,9 +59,12 @@ struct Entry<'a> {
 
 impl<'a> OpSource<'a> {
     /// Makes the front end of these tables. `states` has an element for each op of each table, in
-    /// this order, and no other front end uses it. An op that has none is unknown.
+    /// this order. An op that has none is unknown.
+    ///
+    /// # Safety
+    /// - no other front end uses `states`: they say what the sites of one set were last patched for.
     #[must_use]
-    pub const fn new(tables: &'a [&'a Table], states: &'a [OpState]) -> Self {
+    pub const unsafe fn new(tables: &'a [&'a Table], states: &'a [OpState]) -> Self {
         Self { tables, states, is_patched: AtomicBool::new(false) }
     }
 
@@ -105,7 +108,9 @@ impl Entry<'_> {
         target: Option<Target>,
     ) -> Replacement<'static> {
         match target {
-            Some(target) => self.op.choice().replacement(target.address() as u64, kind),
+            Some(target) => {
+                self.table.replacement_of(self.op, record.number().into(), target, kind)
+            }
             None => Replacement::Indirect(kind, record.subject() as u64),
         }
     }
@@ -175,8 +180,8 @@ unsafe impl Source for OpSource<'_> {
         }
     }
 
-    fn openings(&self) -> &[[u8; 2]] {
-        &[[0xff, 0x15], [0xff, 0x25]]
+    fn may_open(&self, bytes: [u8; 2]) -> bool {
+        matches!(bytes, [0xff, 0x15 | 0x25])
     }
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
@@ -236,20 +241,29 @@ unsafe impl Source for OpSource<'_> {
 /// ```
 ///
 /// In brackets stand the modules that [`ops!`](crate::ops!) defined: those of all ops that have a
-/// site. A site of another one is refused when the set is patched
+/// site. A program with static branches has `, branches` behind the bracket. A site of another one is refused when the set is patched
 /// ([`Error::UnknownSubject`](crate::Error::UnknownSubject)).
 #[macro_export]
 macro_rules! site_set {
     ($(#[$meta:meta])* $vis:vis static $name:ident = [$($table:path),+ $(,)?];) => {
+        $crate::site_set!(@ [$(#[$meta])* $vis] $name [$($table)+] []);
+    };
+    ($(#[$meta:meta])* $vis:vis static $name:ident = [$($table:path),+ $(,)?], branches;) => {
+        $crate::site_set!(@ [$(#[$meta])* $vis] $name [$($table)+] [$crate::branch::linked()]);
+    };
+    (@ [$(#[$meta:meta])* $vis:vis] $name:ident [$($table:path)+] [$($branches:expr)?]) => {
         $(#[$meta])*
+        #[allow(unsafe_code)]
         $vis static $name: $crate::SiteSet<'static> = {
             use $crate::ops::{OpSource, OpState, Table};
             static TABLES: &[&Table] = &[$({ use $table as table; &table::TABLE }),+];
             const OPS: usize = 0 $(+ { use $table as table; table::COUNT })+;
             static STATES: [OpState; OPS] = [const { OpState::new() }; OPS];
-            static OP_SOURCE: OpSource<'static> = OpSource::new(TABLES, &STATES);
-            static PARTS: [$crate::text::Part<'static>; 1] = [$crate::text::Part::linked(&OP_SOURCE)];
-            $crate::SiteSet::new(&PARTS)
+            // SAFETY: the states stand in this block, and so does their only use.
+            static OP_SOURCE: OpSource<'static> = unsafe { OpSource::new(TABLES, &STATES) };
+            static PARTS: &[$crate::text::Part<'static>] =
+                &[$crate::text::Part::linked(&OP_SOURCE) $(, $branches)?];
+            $crate::SiteSet::new(PARTS)
         };
     };
 }

@@ -1,13 +1,19 @@
 //! An ops table and its slots.
 //!
-//! Unsafe here is [`Table::set`]: sites will call whatever address it puts into a slot.
+//! Unsafe here are [`Table::set`], since sites will call whatever address it puts into a slot, and
+//! [`Table::select`], since they will do what only some CPUs can.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::op::Op;
 use super::target::Target;
-use crate::text::{Plan, Platform, Report};
+use super::variant::Variant;
+use crate::choose::Choice;
+use crate::cpu::Features;
+use crate::insn::{Kind, Replacement};
+use crate::patchlet::{Patchlet, native};
+use crate::text::{Change, Plan, Platform, Report};
 
 /// One function pointer of an ops table; unpatched sites call through it.
 #[derive(Debug)]
@@ -67,6 +73,8 @@ impl<const N: usize> Slots<N> {
 pub struct Table {
     ops: &'static [Op],
     slots: &'static [Slot],
+    /// The variants of all ops, those of one op together and in their order.
+    variants: &'static [Variant],
 }
 
 impl Table {
@@ -80,7 +88,15 @@ impl Table {
     pub const fn new(ops: &'static [Op], slots: &'static [Slot]) -> Self {
         assert!(ops.len() == slots.len());
         assert!(ops.len() <= u16::MAX as usize);
-        Self { ops, slots }
+        Self { ops, slots, variants: &[] }
+    }
+
+    /// Returns this table with variants: those of one op together, and in their order.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn with_variants(mut self, variants: &'static [Variant]) -> Self {
+        self.variants = variants;
+        self
     }
 
     /// Returns the ops, in the order of their indices.
@@ -110,11 +126,105 @@ impl Table {
         true
     }
 
+    /// Returns the variants of all ops: those of one op together, in the order in which they stand
+    /// there.
+    #[must_use]
+    pub const fn variants(&self) -> &'static [Variant] {
+        self.variants
+    }
+
+    /// Puts into the slot of each op that has variants the last one that is eligible for CPUs
+    /// with these features, or the native function if none is. Slots of other ops stay as they are.
+    ///
+    /// Sites that are already patched keep their replacement until they are patched again. A slot
+    /// that held a function of a hypervisor's layer holds it no longer: a layer is installed after
+    /// this.
+    ///
+    /// # Safety
+    /// - every CPU that executes a site of this table has the features by which a variant is
+    ///   selected, and has none that its condition forbids. For CPUs that differ,
+    ///   [`Features::intersection`] has what they have in common; what one of them may not have is
+    ///   no part of a condition that forbids it;
+    /// - what conditions require of the operating system (CR4, XCR0, a flag of the kernel's own) is
+    ///   so for as long as the slot holds the variant, or a site that was patched for it can be
+    ///   executed.
+    pub unsafe fn select(&self, features: &Features) {
+        for of_one_op in self.variants.chunk_by(|one, other| one.op() == other.op()) {
+            let eligible = of_one_op.iter().rfind(|variant| variant.is_eligible(features));
+            let op = of_one_op.first().map_or(usize::MAX, Variant::op);
+            let (Some(slot), Some(native)) = (self.slots.get(op), self.ops.get(op)) else {
+                continue;
+            };
+            slot.set(eligible.map_or(native.native(), Variant::target));
+        }
+    }
+
+    /// Returns the change that puts a function into the slot of an op, or `None` if there is no op
+    /// of this index. A writer makes it, and patches the sites: [`Patcher::change`],
+    /// [`Int3::change`] or [`Rendezvous::change`].
+    ///
+    /// # Safety
+    /// - as for [`set`](Self::set), from when the change is made until it is undone; the function
+    ///   that the slot holds before stays in memory as well, for as long as the change can be
+    ///   undone.
+    ///
+    /// [`Patcher::change`]: crate::Patcher::change
+    /// [`Int3::change`]: crate::live::Int3::change
+    /// [`Rendezvous::change`]: crate::live::Rendezvous::change
+    #[must_use]
+    pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
+        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
+    }
+
     /// Puts the native function of every op back into its slot.
     pub fn reset(&self) {
         for (slot, op) in self.slots.iter().zip(self.ops) {
             slot.set(op.native());
         }
+    }
+
+    /// Returns what a site of this kind of the op of this index gets while the op's slot holds
+    /// `target`, or `None` if there is no such op.
+    #[must_use]
+    pub fn replacement(
+        &self,
+        index: usize,
+        target: Target,
+        kind: Kind,
+    ) -> Option<Replacement<'static>> {
+        Some(self.replacement_of(self.ops.get(index)?, index, target, kind))
+    }
+
+    /// Returns the same for an op of this table, whose index is known to the caller.
+    pub(super) fn replacement_of(
+        &self,
+        op: &Op,
+        index: usize,
+        target: Target,
+        kind: Kind,
+    ) -> Replacement<'static> {
+        let choice = Choice {
+            nop: Target::NOP.address() as u64,
+            ident: Target::IDENT.address() as u64,
+            #[cfg(target_arch = "x86_64")]
+            ident_patchlet: native::ident_64.bytes(),
+            #[cfg(target_arch = "x86")]
+            ident_patchlet: &[],
+            zero: Target::ZERO.address() as u64,
+            // An op of the native set that returns false natively: `xorl %eax, %eax`.
+            zero_patchlet: native::vcpu_is_preempted.bytes(),
+            trap: native::ud2.bytes(),
+        };
+        let own = |_| {
+            let is_chosen =
+                |variant: &&Variant| variant.op() == index && variant.target() == target;
+            let patchlet = match target == op.native() {
+                true => op.patchlet(),
+                false => self.variants.iter().find(is_chosen)?.patchlet(),
+            };
+            patchlet.map(Patchlet::bytes)
+        };
+        choice.replacement(target.address() as u64, kind, own)
     }
 
     /// Returns the index of the op whose slot is at `address`, or `None` if no slot of this table

@@ -1,5 +1,5 @@
-//! The values that a slot can hold, and the two functions that any op may have in its slot: the
-//! no-op and the identity.
+//! The values that a slot can hold, and the functions that any op may have in its slot: the no-op,
+//! the identity, and the one that returns 0.
 //!
 //! Unsafe code here defines these functions in assembly (`naked`, under exported names) and
 //! makes an address `Send` and `Sync`.
@@ -31,6 +31,10 @@ impl Target {
     #[cfg(target_arch = "x86")]
     pub const IDENT: Self = Self::function(ident as *const ());
 
+    /// The function that returns 0, which is also false and the null pointer. It is for ops whose
+    /// result takes one register; sites become `xorl %eax, %eax`.
+    pub const ZERO: Self = Self::function(zero as *const ());
+
     /// Wraps the address of a function. It must be of the ABI class of the op whose slot will hold
     /// it; [`slot_fn!`](crate::slot_fn) makes such a function of Rust code.
     #[must_use]
@@ -57,6 +61,19 @@ unsafe extern "C" {
 #[unsafe(export_name = "patchlet_nop")]
 extern "C" fn nop() {
     core::arch::naked_asm!(".hidden patchlet_nop", crate::__endbr!(), "ret")
+}
+
+/// Returns 0. The tool finds this function in a linked file by its exported name.
+#[unsafe(naked)]
+#[unsafe(export_name = "patchlet_zero")]
+extern "C" fn zero() {
+    core::arch::naked_asm!(
+        ".hidden patchlet_zero",
+        crate::__endbr!(),
+        "xorl %eax, %eax",
+        "ret",
+        options(att_syntax)
+    )
 }
 
 /// Returns its argument, whose registers are also those of the result. The tool finds this

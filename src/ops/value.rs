@@ -21,7 +21,7 @@ const ARGUMENT_REGISTERS: usize = if cfg!(target_arch = "x86_64") { 6 } else { 3
     label = "not an integer, a `bool` or a thin pointer",
     note = "integers of up to one register, `bool` and pointers fit anywhere; one integer twice \
             as wide (`u128`, on 32 bit `u64`) fits under its own name, not under an alias",
-    note = "for anything else write the site with `site_asm!` and its operands by hand"
+    note = "for anything else make it an op of class `extern_c`"
 )]
 pub trait Value: Copy {
     /// Number of registers that a value takes: 0, 1 or 2.
@@ -34,7 +34,7 @@ pub trait Value: Copy {
     label = "not an integer of up to one register, a `bool` or a thin pointer",
     note = "one integer twice as wide as a register (`u128`, on 32 bit `u64`) fits under its own \
             name, not under an alias, and in the two registers that come next",
-    note = "for anything else write the site with `site_asm!` and its operands by hand"
+    note = "for anything else make it an op of class `extern_c`"
 )]
 pub trait Register: Value {
     /// Returns the value as its register holds it: extended to the whole register, by its
@@ -124,24 +124,31 @@ impl Value for () {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the signature of an op",
     note = "an op has at most six arguments (three on 32 bit), integers, `bool` or thin pointers",
-    note = "for anything else write the site with `site_asm!` and its operands by hand"
+    note = "for anything else make it an op of class `extern_c`, whose functions stand in slots as \
+            they are"
 )]
 pub trait Signature {
     /// Number of registers that all arguments take together.
     const ARGUMENTS: usize;
     /// Number of registers that the result takes.
     const RESULTS: usize;
+    /// The first argument; `()` if there is none.
+    type First;
+    /// The result.
+    type Result;
 }
 
 macro_rules! signatures {
-    ($($argument:ident)*) => {
+    ($first:ty; $($argument:ident)*) => {
         impl<$($argument: Value,)* R: Value> Signature for fn($($argument),*) -> R {
+            type First = $first;
+            type Result = R;
             const ARGUMENTS: usize = {
                 let registers = 0 $(+ $argument::REGISTERS)*;
                 assert!(
                     registers <= ARGUMENT_REGISTERS,
                     "the arguments of an op do not fit into its registers (six on 64 bit, three \
-                     on 32 bit): write its site with `site_asm!`, and operands by hand"
+                     on 32 bit): make it an op of class `extern_c`"
                 );
                 registers
             };
@@ -150,13 +157,13 @@ macro_rules! signatures {
     };
 }
 
-signatures!();
-signatures!(A);
-signatures!(A B);
-signatures!(A B C);
-signatures!(A B C D);
-signatures!(A B C D E);
-signatures!(A B C D E F);
+signatures!((););
+signatures!(A; A);
+signatures!(A; A B);
+signatures!(A; A B C);
+signatures!(A; A B C D);
+signatures!(A; A B C D E);
+signatures!(A; A B C D E F);
 
 /// An ABI class as a type. Its name is the word for the class in `ops!` and `slot_fn!`.
 pub trait AbiType {
@@ -252,6 +259,36 @@ impl<I: Copy, C, S> OpSlot<I, C, S> {
     }
 }
 
+impl<I: Copy, C, S: Signature<Result = ()>> OpSlot<I, C, S> {
+    /// Returns the pair for `install` that makes the op do nothing: its sites become NOPs. An op
+    /// with a result has no such pair.
+    #[must_use]
+    pub const fn nop(&self) -> (I, Target) {
+        (self.id, Target::NOP)
+    }
+}
+
+impl<I: Copy, C, S: Signature<Result: Register>> OpSlot<I, C, S> {
+    /// Returns the pair for `install` that makes the op return 0, which is also false and the null
+    /// pointer. Only an op whose result takes one register has such a pair.
+    #[must_use]
+    pub const fn zero(&self) -> (I, Target) {
+        (self.id, Target::ZERO)
+    }
+}
+
+impl<I: Copy, C, S> OpSlot<I, C, S>
+where
+    S: Signature<First = <S as Signature>::Result, Result: Register>,
+{
+    /// Returns the pair for `install` that makes the op return its first argument, which has the
+    /// type of the result.
+    #[must_use]
+    pub const fn ident(&self) -> (I, Target) {
+        (self.id, Target::IDENT)
+    }
+}
+
 impl<I: core::fmt::Debug, C, S> core::fmt::Debug for OpSlot<I, C, S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_tuple("OpSlot").field(&self.id).finish()
@@ -280,6 +317,7 @@ pub const fn class_number(abi: Abi) -> u8 {
         Abi::CalleeSave => 0,
         Abi::C => 1,
         Abi::Assembly => 2,
+        Abi::ExternC => 3,
     };
     match Nops::of_target() {
         Nops::Lea => class | WITHOUT_NOPL,

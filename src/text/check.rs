@@ -39,16 +39,15 @@ fn check_set<'r, P: Platform>(
     for part in set.parts() {
         let sites = part.sites();
         if !sites.is_whole() {
-            return Err(Fault::TruncatedTable { bytes: sites.size() });
+            return Err(Fault::TruncatedTable(part));
         }
         let mut rest = sites.records();
-        while let [record, following @ ..] = rest {
-            rest = following;
+        while let Some(record) = rest.next() {
             if set.is_withdrawn(record.site()) {
                 report.withdrawn += 1;
                 continue;
             }
-            run.prefetch(set, following, View::Site);
+            run.prefetch(set, &rest, View::Site);
             // Borrowed, and never moved: see `Run::site`.
             let Some(site) = &run.site(part, record, cache) else {
                 return Err(Fault::Site(part, record, SiteFault::Refused));

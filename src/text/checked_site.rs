@@ -37,13 +37,21 @@ pub(crate) struct CheckedSite<'p, 'c> {
     pub(crate) class: &'c Class,
     /// The first six bytes of what the site gets, as a number.
     pub(super) new_head: u64,
+    /// The address for which the forms of the class give the bytes of this site.
+    pub(super) place: u64,
 }
 
 impl CheckedSite<'_, '_> {
-    /// Returns whether the first six bytes are all of the site.
+    /// Returns whether the first six bytes are all of the site, and the site has no fewer.
     #[inline(always)]
     pub(super) const fn is_six_bytes(&self) -> bool {
         self.record.capacity() as usize == InsnBuffer::MIN
+    }
+
+    /// Returns whether the site has no more than six bytes.
+    #[inline(always)]
+    pub(super) const fn is_short(&self) -> bool {
+        self.record.capacity() as usize <= InsnBuffer::MIN
     }
 }
 
@@ -52,7 +60,7 @@ impl<'r, P: Platform> Run<'r, P> {
     pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
         self.sets.iter().flat_map(|set| {
             set.parts().iter().flat_map(move |part| {
-                let records = part.sites().records().iter();
+                let records = part.sites().records();
                 let present = records.filter(|record| !set.is_withdrawn(record.site()));
                 present.map(move |record| (part, record))
             })
@@ -78,8 +86,9 @@ impl<'r, P: Platform> Run<'r, P> {
             return None;
         }
         let address = record.site();
-        let new_head = class.new.head_at(Width::NATIVE, address as u64)?;
-        Some(CheckedSite { address, part, record, class, new_head })
+        let place = address.wrapping_sub(part.origin(record)) as u64;
+        let new_head = class.new.head_at(Width::NATIVE, place)?;
+        Some(CheckedSite { address, part, record, class, new_head, place })
     }
 
     /// Composes the class of a record. If the record is at fault, that is [`Class::NONE`], by which

@@ -1,7 +1,16 @@
 //! Classes of sites. Sites of one set with the same subject, number, capacity and kind get the
 //! same bytes, but for a displacement; so the first six bytes are composed once for the class
-//! ([`Form`]), and for each site only the displacement is computed. Most sites have six bytes and
-//! are done with that. The few longer ones are composed and compared one by one, from the recipe.
+//! ([`Form`]), and for each site only the displacement is computed. Most sites have six bytes, or
+//! five if they are branches, and are done with that. The few longer ones are composed and compared
+//! one by one, from the recipe.
+//!
+//! Where records have targets, as those of branches have, each site jumps to its own. The form of
+//! such a class counts from the target, and a site is placed by its distance from its target:
+//!
+//! ```text
+//! displacement = target - length - site = (0 - length) - (site - target)
+//!                                         form           place
+//! ```
 
 use super::site_set::Part;
 use super::source::Recipe;
@@ -54,7 +63,8 @@ impl Class {
         recipe: &Recipe<'_>,
         nops: Nops,
     ) -> Self {
-        let form = |replacement| Form::or_never(nops, record.capacity(), replacement);
+        let origin = part.origin(record) as u64;
+        let form = |replacement| Form::or_never(nops, record.capacity(), replacement, origin);
         let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
         let original = form(&recipe.original);
         let usual = if last_applied == new { original } else { last_applied };

@@ -9,7 +9,7 @@ use super::memory;
 use super::platform::Platform;
 use super::site_set::SiteSet;
 use crate::insn::{InsnBuffer, Replacement, Width};
-use crate::site::Record;
+use crate::site::{Record, Records};
 
 /// How many sites ahead text is prefetched: enough for memory to answer in time, and few enough
 /// that the bytes are still in the first cache when they are needed.
@@ -56,7 +56,7 @@ impl<P: Platform> Run<'_, P> {
         if six == site.new_head {
             let site_agrees = view == View::Site || self.read_six(site, View::Site) == six;
             if site_agrees { Contents::New } else { Contents::Unknown }
-        } else if site.class.usual.head_at(Width::NATIVE, site.address as u64) == Some(six) {
+        } else if site.class.usual.head_at(Width::NATIVE, site.place) == Some(six) {
             if site.class.usual_is_original { Contents::Original } else { Contents::Known }
         } else {
             self.contents_by_bytes(site, view)
@@ -70,6 +70,10 @@ impl<P: Platform> Run<'_, P> {
         let present = self.read(site, View::Site);
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
+        }
+        // For a branch nothing is composed.
+        if site.is_short() && present.head() == site.new_head {
+            return Contents::New;
         }
         let Ok(recipe) = &self.recipe(site) else { return Contents::Unknown };
         let all = [
@@ -138,9 +142,9 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns all bytes that the site is to get.
     pub(crate) fn new_bytes(&self, site: &CheckedSite<'_, '_>) -> InsnBuffer {
-        if site.is_six_bytes() {
+        if site.is_short() {
             // Composed already, when the site was checked.
-            return InsnBuffer::of_six(site.new_head);
+            return InsnBuffer::of_head(site.new_head, site.record.capacity());
         }
         match &self.recipe(site) {
             Ok(recipe) => self.compose_or_empty(site.record, &recipe.new),
@@ -183,8 +187,8 @@ impl<P: Platform> Run<'_, P> {
     /// Asks memory for the text of a site some places ahead; `following` are the records from the
     /// next one on. A platform is not asked for the alias of text that was withdrawn.
     #[inline(always)]
-    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &[Record], view: View) {
-        if let Some(record) = following.get(AHEAD - 1)
+    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &Records<'_>, view: View) {
+        if let Some(record) = following.peek(AHEAD - 1)
             && !set.is_withdrawn(record.site())
         {
             memory::prefetch(self.at(record.site(), view));

@@ -17,11 +17,8 @@ use crate::site::Record;
 /// A fault that a pass found: in a table, or in one of its sites.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault<'r> {
-    /// A table ends in the middle of a record.
-    TruncatedTable {
-        /// Size of the table, in bytes.
-        bytes: usize,
-    },
+    /// The table of this part ends in the middle of a record.
+    TruncatedTable(&'r Part<'r>),
     /// Something is wrong with the site of this record, which stands in this part.
     Site(&'r Part<'r>, &'r Record, SiteFault),
 }
@@ -55,14 +52,14 @@ impl<P: Platform> Run<'_, P> {
     #[inline(never)]
     pub(crate) fn error(&self, fault: &Fault<'_>) -> Error {
         let (part, record, fault) = match *fault {
-            Fault::TruncatedTable { bytes } => {
-                return Error::TruncatedTable { bytes, record: Record::SIZE };
+            Fault::TruncatedTable(part) => {
+                let (bytes, record) = (part.sites().size(), part.sites().record_size());
+                return Error::TruncatedTable { bytes, record };
             }
             Fault::Site(part, record, fault) => (part, record, fault),
         };
         let site = record.site();
-        let table = part.sites().records().as_ptr().addr();
-        let index = core::ptr::from_ref(record).addr().wrapping_sub(table) / Record::SIZE;
+        let index = part.sites().position(record);
         // A wrong record comes first and a wrong place second, whatever the fault: they explain the
         // rest. That something does not fit, for example, says little about a site outside text.
         let answer = &self.recipe_of(part, record);

@@ -7,6 +7,7 @@
 //! | `site_set` | the sites of one linked object, and their front ends |
 //! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
 //! | `report` | what patching is to do, and the counts of what it did |
+//! | `change` | keys and slots that are set in one transaction with patching |
 //! | `memory` | loads and stores |
 //! | `class`, `checked_site`, `contents` | what a site gets, where it is, what it holds |
 //! | `fault` | what is wrong with a site, and the error that tells |
@@ -17,6 +18,7 @@
 //! Each file imports only those above it. Two words are used throughout: a `Run` is one pass over
 //! site sets, and a `CheckedSite` is a site whose record was checked in it.
 
+mod change;
 mod check;
 mod checked_site;
 mod class;
@@ -34,6 +36,7 @@ mod site_set;
 mod source;
 mod write;
 
+pub use change::Change;
 pub use one_cpu::OneCpu;
 pub use patcher::Patcher;
 pub use plan::{Outcome, Plan};
@@ -43,10 +46,12 @@ pub use serialize::Serializer;
 pub use site_set::{Part, SiteSet};
 pub use source::{Emulation, Follow, Recipe, RecordFault, Source};
 
+pub(crate) use change::undo;
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
 pub(crate) use contents::{Contents, View};
 pub(crate) use fault::{Fault, SiteFault};
 pub(crate) use overlap::check_between_sets;
-pub(crate) use patcher::write_sets;
+pub(crate) use patcher::{make_changes, write_sets};
+pub(crate) use site_set::SiteTable;

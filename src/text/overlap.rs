@@ -102,7 +102,7 @@ impl Search {
 fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     match contents {
         Contents::Original => true,
-        Contents::New => site.is_six_bytes() && site.class.new_is_original,
+        Contents::New => site.is_short() && site.class.new_is_original,
         Contents::Known | Contents::Unknown => false,
     }
 }
@@ -131,9 +131,8 @@ fn may_overlap<P: Platform>(
     let may_go_on = capacity < longest && matches!(run.pairs(set, site).last(), Some([_, 0x90]));
     may_go_on
         || set.parts().iter().any(|part| {
-            let openings = part.source().openings();
             // The first pair is the opening of this site.
-            run.pairs(set, site).skip(1).any(|pair| openings.contains(&pair))
+            run.pairs(set, site).skip(1).any(|pair| part.source().may_open(pair))
                 && may_begin_inside(run, set, site, part)
         })
 }

@@ -1,5 +1,6 @@
 //! The patcher: checks everything, then writes, then reads back.
 
+use super::change::{self, Change};
 use super::check::check;
 use super::checked_site::Run;
 use super::class::ClassCache;
@@ -77,6 +78,29 @@ impl<'a, P: Platform> Patcher<'a, P> {
         self.write(Goal::Original.batch(), cpu)
     }
 
+    /// Makes these changes of keys and slots and patches every site, as one transaction: on an
+    /// error, neither keys nor slots nor text have changed. Apart from the changes this is
+    /// [`apply`](Self::apply).
+    ///
+    /// A list whose changes were made is that of the changes which undo them.
+    ///
+    /// # Errors
+    /// Returns
+    /// - [`Error::Count`] if a counted key cannot count on, up or down;
+    /// - the others as for [`apply`](Self::apply).
+    pub fn change(
+        &mut self,
+        changes: &mut [Change<'_>],
+        cpu: &OneCpu<'_>,
+    ) -> Result<Report, Error> {
+        make_changes(&[self.set], changes)?;
+        let result = self.apply(cpu);
+        if result.is_err() {
+            change::undo(changes);
+        }
+        result
+    }
+
     fn write(&mut self, follow: Follow, cpu: &OneCpu<'_>) -> Result<Report, Error> {
         write_sets(&[self.set], &mut self.platform, follow, cpu)
     }
@@ -84,6 +108,18 @@ impl<'a, P: Platform> Patcher<'a, P> {
     fn run(&self, follow: Follow) -> Run<'_, P> {
         Run { sets: core::slice::from_ref(&self.set), platform: &self.platform, follow }
     }
+}
+
+/// Makes these changes. `sets` are those whose sites follow.
+///
+/// # Errors
+/// Returns [`Error::Count`] if one of them cannot be made; then none was.
+pub(crate) fn make_changes(sets: &[&SiteSet<'_>], changes: &mut [Change<'_>]) -> Result<(), Error> {
+    change::make(changes).map_err(|(position, count)| {
+        let key = changes.get(position).map_or(0, Change::subject);
+        let name = sets.iter().find_map(|set| set.name_of(key)).unwrap_or_default();
+        Error::Count { key, name, count }
+    })
 }
 
 /// Checks all sets, writes them, and notes what their sites have now. For [`Follow::Batch`],

@@ -50,6 +50,8 @@ pub struct Report {
     pub nops: usize,
     /// The sites with the identity patchlet.
     pub identities: usize,
+    /// The sites with the patchlet that returns 0.
+    pub zeros: usize,
     /// The sites with the trap.
     pub traps: usize,
     /// The sites that still have, or have again, an indirect call or jump. After applying this
@@ -71,6 +73,7 @@ impl Report {
             ReplacementName::Jump => &mut self.jumps,
             ReplacementName::Nops => &mut self.nops,
             ReplacementName::Identity => &mut self.identities,
+            ReplacementName::Zero => &mut self.zeros,
             ReplacementName::Trap => &mut self.traps,
             ReplacementName::Indirect => &mut self.indirect,
         } += 1;
@@ -87,6 +90,7 @@ impl core::ops::AddAssign for Report {
         self.jumps += other.jumps;
         self.nops += other.nops;
         self.identities += other.identities;
+        self.zeros += other.zeros;
         self.traps += other.traps;
         self.indirect += other.indirect;
         self.withdrawn += other.withdrawn;
@@ -103,6 +107,7 @@ impl core::fmt::Display for Report {
             (self.jumps, "direct jumps"),
             (self.nops, "NOPs"),
             (self.identities, "identities"),
+            (self.zeros, "zeros"),
             (self.traps, "traps"),
             (self.indirect, "indirect"),
             (self.withdrawn, "withdrawn"),

@@ -13,39 +13,64 @@ use crate::site::{Record, Sites};
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
     sites: SiteTable<'a>,
+    /// Whether the records of the table have targets.
+    has_targets: bool,
     source: &'a dyn Source,
 }
 
 /// The table of records of a part.
 #[derive(Clone, Copy, Debug)]
-enum SiteTable<'a> {
-    /// That of the linker, found by [`Sites::linked`] each time: a static `Part` cannot have it,
-    /// since the addresses of its bounds are no constants.
-    Linked,
+pub(crate) enum SiteTable<'a> {
+    /// One of the linker's, found by this function each time: a static `Part` cannot have it, since
+    /// the addresses of its bounds are no constants.
+    Linked(fn() -> Sites<'static>),
     Given(Sites<'a>),
 }
 
+impl<'a> SiteTable<'a> {
+    /// Returns the table.
+    #[inline(never)]
+    pub(crate) fn sites(&self) -> Sites<'a> {
+        match *self {
+            SiteTable::Linked(find) => find(),
+            SiteTable::Given(sites) => sites,
+        }
+    }
+}
+
 impl<'a> Part<'a> {
-    /// Makes a part of all records that the linker collected for this program.
+    /// Makes a part of all records of sites of ops that the linker collected for this program.
     #[must_use]
     pub const fn linked(source: &'a dyn Source) -> Self {
-        Self { sites: SiteTable::Linked, source }
+        Self { sites: SiteTable::Linked(Sites::linked), has_targets: false, source }
     }
 
     /// Makes a part of these records.
+    ///
+    /// # Safety
+    /// - no part of other records has this front end, in no set: it notes what was last applied to
+    ///   these.
     #[must_use]
-    pub const fn new(sites: Sites<'a>, source: &'a dyn Source) -> Self {
-        Self { sites: SiteTable::Given(sites), source }
+    pub const unsafe fn new(sites: Sites<'a>, source: &'a dyn Source) -> Self {
+        Self { sites: SiteTable::Given(sites), has_targets: sites.has_targets(), source }
+    }
+
+    /// Makes a part of this table, whose records have targets, and which only this front end has.
+    pub(crate) const fn with_targets(sites: SiteTable<'a>, source: &'a dyn Source) -> Self {
+        Self { sites, has_targets: true, source }
     }
 
     /// Returns the records.
     #[must_use]
-    #[inline(never)]
     pub fn sites(&self) -> Sites<'a> {
-        match self.sites {
-            SiteTable::Linked => Sites::linked(),
-            SiteTable::Given(sites) => sites,
-        }
+        self.sites.sites()
+    }
+
+    /// Returns the address from which the displacement of the site of this record is counted: that
+    /// of its target, or 0 if the records of the part have none.
+    #[inline(always)]
+    pub(super) fn origin(&self, record: &Record) -> usize {
+        if self.has_targets { self.source.target(record) } else { 0 }
     }
 
     pub(crate) const fn source(&self) -> &'a dyn Source {
@@ -169,6 +194,16 @@ impl<'a> SiteSet<'a> {
         self.parts
             .iter()
             .find_map(|part| part.sites().find(address).map(|record| (record, part.source)))
+    }
+
+    /// Returns the name of what sites of the set belong to that have this subject, if there is such
+    /// a site.
+    #[cold]
+    pub(super) fn name_of(&self, subject: usize) -> Option<&'static str> {
+        self.parts.iter().find_map(|part| {
+            let record = part.sites().records().find(|record| record.subject() == subject)?;
+            part.source.recipe(record, Follow::Present).ok().map(|recipe| recipe.name)
+        })
     }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`].

@@ -87,7 +87,7 @@ pub enum Emulation {
 ///   for the same record; those of [`Follow::Original`] always are.
 /// - An [`Emulation`] has the same effect as the new replacement of the recipe for the same record
 ///   and the same [`Follow`]; for `Follow::Original`, as the original at that moment.
-/// - [`openings`](Self::openings) has the first two bytes of each original, and
+/// - [`may_open`](Self::may_open) is true of the first two bytes of each original, and
 ///   [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
 ///   that holds its original.
 /// - Where all bytes of one original are also the first bytes of a longer one, the longer one goes
@@ -105,14 +105,24 @@ pub unsafe trait Source: Sync {
     /// `follow` is written; `None` if the record is none of this source's.
     fn emulation(&self, record: &Record, follow: Follow) -> Option<Emulation>;
 
-    /// Returns the openings: the first two bytes of each original.
-    fn openings(&self) -> &[[u8; 2]];
+    /// Returns the address of the target of a record, to which its site jumps. Asked only where the
+    /// records of a part have targets ([`Sites::with_targets_between`]); the recipes of a class are
+    /// then the same but for this: each [`Jump`](Replacement::Jump) goes to the target of its record.
+    ///
+    /// [`Sites::with_targets_between`]: crate::Sites::with_targets_between
+    fn target(&self, record: &Record) -> usize {
+        let _ = record;
+        0
+    }
+
+    /// Returns whether these may be the first two bytes of an original: its opening.
+    fn may_open(&self, bytes: [u8; 2]) -> bool;
 
     /// Returns whether another site, which holds its original, may begin inside the site of
     /// `capacity` bytes at `address`, behind its first byte. `text` holds the bytes of the site at
     /// `address`, and up to five behind it.
     ///
-    /// Called only if an [opening](Self::openings) stands in the site. For each site for which this
+    /// Called only if an [opening](Self::may_open) stands in the site. For each site for which this
     /// is true the engine searches all records, so it should be true for few.
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
 

@@ -61,17 +61,16 @@ fn write_sites<'r, P: Platform>(
     progress: &mut Progress,
 ) -> Result<(), Fault<'r>> {
     let mut rest = part.sites().records();
-    while !rest.is_empty() {
+    while rest.len() > 0 {
         // The sites of six bytes in this block, and the six bytes that each has now.
         let mut block = [None; BLOCK];
         let mut result = Ok(());
         for place in &mut block {
-            let [record, following @ ..] = rest else { break };
-            rest = following;
+            let Some(record) = rest.next() else { break };
             if set.is_withdrawn(record.site()) {
                 continue;
             }
-            run.prefetch(set, following, View::Alias);
+            run.prefetch(set, &rest, View::Alias);
             if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;

@@ -76,7 +76,9 @@ fn check(width: Width, nops: Nops, address: u64, capacity: u8, replacement: &Rep
                 Replacement::Nops => 0,
                 Replacement::Indirect(..) => unreachable!("`check_indirect` looks at these"),
                 Replacement::Patchlet(bytes)
+                | Replacement::Nop(bytes)
                 | Replacement::Identity(bytes)
+                | Replacement::Zero(bytes)
                 | Replacement::Trap(bytes) => bytes.len(),
             };
             check_nops(width, nops, &buffer.bytes()[wanted..]);
@@ -134,6 +136,7 @@ fn every_built_in_patchlet_at_every_capacity() {
             for capacity in 0..=33 {
                 check(width, nops, 0x1000, capacity, &Replacement::Patchlet(&row.bytes));
                 check(width, nops, 0x1000, capacity, &Replacement::Identity(&row.bytes));
+                check(width, nops, 0x1000, capacity, &Replacement::Zero(&row.bytes));
                 check(width, nops, 0x1000, capacity, &Replacement::Trap(&row.bytes));
             }
         }
@@ -334,5 +337,6 @@ proptest! {
         check(width, nops, address, capacity, &Replacement::Patchlet(&bytes));
         check(width, nops, address, capacity, &Replacement::Trap(&bytes));
         check(width, nops, address, capacity, &Replacement::Identity(&bytes));
+        check(width, nops, address, capacity, &Replacement::Zero(&bytes));
     }
 }

@@ -76,8 +76,8 @@ unsafe impl Source for Toggles {
         (record.subject() == self.address()).then_some(Emulation::Skip)
     }
 
-    fn openings(&self) -> &[[u8; 2]] {
-        &[[0x0f, 0x0b]]
+    fn may_open(&self, bytes: [u8; 2]) -> bool {
+        bytes == [0x0f, 0x0b]
     }
 
     fn may_begin_inside(&self, _: usize, capacity: u8, text: &[u8]) -> bool {
@@ -105,10 +105,10 @@ fn image(toggles: &'static Toggles, at: &[usize]) -> (Image, &'static SiteSet<'s
     let toggling = image.sites();
     image.site(call(0x180, 0));
     image.site(call(0x400, 0));
-    let records = &image.sites().records()[at.len()..];
-    // SAFETY: a part of the table, which stays as it is.
-    let of_ops = unsafe { patchlet::Sites::between(records.as_ptr().cast(), size_of_val(records)) };
-    let parts = vec![Part::new(of_ops, image.source), Part::new(toggling, toggles)].leak();
+    let of_ops = image.sites().part(at.len()..usize::MAX);
+    // SAFETY: each front end has its part only.
+    let parts = unsafe { vec![Part::new(of_ops, image.source), Part::new(toggling, toggles)] };
+    let parts = parts.leak();
     (image, Box::leak(Box::new(SiteSet::new(parts))))
 }
 
@@ -198,7 +198,8 @@ fn its_faults_are_the_engines_errors() {
             let mut raw = Raw { site, slot: toggles.address(), op: 7, capacity: 5, kind: 0 };
             change(&mut raw);
             image.record(raw);
-            let parts = vec![Part::new(image.sites(), toggles)].leak();
+            // SAFETY: the front end has this part only.
+            let parts = vec![unsafe { Part::new(image.sites(), toggles) }].leak();
             (image, Box::leak(Box::new(SiteSet::new(parts))))
         });
         let before = setup.image.bytes();
@@ -334,8 +335,8 @@ unsafe impl Source for Fillers {
         Some(Emulation::Call(record.subject()))
     }
 
-    fn openings(&self) -> &[[u8; 2]] {
-        &[]
+    fn may_open(&self, _: [u8; 2]) -> bool {
+        false
     }
 
     fn may_begin_inside(&self, _: usize, _: u8, _: &[u8]) -> bool {
@@ -362,7 +363,8 @@ fn a_thread_may_be_between_two_nops() {
         let (site, subject) = (image.arena.address(0x200), image.arena.address(0x5000));
         image.record(Raw { site, slot: subject, op: 0, capacity: 5, kind: 0 });
         let fillers = Fillers(AtomicBool::new(false));
-        let parts = [Part::new(image.sites(), &fillers)];
+        // SAFETY: the front end has this part only.
+        let parts = [unsafe { Part::new(image.sites(), &fillers) }];
         let set = SiteSet::new(&parts);
         let sets = [&set];
         let live = Live::new(&sets);

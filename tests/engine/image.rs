@@ -231,7 +231,8 @@ pub fn source(table: &'static Table) -> &'static OpSource<'static> {
 pub fn source_of(tables: &[&'static Table]) -> &'static OpSource<'static> {
     let ops = tables.iter().flat_map(|table| table.ops());
     let states: Vec<OpState> = ops.map(|_| OpState::new()).collect();
-    Box::leak(Box::new(OpSource::new(tables.to_vec().leak(), states.leak())))
+    // SAFETY: nobody else has these states.
+    Box::leak(Box::new(unsafe { OpSource::new(tables.to_vec().leak(), states.leak()) }))
 }
 
 /// A site set of one part.
@@ -239,7 +240,8 @@ pub fn leak_set(
     sites: Sites<'static>,
     source: &'static OpSource<'static>,
 ) -> &'static SiteSet<'static> {
-    let parts = Box::leak(Box::new([Part::new(sites, source)]));
+    // SAFETY: callers give a front end to one part.
+    let parts = Box::leak(Box::new([unsafe { Part::new(sites, source) }]));
     Box::leak(Box::new(SiteSet::new(parts)))
 }
 

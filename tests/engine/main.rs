@@ -4,7 +4,7 @@
 //!
 //! | file | proves |
 //! |---|---|
-//! | choose.rs | rules 1 to 5, in this order, for every op alike |
+//! | choose.rs | rules 1 to 6, in this order, for every op alike |
 //! | compose.rs | every byte of a composed site, by the model and by a disassembler |
 //! | apply.rs | apply, re-apply, revert and plan over random programs |
 //! | builtin.rs | the same with the built-in table |
@@ -12,10 +12,12 @@
 //! | read_back.rs | platforms that break their contract; what was written is put back |
 //! | symptoms.rs | bugs others had, each by its name |
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
+//! | branches.rs | static branches, and changes of keys and slots as transactions |
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
 //! | withdrawn.rs | text in two pieces; sites of code that was freed |
 //! | writers_agree.rs | boot, INT3 and rendezvous: the same text; sets of one table |
+//! | variants.rs | variants by CPU feature: slots and bytes, by all writers |
 //! | header.rs | the op indices of patchlet.h |
 #![allow(unsafe_code)]
 
@@ -25,6 +27,10 @@ mod apply;
 mod arena;
 #[cfg(not(miri))]
 mod bad_input;
+#[cfg(not(miri))]
+mod branch_image;
+#[cfg(not(miri))]
+mod branches;
 #[cfg(not(miri))]
 mod builtin;
 mod choose;
@@ -43,6 +49,8 @@ mod platforms;
 mod read_back;
 #[cfg(not(miri))]
 mod symptoms;
+#[cfg(not(miri))]
+mod variants;
 #[cfg(not(miri))]
 mod withdrawn;
 #[cfg(not(miri))]

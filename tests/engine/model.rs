@@ -11,6 +11,7 @@ pub enum What {
     Trap,
     Nops,
     Identity,
+    Zero,
     Patchlet,
     Call,
     Jump,
@@ -20,13 +21,14 @@ pub enum What {
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     pub width: Width,
-    pub native: u64,
-    pub patchlet: Option<&'a [u8]>,
+    /// The op's own patchlets: the native function of each, and its bytes.
+    pub own: &'a [(u64, &'a [u8])],
     pub nop: u64,
     pub ident: u64,
+    pub zero: u64,
 }
 
-/// The five rules.
+/// The six rules.
 pub fn choose<'a>(facts: &Facts<'a>, slot: u64, kind: Kind) -> Replacement<'a> {
     if slot == 0 {
         return Replacement::Trap(TRAP);
@@ -40,10 +42,13 @@ pub fn choose<'a>(facts: &Facts<'a>, slot: u64, kind: Kind) -> Replacement<'a> {
             Width::Bits32 => Replacement::Nops,
         };
     }
-    if let Some(patchlet) = facts.patchlet
-        && slot == facts.native
-    {
-        return Replacement::Patchlet(patchlet);
+    for &(native, patchlet) in facts.own {
+        if slot == native {
+            return Replacement::Patchlet(patchlet);
+        }
+    }
+    if slot == facts.zero {
+        return Replacement::Zero(ZERO);
     }
     if kind == Kind::Call { Replacement::Call(slot) } else { Replacement::Jump(slot) }
 }
@@ -56,8 +61,9 @@ pub fn what(replacement: &Replacement<'_>) -> Option<What> {
         Replacement::Patchlet(_) => What::Patchlet,
         Replacement::Call(_) => What::Call,
         Replacement::Jump(_) => What::Jump,
-        Replacement::Nops => What::Nops,
+        Replacement::Nops | Replacement::Nop(_) => What::Nops,
         Replacement::Identity(_) => What::Identity,
+        Replacement::Zero(_) => What::Zero,
         Replacement::Trap(_) => What::Trap,
     })
 }
@@ -68,6 +74,7 @@ pub fn hex(digits: &str) -> Vec<u8> {
 
 pub const TRAP: &[u8] = &[0x0f, 0x0b];
 pub const IDENTITY: &[u8] = &[0x48, 0x89, 0xf8];
+pub const ZERO: &[u8] = &[0x31, 0xc0];
 
 const LONG: [&str; 9] = [
     "90",
@@ -159,9 +166,11 @@ pub fn compose(
         Replacement::Indirect(kind, slot) => {
             return indirect(width, kind, site, capacity, slot).map_err(|error| vec![error]);
         }
-        Replacement::Patchlet(bytes) | Replacement::Identity(bytes) | Replacement::Trap(bytes) => {
-            bytes.to_vec()
-        }
+        Replacement::Patchlet(bytes)
+        | Replacement::Nop(bytes)
+        | Replacement::Identity(bytes)
+        | Replacement::Zero(bytes)
+        | Replacement::Trap(bytes) => bytes.to_vec(),
     };
     if bytes.len() > usize::from(capacity) {
         errors.push(ComposeError::TooLong { len: bytes.len(), capacity });

@@ -4,7 +4,7 @@
 use patchlet::live::{Int3, Live, Rendezvous, StopOthers, Synchronize};
 use patchlet::ops::Target;
 use patchlet::text::Part;
-use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
+use patchlet::{Error, Kind, Patcher, SiteSet};
 use proptest::prelude::*;
 
 use crate::image::{Image, Site, call, jump};
@@ -200,7 +200,8 @@ fn one_site_has_one_front_end() {
             image.site(call(at, 0));
         }
         let [one, two] = [(); 2].map(|()| crate::image::source(image.table));
-        let parts = [Part::new(image.sites(), one), Part::new(image.sites(), two)];
+        // SAFETY: each front end has its part only.
+        let parts = unsafe { [Part::new(image.sites(), one), Part::new(image.sites(), two)] };
         let set = SiteSet::new(&parts);
         let mut patcher = Patcher::new(&set, image.second_mapping());
         let before = image.bytes();
@@ -249,10 +250,8 @@ fn sites_of_two_sets() {
             image.record(raw);
         }
         image.record(image.raw(call(at[place], 0)));
-        let records = image.sites().records();
-        let [one, two] = [&records[..3], &records[3..]].map(|records| {
-            // SAFETY: a part of the table, which stays as it is.
-            let sites = unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) };
+        let [one, two] = [0..3, 3..usize::MAX].map(|positions| {
+            let sites = image.sites().part(positions);
             crate::image::leak_set(sites, crate::image::source(image.table))
         });
         for sets in [[one, two], [two, one]] {

@@ -180,11 +180,7 @@ fn a_site_that_cannot_have_what_others_have_is_put_back() {
     for at in [0x200, 0x300, 0x400] {
         image.site(call(at, 0));
     }
-    let [these, last] = [0..2, 2..3].map(|part| {
-        let records = &image.sites().records()[part];
-        // SAFETY: a part of the table, which stays as it is.
-        unsafe { patchlet::Sites::between(records.as_ptr().cast(), size_of_val(records)) }
-    });
+    let [these, last] = [0..2, 2..3].map(|positions| image.sites().part(positions));
     image.set(0, target(image.arena.address(0x405) + 0x7fff_ffff));
     let mut patcher = patchlet::Patcher::new(image.site_set_of(last), image.second_mapping());
     assert_eq!(one_cpu(|cpu| patcher.apply(cpu)).unwrap().calls, 1);

@@ -7,14 +7,15 @@ use patchlet::ops::__private::Slot;
 use patchlet::ops::{Abi, Op, OpSource, Table, Target};
 use patchlet::site::Record;
 use patchlet::text::{Emulation, Follow, Part, Recipe, RecordFault, Report, Source};
-use patchlet::{Error, Kind, Patcher, SiteSet, Sites};
+use patchlet::{Error, Kind, Patcher, SiteSet};
 use proptest::prelude::*;
 
 use crate::image::{Image, Raw, Site, call, leak_set, source, target};
 use crate::model::hex;
 use crate::platforms::one_cpu;
 
-struct Alone;
+/// A synchronizer for text that nobody executes.
+pub struct Alone;
 
 // SAFETY: nobody executes an arena.
 unsafe impl Synchronize for Alone {
@@ -41,16 +42,18 @@ fn held(image: &Image, op: usize, choice: u32) -> Target {
     }
 }
 
+/// One of the three ways to write.
 #[derive(Clone, Copy, Debug)]
-enum Writer {
+pub enum Writer {
     Boot,
     Int3,
     Rendezvous,
 }
 
-const WRITERS: [Writer; 3] = [Writer::Boot, Writer::Int3, Writer::Rendezvous];
+pub const WRITERS: [Writer; 3] = [Writer::Boot, Writer::Int3, Writer::Rendezvous];
 
-fn run(
+/// Patches the sites of a set, or reverts them.
+pub fn run(
     image: &Image,
     set: &'static SiteSet<'static>,
     writer: Writer,
@@ -179,8 +182,8 @@ unsafe impl Source for SetAfterwards {
         self.0.emulation(record, follow)
     }
 
-    fn openings(&self) -> &[[u8; 2]] {
-        self.0.openings()
+    fn may_open(&self, bytes: [u8; 2]) -> bool {
+        self.0.may_open(bytes)
     }
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
@@ -204,14 +207,11 @@ fn sets_of_one_table_are_not_mixed_up() {
     let mut image = Image::new(&[Some(&[0xfa])]);
     image.site(call(0x200, 0));
     image.site(call(0x300, 0));
-    let [one, two] = [0, 1].map(|index| {
-        let records = &image.sites().records()[index..=index];
-        // SAFETY: a part of the table, which stays as it is.
-        unsafe { Sites::between(records.as_ptr().cast(), size_of_val(records)) }
-    });
+    let [one, two] = [0..1, 1..2].map(|positions| image.sites().part(positions));
     let setting: &'static SetAfterwards =
         Box::leak(Box::new(SetAfterwards(source(image.table), image.table)));
-    let parts: &'static [Part<'static>] = vec![Part::new(one, setting)].leak();
+    // SAFETY: the front end has this part only.
+    let parts: &'static [Part<'static>] = vec![unsafe { Part::new(one, setting) }].leak();
     let first: &'static SiteSet<'static> = Box::leak(Box::new(SiteSet::new(parts)));
     let sets = [first, leak_set(two, source(image.table))];
     let live = Live::new(&sets);

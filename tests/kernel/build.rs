@@ -8,7 +8,6 @@ fn main() {
     let sources: &[&str] = match arch.as_str() {
         "x86_64" => &[
             "asm/boot_64.S",
-            "asm/ap.S",
             "asm/traps_64.S",
             "asm/user.S",
             "asm/probe.S",
@@ -17,7 +16,6 @@ fn main() {
         ],
         "x86" => &[
             "asm/boot_32.S",
-            "asm/ap.S",
             "asm/traps_32.S",
             "asm/mem_32.S",
             "asm/user.S",
@@ -44,11 +42,14 @@ fn main() {
         .link_lib_modifier("+whole-archive")
         .compile("patchlet_test_kernel_asm");
 
-    // The kernel's own patchlets go by the crate's function, which checks them.
-    let own = patchlet::assemble::Assembly::new("asm/own.S").include_from_cargo();
-    if let Err(error) = own.compile("patchlet_test_kernel_own") {
-        println!("cargo::error={error}");
-        std::process::exit(1);
+    // The kernel's own patchlets and blobs go by the crate's function, which checks them.
+    for name in ["own", "ap", "hypercall"] {
+        let assembly = patchlet::assemble::Assembly::new(format!("asm/{name}.S"));
+        let library = format!("patchlet_test_kernel_{name}");
+        if let Err(error) = assembly.include_from_cargo().compile(&library) {
+            println!("cargo::error={error}");
+            std::process::exit(1);
+        }
     }
 
     println!("cargo:rustc-link-arg-bins=-L{include}");

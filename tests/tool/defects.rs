@@ -4,11 +4,12 @@
 use patchlet::Width;
 use patchlet::inspect::{Exit, FindingCode};
 
+use crate::blobs;
 use crate::sample::{ALLOC, DYNAMIC, EXECUTE, NOBITS, REL, RELA, RELR, Sample, Section, WRITE};
 use crate::tool::{file, findings, tool};
 
 /// A defect: the expected finding, the function that breaks the sample, and the expected text.
-type Defect = (FindingCode, fn(&mut Sample), &'static str);
+pub type Defect = (FindingCode, fn(&mut Sample), &'static str);
 
 const DEFECTS: &[Defect] = &[
     (
@@ -28,6 +29,9 @@ const DEFECTS: &[Defect] = &[
     (FindingCode::PatchletLabel, end_before_start, "is not behind its start"),
     (FindingCode::PatchletLabel, empty, "its 0 bytes are not in one loaded section"),
     (FindingCode::PatchletOverlap, overlapping_patchlets, "shares bytes with `ud2`"),
+    (FindingCode::BlobPlace, blobs::place_in_an_instruction, "is in the middle of an instruction"),
+    (FindingCode::BlobHole, blobs::hole_behind_its_operand, "no instruction ends with an operand"),
+    (FindingCode::BlobCode, blobs::branch_out_of_a_blob, "refers to something outside of the blob"),
     (FindingCode::Index, index_with_other_length, "says that `invlpg` has 2 bytes"),
     (
         FindingCode::Index,
@@ -137,20 +141,23 @@ fn a_record_that_is_there_twice_is_no_defect() {
 #[test]
 fn each_defect_is_found_and_nothing_else() {
     for width in [Width::Bits64, Width::Bits32] {
-        for (number, (code, defect, words)) in DEFECTS.iter().enumerate() {
-            let mut sample = Sample::new(width);
-            defect(&mut sample);
-            let found = findings(&sample.bytes());
-            let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-            let text = lines.join("\n");
-            let others = found.iter().filter(|finding| finding.code != *code).count();
-            assert!(
-                !found.is_empty() && others == 0,
-                "{width:?}, defect {number}, {code}:\n{text}"
-            );
-            assert!(text.contains(words), "{width:?}, defect {number}: no `{words}` in\n{text}");
-            assert!(lines.iter().all(|line| line.lines().count() == 1 && line.contains("; ")));
-        }
+        each_is_found(DEFECTS, || Sample::new(width));
+    }
+}
+
+/// Checks that each defect, put into a sample, gives findings of its code and of no other.
+pub fn each_is_found(defects: &[Defect], sample: impl Fn() -> Sample) {
+    for (number, (code, defect, words)) in defects.iter().enumerate() {
+        let mut sample = sample();
+        let width = sample.width;
+        defect(&mut sample);
+        let found = findings(&sample.bytes());
+        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let text = lines.join("\n");
+        let others = found.iter().filter(|finding| finding.code != *code).count();
+        assert!(!found.is_empty() && others == 0, "{width:?}, defect {number}, {code}:\n{text}");
+        assert!(text.contains(words), "{width:?}, defect {number}: no `{words}` in\n{text}");
+        assert!(lines.iter().all(|line| line.lines().count() == 1 && line.contains("; ")));
     }
 }
 
@@ -162,11 +169,13 @@ fn there_is_a_defect_for_each_code() {
     let elsewhere = [
         FindingCode::Contract,
         FindingCode::SiteCount,
+        FindingCode::BranchCount,
         FindingCode::NothingHere,
         FindingCode::ArchiveEmpty,
     ];
     for code in FindingCode::ALL.iter().filter(|code| !elsewhere.contains(code)) {
-        assert!(DEFECTS.iter().any(|defect| defect.0 == *code), "{code}");
+        let mut all = DEFECTS.iter().chain(crate::branch_defects::DEFECTS);
+        assert!(all.any(|defect| defect.0 == *code), "{code}");
     }
 }
 
@@ -331,7 +340,7 @@ fn records_in_text_segment(sample: &mut Sample) {
 }
 
 /// Adds a relocation of an address, which a loader applies.
-fn relocated(sample: &mut Sample, address: u64) {
+pub fn relocated(sample: &mut Sample, address: u64) {
     let mut data = Vec::new();
     sample.put(&mut data, address);
     sample.put(&mut data, 8);

@@ -22,17 +22,32 @@ fn without_folder(text: &str, path: &str) -> String {
 fn check(command: &str, arguments: &[&str]) {
     for (width, bits) in WIDTHS {
         let path = sample(&format!("output-{command}-{bits}"), width);
-        let mut all = vec![command, &path];
-        all.extend(arguments);
-        for (json, ending) in [(false, "txt"), (true, "json")] {
-            let mut all = all.clone();
-            if json {
-                all.push("--json");
-            }
-            let output = tool(&all);
-            assert_eq!((output.exit, &*output.err), (Exit::Holds, ""), "{command}: {}", output.out);
-            golden(&format!("{command}-{bits}.{ending}"), &without_folder(&output.out, &path));
+        check_file(command, arguments, &path, &format!("{command}-{bits}"));
+    }
+}
+
+/// Checks a command on the sample with variants, keys and branch sites.
+fn check_with_branches(command: &str, arguments: &[&str]) {
+    for (width, bits) in WIDTHS {
+        let sample = Sample::new(width).with_op_records().with_variants_and_branches();
+        let path = file(&format!("output-{command}-branches-{bits}"), "kernel", &sample.bytes());
+        check_file(command, arguments, &path, &format!("{command}-branches-{bits}"));
+    }
+}
+
+/// Compares the output of a command on a file, as text and as JSON, with the golden files of this
+/// name.
+fn check_file(command: &str, arguments: &[&str], path: &str, name: &str) {
+    let mut all = vec![command, path];
+    all.extend(arguments);
+    for (json, ending) in [(false, "txt"), (true, "json")] {
+        let mut all = all.clone();
+        if json {
+            all.push("--json");
         }
+        let output = tool(&all);
+        assert_eq!((output.exit, &*output.err), (Exit::Holds, ""), "{command}: {}", output.out);
+        golden(&format!("{name}.{ending}"), &without_folder(&output.out, path));
     }
 }
 
@@ -57,6 +72,14 @@ fn plan_is_as_blessed() {
         "plan",
         &["--platform", "save_fl=tick,pv.irq_disable=nop,flush_page=ident,time.ticks_low=null"],
     );
+}
+
+#[test]
+fn branches_and_variants_are_as_blessed() {
+    check_with_branches("list", &[]);
+    check_with_branches("sites", &[]);
+    check_with_branches("verify", &[]);
+    check_with_branches("plan", &["--cpu", "Broadwell", "--key", "TRACE=on"]);
 }
 
 #[test]

@@ -16,19 +16,28 @@ pub fn everything(data: &[u8]) {
     entry::sites(data);
     entry::verify(data);
     entry::patch(data);
+    entry::cpu(data);
 }
 
-const TARGETS: [&str; 4] = ["list", "sites", "verify", "patch"];
+const TARGETS: [&str; 5] = ["list", "sites", "verify", "patch", "cpu"];
 
 /// Returns small files of every kind, which the fuzzer starts from.
 fn seeds() -> Vec<(String, Vec<u8>)> {
-    let mut seeds = vec![("archive".to_owned(), b"!<arch>\n".to_vec())];
+    let dump = b"CPU 0:\n0x00000007 0x00: eax=0x0 ebx=0x200 ecx=0x0 edx=0x10\n";
+    let mut seeds = vec![
+        ("archive".to_owned(), b"!<arch>\n".to_vec()),
+        ("cpuid".to_owned(), dump.to_vec()),
+        ("model".to_owned(), b"Haswell,-erms,+smap,fsrm=on".to_vec()),
+    ];
     for width in [Width::Bits64, Width::Bits32] {
         let sample = Sample::new(width);
         let pie = sample.clone().position_independent();
         seeds.push((format!("{width:?}"), sample.bytes()));
         seeds.push((format!("{width:?}-stripped"), sample.stripped().bytes()));
         seeds.push((format!("{width:?}-pie-stripped"), pie.stripped().bytes()));
+        let branches = Sample::new(width).with_op_records().with_variants_and_branches();
+        seeds.push((format!("{width:?}-branches"), branches.bytes()));
+        seeds.push((format!("{width:?}-branches-stripped"), branches.stripped().bytes()));
     }
     seeds
 }

@@ -36,6 +36,10 @@ pub const DATA: u64 = 0x11_4000;
 pub const SITES: u64 = 0x12_0000;
 const TABLE_NAMES: u64 = 0x13_0000;
 const OPS: u64 = 0x13_1000;
+const VARIANTS: u64 = 0x13_2000;
+const KEYS: u64 = 0x13_6000;
+pub const BRANCHES: u64 = 0x13_7000;
+pub const KEY_WORDS: u64 = 0x13_8000;
 
 /// The ops of the kernel's own table. The last has the name of a built-in one.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
@@ -79,6 +83,8 @@ pub struct Sample {
     pub text: &'static str,
     /// Names of ops and addresses of their sites, in the order of the records.
     pub sites: Vec<(&'static str, u64)>,
+    /// Addresses of branch sites, in the order of the records.
+    pub branches: Vec<u64>,
 }
 
 /// Returns the ops of the built-in table, in the order of site.h.
@@ -124,6 +130,7 @@ impl Sample {
             segment_flags: None,
             text: ".text",
             sites: vec![],
+            branches: vec![],
         };
         let mut patchlets = native_set(width).to_vec();
         let invlpg: &[u8] =
@@ -200,6 +207,112 @@ impl Sample {
         }
         self.sections.extend([names, records]);
         self
+    }
+
+    /// Adds variants to two ops of the kernel's own table, two keys, and three branch sites in a
+    /// function that has a cold part.
+    pub fn with_variants_and_branches(mut self) -> Self {
+        self.sections.extend([
+            section("patchlet_variants", ALLOC, VARIANTS),
+            section("patchlet_keys", ALLOC, KEYS),
+            section("patchlet_branches", ALLOC, BRANCHES),
+            section(".keys", ALLOC | WRITE, KEY_WORDS),
+        ]);
+        self.patchlet("stac", &[0x0f, 0x01, 0xcb]);
+        self.patchlet("copy_rep", &[0xf3, 0xa4]);
+        // mov $2, %eax; ret
+        let short = self.function("copy_short", &[0xb8, 2, 0, 0, 0, 0xc3]);
+        let (stac, rep) =
+            (self.address_of("patchlet_native_stac"), self.address_of("patchlet_native_copy_rep"));
+        let nop = self.address_of("patchlet_nop");
+        self.variant(1, 0, "SMAP_ENABLED", stac);
+        self.variant(1, 1, "ERMS !BROKEN", rep);
+        self.variant(1, 2, "FSRM", short);
+        self.variant(0, 0, "AMD", nop);
+        self.key("TRACE", false, false);
+        self.key("DEBUG", true, true);
+
+        let start = self.begin(&[0x55]);
+        let trace = self.branch("TRACE", 0);
+        self.code(&[0x31, 0xd2]);
+        let debug = self.branch("DEBUG", 1);
+        let at_end = self.branch("DEBUG", 0);
+        self.code(&[0x5d, 0xc3]);
+        self.land(trace, self.here());
+        self.land(at_end, self.here());
+        // ud2, which could be taken for padding behind the return.
+        self.code(&[0x0f, 0x0b]);
+        self.end("traced", start);
+        let cold = self.begin(&[0x31, 0xc0, 0xc3]);
+        self.end("traced.cold", cold);
+        self.land(debug, cold);
+
+        let end = BRANCHES + self.section("patchlet_branches").data.len() as u64;
+        self.symbol("__start_patchlet_branches", BRANCHES, 0, NOTYPE, "patchlet_branches");
+        self.symbol("__stop_patchlet_branches", end, 0, NOTYPE, "patchlet_branches");
+        self
+    }
+
+    /// Appends the record of a variant of an op of the kernel's own table.
+    pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64) {
+        let slot = self.slot("own_ops", op);
+        self.relative("patchlet_variants", slot);
+        self.relative("patchlet_variants", function);
+        let records = &mut self.section_mut("patchlet_variants").data;
+        records.extend([place, condition.len() as u8]);
+        records.extend(condition.bytes());
+        records.resize(records.len().next_multiple_of(4), 0);
+    }
+
+    /// Appends a key and its record.
+    pub fn key(&mut self, name: &str, is_on: bool, is_counted: bool) {
+        let words = self.section_mut(".keys");
+        let address = words.address + words.data.len() as u64;
+        words.data.extend([is_on.into(), 0, 0, 0, 0xaa, 0xaa, 0xaa, 0xaa]);
+        self.symbol(name, address, 8, OBJECT, ".keys");
+        self.relative("patchlet_keys", address);
+        let records = &mut self.section_mut("patchlet_keys").data;
+        records.extend([is_on.into(), is_counted.into(), 0, name.len() as u8]);
+        records.extend(name.bytes());
+        records.resize(records.len().next_multiple_of(4), 0);
+    }
+
+    /// Appends a branch site, in the form for what its key is from the start, and its record, whose
+    /// target is the site itself. Returns its number.
+    pub fn branch(&mut self, key: &str, direction: u8) -> usize {
+        let (site, key) = (self.here(), self.address_of(key));
+        let is_on = self.at(key)[0] != 0;
+        let jumps = is_on == (direction == 0);
+        self.code(if jumps { &[0xe9, 0xfb, 0xff, 0xff, 0xff] } else { &NOP5 });
+        self.relative("patchlet_branches", site);
+        self.relative("patchlet_branches", key);
+        self.section_mut("patchlet_branches").data.extend([0, 0, 5, direction]);
+        self.relative("patchlet_branches", site);
+        self.branches.push(site);
+        self.branches.len() - 1
+    }
+
+    /// Lets a branch site go to an address.
+    pub fn land(&mut self, number: usize, target: u64) {
+        let (site, field) = (self.branches[number], BRANCHES + 16 * number as u64 + 12);
+        self.branch_record(number)[12..]
+            .copy_from_slice(&target.wrapping_sub(field).to_le_bytes()[..4]);
+        if self.at(site)[0] == 0xe9 {
+            let jump = jump(site, target);
+            self.at(site)[..5].copy_from_slice(&jump);
+        }
+    }
+
+    /// Returns the bytes of the record of a branch site.
+    pub fn branch_record(&mut self, number: usize) -> &mut [u8] {
+        &mut self.section_mut("patchlet_branches").data[16 * number..16 * number + 16]
+    }
+
+    /// Appends an address to a section, relative to where it stands.
+    fn relative(&mut self, section: &'static str, address: u64) {
+        let section = self.section_mut(section);
+        let here = section.address + section.data.len() as u64;
+        section.data.extend(&address.wrapping_sub(here).to_le_bytes()[..4]);
     }
 
     /// Removes the symbols.
@@ -348,7 +461,7 @@ impl Sample {
     }
 
     /// Adds a patchlet: its labels, its native function and its record in the index.
-    fn patchlet(&mut self, name: &str, bytes: &[u8]) {
+    pub fn patchlet(&mut self, name: &str, bytes: &[u8]) {
         let mut code = bytes.to_vec();
         if !matches!(name, "usergs_sysret64" | "iret" | "ud2") {
             code.push(0xc3);
@@ -538,6 +651,15 @@ impl Sample {
 fn section(name: &'static str, flags: u64, address: u64) -> Section {
     let (data, size, offset) = (vec![], None, None);
     Section { name, kind: PROGBITS, flags, address, data, link: 0, info: 0, size, offset }
+}
+
+/// The NOP of a branch site.
+pub const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// Returns the bytes of `jmp target` at an address.
+pub fn jump(at: u64, target: u64) -> [u8; 5] {
+    let [a, b, c, d] = (target.wrapping_sub(at + 5) as u32).to_le_bytes();
+    [0xe9, a, b, c, d]
 }
 
 fn number(bytes: &[u8]) -> u64 {

@@ -2,24 +2,38 @@
 //! records is described by data ([`table::RecordFormat`]): its section, its bounds, and the
 //! size and fields of a record.
 
+mod branches;
 mod index;
+mod keys;
+mod named;
 mod native_set;
 mod op_records;
 mod patchlet_image;
 mod patchlets;
+mod place_image;
+mod places;
 mod sites;
 mod table;
+mod variants;
 mod width;
 
+pub use branches::BranchImage;
+pub use keys::{KeyImage, keys_of};
 pub use native_set::native_set;
 pub use op_records::{OpRecord, ops_of};
 pub use patchlet_image::PatchletImage;
 pub use patchlets::patchlets_of;
+pub use place_image::{HoleImage, PlaceImage, PlaceMode};
 pub use sites::SiteImage;
+pub use variants::{VariantImage, variants_of};
 
-pub(super) use index::INDEX_SECTION;
+pub(super) use branches::{BRANCH_SIZE, BRANCHES, BranchRecords, read as read_branches};
+pub(super) use index::INDEX;
+pub(super) use keys::{KEY_WORD, KEYS, read as read_keys};
 pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
 pub(super) use op_records::read as read_op_records;
 pub(super) use patchlets::find as find_patchlets;
+pub(super) use places::PLACES;
 pub(super) use sites::{SITES, SiteRecords, read as read_sites};
+pub(super) use variants::read as read_variants;
 pub(super) use width::sites_are_of_width;

@@ -2,32 +2,33 @@
 //! each op, its ABI class and the registers of its signature. `src/ops/define/index.rs` writes
 //! the records and describes their layout.
 
-use super::table::{Field, field_of};
+use super::named::{NamedFormat, NamedRecord};
+use super::table::Field;
 use crate::contract::{AbiClass, Convention};
 use crate::insn::Nops;
-use crate::inspect::elf::{Image, slice};
+use crate::inspect::elf::Image;
 use crate::inspect::finding::{FindingCode, Findings};
 
-/// The section of the records.
-const SECTION: &str = "patchlet_ops";
-
-/// The fields before the name: slot, name of the table, index, class, number of registers of the
-/// arguments, number of registers of the result, length of the name in bytes.
-const FIELDS: [Field; 7] = [
-    Field::address(0),
-    Field::address(4),
-    Field::number(8, 2),
-    Field::number(10, 1),
-    Field::number(11, 1),
-    Field::number(12, 1),
-    Field::number(13, 1),
-];
+/// The format of the records. Their fields: slot, name of the table, index, class, number of
+/// registers of the arguments, number of registers of the result, length of the name.
+pub(crate) const OPS: NamedFormat<7> = NamedFormat {
+    section: "patchlet_ops",
+    header: 14,
+    fields: [
+        Field::address(0),
+        Field::address(4),
+        Field::number(8, 2),
+        Field::number(10, 1),
+        Field::number(11, 1),
+        Field::number(12, 1),
+        Field::number(13, 1),
+    ],
+    code: FindingCode::Index,
+    values: "class, name or addresses",
+};
 
 /// Beside the class: the code is for CPUs that need not have NOPL.
 const WITHOUT_NOPL: u8 = 0x80;
-
-/// Bytes of a record before the name.
-const HEADER: u64 = 14;
 
 /// The record of one op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,45 +48,14 @@ pub struct OpRecord<'d> {
     pub nops: Nops,
 }
 
-/// Reads all records. A damaged record is added to `findings` and ends the list, because the
-/// place of the next one depends on its size.
+/// Reads all records. A damaged record is added to `findings` and ends the list.
 pub(crate) fn read<'d>(image: &Image<'d>, findings: &mut Findings) -> Vec<OpRecord<'d>> {
-    let mut records = Vec::new();
-    let Some(section) = image.section_named(SECTION) else { return records };
-    let mut at = 0;
-    while at < section.size {
-        let Some((record, size)) = record(image, section.data, section.address, at) else {
-            let address = section.address + at;
-            findings.add(
-                FindingCode::Index,
-                Some(address),
-                format!("record of {SECTION} at {address:#x}"),
-                "is not whole, or its class, name or addresses are impossible".into(),
-                "take the section in as patchlet.ld does, and let nothing write to it",
-            );
-            break;
-        };
-        records.push(record);
-        at += size;
-    }
-    records
+    OPS.read(image, findings, |record| op(image, record))
 }
 
-/// Reads the record at offset `at` of the section, which starts at address `base`. Returns the
-/// record and its size in bytes, or `None` if a value in it is impossible.
-fn record<'d>(
-    image: &Image<'d>,
-    data: &'d [u8],
-    base: u64,
-    at: u64,
-) -> Option<(OpRecord<'d>, u64)> {
-    let header = slice(data, at, HEADER)?;
-    let address = base.checked_add(at)?;
-    let mut values = [0; FIELDS.len()];
-    for (value, field) in values.iter_mut().zip(&FIELDS) {
-        *value = field_of(image, header, address, field)?;
-    }
-    let [slot, table, index, class, arguments, results, len] = values;
+/// Returns the op that a record describes, or `None` if a value in the record is impossible.
+fn op<'d>(image: &Image<'d>, record: &NamedRecord<'d, 7>) -> Option<OpRecord<'d>> {
+    let [slot, table, index, class, arguments, results, _] = record.values;
     // As wide as the fields say, so nothing is cut.
     let class = class as u8;
     let nops = if class & WITHOUT_NOPL == 0 { Nops::Long } else { Nops::Lea };
@@ -95,15 +65,14 @@ fn record<'d>(
         2 => AbiClass::Assembly,
         _ => return None,
     };
-    let record = OpRecord {
-        name: readable(slice(data, at + HEADER, len)?)?,
+    Some(OpRecord {
+        name: Some(record.name).filter(|name| !name.is_empty())?,
         table: table_name(image, table)?,
         slot,
         index: index as u16,
         convention: Convention::new(class, arguments as u8, results as u8),
         nops,
-    };
-    Some((record, (HEADER + len).next_multiple_of(4)))
+    })
 }
 
 /// Reads the name of a table, which ends with a zero byte.

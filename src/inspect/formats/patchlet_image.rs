@@ -1,8 +1,10 @@
 //! The type of a patchlet in a file.
 
-/// The largest length of a patchlet, in bytes. A site has room for 32 bytes. The larger limit
-/// lets the tool list a patchlet that fits no site, and still limits the time for a damaged file.
-pub(super) const LONGEST: u64 = 4096;
+use super::place_image::PlaceImage;
+
+/// The largest length of a patchlet, in bytes, for which the index has 16 bits. A site has room for
+/// 32 bytes; a blob is copied elsewhere and can have more.
+pub(super) const LONGEST: u64 = 0xffff;
 
 /// A patchlet in a file.
 #[derive(Clone, Debug)]
@@ -18,6 +20,10 @@ pub struct PatchletImage<'d> {
     pub bytes: &'d [u8],
     /// Address of the native function, if a symbol or the index names it.
     pub native: Option<u64>,
+    /// Whether it is a blob, which no site gets and which has no native function.
+    pub is_blob: bool,
+    /// The places and holes of a blob, in the order of its source.
+    pub places: Vec<PlaceImage<'d>>,
 }
 
 impl PatchletImage<'_> {

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::index::{INDEX_SECTION, record};
+use super::branches::BRANCHES;
+use super::index::{INDEX, patchlet};
+use super::keys::KEYS;
 use super::patchlet_image::{LONGEST, PatchletImage};
+use super::places::{self, PLACES};
 use super::sites::SITES;
+use super::variants::VARIANTS;
 use super::width::code_is_of_width;
 use crate::inspect::elf::{Image, Linkage, SymbolKind, slice};
 use crate::inspect::error::FileError;
@@ -25,7 +29,15 @@ pub(crate) fn find<'d>(
     image: &Image<'d>,
     findings: &mut Findings,
 ) -> Result<Vec<PatchletImage<'d>>, FileError> {
-    for name in [SECTION, SITES.section, INDEX_SECTION] {
+    for name in [
+        SECTION,
+        SITES.section,
+        INDEX.section,
+        PLACES.section,
+        BRANCHES.section,
+        VARIANTS.section,
+        KEYS.section,
+    ] {
         if let Some(section) = image.section_named(name) {
             let words = || format!("section {name}");
             image.claimed_once(section.address, section.end(), words)?;
@@ -35,6 +47,7 @@ pub(crate) fn find<'d>(
     if image.kind() != Linkage::Object {
         merge_index(image, &mut found, findings);
     }
+    places::attach(image, &mut found, findings);
     let mut list: Vec<PatchletImage<'d>> = found.into_values().collect();
     list.sort_by_key(|patchlet| (patchlet.section, patchlet.address, patchlet.name));
     for patchlet in &list {
@@ -113,6 +126,8 @@ fn from_labels<'d>(
             section: start.section,
             bytes,
             native: natives.get(name).map(|native| native.address),
+            is_blob: false,
+            places: vec![],
         };
         let address = start.address;
         if let Some(other) = found.insert(name, patchlet).filter(|other| other.address != address) {
@@ -128,24 +143,14 @@ fn merge_index<'d>(
     found: &mut BTreeMap<&'d str, PatchletImage<'d>>,
     findings: &mut Findings,
 ) {
-    let Some(section) = image.section_named(INDEX_SECTION) else { return };
-    let mut at = 0;
-    while at < section.size {
-        let address = section.address + at;
+    let indexed =
+        INDEX.read(image, findings, |record| Some((record.address, patchlet(image, record)?)));
+    for (address, patchlet) in indexed {
         let mut bad = |what, fix| {
-            let place = format!("record of {INDEX_SECTION} at {address:#x}");
-            findings.add(FindingCode::Index, Some(address), place, what, fix);
+            findings.add(FindingCode::Index, Some(address), INDEX.place(address), what, fix);
         };
-        let Some((patchlet, size)) = record(image, section.data, section.address, at) else {
-            bad(
-                "is not whole, or its name, length or addresses are impossible".into(),
-                "take the section in as patchlet.ld does, and let nothing write to it",
-            );
-            return;
-        };
-        at += size;
         let known = found.entry(patchlet.name).or_insert_with(|| patchlet.clone());
-        let native = patchlet.native.unwrap_or(0);
+        known.is_blob = patchlet.is_blob;
         if (known.address, known.bytes.len()) != (patchlet.address, patchlet.bytes.len()) {
             bad(
                 format!(
@@ -158,7 +163,9 @@ fn merge_index<'d>(
                 ),
                 "link each patchlet once, and link the objects of one build",
             );
-        } else if *known.native.get_or_insert(native) != native {
+        } else if let Some(native) = patchlet.native
+            && *known.native.get_or_insert(native) != native
+        {
             bad(
                 format!(
                     "says that the native function of `{}` is at {native:#x}, and its symbol {:#x}",

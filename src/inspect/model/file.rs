@@ -11,9 +11,14 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    INDEX_SECTION, OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords,
-    bytes_of, find_patchlets, read_op_records, read_sites, sites_are_of_width,
+    BRANCH_SIZE, BRANCHES, BranchRecords, INDEX, KEY_WORD, KEYS, KeyImage, OpRecord,
+    PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, VariantImage, bytes_of,
+    find_patchlets, read_branches, read_keys, read_op_records, read_sites, read_variants,
+    sites_are_of_width,
 };
+
+/// The symbol of the no-op function.
+pub(crate) const NOP: &str = "patchlet_nop";
 
 /// Stands for the address of a native function that is not known. No function has this address.
 const NOWHERE: u64 = 1;
@@ -25,6 +30,10 @@ const SOME_NOP: u64 = 2;
 /// Stands for the address of the identity function if it is not known, so that a platform can
 /// still have `ident` in a slot. No function has this address.
 const SOME_IDENT: u64 = 3;
+
+/// Stands for the address of the function that returns 0 if it is not known. No function has this
+/// address.
+const SOME_ZERO: u64 = 4;
 
 /// An op in a file. Only ops that some record belongs to are known.
 #[derive(Clone, Debug)]
@@ -53,6 +62,9 @@ pub enum SiteState {
     /// The site holds its replacement on bare metal, or on the platform of
     /// [`on_platform`](crate::inspect::on_platform): it was patched ahead of boot.
     Native,
+    /// The site holds its replacement for another variant of its op: it was patched ahead of boot
+    /// for a CPU.
+    Variant,
     /// The site holds other bytes.
     Foreign,
 }
@@ -64,6 +76,7 @@ impl SiteState {
         match self {
             Self::Indirect => "indirect",
             Self::Native => "native",
+            Self::Variant => "variant",
             Self::Foreign => "foreign",
         }
     }
@@ -80,16 +93,28 @@ pub struct Model<'d> {
     pub(crate) op_records: Vec<OpRecord<'d>>,
     /// The ops, sorted by slot and index.
     pub(crate) ops: Vec<OpImage>,
+    /// The variants of all ops, sorted by slot and place.
+    pub(super) variants: Vec<VariantImage<'d>>,
+    pub(crate) branches: BranchRecords,
+    /// The keys, sorted by address.
+    pub(super) keys: Vec<KeyImage<'d>>,
+    /// Whether no record of a key is damaged. Behind a damaged one none is read.
+    pub(crate) knows_all_keys: bool,
     /// The position in `patchlets` for the address of a native function.
-    natives: HashMap<u64, usize>,
+    pub(super) natives: HashMap<u64, usize>,
     /// Address of the no-op function, or [`SOME_NOP`].
     pub(crate) nop: u64,
     /// Address of the identity function, or [`SOME_IDENT`].
     pub(crate) ident: u64,
     ident_patchlet: &'d [u8],
+    /// Address of the function that returns 0, or [`SOME_ZERO`].
+    zero: u64,
+    zero_patchlet: &'d [u8],
     trap: &'d [u8],
     /// What fills the sites that are patched.
-    nops: Nops,
+    pub(super) nops: Nops,
+    /// The NOPs of branch sites, if the file shows which: all have those of one family.
+    pub(super) branch_nops: Option<Nops>,
     /// Slot → what it holds on the platform that the sites are compared with; the other
     /// slots hold their native functions.
     pub(crate) held: HashMap<u64, u64>,
@@ -116,6 +141,12 @@ impl<'d> Model<'d> {
         }
         let mut op_records = read_op_records(&image, &mut findings);
         op_records.sort_by_key(|record| record.slot);
+        let variants = read_variants(&image, &mut findings);
+        let branches = read_branches(&image, &mut findings);
+        let before = findings.total();
+        let mut keys = read_keys(&image, &mut findings);
+        let knows_all_keys = findings.total() == before;
+        keys.sort_by_key(|key| key.address);
         let tables = OpsTables::find(&image, &records.list, &op_records, &natives);
         let mut model = Self {
             image,
@@ -124,18 +155,26 @@ impl<'d> Model<'d> {
             tables,
             op_records,
             ops: vec![],
+            variants,
+            branches,
+            keys,
+            knows_all_keys,
             natives,
             nop: SOME_NOP,
             ident: SOME_IDENT,
+            zero: SOME_ZERO,
+            zero_patchlet: &[],
             ident_patchlet: &[],
             trap: &[],
             nops: Nops::Long,
+            branch_nops: None,
             held: HashMap::new(),
             findings,
         };
         model.find_functions();
         model.find_ops();
         model.nops = model.nops_of_file();
+        model.branch_nops = model.nops_of_branches();
         model.is_unambiguous()?;
         if model.is_without_patchlet() {
             model.findings = nothing_here(&model.image);
@@ -158,7 +197,9 @@ impl<'d> Model<'d> {
         self.patchlets.is_empty()
             && self.records.range.is_none()
             && self.tables.list.is_empty()
-            && ![SITES.section, INDEX_SECTION].into_iter().any(has_section)
+            && ![SITES.section, INDEX.section, BRANCHES.section, KEYS.section]
+                .into_iter()
+                .any(has_section)
     }
 
     /// Checks that no two sections share an address of a site or slot, so that it is certain which
@@ -172,6 +213,15 @@ impl<'d> Model<'d> {
         for op in &self.ops {
             let end = op.slot.saturating_add(image.width().pointer_size());
             image.claimed_once(op.slot, end, || format!("the slot {:#x}", op.slot))?;
+        }
+        for branch in &self.branches.list {
+            let end = branch.site.saturating_add(u64::from(BRANCH_SIZE));
+            let words = || format!("the branch site {:#x}", branch.site);
+            image.claimed_once(branch.site, end, words)?;
+        }
+        for (key, address) in self.keys.iter().filter_map(|key| Some((key, key.address?))) {
+            let words = || format!("the key `{}`", key.name);
+            image.claimed_once(address, address.saturating_add(KEY_WORD), words)?;
         }
         Ok(())
     }
@@ -267,11 +317,11 @@ impl<'d> Model<'d> {
         self.op(record).map_or_else(|| "?".to_owned(), |op| self.op_name(op))
     }
 
-    /// Finds the no-op function, the identity function, and the patchlets of the identity and of
-    /// the trap.
+    /// Finds the no-op function, the identity function and the one that returns 0, and the patchlets
+    /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
-        let nop = symbol("patchlet_nop");
+        let nop = symbol(NOP).or_else(|| self.only_return());
         let ident = match self.image.width() {
             Width::Bits64 => self
                 .patchlets
@@ -282,6 +332,7 @@ impl<'d> Model<'d> {
         };
         self.nop = nop.unwrap_or(SOME_NOP);
         self.ident = ident.unwrap_or(SOME_IDENT);
+        self.zero = symbol("patchlet_zero").unwrap_or(SOME_ZERO);
         let named = |name: &str| {
             let found = self.patchlets.iter().find(|patchlet| patchlet.name == name);
             found.map_or_else(|| bytes_of(self.image.width(), name), |patchlet| patchlet.bytes)
@@ -289,6 +340,33 @@ impl<'d> Model<'d> {
         // On 32 bit there is no patchlet `ident_64`, and its bytes are empty: argument and result
         // are in the same register.
         (self.ident_patchlet, self.trap) = (named("ident_64"), named("ud2"));
+        self.zero_patchlet = named("vcpu_is_preempted");
+    }
+
+    /// Returns the one function that is nothing but a return, among those that slots and variants
+    /// of a stripped file name: the no-op function, unless the kernel has an empty function of its
+    /// own there. If there are several, it cannot be told which of them it is.
+    fn only_return(&self) -> Option<u64> {
+        let slots = self.op_records.iter().filter_map(|op| self.image.pointer_at(op.slot));
+        let functions = slots.chain(self.variants.iter().map(|variant| variant.function));
+        let returns = |&address: &u64| {
+            let section = self.image.section_at(address).filter(|found| found.is_executable());
+            let start = section.and_then(|section| section.bytes(address, 1));
+            let tracked = section.and_then(|section| section.bytes(address, 5));
+            // With indirect branch tracking, the function begins with ENDBR64 or ENDBR32.
+            start == Some(&[0xc3]) || matches!(tracked, Some([0xf3, 0x0f, 0x1e, 0xfa | 0xfb, 0xc3]))
+        };
+        // On 32 bit the identity function, whose argument is in the register of the result, is a
+        // return, too.
+        let ident = self.builtin_ident().filter(|_| self.image.width() == Width::Bits32);
+        let mut found: Vec<u64> =
+            functions.filter(returns).filter(|&found| Some(found) != ident).collect();
+        found.sort_unstable();
+        found.dedup();
+        match found[..] {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
     /// Returns the address that the slot of `ident` in the built-in table holds. In a stripped
@@ -357,17 +435,23 @@ impl<'d> Model<'d> {
         }
     }
 
-    /// Returns the facts about an op that decide which replacement its sites get.
+    /// Returns what a site of this kind of an op gets while the op's slot holds `target`.
     #[must_use]
-    pub fn choice(&self, op: &OpImage) -> Choice<'d> {
-        Choice {
-            native: op.native.unwrap_or(NOWHERE),
-            patchlet: op.patchlet.and_then(|at| self.patchlets.get(at)).map_or(&[], |p| p.bytes),
+    pub fn replacement(&self, op: &OpImage, target: u64, kind: Kind) -> Replacement<'d> {
+        let choice = Choice {
             nop: self.nop,
             ident: self.ident,
             ident_patchlet: self.ident_patchlet,
+            zero: self.zero,
+            zero_patchlet: self.zero_patchlet,
             trap: self.trap,
-        }
+        };
+        let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
+        let default = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
+        let mut own = default.into_iter().chain(self.patchlets_of_variants(op));
+        choice.replacement(target, kind, |target| {
+            own.find(|&(native, _)| native == target).map(|(_, bytes)| bytes)
+        })
     }
 
     /// Returns the bytes of a site, or `None` if the site is not in a section of the file.
@@ -445,7 +529,7 @@ impl<'d> Model<'d> {
     fn ahead_of_boot(&self, record: &SiteImage, kind: Kind) -> Replacement<'d> {
         self.op(record).map_or(Replacement::Nops, |op| {
             let held = self.held.get(&op.slot).copied().or(op.native);
-            self.choice(op).replacement(held.unwrap_or(0), kind)
+            self.replacement(op, held.unwrap_or(0), kind)
         })
     }
 
@@ -456,13 +540,21 @@ impl<'d> Model<'d> {
         let (Some(present), Some(kind)) = (self.present(record), record.kind()) else {
             return SiteState::Foreign;
         };
+        let holds = |replacement: &Replacement<'_>| {
+            let is = |&nops: &Nops| self.composed_with(nops, record, replacement) == Ok(present);
+            [Nops::Long, Nops::Lea].iter().any(is)
+        };
         if self.indirect(record, kind) == Ok(present) {
             SiteState::Indirect
+        } else if holds(&self.ahead_of_boot(record, kind)) {
+            SiteState::Native
+        } else if self.op(record).is_some_and(|op| {
+            let mut variants = self.variants_of(op.slot).iter();
+            variants.any(|variant| holds(&self.replacement(op, variant.function, kind)))
+        }) {
+            SiteState::Variant
         } else {
-            let native = self.ahead_of_boot(record, kind);
-            let is_native = |&nops: &Nops| self.composed_with(nops, record, &native) == Ok(present);
-            let found = [Nops::Long, Nops::Lea].iter().any(is_native);
-            if found { SiteState::Native } else { SiteState::Foreign }
+            SiteState::Foreign
         }
     }
 

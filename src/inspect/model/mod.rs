@@ -1,7 +1,11 @@
 //! The model of a linked file, on which all commands work that need a linked file.
 
+mod branches;
 mod file;
 mod ops_tables;
+mod variants;
 
+pub use branches::BranchForm;
+pub(crate) use file::NOP;
 pub use file::{Model, OpImage, SiteState};
 pub use ops_tables::TableImage;

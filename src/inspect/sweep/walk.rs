@@ -15,10 +15,9 @@ use std::iter::Peekable;
 use iced_x86::{DecoderError, FlowControl, Instruction};
 
 use super::padding::{Before, end_of_padding};
+use super::text_site::TextSite;
 use crate::disassemble::decoder;
-use crate::insn::{InsnBuffer, Kind};
 use crate::inspect::elf::{Section, SymbolKind};
-use crate::inspect::formats::SiteImage;
 use crate::inspect::model::Model;
 
 /// The number of instructions between two reports of progress.
@@ -36,18 +35,21 @@ pub(crate) trait Visitor {
     /// starts here. Knowledge about the contents of registers must be dropped.
     fn begin(&mut self) {}
 
+    /// Learns that an instruction or a site starts at `at`.
+    fn boundary(&mut self, _at: u64) {}
+
     /// Learns that a site starts inside of the instruction at `at`.
-    fn site_inside_instruction(&mut self, _site: &SiteImage, _at: u64) {}
+    fn site_inside_instruction(&mut self, _site: &TextSite<'_>, _at: u64) {}
 
     /// Learns that a function starts inside of a site, at `start`.
-    fn start_inside_site(&mut self, _site: &SiteImage, _start: u64) {}
+    fn start_inside_site(&mut self, _site: &TextSite<'_>, _start: u64) {}
 
     /// Learns, from time to time, that `done` of `of` bytes of text are done.
     fn progress(&mut self, _done: u64, _of: u64) {}
 }
 
 /// Sweeps all text. `sites` are the sites in executable sections, sorted by address, each once.
-pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn Visitor) {
+pub(crate) fn sweep(model: &Model<'_>, sites: &[TextSite<'_>], visitor: &mut dyn Visitor) {
     let image = model.image();
     let text = || {
         let sections = image.sections().iter();
@@ -57,7 +59,9 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn V
     let mut by_address: Vec<&Section<'_>> = text().collect();
     by_address.sort_by_key(|section| section.address);
     let starts = starts(model);
-    let mut sweep = Sweep { model, sites, next: 0, done: 0, of, visitor };
+    let mut targets: Vec<u64> = model.branches().iter().map(|branch| branch.target).collect();
+    targets.sort_unstable();
+    let mut sweep = Sweep { model, sites, targets: &targets, next: 0, done: 0, of, visitor };
     for section in by_address {
         let from = starts.partition_point(|start| start.address < section.address);
         let to = starts.partition_point(|start| start.address < section.end());
@@ -69,22 +73,13 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[&SiteImage], visitor: &mut dyn V
     }
 }
 
-/// Returns the records of sites in executable sections, sorted by address, each site once.
-pub(crate) fn sites_in_text<'m>(model: &'m Model<'_>) -> Vec<&'m SiteImage> {
-    let in_text = |record: &&SiteImage| {
-        model.image().section_at(record.site).is_some_and(|section| section.is_executable())
-    };
-    let mut sites: Vec<&SiteImage> = model.records().iter().filter(in_text).collect();
-    sites.sort_by_key(|record| (record.site, record.address));
-    sites.dedup_by(|record, before| record.repeats(before));
-    sites
-}
-
 /// The state of a sweep.
 struct Sweep<'s, 'd> {
     model: &'s Model<'d>,
     /// The sites, sorted by address.
-    sites: &'s [&'s SiteImage],
+    sites: &'s [TextSite<'s>],
+    /// The targets of branch sites, sorted.
+    targets: &'s [u64],
     /// Position of the first site that the sweep has not passed.
     next: usize,
     /// Size of the sections that are done, in bytes.
@@ -119,21 +114,25 @@ impl Sweep<'_, '_> {
                     self.visitor.begin();
                 }
             }
-            if let Some((behind, kind)) = self.at_site(at) {
+            if let Some((behind, what)) = self.at_site(at) {
+                self.visitor.boundary(at);
                 self.not_a_start(at, behind, &mut starts);
                 at = behind;
-                before = match kind {
-                    Some(Kind::Jump) => Before::End,
-                    Some(Kind::Call) | None => Before::Call,
-                };
+                before = what;
                 continue;
             }
             let Ok(position) = usize::try_from(at - section.address) else { return };
-            let site = self.sites.get(self.next).map(|site| site.site);
+            let site = self.sites.get(self.next).map(|site| site.start);
             let rest = section.data.get(position..).unwrap_or_default();
-            if let Some(padding) = end_of_padding(before, at, rest) {
-                // Padding ends where a site or a function is known to start.
-                let limits = [site, starts.peek().copied()].into_iter().flatten();
+            let is_target = || self.targets.binary_search(&at).is_ok();
+            if let Some(padding) = end_of_padding(before, at, rest)
+                && !is_target()
+            {
+                // Padding ends where a site or a function is known to start, or a branch site
+                // jumps to.
+                let behind = self.targets.partition_point(|&target| target <= at);
+                let target = self.targets.get(behind).copied();
+                let limits = [site, starts.peek().copied(), target].into_iter().flatten();
                 at = limits.fold(padding, u64::min).max(at + 1);
                 before = Before::End;
                 continue;
@@ -177,6 +176,7 @@ impl Sweep<'_, '_> {
                     self.visitor.site_inside_instruction(site, at);
                 }
             } else if !instruction.is_invalid() {
+                self.visitor.boundary(at);
                 self.visitor.instruction(at, &instruction);
                 before = behind_which(&instruction);
             }
@@ -187,21 +187,21 @@ impl Sweep<'_, '_> {
     /// Skips the sites that start before address `at`. They are behind the end of the section
     /// before, in no section that is swept.
     fn skip_sites_before(&mut self, at: u64) {
-        while self.sites.get(self.next).is_some_and(|site| site.site < at) {
+        while self.sites.get(self.next).is_some_and(|site| site.start < at) {
             self.next += 1;
         }
     }
 
-    /// Returns the first address behind the site that starts at `at`, and its kind. Of several
-    /// sites that start there, the longest counts.
-    fn at_site(&mut self, at: u64) -> Option<(u64, Option<Kind>)> {
-        let mut found: Option<(u64, Option<Kind>)> = None;
-        while let Some(site) = self.sites.get(self.next).filter(|site| site.site <= at) {
+    /// Returns the first address behind the site that starts at `at`, and which kind of code it is
+    /// for the bytes behind it. Of several sites that start there, the longest counts.
+    fn at_site(&mut self, at: u64) -> Option<(u64, Before)> {
+        let mut found: Option<(u64, Before)> = None;
+        while let Some(site) = self.sites.get(self.next).filter(|site| site.start <= at) {
             // A site that starts before `at` overlaps the site before it, which
-            // `verify/sites.rs` finds.
-            if site.site == at {
-                let end = found.map_or(0, |(end, _)| end).max(end_of(site));
-                found = Some((end, site.kind()));
+            // `verify/overlap.rs` finds.
+            if site.start == at {
+                let end = found.map_or(0, |(end, _)| end).max(site.end);
+                found = Some((end, site.before));
                 self.visitor.begin();
             }
             self.next += 1;
@@ -239,13 +239,6 @@ fn behind_which(instruction: &Instruction) -> Before {
     }
 }
 
-/// Returns the first address behind a site. A capacity that is impossible is limited to the
-/// possible range, so that the wrong capacity, which is a finding, causes no others.
-pub(crate) fn end_of(site: &SiteImage) -> u64 {
-    let capacity = usize::from(site.capacity).clamp(InsnBuffer::MIN, InsnBuffer::MAX);
-    site.site.saturating_add(capacity as u64)
-}
-
 /// An address where the sweep starts anew.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Start {
@@ -255,7 +248,7 @@ struct Start {
 }
 
 /// Returns the addresses where the sweep starts anew, sorted: the symbols, the native functions,
-/// and the entry of the program.
+/// those of variants, and the entry of the program.
 fn starts(model: &Model<'_>) -> Vec<Start> {
     // Of a data symbol in text the end counts: code may follow the data.
     let code = model.image().symbols().list().iter().map(|symbol| {
@@ -264,7 +257,8 @@ fn starts(model: &Model<'_>) -> Vec<Start> {
     });
     let natives = model.patchlets().iter().filter_map(|patchlet| patchlet.native);
     let slots = model.ops.iter().filter_map(|op| op.native);
-    let others = natives.chain(slots).chain([model.image().entry()]);
+    let variants = model.variants().iter().map(|variant| variant.function);
+    let others = natives.chain(slots).chain(variants).chain([model.image().entry()]);
     let others = others.map(|address| Start { address, section: None });
     let mut starts: Vec<Start> = code.chain(others).collect();
     starts.sort_unstable();

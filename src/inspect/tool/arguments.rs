@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the patchlets in objects, archives and linked files
+    /// List the patchlets and keys in objects, archives and linked files
     #[command(after_help = "\
 Examples:
   patchlet list kernel                 address, length, name, section, bytes, instructions
@@ -43,9 +43,14 @@ Examples:
     List(ListArguments),
     /// List the patch sites of a linked file
     #[command(after_help = "\
+Sites of ops come first, then those of static branches. Out of line, behind a jump, is the side of a
+branch that the column says: `on` is what runs when the key is on. With --op only sites of ops are
+shown, with --key only branch sites, with both those of both.
+
 Examples:
   patchlet sites kernel
   patchlet sites kernel --op irq.save_fl --op restore_fl      with or without the group
+  patchlet sites kernel --key TRACE        where a static branch asks for this key
   patchlet sites kernel --function schedule      sites in functions with that in their names
   patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
     Sites(SitesArguments),
@@ -54,7 +59,9 @@ Examples:
 Checked: patchlets complete, intact, the same as their native functions, in read-only data, without
 relocations; records whole; each site inside text, at an instruction of its function, holding the
 indirect call or jump through its slot or its native form, large enough, overlapping no other, no
-branch into its middle; every indirect call or jump through an ops table has a record.
+branch into its middle; every indirect call or jump through an ops table has a record. Each variant is
+of an op, a function, and fits all sites of its op. Each branch site has a key, holds the NOP or the
+jump that the key's state asks for, and jumps to an instruction of its own function.
 Not seen: functions that are missing with their records, so say by --expect-sites how many sites there
 must be; a call through what a slot held before it went through memory or a second register; one
 through a thunk that is inlined or takes its target from the stack; in a file without symbols, code
@@ -64,6 +71,7 @@ Examples:
   patchlet verify kernel
   patchlet verify kernel --require invlpg,rdtsc    the kernel's own patchlets must be there too
   patchlet verify kernel --expect-sites 1527       no more and no fewer; 1500.. for at least so many
+  patchlet verify kernel --expect-branches 40..    the same for branch sites
   patchlet verify kernel --against own.o           compare with an object, not with the native set
   patchlet verify kernel --contracts own.S         do they only what the comments above them say?")]
     Verify(VerifyArguments),
@@ -73,6 +81,15 @@ A platform is `native`, or `slot=target` with commas between; other slots keep t
 functions. A slot is an op's name with or without its group, table.name or table[index]; a target is
 a symbol, an address (0x…, as the file has it), or nop, ident, null, native.
 
+With --cpu, each slot that no --platform names gets the last variant of its op that is eligible on
+that CPU. The models are QEMU's, with `+name`, `-name`, `name=on` or `name=off` behind them, and names
+are those of the crate or QEMU's; @FILE is the output of `cpuid -r` on some machine, and what all of
+its CPUs have counts. What an operating system has to switch on (SMAP_ENABLED, XCR0_AVX) is taken for
+switched on where the CPU has it; a kernel's own features are taken for absent. Both can be said
+otherwise: -smap_enabled, +broken. --accel tcg leaves out what QEMU without KVM does not emulate.
+
+With --key, branch sites and the key get the state given; other keys keep what the file says.
+
 NOPs: `long` is NOPL, which the Pentium, the Geode and the C3 do not have; `lea` is `lea` and `mov` of a
 register to itself, which every 32-bit CPU executes. Without --nops it is `lea` for 32-bit files, unless
 they say that they were compiled for CPUs with SSE2; the kernel's own patching decides the same way.
@@ -80,19 +97,26 @@ Where the kernel asks for other NOPs (`with_nops`), say the same here.
 
 Examples:
   patchlet plan kernel --platform native
-  patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop")]
+  patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop
+  patchlet plan kernel --cpu Haswell,-erms          what a kernel gets that selects variants there
+  patchlet plan kernel --cpu max --accel tcg        what it gets in QEMU without KVM
+  patchlet plan kernel --key TRACE=on")]
     Plan(PlanArguments),
     /// Patch the sites in a copy of the file, for bare metal or another platform
     #[command(after_help = "\
 The sites get what the kernel's own patching at boot gives them where every slot has its native
-function, or what --platform says. The slots themselves stay as they are: a kernel for another
-platform still puts its functions into them. The file is verified first; nothing is written unless
-everything holds. What was patched for a platform is verified and reverted with the same --platform.
---nops is explained at `plan`; files patched with either kind of NOPs are verified and reverted alike.
+function, or what --platform and --cpu say. The slots themselves stay as they are: a kernel selects
+variants, or puts in the functions of another platform, all the same. A kernel patched for a CPU runs
+on CPUs that have these features, and selects the same there. A key is changed together with its
+sites: its word in the file says the new state. The file is verified first; nothing is written unless
+everything holds. What was patched for a platform is verified and reverted with the same --platform;
+for a CPU or with keys, that needs no option. --platform, --cpu, --key and --nops are explained at
+`plan`; files patched with either kind of NOPs are verified and reverted alike.
 
 Examples:
   patchlet apply kernel -o kernel.native
   patchlet apply kernel -o kernel.xen --platform save_fl=xen_save_fl
+  patchlet apply kernel -o kernel.new --cpu Skylake-Server --key TRACE=on
   patchlet apply --revert kernel.native -o kernel    the original, byte for byte")]
     Apply(ApplyArguments),
     /// Show privileged instructions that do not go through the op that there is for them
@@ -109,9 +133,8 @@ Examples:
     Raw(RawArguments),
     /// Say of a Linux kernel's text in a memory dump why it differs from the file
     #[command(after_help = "\
-FILE is a vmlinux, with or without symbols, or a vmlinuz. DUMP is an ELF core: of QEMU's
-dump-guest-memory, /proc/kcore, or kdump's when it is not compressed; or plain memory, with the address
-of its first byte.
+FILE is a vmlinux, with or without symbols, or a vmlinuz. DUMP is an ELF core, as QEMU's
+dump-guest-memory and an uncompressed kdump are; or plain memory, with the address of its first byte.
 
 What the text should be is computed from the file's tables and from the state in the dump: features of
 the CPU, static keys, static calls, pv_ops. Each range that differs from the file, or should, has a cause
@@ -123,12 +146,11 @@ Modules, BPF programs and other text that is made at run time are not compared.
 
 Examples:
   patchlet explain vmlinuz-6.12 --memory guest.core
-  patchlet explain vmlinux --memory /proc/kcore            as root: the running kernel itself
   patchlet explain vmlinux --memory ram --phys 0           plain memory from physical address 0 on
   patchlet explain vmlinux --memory core --all             what is proven, too
   patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
     Explain(ExplainArguments),
-    /// Show how patchlets and sites of two builds differ
+    /// Show how patchlets, variants, keys and sites of two builds differ
     #[command(after_help = "\
 Addresses are not compared, they move with every build. Lines start with + for what only the second
 file has, - for what only the first has, ~ for what changed.
@@ -168,6 +190,10 @@ pub(super) struct SitesArguments {
     /// Only sites of this op, named as for `plan`; can be given several times
     #[arg(long, value_name = "NAME")]
     pub op: Vec<String>,
+    /// Only branch sites of this key, by its name, the path of its static or its address; can be
+    /// given several times
+    #[arg(long, value_name = "KEY")]
+    pub key: Vec<String>,
     /// Only sites in functions with this in their names; can be given several times
     #[arg(long, value_name = "PART")]
     pub function: Vec<String>,
@@ -192,6 +218,9 @@ pub(super) struct VerifyArguments {
     /// How many sites there must be, or with .. behind it the least
     #[arg(long, value_name = "N|MIN..")]
     pub expect_sites: Option<ExpectedSites>,
+    /// The same for branch sites
+    #[arg(long, value_name = "N|MIN..")]
+    pub expect_branches: Option<ExpectedSites>,
     /// What sites that are patched already were patched for, as for `plan`
     #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
     pub platform: String,
@@ -207,9 +236,8 @@ pub(super) struct VerifyArguments {
 pub(super) struct PlanArguments {
     /// A linked file
     pub file: PathBuf,
-    /// What the slots would hold
-    #[arg(long, value_name = "native|SLOT=TARGET,…")]
-    pub platform: String,
+    #[command(flatten)]
+    pub platform: PlatformArguments,
     /// What fills sites of a 32-bit file
     #[arg(long, value_name = "FAMILY")]
     pub nops: Option<NopsName>,
@@ -225,15 +253,37 @@ pub(super) struct ApplyArguments {
     /// Where to write the result
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-    /// Give every site its indirect call or jump back
-    #[arg(long)]
+    /// Give every site its indirect call or jump back, and every key the state it began with
+    #[arg(long, conflicts_with_all = ["key", "cpu"])]
     pub revert: bool,
-    /// What the slots would hold, as for `plan`
-    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
-    pub platform: String,
+    #[command(flatten)]
+    pub platform: PlatformArguments,
     /// What fills sites of a 32-bit file, as for `plan`
     #[arg(long, value_name = "FAMILY")]
     pub nops: Option<NopsName>,
+}
+
+/// The platform that sites are patched for.
+#[derive(Debug, Args)]
+pub(super) struct PlatformArguments {
+    /// What the slots would hold
+    #[arg(long, value_name = "native|SLOT=TARGET,…", default_value = "native")]
+    pub platform: String,
+    /// The CPU that variants are selected by, as for QEMU; @FILE is a dump by `cpuid -r`
+    #[arg(long, value_name = "MODEL|@FILE[,+NAME,-NAME…]")]
+    pub cpu: Option<String>,
+    /// Leave out what QEMU's own emulation of the CPU does not have
+    #[arg(long, value_name = "ACCELERATOR", requires = "cpu")]
+    pub accel: Option<AcceleratorName>,
+    /// Switch a key on or off; can be given several times
+    #[arg(long, value_name = "KEY=on|off")]
+    pub key: Vec<String>,
+}
+
+/// An accelerator of QEMU that does not have all that a CPU has, by name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum AcceleratorName {
+    Tcg,
 }
 
 /// A family of NOPs, by name.

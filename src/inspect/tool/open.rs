@@ -3,8 +3,10 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use super::arguments::NopsName;
+use super::arguments::{AcceleratorName, NopsName, PlatformArguments};
 use super::stop::{Stop, in_file};
+use crate::insn::Width;
+use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{map, parse};
 use crate::inspect::error::FileError;
 use crate::inspect::model::Model;
@@ -15,13 +17,13 @@ pub(super) fn read(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Sto
     map(path).map_err(in_file(path))
 }
 
-/// Reads a linked file. Its sites are compared with their replacements on a platform.
-pub(super) fn linked_for<'d>(
-    path: &Path,
-    data: &'d [u8],
+/// Makes the sites of a file be compared with their replacements on a platform.
+pub(super) fn compared_with<'d>(
+    model: Model<'d>,
     platform: &PlatformSpec,
+    path: &Path,
 ) -> Result<Model<'d>, Stop> {
-    on_platform(linked(path, data)?, platform).map_err(in_file(path))
+    on_platform(model, platform).map_err(in_file(path))
 }
 
 /// Makes sites be filled with the NOPs that the command line names, if it names any.
@@ -36,9 +38,46 @@ pub(super) fn filled_with<'d>(
     }
 }
 
-/// Reads what a command line says of a platform.
-pub(super) fn platform(words: &str) -> Result<PlatformSpec, Stop> {
+/// Reads what a command line says of slots.
+pub(super) fn slots(words: &str) -> Result<PlatformSpec, Stop> {
     words.parse().map_err(|error: FileError| Stop::Failed(error.to_string()))
+}
+
+/// Reads what a command line says of a platform: slots, CPU and keys. `width` is that of the file.
+pub(super) fn platform(arguments: &PlatformArguments, width: Width) -> Result<PlatformSpec, Stop> {
+    let mut platform = slots(&arguments.platform)?;
+    if let Some(words) = &arguments.cpu {
+        let tcg = arguments.accel.map(|AcceleratorName::Tcg| width);
+        platform = platform.on_cpu(cpu(words, tcg)?);
+    }
+    for words in &arguments.key {
+        let (name, state) = words.rsplit_once('=').unwrap_or((words, ""));
+        platform = match (name, state) {
+            ("", _) => return Err(bad_key(words)),
+            (name, "on") => platform.with_key(name, true),
+            (name, "off") => platform.with_key(name, false),
+            _ => return Err(bad_key(words)),
+        };
+    }
+    Ok(platform)
+}
+
+fn bad_key(words: &str) -> Stop {
+    Stop::Failed(format!("`{words}` is no state of a key: say `KEY=on` or `KEY=off`"))
+}
+
+/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump.
+fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
+    let Some(words) = words.strip_prefix('@') else {
+        return CpuSpec::model(words, tcg).map_err(|error| Stop::Failed(error.to_string()));
+    };
+    if tcg.is_some() {
+        return Err(Stop::Failed("--accel is for models: a dump says what a CPU has".to_owned()));
+    }
+    let path = Path::new(words.split(',').next().unwrap_or_default());
+    let data = read(path)?;
+    let text = String::from_utf8_lossy(&data);
+    CpuSpec::dump(words, &text).map_err(in_file(path))
 }
 
 /// Reads a linked file.

@@ -1,8 +1,12 @@
 //! The values that the tool shows of a patchlet, a site, a planned change and a raw instruction.
+//! Those of branches and keys are in `branch_views.rs`.
 //! They are the same in text and in JSON.
+
+use std::ops::Range;
 
 use serde::Serialize;
 
+use super::places::{self, PlaceView, places};
 use crate::disassemble::disassemble;
 use crate::insn::InsnBuffer;
 use crate::inspect::elf::Image;
@@ -21,28 +25,43 @@ pub(super) struct PatchletView<'v> {
     pub length: usize,
     pub bytes: String,
     pub instructions: String,
+    /// Those of a blob.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<PlaceView<'v>>,
 }
 
 impl<'v> PatchletView<'v> {
     pub fn new(image: &Image<'v>, patchlet: &PatchletImage<'v>) -> Self {
         let bytes = patchlet.bytes;
+        let instructions = if patchlet.is_blob {
+            places::words(patchlet)
+        } else {
+            disassemble(image.width(), patchlet.address, bytes, |_| None)
+        };
         Self {
             name: patchlet.name,
             address: format!("{:#x}", patchlet.address),
             section: image.section(patchlet.section).map_or("?", |section| section.name),
             length: bytes.len(),
             bytes: bytes_in_hex(bytes),
-            instructions: disassemble(image.width(), patchlet.address, bytes, |_| None),
+            instructions,
+            places: places(patchlet).collect(),
         }
     }
 
     pub fn row(self) -> Vec<String> {
+        /// The most characters of a blob's bytes that are shown.
+        const SHOWN: usize = 24;
+        let bytes = match self.bytes.get(..SHOWN) {
+            Some(first) if !self.places.is_empty() => format!("{} …", first.trim_end()),
+            _ => self.bytes,
+        };
         vec![
             self.address,
             self.length.to_string(),
             self.name.to_owned(),
             self.section.to_owned(),
-            self.bytes,
+            bytes,
             self.instructions,
         ]
     }
@@ -99,6 +118,9 @@ pub(super) struct SitePlanView {
     pub function: String,
     pub op: String,
     pub gets: &'static str,
+    /// Condition of the variant that the platform's CPU selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
     pub changes: bool,
     pub before: CodeView,
     pub after: CodeView,
@@ -122,6 +144,7 @@ impl SitePlanView {
             function: model.function(site_plan.record.site),
             op: model.op_name(site_plan.op),
             gets: site_plan.gets,
+            condition: site_plan.variant.map(|variant| variant.condition.to_owned()),
             changes: site_plan.before != site_plan.after,
             before: code(&site_plan.before),
             after: code(&site_plan.after),
@@ -167,12 +190,18 @@ impl RawView {
 
 /// Returns the instructions of a site as text, with the names of branch targets.
 fn instructions(model: &Model<'_>, record: &SiteImage, bytes: &[u8], moved: u64) -> String {
+    code_at(model, record.site..record.end(), bytes, moved)
+}
+
+/// Returns the instructions that a site has with these bytes, as text, with the names of branch
+/// targets.
+pub(super) fn code_at(model: &Model<'_>, site: Range<u64>, bytes: &[u8], moved: u64) -> String {
     let name = |target: u64| {
         let target = target.wrapping_sub(moved);
         // A target inside of the site would only get the name of the function that has the site.
-        let outside = !(record.site..record.end()).contains(&target);
+        let outside = !site.contains(&target);
         let known = model.image().section_at(target).is_some_and(|section| section.is_executable());
         (outside && known).then(|| model.function(target))
     };
-    disassemble(model.image().width(), record.site.wrapping_add(moved), bytes, name)
+    disassemble(model.image().width(), site.start.wrapping_add(moved), bytes, name)
 }

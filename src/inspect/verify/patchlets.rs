@@ -16,13 +16,15 @@ pub(super) fn check(model: &Model<'_>, reference: &Reference<'_>, findings: &mut
     complete(model, reference, findings);
     contracts(model, reference, findings);
     for patchlet in &model.patchlets {
-        native_function(model, patchlet, findings);
+        if !patchlet.is_blob {
+            native_function(model, patchlet, findings);
+        }
         not_relocated(model, patchlet, findings);
     }
     apart(model, findings);
 }
 
-fn place(patchlet: &PatchletImage<'_>) -> String {
+pub(super) fn place(patchlet: &PatchletImage<'_>) -> String {
     format!("patchlet `{}` at {:#x}", patchlet.name, patchlet.address)
 }
 
@@ -78,7 +80,7 @@ fn contracts(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findin
     }
 }
 
-fn missing(name: &str, origin: &str, findings: &mut Findings) {
+pub(super) fn missing(name: &str, origin: &str, findings: &mut Findings) {
     findings.add(
         FindingCode::PatchletMissing,
         None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use crate::contract::Contract;
+use crate::contract::{BlobContract, Contract};
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
@@ -18,8 +18,12 @@ pub struct Reference<'r> {
     pub required: Vec<&'r str>,
     /// The number of sites that the file must have, if it is known.
     pub sites: Option<ExpectedSites>,
+    /// The number of branch sites that the file must have, if it is known.
+    pub branches: Option<ExpectedSites>,
     /// Contracts that patchlets of these names must keep.
     pub contracts: Vec<Contract>,
+    /// What the places and holes of blobs of these names mean. All of a blob must be there.
+    pub blobs: Vec<BlobContract>,
     /// Where `patchlets` come from, in words, for messages.
     pub origin: &'r str,
 }
@@ -73,7 +77,9 @@ impl<'r> Reference<'r> {
             patchlets: native_set(model.image.width()).to_vec(),
             required: vec![],
             sites: None,
+            branches: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the native set",
         }
     }
@@ -85,7 +91,9 @@ impl<'r> Reference<'r> {
             patchlets: patchlets.iter().map(|found| (found.name, found.bytes)).collect(),
             required: vec![],
             sites: None,
+            branches: None,
             contracts: vec![],
+            blobs: vec![],
             origin: "the object",
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::inspect::elf::{Section, Segment};
 use crate::inspect::finding::{FindingCode, Findings};
-use crate::inspect::formats::INDEX_SECTION;
+use crate::inspect::formats::{INDEX, PLACES};
 use crate::inspect::model::Model;
 
 /// Checks sections and segments.
@@ -29,12 +29,17 @@ fn trusted<'m>(model: &'m Model<'_>) -> Vec<(&'m Section<'m>, &'static str)> {
     numbers.sort_unstable();
     numbers.dedup();
     let patchlets = numbers.into_iter().filter_map(|number| image.section(number));
-    let index = image.section_named(INDEX_SECTION);
-    let records = model.records.range.and_then(|(start, _)| image.section_at(start));
+    let index = image.section_named(INDEX.section);
+    let places = image.section_named(PLACES.section);
+    let section_of = |range: Option<(u64, u64)>| image.section_at(range?.0);
+    let records = section_of(model.records.range);
+    let branches = section_of(model.branches.range);
     let patchlets = patchlets.map(|section| (section, "patchlets"));
     patchlets
         .chain(index.map(|section| (section, "the index of patchlets")))
+        .chain(places.map(|section| (section, "the places of blobs")))
         .chain(records.map(|section| (section, "the records of the sites")))
+        .chain(branches.map(|section| (section, "the records of the branch sites")))
         .collect()
 }
 
@@ -92,7 +97,7 @@ const fn overlap(segment: &Segment, section: &Section<'_>) -> bool {
         && section.address < segment.address.saturating_add(segment.memory_size)
 }
 
-/// Checks that a loader loads text, ops tables and trusted sections from the bytes that the
+/// Checks that a loader loads text, ops tables, keys and trusted sections from the bytes that the
 /// section headers name, which are those that the other checks looked at.
 fn loaded_as_they_stand(
     model: &Model<'_>,
@@ -104,7 +109,9 @@ fn loaded_as_they_stand(
         return;
     }
     let tables = model.tables().iter().filter_map(|table| image.section_at(table.address));
+    let keys = model.keys().iter().filter_map(|key| image.section_at(key.address?));
     let mut numbers: Vec<usize> = tables
+        .chain(keys)
         .chain(trusted.iter().map(|(section, _)| *section))
         .map(|found| found.index)
         .collect();

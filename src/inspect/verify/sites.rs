@@ -1,4 +1,4 @@
-//! The checks of records and their sites: each by itself, and each against its neighbours.
+//! The checks of the records of ops and their sites, each by itself.
 
 use super::reference::Reference;
 use crate::insn::{ComposeError, InsnBuffer};
@@ -7,29 +7,26 @@ use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::SiteImage;
 use crate::inspect::hex::bytes_in_hex;
 use crate::inspect::model::{Model, SiteState};
+use crate::inspect::sweep::TextSite;
 
 const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
-/// Checks all records; returns the sites in executable sections, by address, each
-/// once.
+/// Checks all records; returns the sites in executable sections.
 pub(super) fn check<'m>(
     model: &'m Model<'_>,
     reference: &Reference<'_>,
     findings: &mut Findings,
-) -> Vec<&'m SiteImage> {
+) -> Vec<TextSite<'m>> {
     as_many_as_expected(model, reference, findings);
     if let Some((start, end)) = model.records.range {
-        table(model, start, end, findings);
+        table_is_not_relocated(model, start, end, findings);
     }
     let mut sites = Vec::new();
     for record in model.records() {
         if record_alone(model, record, findings) {
-            sites.push(record);
+            sites.push(TextSite::of_op(record));
         }
     }
-    sites.sort_by_key(|record| (record.site, record.address));
-    sites.dedup_by(|record, before| record.repeats(before));
-    apart(model, &sites, findings);
     slots(model, findings);
     sites
 }
@@ -48,8 +45,13 @@ fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &
     );
 }
 
-/// Checks the table as a whole.
-fn table(model: &Model<'_>, start: u64, end: u64, findings: &mut Findings) {
+/// Checks that no relocation writes to a table of records.
+pub(super) fn table_is_not_relocated(
+    model: &Model<'_>,
+    start: u64,
+    end: u64,
+    findings: &mut Findings,
+) {
     for relocation in model.image.relocations_in(start, end) {
         // A relocation that --emit-relocs keeps for a relative field is applied already, and does
         // not change when the kernel relocates itself.
@@ -163,28 +165,6 @@ fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) 
         );
     }
     true
-}
-
-/// Checks that no two sites share bytes.
-fn apart(model: &Model<'_>, sites: &[&SiteImage], findings: &mut Findings) {
-    let mut before: Option<&SiteImage> = None;
-    for &record in sites {
-        if let Some(other) = before.filter(|other| other.end() > record.site) {
-            findings.add(
-                FindingCode::SiteOverlap,
-                Some(record.site),
-                place(model, record),
-                format!(
-                    "shares bytes with the site of {} bytes at {:#x}",
-                    other.capacity, other.site
-                ),
-                "emit each site by one macro, with the capacity it says",
-            );
-        }
-        if before.is_none_or(|other| other.end() < record.end()) {
-            before = Some(record);
-        }
-    }
 }
 
 /// Checks that the slots of the sites hold null or the address of a function.

@@ -10,20 +10,26 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_fn {
-    ([assembly] $($rest:tt)*) => {};
-    ([callee_save fn] $($rest:tt)*) => {
+    ($symbol:literal [assembly] $($rest:tt)*) => {};
+    ($symbol:literal [extern_c fn] $($rest:tt)*) => {
+        $crate::__extern_fn! { $symbol [] $($rest)* }
+    };
+    ($symbol:literal [extern_c unsafe fn] $($rest:tt)*) => {
+        $crate::__extern_fn! { $symbol [unsafe] $($rest)* }
+    };
+    ($symbol:literal [callee_save fn] $($rest:tt)*) => {
         $crate::__op_fn! { @ callee_save [] $($rest)* }
     };
-    ([callee_save unsafe fn] $($rest:tt)*) => {
+    ($symbol:literal [callee_save unsafe fn] $($rest:tt)*) => {
         $crate::__op_fn! { @ callee_save [unsafe] $($rest)* }
     };
-    ([c fn] $($rest:tt)*) => {
+    ($symbol:literal [c fn] $($rest:tt)*) => {
         $crate::__op_fn! { @ c [] $($rest)* }
     };
-    ([c unsafe fn] $($rest:tt)*) => {
+    ($symbol:literal [c unsafe fn] $($rest:tt)*) => {
         $crate::__op_fn! { @ c [unsafe] $($rest)* }
     };
-    (@ $class:ident [$($unsafe:tt)?] [$($doc:tt)*] $name:ident ($($arg:tt)*) [$($result:tt)*]) => {
+    (@ $class:ident [$($unsafe:tt)?] [$($doc:tt)*] $name:ident [($($arg:tt)*) [$($result:tt)*]]) => {
         $($doc)*
         #[inline(always)]
         #[allow(unsafe_code, clippy::missing_safety_doc, clippy::too_many_arguments)]
@@ -35,11 +41,11 @@ macro_rules! __op_fn {
             unsafe { $crate::__op_call!([$class $name [$($result)*]] $($arg)*) }
         }
     };
-    ([$($words:tt)*] [$($doc:tt)*] $name:ident $($rest:tt)*) => {
+    ($symbol:literal [$($words:tt)*] [$($doc:tt)*] $name:ident $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "the op `", ::core::stringify!($name), "` is `", ::core::stringify!($($words)*),
-            "`: write `callee_save fn(…)`, `c fn(…)`, either with `unsafe` before `fn`, or \
-             `assembly` without a signature"
+            "`: write `callee_save fn(…)`, `c fn(…)` or `extern_c fn(…)`, each with `unsafe` before \
+             `fn` if the caller has duties, or `assembly` without a signature"
         ));
     };
 }
@@ -103,14 +109,14 @@ macro_rules! __op_arguments {
     ([$class:ident $name:ident $ret:tt] $width:tt $used:tt [] $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "the arguments of the op `", ::core::stringify!($name), "` do not fit into its \
-             registers (six on 64 bit, three on 32 bit): write its site with `site_asm!`, and \
-             operands by hand"
+             registers (six on 64 bit, three on 32 bit): make it an op of class `extern_c`"
         ))
     };
     ([$class:ident $name:ident $ret:tt] $width:tt $used:tt $free:tt $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "the op `", ::core::stringify!($name), "` has an argument that is not `name: type` (`",
-            ::core::stringify!($($rest)*), "`): what an op cannot have, write with `site_asm!`"
+            ::core::stringify!($($rest)*), "`): give each a name, and to what is not one value of \
+             one or two registers an op of class `extern_c`"
         ))
     };
 }
@@ -226,9 +232,9 @@ macro_rules! __op_wide_operands {
 #[macro_export]
 macro_rules! __op_site {
     (callee_save, $name:ident, $($operand:tt)*) => {
-        $crate::site_asm!(call, SLOTS, Id::$name as usize, capacity = 6, $($operand)*)
+        $crate::site_asm!(call, SLOTS, Id::$name as usize, capacity = CAPACITIES[Id::$name as usize] as usize, $($operand)*)
     };
     (c, $name:ident, $($operand:tt)*) => {
-        $crate::site_asm!(call, SLOTS, Id::$name as usize, capacity = 6, $($operand)* clobber_abi("C"),)
+        $crate::site_asm!(call, SLOTS, Id::$name as usize, capacity = CAPACITIES[Id::$name as usize] as usize, $($operand)* clobber_abi("C"),)
     };
 }

@@ -8,9 +8,9 @@
 //! | 0 | 4 | address of the op's slot, relative to this field |
 //! | 4 | 4 | address of the table's name, which ends with a 0, relative to this field |
 //! | 8 | 2 | index of the op in its table |
-//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly; and 0x80 if CPUs of the target need not have NOPL |
-//! | 11 | 1 | how many registers the arguments take |
-//! | 12 | 1 | how many registers the result takes |
+//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly, 3 extern C; and 0x80 if CPUs of the target need not have NOPL |
+//! | 11 | 1 | how many registers the arguments take; 0 in class 3 |
+//! | 12 | 1 | how many registers the result takes; 0 in class 3 |
 //! | 13 | 1 | length of the op's name, in bytes |
 //! | 14 | … | the name with its group, `irq.save_fl`, then zeros up to a multiple of 4 |
 //!
@@ -80,10 +80,43 @@ macro_rules! __op_index_symbol {
     };
 }
 
+/// Expands to the text that defines the table's name. Only the first record of the table that the
+/// compiler emits defines it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __table_name {
+    ($symbol:literal) => {
+        ::core::concat!(
+            ".ifndef ",
+            $symbol,
+            ".name\n",
+            ".pushsection .rodata.patchlet_table.",
+            $symbol,
+            ",\"a\",@progbits\n",
+            ".globl ",
+            $symbol,
+            ".name\n",
+            ".hidden ",
+            $symbol,
+            ".name\n",
+            $symbol,
+            ".name: .asciz \"",
+            $symbol,
+            "\"\n",
+            ".popsection\n",
+            ".endif",
+        )
+    };
+}
+
 /// Writes the record and the two symbols of one op.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_in_index {
+    // Only the compiler knows how C passes values of any type.
+    ($symbol:literal $group:ident $name:ident [extern_c $($word:ident)+] $signature:tt) => {
+        $crate::__op_in_index! { @ $symbol $group $name [extern_c $($word)+] 0, 0 }
+    };
     ($symbol:literal $group:ident $name:ident $words:tt [($($arg:tt)*) [$($result:tt)*]]) => {
         $crate::__op_in_index! {
             @ $symbol $group $name $words
@@ -94,16 +127,9 @@ macro_rules! __op_in_index {
     ($symbol:literal $group:ident $name:ident $words:tt []) => {
         $crate::__op_in_index! { @ $symbol $group $name $words 0, 0 }
     };
-    (@ $symbol:literal $group:ident $name:ident [$($word:ident)+] $arguments:expr, $results:expr) => {
+    (@ $symbol:literal $group:ident $name:ident $words:tt $arguments:expr, $results:expr) => {
         ::core::arch::global_asm!(
-            // Only the first op of the table defines the table's name.
-            ::core::concat!(".ifndef ", $symbol, ".name"),
-            ::core::concat!(".pushsection .rodata.patchlet_table.", $symbol, ",\"a\",@progbits"),
-            ::core::concat!(".globl ", $symbol, ".name"),
-            ::core::concat!(".hidden ", $symbol, ".name"),
-            ::core::concat!($symbol, ".name: .asciz \"", $symbol, "\""),
-            ".popsection",
-            ".endif",
+            $crate::__table_name!($symbol),
             ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ", {slots} + {offset}"),
@@ -135,7 +161,7 @@ macro_rules! __op_in_index {
             size = const ::core::mem::size_of::<usize>(),
             index = const super::Id::$name as usize,
             offset = const super::Id::$name as usize * ::core::mem::size_of::<usize>(),
-            class = const $crate::ops::__private::class_number($crate::__op_abi!($($word)+)),
+            class = const $crate::ops::__private::class_number($crate::__op_abi!($words)),
             arguments = const $arguments,
             results = const $results,
             length = const {

@@ -4,7 +4,8 @@
 /// Expands to the [`Target`](crate::ops::Target) that the slot of an op holds at first. The input
 /// is the words before the signature (`[callee_save unsafe fn]`), then the signature
 /// (`[(arguments) [-> result]]`, or `[]` if the op has none), then what stands behind `=`: the kind
-/// (`patchlet`, `slot_fn`, `function` or `assembly`) and an expression.
+/// (`patchlet`, `slot_fn`, `function` or `assembly`) and an expression, or `nothing`. What stands
+/// behind the `=>` of a variant is the same.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_native {
@@ -18,6 +19,34 @@ macro_rules! __op_native {
         }
         $crate::ops::Target::function(native as *const ())
     }};
+    ($words:tt [] nothing) => {
+        $crate::ops::Target::NOP
+    };
+    ($words:tt [$arguments:tt []] nothing) => {
+        $crate::ops::Target::NOP
+    };
+    ($words:tt [$arguments:tt [-> ()]] nothing) => {
+        $crate::ops::Target::NOP
+    };
+    ($words:tt $signature:tt nothing) => {
+        ::core::compile_error!(
+            "`nothing` gives no result, and the op has one: write a patchlet or a function"
+        )
+    };
+    ([extern_c fn] [($($arg:tt)*) [$($result:tt)*]] function $function:expr) => {{
+        const NATIVE: extern "C" fn($($arg)*) $($result)* = $function;
+        $crate::ops::Target::function(NATIVE as *const ())
+    }};
+    ([extern_c unsafe fn] [($($arg:tt)*) [$($result:tt)*]] function $function:expr) => {{
+        const NATIVE: unsafe extern "C" fn($($arg)*) $($result)* = $function;
+        $crate::ops::Target::function(NATIVE as *const ())
+    }};
+    ([extern_c $($words:ident)+] $signature:tt slot_fn $function:expr) => {
+        ::core::compile_error!(
+            "the functions of an `extern_c` op are those of C and Rust as they are: write \
+             `function path` with an `extern \"C\"` function"
+        )
+    };
     ([$class:ident $($words:ident)+] [($($arg:tt)*) [$($result:tt)*]] slot_fn $function:expr) => {{
         const NATIVE: $crate::ops::SlotFn<
             $crate::ops::class::$class, fn($($arg)*) $($result)*
@@ -39,16 +68,17 @@ macro_rules! __op_native {
              NAME`), or a function in assembly (`= assembly \"symbol\"`)"
         )
     };
-    ([assembly] $signature:tt $how:ident $what:expr) => {
+    ([assembly] $signature:tt $how:ident $($what:expr)?) => {
         ::core::compile_error!(
             "an `assembly` op has no signature that a function could have: natively it is a \
              patchlet (`= patchlet set::name`) or a function in assembly (`= assembly \"symbol\"`)"
         )
     };
-    ($words:tt $signature:tt $how:ident $what:expr) => {
+    ($words:tt $signature:tt $how:ident $($what:expr)?) => {
         ::core::compile_error!(::core::concat!(
-            "an op cannot be `= ", ::core::stringify!($how), " …` natively: write `patchlet \
-             set::name`, `slot_fn NAME`, `function path` (class `c`) or `assembly \"symbol\"`"
+            "an op or a variant cannot be `", ::core::stringify!($how), " …`: write `patchlet \
+             set::name`, `slot_fn NAME`, `function path` (classes `c` and `extern_c`), `assembly \
+             \"symbol\"` or `nothing`"
         ))
     };
 }
@@ -87,21 +117,24 @@ macro_rules! __op_patchlet {
     (patchlet $patchlet:expr) => {
         ::core::option::Option::Some(&$patchlet)
     };
-    ($how:ident $what:expr) => {
+    ($how:ident $($what:expr)?) => {
         ::core::option::Option::None
     };
 }
 
-/// Expands to the [`Abi`](crate::ops::Abi) of an op. Other words than the three classes do not
+/// Expands to the [`Abi`](crate::ops::Abi) of an op. Other words than the four classes do not
 /// get here: `__op_fn!` refuses them.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_abi {
-    (callee_save $($rest:tt)*) => {
+    ([callee_save $($rest:tt)*]) => {
         $crate::ops::Abi::CalleeSave
     };
-    (c $($rest:tt)*) => {
+    ([c $($rest:tt)*]) => {
         $crate::ops::Abi::C
+    };
+    ([extern_c $($rest:tt)*]) => {
+        $crate::ops::Abi::ExternC
     };
     ($($other:tt)*) => {
         $crate::ops::Abi::Assembly
@@ -112,6 +145,23 @@ macro_rules! __op_abi {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __op_slot {
+    ([extern_c fn] $name:ident [($($arg:tt)*) [$($result:tt)*]]) => {
+        $crate::__op_slot! { @ $name [extern "C" fn($($arg)*) $($result)*] $($result)* }
+    };
+    ([extern_c unsafe fn] $name:ident [($($arg:tt)*) [$($result:tt)*]]) => {
+        $crate::__op_slot! { @ $name [unsafe extern "C" fn($($arg)*) $($result)*] $($result)* }
+    };
+    (@ $name:ident $function:tt) => {
+        $crate::__op_slot! { @ $name $function -> () }
+    };
+    (@ $name:ident [$function:ty] -> $result:ty) => {
+        #[doc = ::core::concat!("The slot of `", ::core::stringify!($name), "`.")]
+        #[allow(unsafe_code)]
+        pub const $name: $crate::ops::ExternSlot<Id, $function, $result> = {
+            // SAFETY: the type is that of a function pointer.
+            unsafe { $crate::ops::ExternSlot::new(Id::$name) }
+        };
+    };
     ([$class:ident $($words:ident)*] $name:ident [($($arg:tt)*) [$($result:tt)*]]) => {
         #[doc = ::core::concat!("The slot of `", ::core::stringify!($name), "`.")]
         pub const $name: $crate::ops::OpSlot<

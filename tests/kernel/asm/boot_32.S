@@ -24,13 +24,6 @@
 pvh_entry:
         cld
         movl    $boot_stack_top, %esp
-        movl    $kernel_main, %esi      /* extern "C" fn(start_info: usize) -> !, from EBX */
-        .size   pvh_entry, . - pvh_entry
-
-/* For every CPU: ESI is the function to call, EBX its argument, ESP a multiple of 16. */
-        .globl  enter_rust
-        .type   enter_rust, @function
-enter_rust:
         /*
          * The target's code uses SSE2 anywhere, so before the first line of Rust:
          * SDM vol. 3A section 13.1.4, "Initialization of the SSE Extensions".
@@ -46,9 +39,9 @@ enter_rust:
         xorl    %ebp, %ebp              /* the outermost frame */
         subl    $12, %esp
         pushl   %ebx                    /* before the call, ESP is a multiple of 16 (ABI) */
-        call    *%esi
+        call    kernel_main             /* extern "C" fn(start_info: usize) -> ! */
         ud2
-        .size   enter_rust, . - enter_rust
+        .size   pvh_entry, . - pvh_entry
 
         .section .bss.boot, "aw", @nobits
         .balign 16

@@ -36,13 +36,6 @@
 pvh_entry:
         cld
         movl    $boot_stack_top, %esp
-        movl    $kernel_main, %esi      /* extern "C" fn(start_info: usize) -> !, from EBX */
-        .size   pvh_entry, . - pvh_entry
-
-/* For every CPU: ESI is the function to call, EBX its argument, ESP a multiple of 16. */
-        .globl  enter_rust
-        .type   enter_rust, @function
-enter_rust:
         /* The order is that of SDM vol. 3A section 9.8.5, "Initializing IA-32e Mode". */
         movl    %cr4, %eax
         orl     $CR4_PAE, %eax
@@ -69,12 +62,11 @@ enter_rust:
         movl    %eax, %ds
         movl    %eax, %es
         movl    %esp, %esp              /* the upper halves are undefined after the switch */
-        movl    %esi, %eax
-        movl    %ebx, %edi
+        movl    %ebx, %edi              /* extern "C" fn(start_info: usize) -> ! */
         xorl    %ebp, %ebp              /* the outermost frame */
-        call    *%rax                   /* before it, RSP is a multiple of 16 (ABI) */
+        call    kernel_main             /* before it, RSP is a multiple of 16 (ABI) */
         ud2
-        .size   enter_rust, . - enter_rust
+        .size   pvh_entry, . - pvh_entry
 
         .section .rodata.boot, "a", @progbits
         .balign 8
@@ -89,6 +81,7 @@ boot_gdt_pointer:
 /* In data, because the CPU sets accessed and dirty bits. */
         .section .data.boot, "aw", @progbits
         .balign 4096
+        .globl  boot_pml4               /* other CPUs start with it: src/smp.rs */
 boot_pml4:
         .quad   boot_pdpt + PAGE_PRESENT + PAGE_WRITE
         .fill   511, 8, 0

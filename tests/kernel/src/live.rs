@@ -42,7 +42,8 @@ static SHARED: Once = Once {
 };
 
 static STATES: [OpState; own::ops::COUNT] = [const { OpState::new() }; own::ops::COUNT];
-static SOURCE: OpSource<'static> = OpSource::new(&[&own::ops::TABLE], &STATES);
+// SAFETY: nothing else uses these states.
+static SOURCE: OpSource<'static> = unsafe { OpSource::new(&[&own::ops::TABLE], &STATES) };
 
 /// Returns what the writers and the #BP hook share: the sites of `live_sites`. The thousands of
 /// other sites of this kernel are left out, because checking them would only take time.
@@ -51,16 +52,16 @@ static SOURCE: OpSource<'static> = OpSource::new(&[&own::ops::TABLE], &STATES);
 /// - the first call is the boot CPU's, while the others run no site.
 pub unsafe fn shared() -> &'static Shared {
     SHARED.shared.get_or_init(|| {
-        let records = Sites::linked().records();
+        let linked = Sites::linked();
         let is_ours = |record: &Record| live_sites::has_slot(record.subject());
-        let first = records.iter().position(is_ours).expect("there are such sites");
-        let ours = &records[first..][..live_sites::count()];
+        let first = linked.records().position(is_ours).expect("there are such sites");
+        let ours = linked.part(first..first + live_sites::count());
         // The linker sorts the records by the addresses of the sites, which lie together.
-        assert!(ours.iter().all(is_ours));
-        assert_eq!(records.iter().filter(|record| is_ours(record)).count(), ours.len());
-        // SAFETY: the bytes are those of `ours`, a part of the read-only table of all sites.
-        let sites = unsafe { Sites::between(ours.as_ptr().cast(), size_of_val(ours)) };
-        let parts = SHARED.parts.get_or_init(|| [Part::new(sites, &SOURCE)]);
+        assert!(ours.records().all(is_ours));
+        let count = linked.records().filter(|record| is_ours(record)).count();
+        assert_eq!((count, ours.records().len()), (live_sites::count(), live_sites::count()));
+        // SAFETY: no other part has this front end.
+        let parts = SHARED.parts.get_or_init(|| [unsafe { Part::new(ours, &SOURCE) }]);
         let set = SHARED.set.get_or_init(|| SiteSet::new(parts));
         Live::new(SHARED.sets.get_or_init(|| [set]))
     })

@@ -8,7 +8,8 @@
 //! | `segments` | GDT, TSS, which CPU this is |
 //! | `asm/trap*`, `traps` | IDT, trap entry, expected traps |
 //! | `command_line` | what `-append` demands |
-//! | `asm/ap.S`, `smp` | the other CPUs, and jobs for them |
+//! | `asm/ap.S`, `smp` | the other CPUs, started by a blob, and jobs for them |
+//! | `asm/hypercall.S`, `hypercall` | a hypercall page, filled and executed |
 //! | `apic`, `sync`, `park`, `wait` | interrupts; serializing and stopping all CPUs; waiting |
 //! | `paging` | W^X mapping, and the second mapping through which text is written |
 //! | `scratch` | a buffer to run code from that was not linked |
@@ -37,6 +38,7 @@ mod assembly;
 mod command_line;
 mod cpu;
 mod guest;
+mod hypercall;
 mod image;
 mod live;
 mod live_broken;

@@ -1,5 +1,6 @@
-//! The patchlets and ops that this kernel adds to those of the crate, as any kernel can: patchlets
-//! in a `.S` file of its own, by the exported header, and an ops table beside the built-in one.
+//! The patchlets, blobs and ops that this kernel adds to those of the crate, as any kernel can:
+//! patchlets and blobs in `.S` files of its own, by the exported header, and an ops table beside the
+//! built-in one.
 
 use patchlet::native;
 
@@ -8,6 +9,62 @@ patchlet::patchlets! {
     pub mod patchlets {
         invlpg,
         rdtsc,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+patchlet::blobs! {
+    /// The code in which other CPUs start, `asm/ap.S`.
+    pub mod start {
+        /// From real mode to Rust.
+        start_cpu {
+            offsets { protected, long, gdt }
+            holes {
+                gdt_address: u32,
+                protected_address: u32,
+                next_number: u32,
+                stack_size: u32,
+                stacks: u32,
+                page_table: u32,
+                long_address: u32,
+                entry: u64,
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86")]
+patchlet::blobs! {
+    /// The code in which other CPUs start, `asm/ap.S`.
+    pub mod start {
+        /// From real mode to Rust.
+        start_cpu {
+            offsets { protected, gdt }
+            holes {
+                gdt_address: u32,
+                protected_address: u32,
+                next_number: u32,
+                stack_size: u32,
+                stacks: u32,
+                entry: u32,
+            }
+        }
+    }
+}
+
+patchlet::blobs! {
+    /// The blobs of `asm/hypercall.S`.
+    pub mod hypervisor {
+        /// A page of hypercalls.
+        hypercall_page {
+            offsets { intel_64, amd_64, intel_32, amd_32 }
+            holes {
+                intel_64_interface: u32,
+                amd_64_interface: u32,
+                intel_32_interface: u32,
+                amd_32_interface: u32,
+            }
+        }
     }
 }
 

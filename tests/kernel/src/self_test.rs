@@ -4,7 +4,7 @@
 use core::arch::asm;
 
 use crate::{
-    arch, cpu, image, paging, println, scratch,
+    arch, cpu, hypercall, image, paging, println, scratch,
     traps::{self, Trap},
     user,
 };
@@ -22,6 +22,7 @@ pub const ALL: &[(&str, Test)] = &[
     ("an expected trap may be expected inside another", catch_nests),
     ("flags and stack survive a caught trap", flags_survive_a_catch),
     ("ring 3 is entered and left", ring_3_and_back),
+    ("a filled hypercall page is executed", hypercall::entries_are_executed),
     ("the local APIC answers", local_apic_answers),
 ];
 

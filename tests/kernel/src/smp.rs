@@ -4,10 +4,12 @@ use core::{
     hint,
     ops::Range,
     ptr, slice,
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering},
 };
 
-use crate::{apic, cpu, paging, park, qemu, segments, segments::MAX_CPUS, traps, wait};
+use crate::{
+    apic, cpu, own::start::start_cpu, paging, park, qemu, segments, segments::MAX_CPUS, traps, wait,
+};
 
 /// The page in which the other CPUs start, in real mode. It is free memory on a PC. `paging` maps
 /// its alias only, because a CPU has paging off while it executes there.
@@ -19,11 +21,16 @@ static COUNT: AtomicUsize = AtomicUsize::new(1);
 /// The job of each CPU: a `fn()` until it has returned, otherwise null.
 static JOBS: [AtomicPtr<()>; MAX_CPUS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
 
-// asm/ap.S
-unsafe extern "C" {
-    static ap_trampoline_start: [u8; 0];
-    static ap_trampoline_end: [u8; 0];
-}
+/// The number of the next CPU that starts. The boot CPU is number 0.
+static NEXT_NUMBER: AtomicU32 = AtomicU32::new(1);
+
+const STACK_SIZE: usize = 64 * 1024;
+
+#[repr(C, align(16))]
+struct Stack([u8; STACK_SIZE]);
+
+/// The stacks of the other CPUs.
+static mut STACKS: [Stack; MAX_CPUS - 1] = [const { Stack([0; STACK_SIZE]) }; MAX_CPUS - 1];
 
 /// Returns how many CPUs run. They are numbered from 0, which is the boot CPU.
 pub fn count() -> usize {
@@ -38,15 +45,15 @@ pub unsafe fn start() {
     let expected = qemu::cpu_count();
     assert!(expected <= MAX_CPUS, "{expected} CPUs, there is room for {MAX_CPUS}");
 
-    let start = (&raw const ap_trampoline_start).addr();
-    let length = (&raw const ap_trampoline_end).addr() - start;
-    assert!(length <= TRAMPOLINE.len());
-    // SAFETY: the labels are the bounds of the trampoline's code, and nothing else uses its page.
-    // The sequence INIT, 10 ms, SIPI, 200 us, SIPI is that of SDM vol. 3A section 8.4.4.1, "Typical
-    // BSP Initialization Sequence".
+    // SAFETY: `paging` maps the alias of the page, and nothing else uses it.
+    let page =
+        unsafe { slice::from_raw_parts_mut(paging::alias(TRAMPOLINE.start), TRAMPOLINE.len()) };
+    let code = holes(TRAMPOLINE.start).fill(page).expect("the holes can be filled");
+    // The page's other end is the first stack of these CPUs.
+    assert!(code.bytes().len() <= TRAMPOLINE.len() - 64);
+    // SAFETY: the page holds code for these CPUs, which no CPU executes yet. The sequence INIT, 10 ms,
+    // SIPI, 200 us, SIPI is that of SDM vol. 3A section 8.4.4.1, "Typical BSP Initialization Sequence".
     unsafe {
-        let code = slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(start), length);
-        paging::alias(TRAMPOLINE.start).copy_from_nonoverlapping(code.as_ptr(), length);
         apic::enable();
         apic::reset_others();
         delay(10_000);
@@ -56,6 +63,29 @@ pub unsafe fn start() {
         }
     }
     wait::until("every CPU starts", || count() >= expected);
+}
+
+/// Returns what fills the holes of the code in which a CPU starts, if the code is at `page`.
+fn holes(page: usize) -> start_cpu::Holes {
+    // The type of a hole is as wide as its operand: what does not fit is an error of `fill`.
+    let address = |address: usize| address as u64;
+    #[cfg(target_arch = "x86_64")]
+    unsafe extern "C" {
+        /// The page tables of asm/boot_64.S.
+        static boot_pml4: [u8; 0];
+    }
+    start_cpu::Holes {
+        gdt_address: address(page + start_cpu::offset::gdt()),
+        protected_address: address(page + start_cpu::offset::protected()),
+        next_number: address(NEXT_NUMBER.as_ptr().addr()),
+        stack_size: address(STACK_SIZE),
+        stacks: address((&raw const STACKS).addr()),
+        #[cfg(target_arch = "x86_64")]
+        page_table: address((&raw const boot_pml4).addr()),
+        #[cfg(target_arch = "x86_64")]
+        long_address: address(page + start_cpu::offset::long()),
+        entry: address(ap_main as *const () as usize),
+    }
 }
 
 /// Waits for about so many microseconds: an access to a port of the ISA bus takes about one. No
@@ -69,7 +99,6 @@ fn delay(microseconds: usize) {
 
 /// Runs a CPU other than the boot CPU. `asm/ap.S` calls it with interrupts off, and with a number
 /// from 1 on that is different on each CPU.
-#[unsafe(no_mangle)]
 extern "C" fn ap_main(number: usize) -> ! {
     // SAFETY: the boot CPU has built page tables, GDT and IDT before it started this CPU.
     unsafe {

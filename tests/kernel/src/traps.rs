@@ -48,6 +48,13 @@ pub struct TrapFrame {
     pub ss: usize,
 }
 
+impl TrapFrame {
+    /// Returns RAX, or EAX.
+    pub fn accumulator(&self) -> usize {
+        self.registers[arch::REGISTER_NAMES.len() - 1]
+    }
+}
+
 /// An expected trap that came.
 #[derive(Clone, Copy)]
 pub struct Trap {

@@ -51,3 +51,34 @@ asm_tail_swap_bytes:
 	/* Reached if the site holds the patchlet, which does not leave by itself. */
 	ret
 	.size	asm_tail_swap_bytes, . - asm_tail_swap_bytes
+
+
+/* Static branches by keys that Rust defines. */
+	.text
+	.globl	asm_is_on, asm_is_on_inverted, asm_starts_on
+	.type	asm_is_on, @function
+	.type	asm_is_on_inverted, @function
+	.type	asm_starts_on, @function
+asm_is_on:
+	PATCHLET_BRANCH process_key_off, 1f
+	xorl	%eax, %eax
+	ret
+1:	movl	$1, %eax
+	ret
+	.size	asm_is_on, . - asm_is_on
+
+asm_is_on_inverted:
+	PATCHLET_BRANCH process_key_off, 1f, if=off
+	movl	$1, %eax
+	ret
+1:	xorl	%eax, %eax
+	ret
+	.size	asm_is_on_inverted, . - asm_is_on_inverted
+
+asm_starts_on:
+	PATCHLET_BRANCH process_key_on, 1f, if=off, starts=on
+	movl	$1, %eax
+	ret
+1:	xorl	%eax, %eax
+	ret
+	.size	asm_starts_on, . - asm_starts_on

@@ -3,7 +3,9 @@
 //! loop has one op per turn, as usual code does, or sixteen in a row, so that no other work hides
 //! the cost of NOPs.
 //!
-//! First comes a table, all of whose figures are of one run. The states and the loops are measured
+//! A second table compares ways to call a function that is not known before the program runs.
+//!
+//! First come the tables, all of whose figures are of one run. The states and the loops are measured
 //! in turns, round after round, each loop at eight places in memory. The best result counts,
 //! because other work of the machine can only add time. Then criterion measures the same loops one
 //! after the other, for its plots.
@@ -17,7 +19,7 @@ use std::hint::black_box;
 use criterion::Criterion;
 use patchlet::ops::Target;
 use patchlet::{OneCpu, Patcher, SecondMapping, pv};
-use patchlet_process::{PROCESS, remap};
+use patchlet_process::{own_ops, remap};
 use support::{Ticks, time};
 
 /// The number of ops per measurement.
@@ -66,6 +68,16 @@ macro_rules! loops {
     (@places $f:ident) => {
         [$f::<0>, $f::<1>, $f::<2>, $f::<3>, $f::<4>, $f::<5>, $f::<6>, $f::<7>]
     };
+}
+
+// Behind the macro, which it uses.
+#[path = "support/calls.rs"]
+mod calls;
+
+use calls::call_ops;
+
+patchlet::site_set! {
+    static SITES = [pv, own_ops, call_ops];
 }
 
 /// An op in three ways: as a site, as plain `asm!`, and as `asm!` with the NOPs of the site.
@@ -213,7 +225,7 @@ impl Program {
         let text = remap::text_with_sites().expect("there are sites");
         // SAFETY: `text` consists of whole pages, and this is the only call in the process.
         let platform = unsafe { remap::second_mapping(text) }.expect("a second mapping");
-        Self { patcher: Patcher::new(&PROCESS, platform) }
+        Self { patcher: Patcher::new(&SITES, platform) }
     }
 
     fn switch(&mut self, state: State) {
@@ -251,10 +263,13 @@ fn best(places: &Places) -> u64 {
 }
 
 /// Prints the least ticks of each op. The columns are the states, plain `asm!`, and padded `asm!`,
-/// with one op per turn and with sixteen.
+/// with one op per turn and with sixteen. Then prints those of each way to call.
 fn table(program: &mut Program) {
     let ops = ops();
     let mut least = [[[u64::MAX; 2]; 5]; 5];
+    calls::init();
+    let ways = calls::ways();
+    let mut least_of_calls = [[u64::MAX; 2]; 7];
     let mut cycle = f64::INFINITY;
     for _ in 0..ROUNDS {
         for (column, (state, _)) in STATES.into_iter().enumerate() {
@@ -265,6 +280,13 @@ fn table(program: &mut Program) {
                 for (column, loops) in ways {
                     let found = [best(&loops.one), best(&loops.sixteen)];
                     least[column] = [0, 1].map(|way| least[column][way].min(found[way]));
+                }
+            }
+            let is_patched = state != State::Indirect;
+            for (way, least) in ways.iter().zip(&mut least_of_calls) {
+                if way.is_patched.is_none_or(|wanted| wanted == is_patched) {
+                    let found = [best(&way.loops.one), best(&way.loops.sixteen)];
+                    *least = [0, 1].map(|way| least[way].min(found[way]));
                 }
             }
         }
@@ -289,6 +311,7 @@ fn table(program: &mut Program) {
             );
         }
     }
+    calls::print(&ways, &least_of_calls, cycle);
     println!();
 }
 

@@ -1,6 +1,7 @@
 //! A library for processes that patch themselves. It has a second mapping of text, ops of its own,
 //! and sites in every place where a compiler puts them.
 
+pub mod branches;
 pub mod live;
 pub mod remap;
 pub mod sites;
@@ -12,6 +13,20 @@ patchlet::patchlets! {
     pub mod own {
         swap_bytes,
         relax,
+    }
+}
+
+patchlet::blobs! {
+    /// The blobs of `asm/blobs.S`.
+    pub mod blobs {
+        /// A system call, and the return from a signal handler.
+        stubs {
+            offsets { system_call, signal_return }
+            holes {
+                /// The number of the system call.
+                number: u32,
+            }
+        }
     }
 }
 
@@ -31,5 +46,5 @@ patchlet::ops! {
 
 patchlet::site_set! {
     /// Every site of the program that this crate is linked into.
-    pub static PROCESS = [patchlet::pv, own_ops];
+    pub static PROCESS = [patchlet::pv, own_ops], branches;
 }

@@ -6,16 +6,18 @@ use std::io::Error;
 use std::ops::Range;
 use std::ptr;
 
-use patchlet::{SecondMapping, Sites};
+use patchlet::SecondMapping;
+
+use crate::PROCESS;
 
 /// Page size, in bytes.
 const PAGE: usize = 4096;
 
 /// Returns the address range of the pages that have sites, or `None` if there is no site.
 pub fn text_with_sites() -> Option<Range<usize>> {
-    let records = Sites::linked().records();
-    let first = records.iter().map(|record| record.site()).min()?;
-    let end = records.iter().map(|record| record.site() + usize::from(record.capacity())).max()?;
+    let records = || PROCESS.parts().iter().flat_map(|part| part.sites().records());
+    let first = records().map(|record| record.site()).min()?;
+    let end = records().map(|record| record.site() + usize::from(record.capacity())).max()?;
     Some(first & !(PAGE - 1)..end.next_multiple_of(PAGE))
 }
 

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::inspect::error::FileError;
 use crate::inspect::finding::Finding;
-use crate::inspect::formats::SiteImage;
-use crate::inspect::model::SiteState;
+use crate::inspect::formats::{BranchImage, SiteImage};
+use crate::inspect::model::{BranchForm, SiteState};
 use crate::inspect::tool::arguments::SitesArguments;
+use crate::inspect::tool::branch_views::BranchView;
 use crate::inspect::tool::columns::{self, number, text};
 use crate::inspect::tool::open::{linked, read};
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
@@ -23,8 +24,20 @@ struct Counts {
     shown: usize,
     indirect: usize,
     native: usize,
+    variant: usize,
     foreign: usize,
     by_op: BTreeMap<String, usize>,
+}
+
+/// The numbers of branch sites: in the file, shown, and of those shown by form and by key.
+#[derive(Default, Serialize)]
+struct BranchCounts {
+    all: usize,
+    shown: usize,
+    nop: usize,
+    jump: usize,
+    foreign: usize,
+    by_key: BTreeMap<String, usize>,
 }
 
 pub(in crate::inspect::tool) fn sites(
@@ -51,14 +64,40 @@ pub(in crate::inspect::tool) fn sites(
         }
         slots.extend(found);
     }
+    let mut keys = HashSet::new();
+    for words in &arguments.key {
+        let meant = model.keys_meant(words).map_err(in_file(path))?;
+        keys.extend(meant.iter().filter_map(|key| key.address));
+    }
     let findings = model.findings_of_reading();
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
-    let wanted = |record: &&SiteImage| {
-        let function = || model.function(record.site);
-        (arguments.op.is_empty() || slots.contains(&record.slot))
-            && (arguments.function.is_empty()
-                || arguments.function.iter().any(|part| function().contains(part)))
+    let in_function = |site: u64| {
+        let function = || model.function(site);
+        arguments.function.is_empty()
+            || arguments.function.iter().any(|part| function().contains(part))
     };
+    // A filter for one kind of site leaves out the other kind, unless there is one for it, too.
+    let all = arguments.op.is_empty() && arguments.key.is_empty();
+    let wanted =
+        |record: &&SiteImage| (all || slots.contains(&record.slot)) && in_function(record.site);
+    let wanted_branch =
+        |branch: &&BranchImage| (all || keys.contains(&branch.key)) && in_function(branch.site);
+    let mut branches: Vec<&BranchImage> = model.branches().iter().filter(wanted_branch).collect();
+    branches.sort_by_key(|branch| branch.site);
+    let branch_views = || branches.iter().map(|branch| BranchView::new(&model, branch, moved));
+    let mut branch_counts = BranchCounts {
+        all: model.branches().len(),
+        shown: branches.len(),
+        ..BranchCounts::default()
+    };
+    for branch in &branches {
+        *branch_counts.by_key.entry(model.key_name_of(branch).to_owned()).or_default() += 1;
+        *match model.branch_form(branch) {
+            BranchForm::Nop => &mut branch_counts.nop,
+            BranchForm::Jump => &mut branch_counts.jump,
+            BranchForm::Foreign => &mut branch_counts.foreign,
+        } += 1;
+    }
     let mut shown: Vec<&SiteImage> = model.records().iter().filter(wanted).collect();
     shown.sort_by_key(|record| record.site);
     let views = || shown.iter().map(|record| SiteView::new(&model, record, moved));
@@ -68,6 +107,7 @@ pub(in crate::inspect::tool) fn sites(
         *match model.state(record) {
             SiteState::Indirect => &mut counts.indirect,
             SiteState::Native => &mut counts.native,
+            SiteState::Variant => &mut counts.variant,
             SiteState::Foreign => &mut counts.foreign,
         } += 1;
     }
@@ -78,19 +118,22 @@ pub(in crate::inspect::tool) fn sites(
     );
     if arguments.json {
         #[derive(Serialize)]
-        struct Document<S: Serialize> {
+        struct Document<S: Serialize, B: Serialize> {
             file: String,
             format: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             addresses: Option<String>,
             sites: S,
             counts: Counts,
+            branches: B,
+            branch_counts: BranchCounts,
             #[serde(skip_serializing_if = "Vec::is_empty")]
             findings: Vec<Finding>,
         }
         let (file, format) = (path.display().to_string(), model.image().words());
-        let (sites, findings) = (Stream(views), findings.sorted());
-        let document = Document { file, format, addresses, sites, counts, findings };
+        let (sites, branches, findings) = (Stream(views), Stream(branch_views), findings.sorted());
+        let document =
+            Document { file, format, addresses, sites, counts, branches, branch_counts, findings };
         print_json(terminal, &document)?;
         return Ok(exit);
     }
@@ -113,13 +156,41 @@ pub(in crate::inspect::tool) fn sites(
         ];
         columns::print(terminal, &columns, || views().map(SiteView::row))?;
     }
-    let Counts { all, indirect, native, foreign, by_op, .. } = counts;
-    let of = if shown.len() == all { String::new() } else { format!(" of {all}") };
-    let shown = count(shown.len(), "site");
-    writeln!(terminal.out, "{shown}{of}: {indirect} indirect, {native} native, {foreign} foreign")?;
-    for (op, count) in by_op {
-        writeln!(terminal.out, "{count:>6} {op}")?;
+    if arguments.key.is_empty() || !arguments.op.is_empty() {
+        let Counts { all, indirect, native, variant, foreign, by_op, .. } = counts;
+        let shown = of(shown.len(), all, "site");
+        // Few files have any.
+        let variant = if variant > 0 { format!("{variant} variant, ") } else { String::new() };
+        let states = format!("{indirect} indirect, {native} native, {variant}{foreign} foreign");
+        writeln!(terminal.out, "{shown}: {states}")?;
+        for (op, count) in by_op {
+            writeln!(terminal.out, "{count:>6} {op}")?;
+        }
+    }
+    if !branches.is_empty() {
+        let columns = [
+            text("ADDRESS"),
+            text("KEY"),
+            text("OUT OF LINE"),
+            text("NOW"),
+            text("BYTES"),
+            text("TARGET"),
+            text("FUNCTION"),
+        ];
+        columns::print(terminal, &columns, || branch_views().map(BranchView::row))?;
+        let BranchCounts { all, nop, jump, foreign, by_key, .. } = branch_counts;
+        let shown = of(branches.len(), all, "branch site");
+        writeln!(terminal.out, "{shown}: {nop} nop, {jump} jump, {foreign} foreign")?;
+        for (key, count) in by_key {
+            writeln!(terminal.out, "{count:>6} {key}")?;
+        }
     }
     print_findings(terminal, findings)?;
     Ok(exit)
+}
+
+/// Returns how many of all things are shown, such as `2 sites of 6`.
+fn of(shown: usize, all: usize, what: &str) -> String {
+    let of = if shown == all { String::new() } else { format!(" of {all}") };
+    format!("{}{of}", count(shown, what))
 }

@@ -12,7 +12,7 @@ use crate::inspect::finding::Finding;
 use crate::inspect::formats::{PatchletImage, patchlets_of};
 use crate::inspect::model::Model;
 use crate::inspect::tool::arguments::VerifyArguments;
-use crate::inspect::tool::open::{linked_for, platform, read};
+use crate::inspect::tool::open::{compared_with, linked, read, slots};
 use crate::inspect::tool::output::{count, print_findings, print_json};
 use crate::inspect::tool::progress::verify_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -25,7 +25,8 @@ pub(in crate::inspect::tool) fn verify(
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
     let data = read(path)?;
-    let model = linked_for(path, &data, &platform(&arguments.platform)?)?;
+    let platform = slots(&arguments.platform)?;
+    let model = compared_with(linked(path, &data)?, &platform, path)?;
     let against = match &arguments.against {
         Some(path) => Some((path, read(path)?)),
         None => None,
@@ -41,15 +42,19 @@ pub(in crate::inspect::tool) fn verify(
     reference.required =
         arguments.require.iter().map(|name| &**name).filter(|name| !name.is_empty()).collect();
     reference.sites = arguments.expect_sites;
+    reference.branches = arguments.expect_branches;
     for path in &arguments.contracts {
         let bad = |why: String| in_file(path)(FileError::new(why));
         let source = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
         let contracts = contract::parse(&source, model.image().width())
             .map_err(|error| bad(error.to_string()))?;
-        if contracts.is_empty() {
+        let blobs = contract::parse_blobs(&source, model.image().width())
+            .map_err(|error| bad(error.to_string()))?;
+        if contracts.is_empty() && blobs.is_empty() {
             return Err(bad("there is no patchlet in it".to_owned()));
         }
         reference.contracts.extend(contracts);
+        reference.blobs.extend(blobs);
     }
     let findings = verify_with_progress(&model, &reference, terminal);
     let exit = if findings.is_empty() { Exit::Holds } else { Exit::Finding };
@@ -62,6 +67,9 @@ pub(in crate::inspect::tool) fn verify(
             patchlets: usize,
             sites: usize,
             tables: usize,
+            variants: usize,
+            branches: usize,
+            keys: usize,
             counts: BTreeMap<&'v str, usize>,
             findings: Vec<Finding>,
         }
@@ -73,6 +81,9 @@ pub(in crate::inspect::tool) fn verify(
             patchlets: model.patchlets().len(),
             sites: model.records().len(),
             tables: model.tables().len(),
+            variants: model.variants().len(),
+            branches: model.branches().len(),
+            keys: model.keys().len(),
             counts: counts.map(|(code, count)| (code.name(), count)).collect(),
             findings: findings.sorted(),
         };
@@ -88,15 +99,20 @@ pub(in crate::inspect::tool) fn verify(
         0 => terminal.paint(Paint::Good, "everything holds"),
         _ => terminal.paint(Paint::Bad, &count(total, "finding")),
     };
-    writeln!(
-        terminal.out,
-        "{}: {}, {}, {}, {}: {verdict}",
-        path.display(),
-        model.image().words(),
+    let mut counts = vec![
         count(model.patchlets().len(), "patchlet"),
         count(model.records().len(), "site"),
         count(model.tables().len(), "ops table"),
-    )?;
+    ];
+    // What not every kernel has is counted where there is any.
+    let others = [
+        (model.variants().len(), "variant"),
+        (model.branches().len(), "branch site"),
+        (model.keys().len(), "key"),
+    ];
+    counts.extend(others.iter().filter(|(all, _)| *all > 0).map(|(all, of)| count(*all, of)));
+    let (path, format) = (path.display(), model.image().words());
+    writeln!(terminal.out, "{path}: {format}, {}: {verdict}", counts.join(", "))?;
     Ok(exit)
 }
 

@@ -204,8 +204,10 @@ impl Text {
         // SAFETY: all of text is mapped twice, at a distance of `offset`.
         let platform = unsafe { SecondMapping::new(self.range.clone(), self.offset) };
         let states: Vec<OpState> = self.table.ops().iter().map(|_| OpState::new()).collect();
-        let source = Box::leak(Box::new(OpSource::new(vec![self.table].leak(), states.leak())));
-        let parts = vec![Part::new(self.sites(), source)].leak();
+        // SAFETY: nobody else has these states.
+        let source = unsafe { OpSource::new(vec![self.table].leak(), states.leak()) };
+        // SAFETY: the front end has this part only.
+        let parts = vec![unsafe { Part::new(self.sites(), Box::leak(Box::new(source))) }].leak();
         Patcher::new(Box::leak(Box::new(SiteSet::new(parts))), platform)
     }
 
@@ -277,8 +279,8 @@ pub unsafe fn accesses(text: &Text) {
     struct Six(u32, u16);
     let at = |site: usize| ptr::with_exposed_provenance_mut::<Six>(site);
     let alias = |site: usize| at(site.wrapping_add(text.offset));
-    let records = text.sites().records();
-    for record in records {
+    let records: Vec<_> = text.sites().records().collect();
+    for record in &records {
         // SAFETY: the address is that of a site or, below, of its alias.
         black_box(unsafe { at(record.site()).read_volatile().0 });
     }
@@ -306,9 +308,9 @@ pub unsafe fn accesses(text: &Text) {
 pub unsafe fn one_at_a_time(text: &Text) {
     for record in text.sites().records() {
         let index = text.table.index_of_slot(record.subject()).expect("an op's slot");
-        let target = text.table.get(index).expect("an op").address() as u64;
+        let target = text.table.get(index).expect("an op");
         let kind = record.kind().expect("a kind");
-        let replacement = text.table.ops()[index].choice().replacement(target, kind);
+        let replacement = text.table.replacement(index, target, kind).expect("an op");
         let (site, capacity) = (record.site(), record.capacity());
         let bytes =
             InsnBuffer::compose(Width::NATIVE, Nops::Long, site as u64, capacity, &replacement)

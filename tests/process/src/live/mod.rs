@@ -11,7 +11,6 @@ pub mod writer;
 use patchlet::live::Live;
 use patchlet::ops::__private::Slot;
 use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
-use patchlet::site::Record;
 use patchlet::text::Part;
 use patchlet::{Patchlet, SiteSet, Sites};
 
@@ -245,11 +244,9 @@ pub fn execute_one() {
 
 /// Returns a table of `count` sites of `asm/live.S`: those at the addresses from `start` on.
 pub fn sites_from(start: usize, count: usize) -> Sites<'static> {
-    let records = Sites::linked().records();
-    let first = records.partition_point(|record| record.site() < start);
-    let records = &records[first..first + count];
-    // SAFETY: the bytes are those of `count` records of the linker's table, which is read-only.
-    unsafe { Sites::between(records.as_ptr().cast(), count * Record::SIZE) }
+    let linked = Sites::linked();
+    let first = linked.records().position(|record| record.site() >= start).unwrap_or(0);
+    linked.part(first..first + count)
 }
 
 /// Returns the last `count` of the [`MANY_SITES`] sites of the benchmark.
@@ -274,8 +271,10 @@ pub fn sites() -> Sites<'static> {
 /// lives for ever, because a signal can come at any time.
 pub fn live(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
     let states: Vec<OpState> = table.ops().iter().map(|_| OpState::new()).collect();
-    let source = Box::leak(Box::new(OpSource::new(vec![table].leak(), states.leak())));
-    let set: &SiteSet<'static> =
-        Box::leak(Box::new(SiteSet::new(vec![Part::new(sites, source)].leak())));
+    // SAFETY: nobody else has these states.
+    let source = unsafe { OpSource::new(vec![table].leak(), states.leak()) };
+    // SAFETY: the front end has this part only.
+    let parts = vec![unsafe { Part::new(sites, Box::leak(Box::new(source))) }].leak();
+    let set: &SiteSet<'static> = Box::leak(Box::new(SiteSet::new(parts)));
     Box::leak(Box::new(Live::new(vec![set].leak())))
 }

@@ -173,9 +173,9 @@ extern "C" fn matrix_main(start: usize) -> ! {
     let before = effects();
     let records = Sites::linked().records();
     const PAGE: usize = 4096;
-    let first = records.iter().map(|record| record.site()).min().unwrap_or(0) & !(PAGE - 1);
+    let first = records.clone().map(|record| record.site()).min().unwrap_or(0) & !(PAGE - 1);
     let end = |record: &patchlet::site::Record| record.site() + usize::from(record.capacity());
-    let text = first..records.iter().map(end).max().unwrap_or(0).next_multiple_of(PAGE);
+    let text = first..records.map(end).max().unwrap_or(0).next_multiple_of(PAGE);
     out.word("writable").number(usize::from(system::make_writable(text.clone()))).line();
     // SAFETY: made writable above.
     let platform = unsafe { Writable::new(text) };

@@ -1,49 +1,13 @@
-//! The plan of patching a file for a platform: which bytes each site would get. Nothing is
-//! written.
+//! The plan of the sites of ops: which replacement each would get on a platform.
 
-use super::elf::readable;
-use super::error::FileError;
-use super::formats::SiteImage;
-use super::model::{Model, OpImage, SiteState};
+use std::collections::HashMap;
+
+use super::platform::PlatformSpec;
 use crate::insn::{InsnBuffer, Kind, Replacement};
-
-/// A platform to patch a file for, described by what its slots hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlatformSpec {
-    /// Name of a slot and name of its target, as on the command line. Every other slot holds its
-    /// native function.
-    overrides: Vec<(String, String)>,
-}
-
-impl PlatformSpec {
-    /// Returns the platform of bare metal: every slot holds its native function.
-    #[must_use]
-    pub const fn native() -> Self {
-        Self { overrides: vec![] }
-    }
-}
-
-/// Parses `native`, or `slot=target` with commas between.
-impl std::str::FromStr for PlatformSpec {
-    type Err = FileError;
-
-    fn from_str(text: &str) -> Result<Self, FileError> {
-        let mut overrides = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|&part| part != "native") {
-            match part.split_once('=') {
-                Some((slot, target)) if !slot.is_empty() && !target.is_empty() => {
-                    overrides.push((slot.trim().to_owned(), target.trim().to_owned()));
-                }
-                _ => {
-                    return Err(FileError::new(format!(
-                        "`{part}` is no platform: say `native`, or `slot=target` with commas between"
-                    )));
-                }
-            }
-        }
-        Ok(Self { overrides })
-    }
-}
+use crate::inspect::elf::readable;
+use crate::inspect::error::FileError;
+use crate::inspect::formats::{SiteImage, VariantImage};
+use crate::inspect::model::{Model, OpImage, SiteState};
 
 /// The plan for one site.
 #[derive(Clone, Debug)]
@@ -53,6 +17,9 @@ pub struct SitePlan<'m> {
     pub record: &'m SiteImage,
     /// Op of the site.
     pub op: &'m OpImage,
+    /// The variant of the op that the platform's CPU selects, if it selects one and nothing else is
+    /// put into the slot.
+    pub variant: Option<&'m VariantImage<'m>>,
     /// Kind of the replacement, in one word as the tool prints it.
     pub gets: &'static str,
     /// Bytes that the site holds.
@@ -70,7 +37,8 @@ pub fn on_platform<'d>(
     mut model: Model<'d>,
     platform: &PlatformSpec,
 ) -> Result<Model<'d>, FileError> {
-    model.held = targets(&model, platform)?.into_iter().collect();
+    model.held =
+        targets(&model, platform)?.into_iter().map(|(slot, held)| (slot, held.target)).collect();
     Ok(model)
 }
 
@@ -87,13 +55,14 @@ pub fn plan<'m>(
     let mut site_plans = Vec::new();
     for record in model.records() {
         let (op, kind, before) = known(model, record)?;
-        let target = targets.iter().find(|(slot, _)| *slot == record.slot);
-        let target = target.map_or(op.native.unwrap_or(0), |(_, target)| *target);
-        let replacement = model.choice(op).replacement(target, kind);
+        let held = targets.get(&record.slot);
+        let target = held.map_or(op.native.unwrap_or(0), |held| held.target);
+        let replacement = model.replacement(op, target, kind);
         let after = model
             .composed(record, &replacement)
             .map_err(|error| bad(model, record, &error.to_string()))?;
-        site_plans.push(SitePlan { record, op, gets: words(&replacement), before, after });
+        let variant = held.and_then(|held| held.variant);
+        site_plans.push(SitePlan { record, op, variant, gets: words(&replacement), before, after });
     }
     Ok(site_plans)
 }
@@ -108,7 +77,7 @@ pub fn plan_revert<'m>(model: &'m Model<'_>) -> Result<Vec<SitePlan<'m>>, FileEr
         let (op, kind, before) = known(model, record)?;
         let after =
             model.indirect(record, kind).map_err(|error| bad(model, record, &error.to_string()))?;
-        site_plans.push(SitePlan { record, op, gets: "indirect", before, after });
+        site_plans.push(SitePlan { record, op, variant: None, gets: "indirect", before, after });
     }
     Ok(site_plans)
 }
@@ -120,8 +89,9 @@ const fn words(replacement: &Replacement<'_>) -> &'static str {
         Replacement::Patchlet(_) => "patchlet",
         Replacement::Call(_) => "call",
         Replacement::Jump(_) => "jump",
-        Replacement::Nops => "nothing",
+        Replacement::Nops | Replacement::Nop(_) => "nothing",
         Replacement::Identity(_) => "identity",
+        Replacement::Zero(_) => "zero",
         Replacement::Trap(_) => "trap",
     }
 }
@@ -151,12 +121,35 @@ fn known<'m>(
     Ok((op, kind, before))
 }
 
-/// Returns the addresses of slot and target for each slot that does not hold its native function.
-fn targets(model: &Model<'_>, platform: &PlatformSpec) -> Result<Vec<(u64, u64)>, FileError> {
-    let mut targets = Vec::new();
+/// The content of a slot on a platform, where that is not its native function.
+struct Held<'m> {
+    /// Address of the function, or 0 for null.
+    target: u64,
+    /// The variant that was selected, if this is its function for that reason.
+    variant: Option<&'m VariantImage<'m>>,
+}
+
+/// Returns, for each slot that does not hold its native function, what it holds: what the platform
+/// says, or else the variant that its CPU selects.
+fn targets<'m>(
+    model: &'m Model<'_>,
+    platform: &PlatformSpec,
+) -> Result<HashMap<u64, Held<'m>>, FileError> {
+    let mut targets = HashMap::new();
+    if let Some(cpu) = &platform.cpu {
+        let features = cpu.features(model.variants())?;
+        for op in &model.ops {
+            if let Some(variant) = features.select(model.variants_of(op.slot)) {
+                let variant: &VariantImage<'m> = variant;
+                let held = Held { target: variant.function, variant: Some(variant) };
+                targets.insert(op.slot, held);
+            }
+        }
+    }
     for (slot, target) in &platform.overrides {
         let op = op_named(model, slot)?;
-        targets.push((op.slot, target_named(model, op, target)?));
+        let target = target_named(model, op, target)?;
+        targets.insert(op.slot, Held { target, variant: None });
     }
     Ok(targets)
 }
