@@ -51,6 +51,12 @@ pub(crate) struct Located<'m, 'd> {
 }
 
 impl<'d> Located<'_, 'd> {
+    /// Returns what is added to an address of the file to have the physical one, if the kernel was
+    /// found by physical addresses.
+    pub(crate) fn physical_distance(&self) -> Option<u64> {
+        self.physical.then_some(self.distance)
+    }
+
     /// Returns the bytes in the dump from an address of the file on, to the end of the region.
     pub(crate) fn onwards(&self, address: u64) -> Option<&'d [u8]> {
         let there = address.wrapping_add(self.distance);

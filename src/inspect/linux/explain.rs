@@ -78,6 +78,8 @@ pub struct Count {
 pub struct Explanation {
     /// The distance from an address in the file to the one in the running kernel.
     pub slide: u64,
+    /// The distance from an address in the file to the physical one, in a dump of physical memory.
+    pub physical_distance: Option<u64>,
     /// How the slide was found.
     pub slide_evidence: SlideEvidence,
     /// How many pieces of text were where they should be, of how many.
@@ -279,6 +281,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
         }
         let explanation = Explanation {
             slide: located.slide,
+            physical_distance: located.physical_distance(),
             slide_evidence: located.evidence,
             pieces: located.pieces,
             has_page_tables: located.pages.is_some(),

@@ -21,6 +21,14 @@ pub struct Unpacked<'d> {
     pub(super) from_boot_image: bool,
 }
 
+impl Unpacked<'_> {
+    /// Returns the ELF file, with what follows it.
+    #[must_use]
+    pub fn elf(&self) -> &[u8] {
+        &self.elf
+    }
+}
+
 /// Returns whether a file is a boot image, a `vmlinuz`.
 fn is_boot_image(data: &[u8]) -> bool {
     data.get(0x202..0x206) == Some(b"HdrS")
