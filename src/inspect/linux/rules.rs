@@ -66,6 +66,9 @@ pub(crate) struct Rules<'a, 'd> {
     pub habits: Habits,
 }
 
+/// The instruction that counts a call: `sarq $5, %gs:…(%rip)`.
+const COUNT_CALL: &[u8] = &[0x65, 0x48, 0xc1, 0x3d, 0, 0, 0, 0, 5];
+
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// The thunk for returns, and the variable that says which one returns go through.
@@ -93,6 +96,7 @@ impl Rules<'_, '_> {
         self.retpolines(text);
         self.returns(text);
         self.alternatives(text);
+        self.calls(text);
         self.endbr(text);
         self.smp_locks(text);
         self.runtime_constants(text);
@@ -171,6 +175,10 @@ impl Rules<'_, '_> {
             let Some(register) = self.thunk_register(instruction.near_branch_target()) else {
                 continue;
             };
+            if let Some(tracked) = self.tracked_thunk(&instruction, register, record.site) {
+                text.write(record.site, &tracked);
+                continue;
+            }
             let lfence = self.state.has(feature::RETPOLINE_LFENCE) == Some(true);
             if self.state.has(feature::RETPOLINE) != Some(false) && !lfence {
                 continue;
@@ -201,6 +209,105 @@ impl Rules<'_, '_> {
             bytes.resize(len, 0x90);
             self.optimize(record.site, &mut bytes);
             text.write(record.site, &bytes);
+        }
+    }
+
+    /// Returns the branch that a retpoline becomes while the kernel counts calls.
+    fn tracked_thunk(&self, of: &Instruction, register: u8, site: u64) -> Option<Vec<u8>> {
+        self.call_template()?;
+        if self.state.has(feature::RETPOLINE) != Some(true)
+            || self.state.has(feature::RETPOLINE_LFENCE) != Some(false)
+            || of.is_jcc_short_or_near()
+        {
+            return None;
+        }
+        let is_call = of.is_call_near();
+        let array = match is_call {
+            true => "__x86_indirect_call_thunk_array",
+            false => "__x86_indirect_jump_thunk_array",
+        };
+        let thunk = self.names.address(array)? + u64::from(register) * 32;
+        // A prefix makes it as long as it was.
+        let mut bytes = vec![0x2e; of.len().checked_sub(5)?];
+        let opcode = if is_call { 0xe8 } else { 0xe9 };
+        bytes.extend(branch(opcode, site + bytes.len() as u64, thunk));
+        Some(bytes)
+    }
+
+    /// Returns the address and the bytes of the instruction that counts a call, if this kernel
+    /// counts calls. The instruction has a displacement at its fourth byte.
+    fn call_template(&self) -> Option<(u64, &'static [u8], u32)> {
+        if self.state.has(feature::CALL_DEPTH) != Some(true) {
+            return None;
+        }
+        let template = self.names.address("skl_call_thunk_template")?;
+        let seen = self.state.located.bytes(template, COUNT_CALL.len())?;
+        let file = self.image.bytes_at(template, COUNT_CALL.len() as u64)?;
+        let displacement = |bytes: &[u8]| Some(little_endian(bytes.get(4..8)?) as u32);
+        let (seen, file) = (displacement(seen)?, displacement(file)?);
+        // It leads to data of each CPU, which moves with the kernel or does not.
+        let moved = file.wrapping_sub(self.state.located.slide as u32);
+        (seen == file || seen == moved).then_some((template, COUNT_CALL, seen))
+    }
+
+    /// Writes direct calls while the kernel counts calls: the instruction that counts is put into
+    /// the padding in front of each function that is called, and the call goes there.
+    pub(crate) fn calls(&self, text: &mut Text<'_>) {
+        if self.call_template().is_none() {
+            return;
+        }
+        // Calls in code that is freed after boot are left alone.
+        let end = self.names.address("_etext").unwrap_or(u64::MAX);
+        for kind in [TableKind::Calls, TableKind::Alternatives] {
+            for record in self.records(kind).filter(|record| record.site < end) {
+                let Some(&[0xe8, a, b, c, d]) = text.expected(record.site, 5) else { continue };
+                let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
+                let function = record.site.wrapping_add(5).wrapping_add_signed(distance);
+                let counted = self.counted(text, function);
+                if counted != function {
+                    if kind == TableKind::Calls {
+                        let cause = Cause::Record(kind, Depends::Mitigation);
+                        text.answer(record.site, 5, cause);
+                    }
+                    text.write(record.site, &branch(0xe8, record.site, counted));
+                }
+            }
+        }
+    }
+
+    /// Writes the instruction that counts calls in front of a function, and returns its address;
+    /// the function's own if its calls are not counted.
+    fn counted(&self, text: &mut Text<'_>, function: u64) -> u64 {
+        /// Functions that run before calls can be counted, or count themselves.
+        const NOT_COUNTED: &[&str] = &[
+            "error_entry",
+            "paranoid_entry",
+            "xen_error_entry",
+            "__switch_to_asm",
+            "ret_from_fork",
+            "soft_restart_cpu",
+            "__fentry__",
+        ];
+        let Some((template, bytes, displacement)) = self.call_template() else { return function };
+        let end = self.names.address("_etext").unwrap_or(u64::MAX);
+        if function >= end || self.names.is_one_of(function, NOT_COUNTED) {
+            return function;
+        }
+        let padding = function.wrapping_sub(bytes.len() as u64);
+        let mut counts = bytes.to_vec();
+        let displacement = displacement.wrapping_add(template.wrapping_sub(padding) as u32);
+        if let Some(field) = counts.get_mut(4..8) {
+            field.copy_from_slice(&displacement.to_le_bytes());
+        }
+        match text.expected(padding, counts.len()) {
+            Some(there) if there == counts => padding,
+            Some(there) if there.iter().all(|&byte| byte == 0x90) => {
+                text.write(padding, &counts);
+                let cause = Cause::Record(TableKind::Calls, Depends::Mitigation);
+                text.answer(padding, counts.len() as u64, cause);
+                padding
+            }
+            _ => function,
         }
     }
 
@@ -588,7 +695,14 @@ impl Rules<'_, '_> {
             return;
         }
         text.answer(site, 5, cause);
-        let returns_zero = self.names.is_one_of(function, &["__static_call_return0"]);
+        // While calls are counted, a call goes to the instruction that counts it, and functions
+        // that something else stands for are called.
+        let counted = match tail || function == 0 {
+            true => function,
+            false => self.counted(text, function),
+        };
+        let returns_zero = counted == function
+            && self.names.is_one_of(function, &["__static_call_return0"]);
         let bytes = match (function, tail) {
             (0, false) => self.atomic_nop(),
             // A trampoline that has none from the start is a return already.
@@ -614,7 +728,7 @@ impl Rules<'_, '_> {
             (_, false) if self.names.is_one_of(function, &["__WARN_trap"]) => {
                 [0x67, 0x48, 0x0f, 0xb9, 0x3a]
             }
-            (function, false) => branch(0xe8, site, function),
+            (_, false) => branch(0xe8, site, counted),
             (function, true) => branch(0xe9, site, function),
         };
         text.write(site, &bytes);
@@ -656,10 +770,14 @@ impl Rules<'_, '_> {
         };
         for place in ["ftrace_call", "ftrace_regs_call"] {
             if let Some(site) = self.names.address(place)
-                && text.expected(site, 1) == Some(&[0xe8])
+                && let Some(&[0xe8, a, b, c, d]) = text.file(site, 5)
             {
                 text.answer(site, 5, Cause::Tracer(variable));
-                text.write(site, &branch(0xe8, site, function));
+                let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
+                // While nothing traces it is as the linker wrote it, or counted.
+                if site.wrapping_add(5).wrapping_add_signed(distance) != function {
+                    text.write(site, &branch(0xe8, site, function));
+                }
             }
         }
     }

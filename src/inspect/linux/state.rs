@@ -18,6 +18,8 @@ pub(crate) mod feature {
     pub(crate) const RETPOLINE: u16 = 11 * 32 + 12;
     /// Indirect branches have an LFENCE in front of them.
     pub(crate) const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
+    /// Calls are counted, in kernels that have a template for it.
+    pub(crate) const CALL_DEPTH: u16 = 11 * 32 + 19;
     /// Returns go through a thunk.
     pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
 }
