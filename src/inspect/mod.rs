@@ -16,7 +16,9 @@
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
 //! tables of records in it; `model` joins all of it; `cpu` knows what other CPUs have; `verify`,
-//! `plan`, `apply`, `diff` and `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`].
+//! `plan`, `apply`, `diff` and `raw` work on the model. Apart from these, `explain` reads memory
+//! dumps, and `linux` says what the text of a Linux kernel should be. `tool` is the command line on
+//! top, over any [`std::io::Write`].
 //! The replacement of a site is chosen by [`Choice`](crate::choose::Choice) and composed by
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use patchlet::Width;
 
-use crate::sample::{ALLOC, EXECUTE, FUNC, OBJECT, Sample, Section, WRITE, X86_64, I386, ET_EXEC, PROGBITS};
+use crate::sample::{
+    ALLOC, ET_EXEC, EXECUTE, FUNC, I386, OBJECT, PROGBITS, Sample, Section, WRITE, X86_64,
+};
 
 /// How far the running kernel is from where it is linked, and where it lies in physical memory.
 pub const SLIDE: u64 = 0x1e0_0000;
@@ -37,7 +39,17 @@ pub struct Kernel {
 }
 
 fn section(name: &'static str, flags: u64, address: u64) -> Section {
-    Section { name, kind: PROGBITS, flags, address, data: vec![], link: 0, info: 0, size: None, offset: None }
+    Section {
+        name,
+        kind: PROGBITS,
+        flags,
+        address,
+        data: vec![],
+        link: 0,
+        info: 0,
+        size: None,
+        offset: None,
+    }
 }
 
 impl Kernel {

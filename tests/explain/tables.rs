@@ -1,9 +1,7 @@
 //! Every form of table: what its sites become, and that another byte there is found.
 
 use patchlet::Width;
-use patchlet::inspect::{
-    Explanation, LinuxKernel, RawAddress, Verdict, explain_linux, unpack,
-};
+use patchlet::inspect::{Explanation, LinuxKernel, RawAddress, Verdict, explain_linux, unpack};
 
 use crate::kernel::{ABSENT, ALWAYS, Kernel, PHYSICAL, PRESENT, branch, relative};
 
@@ -104,7 +102,14 @@ fn common(kernel: &mut Kernel, nop5: &[u8; 5], nop3: &[u8]) -> Vec<Alternative> 
     let mut seen = vec![0x0f, 0x01, 0xca];
     seen.extend(nop5);
     let site = kernel.site(&[0x90; 8], &seen);
-    list.push(Alternative { site, replacement: clac, length: 8, other_length: 3, padding: 8, ..PLAIN });
+    list.push(Alternative {
+        site,
+        replacement: clac,
+        length: 8,
+        other_length: 3,
+        padding: 8,
+        ..PLAIN
+    });
     // The same for a feature that is not there, and the same for one that must not be.
     let site = kernel.site(&[0x90; 3], nop3);
     list.push(Alternative {
@@ -263,7 +268,8 @@ fn alternatives_of_32_bit() {
 #[test]
 fn records_of_one_site_are_applied_in_order() {
     let mut kernel = Kernel::new(Width::Bits64);
-    let (a, b) = (kernel.replacement(|_| vec![0x31, 0xc0]), kernel.replacement(|_| vec![0x31, 0xdb]));
+    let (a, b) =
+        (kernel.replacement(|_| vec![0x31, 0xc0]), kernel.replacement(|_| vec![0x31, 0xdb]));
     let site = kernel.site(&[0x90, 0x90], &[0x31, 0xdb]);
     let of = |replacement, feature| Alternative {
         site,
@@ -322,8 +328,7 @@ fn paravirt_calls_of_both_strides() {
 fn jump_labels_are_what_their_keys_say() {
     for width in [Width::Bits64, Width::Bits32] {
         let mut kernel = Kernel::new(width);
-        let nop: [u8; 5] =
-            if width == Width::Bits64 { NOP5 } else { [0x3e, 0x8d, 0x74, 0x26, 0] };
+        let nop: [u8; 5] = if width == Width::Bits64 { NOP5 } else { [0x3e, 0x8d, 0x74, 0x26, 0] };
         let on = kernel.variable("on", &[0; 8], &[2, 0, 0, 0, 0, 0, 0, 0]);
         let off = kernel.variable("off", &[1, 0, 0, 0, 0, 0, 0, 0], &[0; 8]);
         let target = kernel.function("target");
@@ -539,7 +544,10 @@ fn a_site_that_was_not_patched_is_found() {
     let (file, memory) = kernel.file_and_memory();
     let explanation = explain(&file, &memory);
     let of = explanation.list.iter().find(|of| of.verdict == Verdict::Unexplained).expect("one");
-    assert_eq!((of.address_in_file, of.cause, &*of.depends), (site, "alternative", "feature 9*32+20"));
+    assert_eq!(
+        (of.address_in_file, of.cause, &*of.depends),
+        (site, "alternative", "feature 9*32+20")
+    );
     assert_eq!((&of.file, &of.seen), (&vec![0x90; 8], &vec![0x90; 8]));
     assert_eq!(explanation.total(Verdict::Unexplained).ranges, 1);
 }

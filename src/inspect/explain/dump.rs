@@ -19,7 +19,7 @@ use crate::inspect::error::FileError;
 
 const ENDIAN: LittleEndian = LittleEndian;
 
-/// What the user says of a dump that has no header.
+/// The address of a dump that has no header, as the user says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RawAddress {

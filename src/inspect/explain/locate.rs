@@ -16,7 +16,7 @@ use crate::insn::Width;
 use crate::inspect::elf::{Image, Section, little_endian};
 use crate::inspect::error::FileError;
 
-/// How the slide was found.
+/// The evidence for the slide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlideEvidence {
@@ -94,9 +94,8 @@ impl<'d> Located<'_, 'd> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
         // Another mapping there means that the memory has been given to somebody else.
-        let same = |physical: u64| {
-            !self.physical || physical == address.wrapping_add(self.distance)
-        };
+        let same =
+            |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
         Some(page.is_some_and(|page| page.executable && same(page.physical)))
     }
 }
@@ -176,18 +175,20 @@ pub(crate) fn locate<'m, 'd>(
         }
         // Linux slides within a gigabyte; the negative half costs nothing.
         let steps = (2u64 << 30) / alignment;
-        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(|&slide| {
-            let address = wrapped(image.width(), text.address.wrapping_add(slide));
-            let page = tables.page(memory, address);
-            page.is_some_and(|page| {
-                page.executable && page.physical == text.address.wrapping_add(distance)
-            })
-        })
+        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(
+            |&slide| {
+                let address = wrapped(image.width(), text.address.wrapping_add(slide));
+                let page = tables.page(memory, address);
+                page.is_some_and(|page| {
+                    page.executable && page.physical == text.address.wrapping_add(distance)
+                })
+            },
+        )
     };
-    let with_tables =
-        tables.into_iter().flat_map(|tables| [tables, tables.sibling()]).find_map(|tables| {
-            Some((tables, slides(tables)?))
-        });
+    let with_tables = tables
+        .into_iter()
+        .flat_map(|tables| [tables, tables.sibling()])
+        .find_map(|tables| Some((tables, slides(tables)?)));
     if let Some((tables, slide)) = with_tables {
         located.pages = Some(tables);
         if physical {
@@ -221,7 +222,8 @@ fn pieces<'d>(text: &Section<'d>) -> Vec<(u64, &'d [u8])> {
         .enumerate()
         .filter_map(|(at, chunk)| {
             // The first piece of the chunk that is rare, of a few.
-            let (skip, piece) = chunk.chunks_exact(PIECE).take(16).enumerate().find(|(_, p)| rare(p))?;
+            let (skip, piece) =
+                chunk.chunks_exact(PIECE).take(16).enumerate().find(|(_, p)| rare(p))?;
             Some((text.address + (at * step + skip * PIECE) as u64, piece))
         })
         .collect()
@@ -271,7 +273,9 @@ fn vote(image: &Image<'_>, located: &Located<'_, '_>) -> Result<(u64, SlideEvide
             let Some(seen) = located.bytes(section.address + (at * size) as u64, size) else {
                 continue;
             };
-            *votes.entry(wrapped(image.width(), little_endian(seen).wrapping_sub(value))).or_default() += 1;
+            *votes
+                .entry(wrapped(image.width(), little_endian(seen).wrapping_sub(value)))
+                .or_default() += 1;
             of += 1;
             if of > ENOUGH {
                 break;

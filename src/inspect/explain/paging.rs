@@ -9,12 +9,12 @@ use crate::inspect::elf::little_endian;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageTables {
     root: u64,
-    form: Form,
+    form: PagingForm,
 }
 
 /// A form of page tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum PagingForm {
     /// 32-bit: two levels of 1024 entries of 4 bytes, without a bit that forbids execution.
     TwoLevels,
     /// PAE: 4 entries, then two levels of 512 entries of 8 bytes.
@@ -23,7 +23,7 @@ enum Form {
     Long { levels: u32 },
 }
 
-/// Where a virtual address lies.
+/// The place of a virtual address in physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     /// The physical address.
@@ -42,11 +42,11 @@ impl PageTables {
     pub(crate) fn new(width: Width, registers: ControlRegisters) -> Self {
         let ControlRegisters { cr3, cr4 } = registers;
         let form = match width {
-            Width::Bits64 => Form::Long { levels: if cr4 & LA57 == 0 { 4 } else { 5 } },
-            Width::Bits32 if cr4 & PAE == 0 => Form::TwoLevels,
-            Width::Bits32 => Form::Pae,
+            Width::Bits64 => PagingForm::Long { levels: if cr4 & LA57 == 0 { 4 } else { 5 } },
+            Width::Bits32 if cr4 & PAE == 0 => PagingForm::TwoLevels,
+            Width::Bits32 => PagingForm::Pae,
         };
-        let low = if form == Form::Pae { 0x1f } else { 0xfff };
+        let low = if form == PagingForm::Pae { 0x1f } else { 0xfff };
         Self { root: cr3 & 0x000f_ffff_ffff_ffff & !low, form }
     }
 
@@ -61,9 +61,9 @@ impl PageTables {
     /// the dump.
     pub(crate) fn page(self, memory: &Memory<'_>, address: u64) -> Option<Page> {
         let (levels, index_bits, entry_size) = match self.form {
-            Form::TwoLevels => (2, 10, 4),
-            Form::Pae => (3, 9, 8),
-            Form::Long { levels } => (levels, 9, 8),
+            PagingForm::TwoLevels => (2, 10, 4),
+            PagingForm::Pae => (3, 9, 8),
+            PagingForm::Long { levels } => (levels, 9, 8),
         };
         let mut table = self.root;
         let mut executable = true;
@@ -71,8 +71,7 @@ impl PageTables {
             let shift = 12 + level * index_bits;
             let index = (address >> shift) & ((1 << index_bits) - 1);
             let entry = table.checked_add(index * entry_size)?;
-            let entry =
-                little_endian(memory.physical(entry, usize::try_from(entry_size).ok()?)?);
+            let entry = little_endian(memory.physical(entry, usize::try_from(entry_size).ok()?)?);
             if entry & 1 == 0 {
                 return None;
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::kernel::LinuxKernel;
 use super::nops::FAMILIES;
 use super::rules::{Filling, Habits, Rules, SEALED_ENDBR};
-use super::state::{CpuFeatures, State};
+use super::state::{KernelFeatures, State};
 use super::tables::TableKind;
 use super::text::{Area, Cause, Depends, PatchedSite, Text};
 use crate::insn::Width;
@@ -14,7 +14,7 @@ use crate::inspect::elf::little_endian;
 use crate::inspect::error::FileError;
 use crate::inspect::explain::{Located, RawAddress, SlideEvidence, locate, read};
 
-/// What is known of bytes that differ from the file.
+/// The certainty about bytes that differ from the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -62,7 +62,7 @@ pub struct Explained {
     pub verdict: Verdict,
 }
 
-/// How many ranges and bytes have a verdict.
+/// The number of ranges and of bytes that have a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Count {
@@ -72,7 +72,7 @@ pub struct Count {
     pub bytes: usize,
 }
 
-/// What was found about the text of a running kernel.
+/// The comparison of a running kernel's text with what it should be.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -148,7 +148,8 @@ pub fn explain(
 /// Adds the slide to the addresses in text.
 fn move_text(kernel: &LinuxKernel<'_>, slide: u64, text: &mut Text<'_>) {
     let Some(relocated) = &kernel.relocated else { return };
-    for (places, slide) in [(&relocated.added, slide), (&relocated.subtracted, slide.wrapping_neg())]
+    for (places, slide) in
+        [(&relocated.added, slide), (&relocated.subtracted, slide.wrapping_neg())]
     {
         for &place in places {
             if let Some(bytes) = text.expected(place, 4) {
@@ -285,7 +286,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
             slide_evidence: located.evidence,
             pieces: located.pieces,
             has_page_tables: located.pages.is_some(),
-            feature_words: state.features.as_ref().map(CpuFeatures::words),
+            feature_words: state.features.as_ref().map(KernelFeatures::words),
             compared: 0,
             not_executable: 0,
             missing: 0,
@@ -330,8 +331,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
             return;
         };
         self.explanation.compared += size;
-        let (Some(file), Some(expected)) =
-            (area.file.get(range.clone()), area.expected.get(range))
+        let (Some(file), Some(expected)) = (area.file.get(range.clone()), area.expected.get(range))
         else {
             return;
         };
@@ -358,9 +358,8 @@ impl<'a, 'd> Comparison<'a, 'd> {
         let next = self.groups.get(behind).map_or(u64::MAX, |group| group.start);
         if as_expected {
             // Not a site, but as it should be: an address that moved with the kernel.
-            let end = self.end_of_run(address, next, |seen, file, expected| {
-                seen != file && seen == expected
-            });
+            let end = self
+                .end_of_run(address, next, |seen, file, expected| seen != file && seen == expected);
             self.count(Cause::Moved, Verdict::Proven, address, end);
             return end;
         }
@@ -384,11 +383,8 @@ impl<'a, 'd> Comparison<'a, 'd> {
     fn end_of_run(&self, address: u64, most: u64, holds: impl Fn(u8, u8, u8) -> bool) -> u64 {
         let mut end = address + 1;
         while end < most
-            && let (Some(&[seen]), Some(&[file]), Some(&[expected])) = (
-                self.located.bytes(end, 1),
-                self.text.file(end, 1),
-                self.text.expected(end, 1),
-            )
+            && let (Some(&[seen]), Some(&[file]), Some(&[expected])) =
+                (self.located.bytes(end, 1), self.text.file(end, 1), self.text.expected(end, 1))
             && holds(seen, file, expected)
         {
             end += 1;
@@ -406,9 +402,8 @@ impl<'a, 'd> Comparison<'a, 'd> {
         };
         let sites = group.sites.iter().rev().filter_map(|&at| self.text.sites.get(at));
         let sites: Vec<PatchedSite> = sites.copied().collect();
-        let covers = |site: &&PatchedSite| {
-            site.address <= address && address < site.address + site.len
-        };
+        let covers =
+            |site: &&PatchedSite| site.address <= address && address < site.address + site.len;
         let cause = sites.iter().find(covers).map_or(Cause::Nothing, |site| site.cause);
         if seen == expected {
             let verdict = match sites.iter().all(|site| site.decided) {
@@ -439,9 +434,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
             })
         };
         let here = seen.get(start..)?;
-        if here.first() == Some(&0xcc)
-            && others_are_as_expected(1)
-            && self.is_kprobe(site.address)
+        if here.first() == Some(&0xcc) && others_are_as_expected(1) && self.is_kprobe(site.address)
         {
             return Some(Cause::Kprobe);
         }

@@ -48,7 +48,7 @@ pub(crate) fn read(image: &Image<'_>) -> Option<Vec<KernelSymbol>> {
     Some(symbols)
 }
 
-/// Where the tables lie in read-only data.
+/// The places of the tables in read-only data.
 struct Tables<'d> {
     tokens: Vec<&'d [u8]>,
     /// Offset of the names.
@@ -91,11 +91,8 @@ fn tokens(data: &[u8], digits: usize, align: usize) -> Option<(Vec<&[u8]>, usize
     }
     let table = end.next_multiple_of(align);
     let behind = table + 512;
-    let offsets: Vec<usize> = data
-        .get(table..behind)?
-        .chunks_exact(2)
-        .map(|two| little_endian(two) as usize)
-        .collect();
+    let offsets: Vec<usize> =
+        data.get(table..behind)?.chunks_exact(2).map(|two| little_endian(two) as usize).collect();
     let start = digits.checked_sub(*offsets.get(ZERO)?)?;
     let mut tokens = Vec::with_capacity(256);
     let mut expected = 0;
@@ -167,9 +164,9 @@ fn count_in_front(
         }
         let table = (start - rest.len()).next_multiple_of(align);
         let mut table = data.get(table..)?.chunks_exact(4);
-        let fits = markers.iter().all(|&at| {
-            table.next().is_some_and(|marker| little_endian(marker) == at as u64)
-        });
+        let fits = markers
+            .iter()
+            .all(|&at| table.next().is_some_and(|marker| little_endian(marker) == at as u64));
         fits.then_some((names, count))
     })
 }
@@ -241,7 +238,8 @@ fn addresses(image: &Image<'_>, section: &Section<'_>, tables: &Tables<'_>) -> O
     let base_behind = behind + bytes.next_multiple_of(size);
     let base_in_front = tables.front.checked_sub(size);
     let in_front = base_in_front.and_then(|base| base.checked_sub(bytes.next_multiple_of(size)));
-    let forms = [(Some(behind), Some(base_behind)), (in_front, base_in_front), (Some(behind), None)];
+    let forms =
+        [(Some(behind), Some(base_behind)), (in_front, base_in_front), (Some(behind), None)];
     forms.into_iter().find_map(|(offsets, base)| {
         let offsets = offsets?;
         let table = section.data.get(offsets..offsets.checked_add(bytes)?)?;
@@ -255,14 +253,10 @@ fn addresses(image: &Image<'_>, section: &Section<'_>, tables: &Tables<'_>) -> O
             addresses.push(match base {
                 // A negative one counts from the base on; another is the address itself, of the
                 // data of each CPU. Without such data all of them count from the base on.
-                Some(base) if number < 0 => {
-                    base.wrapping_add(i64::from(-1 - i64::from(number)) as u64)
-                }
+                Some(base) if number < 0 => base.wrapping_add((-1 - i64::from(number)) as u64),
                 Some(_) => i64::from(number) as u64,
-                None => image.relative(
-                    section.address + (offsets + at * 4) as u64,
-                    number.cast_unsigned(),
-                ),
+                None => image
+                    .relative(section.address + (offsets + at * 4) as u64, number.cast_unsigned()),
             });
         }
         if let Some(base) = base
@@ -292,4 +286,3 @@ fn is_plausible(image: &Image<'_>, addresses: &[u64]) -> bool {
     let falling = addresses.windows(2).filter(|pair| pair.first() > pair.get(1)).count();
     inside * 10 >= addresses.len() * 8 && falling * 100 <= addresses.len()
 }
-

@@ -1,7 +1,7 @@
 //! A Linux kernel's file.
 
 use super::names::{Names, NamesFrom};
-use super::tables::{self, Table, TableKind};
+use super::tables::{self, KernelTable, TableKind};
 use super::unpack::{Relocated, Unpacked, relocated};
 use crate::insn::Width;
 use crate::inspect::elf::{Image, little_endian, parse, slice};
@@ -12,7 +12,7 @@ use crate::inspect::error::FileError;
 pub struct LinuxKernel<'d> {
     pub(super) image: Image<'d>,
     pub(super) names: Names,
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<KernelTable>,
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
     release: Option<String>,
@@ -65,9 +65,7 @@ impl<'d> LinuxKernel<'d> {
     #[must_use]
     pub fn tables(&self) -> Vec<(TableKind, &str, usize, usize)> {
         let tables = self.tables.iter();
-        tables
-            .map(|table| (table.kind, &*table.name, table.stride, table.records.len()))
-            .collect()
+        tables.map(|table| (table.kind, &*table.name, table.stride, table.records.len())).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::kallsyms;
 use crate::inspect::elf::Image;
 
-/// Where the names are from.
+/// The source of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NamesFrom {
     SymbolTable,

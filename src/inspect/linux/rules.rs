@@ -12,13 +12,13 @@ use iced_x86::{Code, Instruction};
 use super::names::Names;
 use super::nops::NopFamily;
 use super::state::{State, feature};
-use super::tables::{Record, Table, TableKind};
+use super::tables::{KernelTable, TableKind, TableRecord};
 use super::text::{Cause, Depends, Text};
 use crate::disassemble::decoder;
 use crate::insn::Width;
 use crate::inspect::elf::{Image, little_endian};
 
-/// How alternatives are put in and filled.
+/// The way in which alternatives are put in and filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filling {
     /// Only padding becomes longer NOPs; a first CALL or JMP is relocated. Records have 13 bytes.
@@ -30,7 +30,7 @@ pub(crate) enum Filling {
     Instructions,
 }
 
-/// What kernels of different age do differently.
+/// The points in which kernels of different age differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Habits {
     pub filling: Filling,
@@ -47,7 +47,7 @@ pub(crate) struct Habits {
 pub(crate) const SEALED_ENDBR: &[[u8; 4]] = &[[0x66, 0x0f, 0x1f, 0x00], [0x0f, 0x1f, 0x40, 0xd6]];
 
 impl Habits {
-    /// The length of the longest NOP of one instruction.
+    /// Returns the length of the longest NOP of one instruction.
     fn longest(&self, width: Width) -> usize {
         match (self.filling, width) {
             (Filling::Instructions, Width::Bits64) => 11,
@@ -56,12 +56,12 @@ impl Habits {
     }
 }
 
-/// What rules need to know.
+/// The rules of one kernel, with all that they need to know.
 #[derive(Debug)]
 pub(crate) struct Rules<'a, 'd> {
     pub image: &'a Image<'d>,
     pub names: &'a Names,
-    pub tables: &'a [Table],
+    pub tables: &'a [KernelTable],
     pub state: &'a State<'a, 'a>,
     pub habits: Habits,
 }
@@ -82,7 +82,7 @@ const DIRECT_CALL: u16 = 2;
 const NOT_IN_NUMBER: u16 = 1 << 15;
 
 impl Rules<'_, '_> {
-    fn records(&self, kind: TableKind) -> impl Iterator<Item = &Record> {
+    fn records(&self, kind: TableKind) -> impl Iterator<Item = &TableRecord> {
         self.tables.iter().filter(move |table| table.kind == kind).flat_map(|table| &table.records)
     }
 
@@ -128,17 +128,16 @@ impl Rules<'_, '_> {
     }
 
     /// Writes what a paravirt call becomes, and returns its length.
-    fn paravirt_call(&self, record: &Record, function: u64, to: &mut [u8]) -> usize {
+    fn paravirt_call(&self, record: &TableRecord, function: u64, to: &mut [u8]) -> usize {
         const NOTHING: &[&str] = &["_paravirt_nop", "paravirt_nop", "nop_func"];
         if self.names.is_one_of(function, NOTHING) {
             return 0;
         }
         if self.habits.native_sequences
-            && let Some((_, _, sequence)) =
-                NATIVE_SEQUENCES.iter().find(|(width, functions, _)| {
-                    width.is_none_or(|width| width == self.width())
-                        && self.names.is_one_of(function, functions)
-                })
+            && let Some((_, _, sequence)) = NATIVE_SEQUENCES.iter().find(|(width, functions, _)| {
+                width.is_none_or(|width| width == self.width())
+                    && self.names.is_one_of(function, functions)
+            })
             && let Some(to) = to.get_mut(..sequence.len())
         {
             to.copy_from_slice(sequence);
@@ -149,7 +148,8 @@ impl Rules<'_, '_> {
             function => Some(function),
         };
         // Some types never return, so they are jumped to.
-        let jumps = self.names.is_one_of(function.unwrap_or(0), &["native_iret", "native_usergs_sysret64"]);
+        let jumps =
+            self.names.is_one_of(function.unwrap_or(0), &["native_iret", "native_usergs_sysret64"]);
         let opcode = if jumps { 0xe9 } else { 0xe8 };
         let branch = branch(opcode, record.site, function.unwrap_or(0));
         match to.get_mut(..5) {
@@ -366,12 +366,12 @@ impl Rules<'_, '_> {
 
     /// Writes alternatives, in the order of the table: a later record overwrites an earlier one.
     pub(crate) fn alternatives(&self, text: &mut Text<'_>) {
-        let records: Vec<&Record> = self.records(TableKind::Alternatives).collect();
+        let records: Vec<&TableRecord> = self.records(TableKind::Alternatives).collect();
         // Records of one site stand in a row; each has the length of the longest.
         let of_one_site = records.chunk_by(|a, b| a.site == b.site);
         let with_length = of_one_site.flat_map(|group| {
             let length = group.iter().map(|record| record.length).max().unwrap_or(0);
-            group.iter().map(move |&&record| Record { length, ..record })
+            group.iter().map(move |&&record| TableRecord { length, ..record })
         });
         for record in with_length {
             let (number, absent) = match record.number & NOT_IN_NUMBER {
@@ -391,7 +391,7 @@ impl Rules<'_, '_> {
     }
 
     /// Writes a site whose replacement does not apply: its NOPs become longer ones.
-    fn not_replaced(&self, text: &mut Text<'_>, record: &Record) {
+    fn not_replaced(&self, text: &mut Text<'_>, record: &TableRecord) {
         let length = usize::from(record.length);
         let Some(bytes) = text.expected(record.site, length) else { return };
         let mut bytes = bytes.to_vec();
@@ -415,7 +415,7 @@ impl Rules<'_, '_> {
     }
 
     /// Writes the replacement of a site.
-    fn replace(&self, text: &mut Text<'_>, record: &Record) {
+    fn replace(&self, text: &mut Text<'_>, record: &TableRecord) {
         let (length, used) = (usize::from(record.length), usize::from(record.other_length));
         let Some(replacement) = text.expected(record.other, used) else { return };
         let mut bytes = replacement.to_vec();
@@ -454,7 +454,7 @@ impl Rules<'_, '_> {
 
     /// Returns the direct call that a call through `pv_ops` becomes, as it would be at the place of
     /// the replacement; nothing for the function that does nothing.
-    fn direct_call(&self, text: &Text<'_>, record: &Record) -> Option<Vec<u8>> {
+    fn direct_call(&self, text: &Text<'_>, record: &TableRecord) -> Option<Vec<u8>> {
         let slot = self.slot_of_call(text, record.site)?;
         let function = match self.state.target(slot)? {
             0 => self.names.address("BUG_func")?,
@@ -472,7 +472,9 @@ impl Rules<'_, '_> {
         let [0xff, 0x15, slot @ ..] = text.file(site, 6)? else { return None };
         let slot = little_endian(slot) as u32;
         Some(match self.width() {
-            Width::Bits64 => site.wrapping_add(6).wrapping_add_signed(i64::from(slot.cast_signed())),
+            Width::Bits64 => {
+                site.wrapping_add(6).wrapping_add_signed(i64::from(slot.cast_signed()))
+            }
             Width::Bits32 => u64::from(slot),
         })
     }
@@ -501,7 +503,7 @@ impl Rules<'_, '_> {
 
     /// Relocates every branch and every operand that is relative to the instruction pointer, but
     /// those that lead into the replacement itself; and makes long jumps short where they can be.
-    fn relocate(&self, record: &Record, bytes: &mut [u8]) {
+    fn relocate(&self, record: &TableRecord, bytes: &mut [u8]) {
         let moved = record.other.wrapping_sub(record.site);
         let inside = |target: u64| target <= u64::from(record.other_length);
         let original = bytes.to_vec();
@@ -701,8 +703,8 @@ impl Rules<'_, '_> {
             true => function,
             false => self.counted(text, function),
         };
-        let returns_zero = counted == function
-            && self.names.is_one_of(function, &["__static_call_return0"]);
+        let returns_zero =
+            counted == function && self.names.is_one_of(function, &["__static_call_return0"]);
         let bytes = match (function, tail) {
             (0, false) => self.atomic_nop(),
             // A trampoline that has none from the start is a return already.
@@ -825,11 +827,7 @@ const NATIVE_SEQUENCES: &[NativeSequence] = &[
     (Some(Width::Bits64), &["native_write_cr3"], &[0x0f, 0x22, 0xdf]),
     (Some(Width::Bits64), &["native_wbinvd"], &[0x0f, 0x09]),
     (Some(Width::Bits64), &["native_swapgs"], &[0x0f, 0x01, 0xf8]),
-    (
-        Some(Width::Bits64),
-        &["native_usergs_sysret64"],
-        &[0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07],
-    ),
+    (Some(Width::Bits64), &["native_usergs_sysret64"], &[0x0f, 0x01, 0xf8, 0x48, 0x0f, 0x07]),
     (Some(Width::Bits64), &["_paravirt_ident_64", "paravirt_ident_64"], &[0x48, 0x89, 0xf8]),
     (
         Some(Width::Bits64),

@@ -7,7 +7,7 @@ use crate::inspect::explain::Located;
 
 /// The features of the CPU as the kernel has noted them, by the kernel's own numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CpuFeatures {
+pub(crate) struct KernelFeatures {
     words: Vec<u32>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) mod feature {
     pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
 }
 
-impl CpuFeatures {
+impl KernelFeatures {
     /// Makes the features of their words.
     #[cfg(test)]
     pub(crate) fn new(words: Vec<u32>) -> Self {
@@ -92,7 +92,7 @@ impl CpuFeatures {
 pub(crate) struct State<'a, 'd> {
     pub located: &'a Located<'a, 'd>,
     pub width: Width,
-    pub features: Option<CpuFeatures>,
+    pub features: Option<KernelFeatures>,
 }
 
 impl<'a, 'd> State<'a, 'd> {
@@ -103,7 +103,7 @@ impl<'a, 'd> State<'a, 'd> {
         let features = match names.address("boot_cpu_data") {
             Some(address) => located
                 .onwards(address)
-                .and_then(|bytes| CpuFeatures::find(bytes.get(..SIZE).unwrap_or(bytes))),
+                .and_then(|bytes| KernelFeatures::find(bytes.get(..SIZE).unwrap_or(bytes))),
             // Without its name: in data, where the name of a vendor stands behind such words.
             None => image
                 .sections()
@@ -113,7 +113,7 @@ impl<'a, 'd> State<'a, 'd> {
                     let len = usize::try_from(section.size).ok()?;
                     located.bytes(section.address, len)
                 })
-                .find_map(CpuFeatures::find),
+                .find_map(KernelFeatures::find),
         };
         Self { located, width: image.width(), features }
     }
@@ -179,7 +179,7 @@ impl<'a, 'd> State<'a, 'd> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CpuFeatures, feature};
+    use super::{KernelFeatures, feature};
 
     #[test]
     fn features_stand_between_the_levels_and_the_vendor() {
@@ -192,11 +192,11 @@ mod tests {
         words[11] = 1 << 12;
         words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         bytes.extend(b"GenuineIntel\0\0\0\0");
-        let found = CpuFeatures::find(&bytes).unwrap();
-        assert_eq!(found, CpuFeatures::new(words));
+        let found = KernelFeatures::find(&bytes).unwrap();
+        assert_eq!(found, KernelFeatures::new(words));
         assert!(found.has(3 * 32 + 9) && found.has(feature::RETPOLINE));
         assert!(!found.has(feature::RETHUNK) && !found.has(u16::MAX));
         bytes.truncate(bytes.len() - 5);
-        assert_eq!(CpuFeatures::find(&bytes), None);
+        assert_eq!(KernelFeatures::find(&bytes), None);
     }
 }

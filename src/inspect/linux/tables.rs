@@ -10,7 +10,7 @@ use crate::inspect::error::FileError;
 
 use super::names::Names;
 
-/// What a table is for.
+/// The purpose of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum TableKind {
@@ -42,7 +42,7 @@ pub enum TableKind {
     RuntimeShifts,
 }
 
-/// How a record refers to an address.
+/// The form in which a record refers to an address.
 #[derive(Clone, Copy, Debug)]
 enum Encoding {
     /// Four bytes, relative to themselves.
@@ -56,7 +56,7 @@ enum Encoding {
 /// A field with an address: its offset in the record and its encoding.
 type AddressField = (usize, Encoding);
 
-/// What the second address of a record leads to.
+/// The kind of memory to which the second address of a record leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leads {
     ToText,
@@ -95,11 +95,8 @@ const SITE: Layout = Layout {
 };
 
 /// Alternatives: site, replacement, feature, then what differs.
-const ALTERNATIVE: Layout = Layout {
-    other: Some(((4, Encoding::Relative), Leads::ToText)),
-    number: Some((8, 2)),
-    ..SITE
-};
+const ALTERNATIVE: Layout =
+    Layout { other: Some(((4, Encoding::Relative), Leads::ToText)), number: Some((8, 2)), ..SITE };
 
 /// A call through `pv_ops`: site, type, length; the rest is padding or for older kernels.
 const PARAVIRT: Layout = Layout { site: (0, Encoding::Absolute), ..SITE };
@@ -191,12 +188,7 @@ const FORMATS: &[Format] = &[
             ..SITE
         }],
     },
-    Format {
-        kind: TableKind::SmpLocks,
-        section: ".smp_locks",
-        bounds: None,
-        layouts: &[SITE],
-    },
+    Format { kind: TableKind::SmpLocks, section: ".smp_locks", bounds: None, layouts: &[SITE] },
     Format {
         kind: TableKind::Retpolines,
         section: ".retpoline_sites",
@@ -212,12 +204,7 @@ const FORMATS: &[Format] = &[
         section: "__mcount_loc",
         bounds: Some(("__start_mcount_loc", "__stop_mcount_loc")),
         layouts: &[
-            Layout {
-                width: Some(Width::Bits64),
-                stride: 8,
-                site: (0, Encoding::Absolute),
-                ..SITE
-            },
+            Layout { width: Some(Width::Bits64), stride: 8, site: (0, Encoding::Absolute), ..SITE },
             Layout { width: Some(Width::Bits32), site: (0, Encoding::Absolute), ..SITE },
         ],
     },
@@ -259,7 +246,7 @@ impl TableKind {
 
 /// A record of a table. Fields that its format does not have are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct TableRecord {
     /// Address of the patched instruction.
     pub site: u64,
     /// Address of the replacement, or target of the branch.
@@ -282,18 +269,18 @@ pub(crate) struct Record {
 
 /// A table of a kernel.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
+pub(crate) struct KernelTable {
     pub kind: TableKind,
     /// The name of the section, or the symbol where the table begins.
     pub name: String,
     /// Length of a record in bytes.
     pub stride: usize,
-    pub records: Vec<Record>,
+    pub records: Vec<TableRecord>,
 }
 
 /// Reads all tables of a kernel. A table that is there and whose records make no sense in any known
 /// layout is an error: what it says would be missing from the expected text.
-pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<Table>, FileError> {
+pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
         let matches = |name: &str| match format.section.strip_suffix('*') {
@@ -329,7 +316,7 @@ pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<Table>, FileE
 /// where it is. Taken is the longest row of records of which each makes sense, with an instruction
 /// at its site that the kernel could have there before it patches it. Not all tables can be told
 /// from other data in this way.
-fn search(image: &Image<'_>, format: &Format) -> Option<Table> {
+fn search(image: &Image<'_>, format: &Format) -> Option<KernelTable> {
     /// A shorter row can be there by chance.
     const SHORTEST: usize = 32;
     let patched = match format.kind {
@@ -339,13 +326,13 @@ fn search(image: &Image<'_>, format: &Format) -> Option<Table> {
         _ => return None,
     };
     let layout = format.layouts.iter().find(|of| of.width.is_none_or(|of| of == image.width()))?;
-    let mut longest: Option<(u64, Vec<Record>)> = None;
+    let mut longest: Option<(u64, Vec<TableRecord>)> = None;
     let data = image.sections().iter();
     for section in data.filter(|section| !section.is_executable() && section.address != 0) {
         let mut at = 0;
         while at + layout.stride <= section.data.len() {
             let place = |at: usize| section.address + at as u64;
-            let mut records: Vec<Record> = Vec::new();
+            let mut records: Vec<TableRecord> = Vec::new();
             let mut next = at;
             while let Some(bytes) = section.data.get(next..next + layout.stride)
                 && let Some(Some(record)) = record(image, layout, place(next), bytes)
@@ -364,11 +351,11 @@ fn search(image: &Image<'_>, format: &Format) -> Option<Table> {
     }
     let (address, records) = longest?;
     let name = format!("{} at {address:#x}", format.section);
-    Some(Table { kind: format.kind, name, stride: layout.stride, records })
+    Some(KernelTable { kind: format.kind, name, stride: layout.stride, records })
 }
 
 /// Returns whether at a site stands a jump to the record's target, or a NOP as long as one.
-fn jump_label_can_be(image: &Image<'_>, record: &Record, _: Option<&Record>) -> bool {
+fn jump_label_can_be(image: &Image<'_>, record: &TableRecord, _: Option<&TableRecord>) -> bool {
     let Some(code) = image.bytes_at(record.site, 5) else { return false };
     match *code {
         [0xe9, a, b, c, d] => {
@@ -383,7 +370,11 @@ fn jump_label_can_be(image: &Image<'_>, record: &Record, _: Option<&Record>) -> 
 }
 
 /// Returns whether at a site stands a call as at the first site of the table, or a NOP.
-fn tracer_call_can_be(image: &Image<'_>, record: &Record, first: Option<&Record>) -> bool {
+fn tracer_call_can_be(
+    image: &Image<'_>,
+    record: &TableRecord,
+    first: Option<&TableRecord>,
+) -> bool {
     let target = |site: u64| match image.bytes_at(site, 5) {
         Some(&[0xe8, a, b, c, d]) => {
             Some(image.relative(site + 5, u32::from_le_bytes([a, b, c, d])))
@@ -397,7 +388,7 @@ fn tracer_call_can_be(image: &Image<'_>, record: &Record, first: Option<&Record>
 }
 
 /// Returns whether at a site stands a direct call or jump.
-fn static_call_can_be(image: &Image<'_>, record: &Record, _: Option<&Record>) -> bool {
+fn static_call_can_be(image: &Image<'_>, record: &TableRecord, _: Option<&TableRecord>) -> bool {
     matches!(image.bytes_at(record.site, 5), Some([0xe8 | 0xe9, ..] | [0x0f, 0x80..=0x8f, ..]))
 }
 
@@ -413,14 +404,19 @@ fn table(
     name: &str,
     address: u64,
     bytes: &[u8],
-) -> Result<Table, FileError> {
+) -> Result<KernelTable, FileError> {
     let fitting = |layout: &Layout| layout.width.is_none_or(|width| width == image.width());
     let mut best: Option<(usize, u64, usize)> = None;
     for layout in format.layouts.iter().filter(|layout| fitting(layout)) {
         match records(image, layout, address, bytes) {
             Ok(records) => {
                 let stride = layout.stride;
-                return Ok(Table { kind: format.kind, name: name.to_owned(), stride, records });
+                return Ok(KernelTable {
+                    kind: format.kind,
+                    name: name.to_owned(),
+                    stride,
+                    records,
+                });
             }
             Err((good, at)) if best.is_none_or(|(most, ..)| good >= most) => {
                 best = Some((good, at, layout.stride));
@@ -443,7 +439,7 @@ fn records(
     layout: &Layout,
     address: u64,
     bytes: &[u8],
-) -> Result<Vec<Record>, (usize, u64)> {
+) -> Result<Vec<TableRecord>, (usize, u64)> {
     let mut records = Vec::with_capacity(bytes.len() / layout.stride);
     // What the last record must have; the padding behind its fields can be missing.
     let fields = layout.length.map_or(layout.stride, |length| length + 1).max(layout.stride - 4);
@@ -473,7 +469,7 @@ fn record(
     layout: &Layout,
     place: u64,
     bytes: &[u8],
-) -> Option<Option<Record>> {
+) -> Option<Option<TableRecord>> {
     let pointer = usize::try_from(image.width().pointer_size()).ok()?;
     let at = |field: AddressField| -> Option<u64> {
         let (offset, encoding) = field;
@@ -498,12 +494,12 @@ fn record(
     if layout.stride <= 8 && bytes.iter().all(|&byte| byte == 0) {
         return Some(None);
     }
-    let mut record = Record {
+    let mut record = TableRecord {
         site: at(layout.site)?,
         length: byte(layout.length)?,
         other_length: byte(layout.other_length)?,
         padding: byte(layout.padding)?,
-        ..Record::default()
+        ..TableRecord::default()
     };
     if let Some((offset, size)) = layout.number {
         record.number = little_endian(slice(bytes, offset as u64, size as u64)?) as u16;
@@ -524,7 +520,7 @@ fn record(
 
 /// Returns whether a record can be one: its site is in text with all of its length, what it leads
 /// to is where it must be, and no length is larger than another that holds it.
-fn makes_sense(image: &Image<'_>, layout: &Layout, record: &Record) -> bool {
+fn makes_sense(image: &Image<'_>, layout: &Layout, record: &TableRecord) -> bool {
     let in_text = |address: u64, len: u8| {
         image.section_at(address).is_some_and(|section| {
             section.is_executable() && section.end() - address >= u64::from(len)

@@ -4,7 +4,7 @@
 use super::tables::TableKind;
 use crate::inspect::elf::{Image, slice};
 
-/// Why bytes differ from the file.
+/// The reason why bytes differ from the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// A record of a table; with what it depends on, as an address or a number.
@@ -19,7 +19,7 @@ pub(crate) enum Cause {
     Nothing,
 }
 
-/// What the bytes of a site depend on.
+/// The state on which the bytes of a site depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depends {
     /// A feature of the CPU, and whether it must be absent.
@@ -69,8 +69,8 @@ impl<'d> Text<'d> {
     /// Takes the text of a file.
     pub(crate) fn new(image: &Image<'d>) -> Self {
         let executable = image.sections().iter();
-        let executable = executable
-            .filter(|section| section.is_executable() && !section.data.is_empty());
+        let executable =
+            executable.filter(|section| section.is_executable() && !section.data.is_empty());
         let mut areas: Vec<Area<'d>> = executable
             .map(|section| Area {
                 name: section.name,

@@ -84,9 +84,8 @@ fn decompress(packed: &[u8], size: u64) -> Result<Vec<u8>, FileError> {
             reader.take(limit).read_to_end(&mut elf).map_err(bad)?;
         }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|error| {
-                bad(std::io::Error::other(error.to_string()))
-            })?;
+            let decoder = ruzstd::decoding::StreamingDecoder::new(packed)
+                .map_err(|error| bad(std::io::Error::other(error.to_string())))?;
             decoder.take(limit).read_to_end(&mut elf).map_err(bad)?;
         }
         [0x1f, 0x8b, 8, flags, ..] => {

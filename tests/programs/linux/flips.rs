@@ -69,14 +69,17 @@ pub(crate) fn run(
 }
 
 /// Returns the physical address, the size and the offset of each segment of a dump.
-fn segments<H: FileHeader<Endian = Endianness>>(dump: &[u8]) -> Result<Vec<(u64, u64, u64)>, String> {
+fn segments<H: FileHeader<Endian = Endianness>>(
+    dump: &[u8],
+) -> Result<Vec<(u64, u64, u64)>, String> {
     let header = H::parse(dump).map_err(|error| error.to_string())?;
     let endian = header.endian().map_err(|error| error.to_string())?;
     let segments = header.program_headers(endian, dump).map_err(|error| error.to_string())?;
     let loaded = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
     Ok(loaded
         .map(|segment| {
-            let field = (segment.p_paddr(endian), segment.p_filesz(endian), segment.p_offset(endian));
+            let field =
+                (segment.p_paddr(endian), segment.p_filesz(endian), segment.p_offset(endian));
             (field.0.into(), field.1.into(), field.2.into())
         })
         .collect())

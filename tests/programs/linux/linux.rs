@@ -120,9 +120,8 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
     let explanation =
         explain_linux(&linux, &memory, None, false).map_err(|error| error.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
-    let [proven, allowed, unexplained] =
-        [Verdict::Proven, Verdict::Allowed, Verdict::Unexplained]
-            .map(|verdict| explanation.total(verdict).bytes);
+    let [proven, allowed, unexplained] = [Verdict::Proven, Verdict::Allowed, Verdict::Unexplained]
+        .map(|verdict| explanation.total(verdict).bytes);
     println!(
         "| {} | {} | {} | {} | {proven} | {} | {unexplained} | {seconds:.1} |",
         linux.release().unwrap_or(row.kernel),

@@ -56,8 +56,7 @@ impl Archive {
         let name_size = u32::try_from(name.len() + 1).expect("a short name");
         self.bytes.extend(b"070701");
         // Inode, mode, owner, group, links, time, size, device, special device, name, checksum.
-        let fields =
-            [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
+        let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
         for field in fields {
             self.bytes.extend(format!("{field:08x}").bytes());
         }
@@ -101,8 +100,7 @@ pub(crate) fn dump(
             fs::remove_file(old).map_err(failed("a file of an earlier run"))?;
         }
     }
-    let program =
-        if machine.is_32_bit { "qemu-system-i386" } else { "qemu-system-x86_64" };
+    let program = if machine.is_32_bit { "qemu-system-i386" } else { "qemu-system-x86_64" };
     let append = format!("console=ttyS0 loglevel=4 panic=-1 {}", machine.append);
     let child = Command::new(program)
         .args(["-accel", "tcg,thread=single", "-m", "256M", "-display", "none", "-no-reboot"])

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::inspect::explain::{RawAddress, SlideEvidence};
 use crate::inspect::hex;
-use crate::inspect::linux::{Explained, Explanation, LinuxKernel, Verdict, explain as explain_linux, unpack};
+use crate::inspect::linux::{
+    Explained, Explanation, LinuxKernel, Verdict, explain as explain_linux, unpack,
+};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
 use crate::inspect::tool::open::read;
