@@ -1,6 +1,9 @@
 //! Files and dumps that are damaged, or of another kind: each error says what is wrong, and no
 //! damage makes the tool panic.
 
+use std::path::Path;
+use std::{env, fs};
+
 use patchlet::Width;
 use patchlet::inspect::{Exit, LinuxKernel, RawAddress, explain_linux, unpack};
 
@@ -75,6 +78,11 @@ fn what_is_wrong_with_a_dump_is_said() {
     let (file, _) = small().file_and_memory();
     assert!(error_of_dump(&file, None).contains("type 2"));
     assert!(error_of_dump(&core(&[], 0), None).contains("without any memory"));
+    // Two segments that are the same bytes of the dump.
+    let mut twice = core(&[(PHYSICAL, &memory), (0, b"little")], 0);
+    let (first, second) = (64 + 56, 64 + 2 * 56);
+    twice.copy_within(first..first + 56, second);
+    assert!(error_of_dump(&twice, None).contains("overlap"));
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn a_boot_image_is_unpacked() {
         (&(|image: &mut Vec<u8>| image.truncate(1500)) as &dyn Fn(&mut Vec<u8>), "truncated"),
         (&|image| image[1024] = 7, "packed in a form"),
         (&|image| *image.last_mut().expect("a byte") = 0x7f, "damaged"),
-        (&|image| *image.last_mut().expect("a byte") = 1, "instead of"),
+        (&|image| *image.iter_mut().nth_back(3).expect("a byte") ^= 1, "instead of"),
         (&|image| image[1035] = 0, "cannot be unpacked"),
     ] {
         let mut image = boot_image(&file);
@@ -162,4 +170,50 @@ fn damage_is_survived() {
             run(&file, &dump, None);
         }
     }
+}
+
+/// The entry points of the fuzz targets.
+#[allow(dead_code, reason = "tests of the tool use the others")]
+#[path = "../../fuzz/entry.rs"]
+mod entry;
+
+/// Returns an input of the fuzz target: the length of the file in units of 16 bytes, the file, and
+/// the dump.
+fn input(file: &[u8], dump: &[u8], is_raw: bool) -> Vec<u8> {
+    let mut units = file.len().div_ceil(16);
+    if (units % 2 == 1) != is_raw {
+        units += 1;
+    }
+    let mut input = (units as u16).to_le_bytes().to_vec();
+    input.extend(file);
+    input.resize(2 + 16 * units, 0);
+    input.extend(dump);
+    input
+}
+
+/// Replays the corpus of the fuzz target. With `BLESS=1` in the environment, writes its seeds.
+#[test]
+fn the_corpus_is_survived() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/explain");
+    if env::var_os("BLESS").is_some() {
+        fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
+        let (file, memory) = small().file_and_memory();
+        // As little of the memory as has all of the text.
+        let memory = &memory[..0x1800];
+        let with_header = core(&[(PHYSICAL, memory)], 0);
+        let image = boot_image(&file);
+        for (name, input) in [
+            ("raw", input(&file, memory, true)),
+            ("core", input(&file, &with_header, false)),
+            ("boot-image", input(&image, memory, true)),
+        ] {
+            fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
+        }
+    }
+    let mut count = 0;
+    for input in fs::read_dir(&folder).expect("the corpus") {
+        entry::explain(&fs::read(input.expect("an entry").path()).expect("an input"));
+        count += 1;
+    }
+    assert!(count >= 3, "{count} inputs");
 }

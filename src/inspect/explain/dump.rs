@@ -114,6 +114,15 @@ fn read_core<H: FileHeader<Endian = LittleEndian>>(data: &[u8]) -> Result<Memory
             bytes,
         });
     }
+    let total = regions.iter().map(|region| region.bytes.len() as u64).sum::<u64>();
+    if total > data.len() as u64 {
+        // The time to look for a kernel is limited by the size of the dump only if no part of it is
+        // there twice.
+        return Err(FileError::new(format!(
+            "an ELF core whose segments have {total:#x} bytes, more than the dump itself: they \
+             overlap"
+        )));
+    }
     if regions.is_empty() {
         return Err(FileError::new("an ELF core without any memory in it"));
     }

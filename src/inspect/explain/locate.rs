@@ -185,9 +185,11 @@ pub(crate) fn locate<'m, 'd>(
             },
         )
     };
+    // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
+    // kernel's text in them but without the memory in which it makes code.
     let with_tables = tables
         .into_iter()
-        .flat_map(|tables| [tables, tables.sibling()])
+        .flat_map(|tables| [tables.sibling(), tables])
         .find_map(|tables| Some((tables, slides(tables)?)));
     if let Some((tables, slide)) = with_tables {
         located.pages = Some(tables);

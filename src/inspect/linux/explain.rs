@@ -487,8 +487,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
     /// Returns whether a breakpoint stands at an address of the file, and the kernel's list of
     /// probes has the address.
     fn is_kprobe(&self, address: u64) -> bool {
-        self.located.bytes(address, 1) == Some(&[0xcc])
-            && self.state.has_kprobe(&self.kernel.names, address)
+        self.located.bytes(address, 1) == Some(&[0xcc]) && self.state.kprobes.contains(&address)
     }
 
     /// Returns the end of an address in an instruction that moved with the kernel and has the byte

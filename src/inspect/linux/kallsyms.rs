@@ -66,12 +66,13 @@ impl<'d> Tables<'d> {
         /// The digits, as they stand in the tokens.
         const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
         let mut from = 0;
+        let mut steps = Steps(100_000_000);
         while let Some(at) = data.get(from..)?.windows(DIGITS.len()).position(|w| w == DIGITS) {
             let digits = from + at;
             from = digits + 1;
             let Some((tokens, start, behind)) = tokens(data, digits, align) else { continue };
             for find in [count_in_front, markers_before_tokens] {
-                if let Some((names, count)) = find(data, &tokens, start, align) {
+                if let Some((names, count)) = find(data, &tokens, start, align, &mut steps) {
                     let front = names.saturating_sub(align);
                     return Some(Self { tokens, names, count, front, behind_tokens: behind });
                 }
@@ -121,6 +122,21 @@ fn next_name(names: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(len)
 }
 
+/// The names that may still be read while the tables are looked for. Without a limit, damaged files
+/// could take a time that grows with the square of their size.
+struct Steps(u64);
+
+impl Steps {
+    /// Reads `count` names, and returns what follows them.
+    fn skip<'d>(&mut self, mut names: &'d [u8], count: usize) -> Option<&'d [u8]> {
+        for _ in 0..count {
+            self.0 = self.0.checked_sub(1)?;
+            names = next_name(names)?.1;
+        }
+        Some(names)
+    }
+}
+
 /// Returns whether the first of the names begins with a type, which is a letter.
 fn begins_with_type(data: &[u8], names: usize, tokens: &[&[u8]]) -> bool {
     let first = || {
@@ -139,6 +155,7 @@ fn count_in_front(
     tokens: &[&[u8]],
     start: usize,
     align: usize,
+    steps: &mut Steps,
 ) -> Option<(usize, usize)> {
     let first = start / align * align;
     let candidates = (1..).map_while(|step| first.checked_sub(step * align));
@@ -156,11 +173,9 @@ fn count_in_front(
         }
         let (mut rest, mut markers) = (data.get(names..start)?, Vec::new());
         let whole = rest.len();
-        for symbol in 0..count {
-            if symbol % 256 == 0 {
-                markers.push(whole - rest.len());
-            }
-            rest = next_name(rest)?.1;
+        for block in 0..count.div_ceil(256) {
+            markers.push(whole - rest.len());
+            rest = steps.skip(rest, (count - block * 256).min(256))?;
         }
         let table = (start - rest.len()).next_multiple_of(align);
         let mut table = data.get(table..)?.chunks_exact(4);
@@ -177,6 +192,7 @@ fn markers_before_tokens(
     tokens: &[&[u8]],
     start: usize,
     align: usize,
+    steps: &mut Steps,
 ) -> Option<(usize, usize)> {
     let number = |at: usize| Some(little_endian(data.get(at..at + 4)?) as usize);
     let mut at = start.checked_sub(4)? / 4 * 4;
@@ -204,15 +220,12 @@ fn markers_before_tokens(
         if names % 4 != 0 || !begins_with_type(data, names, tokens) {
             continue;
         }
-        let names_fit = |&[from, to]: &[usize; 2]| {
-            let mut rest = data.get(names + from..names + to)?;
-            for _ in 0..256 {
-                rest = next_name(rest)?.1;
-            }
-            rest.is_empty().then_some(())
+        let mut names_fit = |pair: &[usize]| {
+            let &[from, to] = pair else { return false };
+            let block = data.get(names + from..names + to);
+            block.and_then(|block| steps.skip(block, 256)).is_some_and(<[u8]>::is_empty)
         };
-        let pairs = markers.windows(2).filter_map(|pair| pair.first_chunk::<2>());
-        if markers.len() < 2 || !pairs.map(names_fit).all(|fits| fits.is_some()) {
+        if markers.len() < 2 || !markers.windows(2).all(&mut names_fit) {
             continue;
         }
         let mut count = (markers.len() - 1) * 256;
@@ -285,4 +298,70 @@ fn is_plausible(image: &Image<'_>, addresses: &[u64]) -> bool {
         addresses.iter().filter(|&&address| lowest <= address && address <= highest).count();
     let falling = addresses.windows(2).filter(|pair| pair.first() > pair.get(1)).count();
     inside * 10 >= addresses.len() * 8 && falling * 100 <= addresses.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tables, next_name};
+
+    const ALIGN: usize = 8;
+
+    /// Returns tables of names in read-only data, in the order of older kernels or of newer ones;
+    /// each byte from space to tilde is a token that stands for itself, and 0 stands for `_the_`.
+    fn tables(names: &[&[u8]], is_old: bool) -> Vec<u8> {
+        fn align(data: &mut Vec<u8>) {
+            data.resize(data.len().next_multiple_of(ALIGN), 0);
+        }
+        let mut data = vec![0xaa; 64];
+        data.extend((names.len() as u32).to_le_bytes());
+        if is_old {
+            align(&mut data);
+        }
+        let (start, mut markers) = (data.len(), vec![]);
+        for (at, name) in names.iter().enumerate() {
+            if at % 256 == 0 {
+                markers.push((data.len() - start) as u32);
+            }
+            data.push(name.len() as u8);
+            data.extend(*name);
+        }
+        align(&mut data);
+        markers.iter().for_each(|marker| data.extend(marker.to_le_bytes()));
+        align(&mut data);
+        let (start, mut offsets) = (data.len(), vec![]);
+        for token in 0..=255_u8 {
+            offsets.push((data.len() - start) as u16);
+            match token {
+                0 => data.extend(b"_the_"),
+                b' '..=b'~' => data.push(token),
+                _ => {}
+            }
+            data.push(0);
+        }
+        align(&mut data);
+        offsets.iter().for_each(|offset| data.extend(offset.to_le_bytes()));
+        data.extend([0xaa; 64]);
+        data
+    }
+
+    #[test]
+    fn names_are_found_by_their_count_or_by_their_markers() {
+        let names: Vec<Vec<u8>> =
+            (0..600).map(|number| format!("tname{number}\0").into_bytes()).collect();
+        let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
+        for is_old in [true, false] {
+            let data = tables(&names, is_old);
+            let found = Tables::find(&data, ALIGN).expect("tables");
+            assert_eq!(found.count, 600);
+            assert_eq!(found.tokens[usize::from(b'7')], b"7");
+            assert_eq!(found.tokens[0], b"_the_");
+            let (first, _) = next_name(&data[found.names..]).expect("a name");
+            assert_eq!(first, names[0]);
+        }
+        // A number more in front, and one marker that leads elsewhere.
+        let mut data = tables(&names, true);
+        let at = data.windows(6).position(|window| window == b"\x07tname").expect("the first");
+        data[at + 1000] ^= 1;
+        assert!(Tables::find(&data, ALIGN).is_none());
+    }
 }

@@ -1,5 +1,7 @@
 //! The state of a running kernel that decides what its text should be, read from the dump.
 
+use std::collections::HashSet;
+
 use super::names::Names;
 use crate::insn::Width;
 use crate::inspect::elf::{Image, little_endian};
@@ -93,6 +95,8 @@ pub(crate) struct State<'a, 'd> {
     pub located: &'a Located<'a, 'd>,
     pub width: Width,
     pub features: Option<KernelFeatures>,
+    /// The addresses of the file at which there are probes.
+    pub kprobes: HashSet<u64>,
 }
 
 impl<'a, 'd> State<'a, 'd> {
@@ -115,7 +119,10 @@ impl<'a, 'd> State<'a, 'd> {
                 })
                 .find_map(KernelFeatures::find),
         };
-        Self { located, width: image.width(), features }
+        let width = image.width();
+        let mut state = Self { located, width, features, kprobes: HashSet::new() };
+        state.kprobes = state.read_kprobes(names);
+        state
     }
 
     /// Returns whether the CPU has a feature, if that is known.
@@ -134,28 +141,27 @@ impl<'a, 'd> State<'a, 'd> {
         Some(little_endian(self.located.bytes(address, size)?))
     }
 
-    /// Returns whether the kernel's list of probes has one for an address of the file. The list is
-    /// a table of 64 chains; in a probe stand the links of the chain and of a list, a count of
-    /// misses, and the address, each as large as a pointer.
-    pub(crate) fn has_kprobe(&self, names: &Names, address: u64) -> bool {
+    /// Reads the addresses of the file at which there are probes. The list is a table of 64 chains;
+    /// in a probe stand the links of the chain and of a list, a count of misses, and the address,
+    /// each as large as a pointer.
+    fn read_kprobes(&self, names: &Names) -> HashSet<u64> {
         const CHAINS: u64 = 64;
         /// Enough for every probe of a machine, and an end for a chain that is a circle.
         const LONGEST: usize = 1000;
         let size = self.width.pointer_size();
-        let Some(table) = names.address("kprobe_table") else { return false };
+        let Some(table) = names.address("kprobe_table") else { return HashSet::new() };
         let read = |address: u64| {
             let bytes = self.located.virtual_bytes(address, usize::try_from(size).ok()?)?;
             Some(little_endian(bytes)).filter(|&pointer| pointer != 0)
         };
-        (0..CHAINS).filter_map(|chain| self.pointer(table + chain * size)).any(|first| {
-            let next = |&probe: &u64| read(probe);
-            let mut chain =
-                std::iter::successors(Some(first).filter(|&first| first != 0), next).take(LONGEST);
-            chain.any(|probe| {
-                let place = read(probe.wrapping_add(5 * size));
-                place.is_some_and(|place| self.in_file(place) == address)
-            })
-        })
+        let chains = (0..CHAINS).filter_map(|chain| {
+            self.pointer(table.wrapping_add(chain * size)).filter(|&first| first != 0)
+        });
+        let probes = chains.flat_map(|first| {
+            std::iter::successors(Some(first), |&probe| read(probe)).take(LONGEST)
+        });
+        let places = probes.filter_map(|probe| read(probe.wrapping_add(5 * size)));
+        places.map(|place| self.in_file(place)).collect()
     }
 
     /// Returns what the pointer at an address of the file leads to, as an address of the file. A

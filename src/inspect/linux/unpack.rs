@@ -12,6 +12,10 @@ use crate::inspect::error::FileError;
 /// The largest kernel that is unpacked, in bytes.
 const LARGEST: u64 = 1 << 30;
 
+/// How many times smaller than the kernel it can be when it is packed. Kernels are packed to a sixth
+/// or so; without a limit a small file could ask for much memory.
+const MOST_PACKED: u64 = 64;
+
 /// A kernel's ELF file, as it was given or unpacked from a boot image.
 #[derive(Debug)]
 pub struct Unpacked<'d> {
@@ -55,7 +59,7 @@ pub fn unpack(data: &[u8]) -> Result<Unpacked<'_>, FileError> {
     let (packed, size) = header().ok_or_else(|| {
         FileError::new("a boot image whose header names a kernel beyond its end: truncated?")
     })?;
-    if size > LARGEST {
+    if size > LARGEST || size / MOST_PACKED > packed.len() as u64 {
         return Err(FileError::new(format!(
             "a boot image whose kernel would have {size:#x} bytes: damaged?"
         )));
