@@ -146,7 +146,7 @@ Modules, BPF programs and other text that is made at run time are not compared.
 
 Examples:
   patchlet explain vmlinuz-6.12 --memory guest.core
-  patchlet explain vmlinux --memory ram --phys 0           plain memory from physical address 0 on
+  patchlet explain vmlinux --memory ram --phys 0x0         plain memory from physical address 0 on
   patchlet explain vmlinux --memory core --all             what is proven, too
   patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
     Explain(ExplainArguments),
