@@ -2,6 +2,7 @@
 //! differs from the file to its cause.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::kernel::LinuxKernel;
 use super::nops::FAMILIES;
@@ -9,6 +10,7 @@ use super::rules::{Filling, Habits, Rules, SEALED_ENDBR};
 use super::state::{KernelFeatures, State};
 use super::tables::TableKind;
 use super::text::{Area, Cause, Depends, PatchedSite, Text};
+use super::unpack::bounds;
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
 use crate::inspect::error::FileError;
@@ -252,6 +254,10 @@ struct Comparison<'a, 'd> {
     all: bool,
     /// Groups of sites, sorted by address.
     groups: Vec<Group>,
+    /// The addresses of the kernel in the file, with the one behind its last byte.
+    bounds: RangeInclusive<u64>,
+    /// The size of the data of each CPU that is linked at address 0.
+    size_of_percpu: u64,
     explanation: Explanation,
 }
 
@@ -293,7 +299,20 @@ impl<'a, 'd> Comparison<'a, 'd> {
             counts: BTreeMap::new(),
             list: vec![],
         };
-        Self { kernel, located, state, text, all, groups, explanation }
+        let sections = kernel.image.sections();
+        let percpu =
+            sections.iter().find(|section| section.name == ".data..percpu" && section.address == 0);
+        Self {
+            kernel,
+            located,
+            state,
+            text,
+            all,
+            groups,
+            bounds: bounds(&kernel.image),
+            size_of_percpu: percpu.map_or(0, |percpu| percpu.size),
+            explanation,
+        }
     }
 
     /// Compares all text.
@@ -405,7 +424,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
         let covers =
             |site: &&PatchedSite| site.address <= address && address < site.address + site.len;
         let cause = sites.iter().find(covers).map_or(Cause::Nothing, |site| site.cause);
-        if seen == expected {
+        if seen == expected || self.differs_by_moved_addresses(seen, expected, group.start) {
             let verdict = match sites.iter().all(|site| site.decided) {
                 true => Verdict::Proven,
                 false => Verdict::Allowed,
@@ -476,12 +495,28 @@ impl<'a, 'd> Comparison<'a, 'd> {
     }
 
     /// Returns whether an address of the file is where the tracer is called: in the kernel, or in a
-    /// trampoline that it has made, which is in no section of the file.
+    /// trampoline that it has made, which is in no section of the file and begins as the code in
+    /// the kernel does, of which it is a copy.
     fn is_tracer(&self, target: u64) -> bool {
         const CALLERS: &[&str] = &["ftrace_caller", "ftrace_regs_caller"];
-        self.kernel.names.is_one_of(target, CALLERS)
-            || (self.kernel.image.section_at(target).is_none()
-                && self.located.is_executable_at(target.wrapping_add(self.located.slide)))
+        /// How many bytes of a trampoline are compared: those in front of what differs in each.
+        const SAME: usize = 16;
+        if self.kernel.names.is_one_of(target, CALLERS) {
+            return true;
+        }
+        let running = target.wrapping_add(self.located.slide);
+        if self.kernel.image.section_at(target).is_some() || !self.located.is_executable_at(running)
+        {
+            return false;
+        }
+        let Some(there) = self.located.virtual_bytes(running, SAME) else {
+            // The dump does not have it, or no page tables.
+            return self.located.pages.is_none();
+        };
+        let callers = CALLERS.iter().filter_map(|name| self.kernel.names.address(name));
+        callers
+            .filter_map(|caller| self.text.expected(caller, SAME))
+            .any(|expected| expected == there)
     }
 
     /// Returns whether a breakpoint stands at an address of the file, and the kernel's list of
@@ -496,7 +531,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
     /// dump.
     fn moved_address(&self, address: u64) -> Option<u64> {
         let slide = self.located.slide as u32;
-        let percpu = self.kernel.image.section_named(".data..percpu");
+        let is_of_kernel = |address: u64| self.bounds.contains(&address);
         (0..4).filter_map(|back| address.checked_sub(back)).find_map(|start| {
             let file = little_endian(self.text.expected(start, 4)?) as u32;
             let seen = little_endian(self.located.bytes(start, 4)?) as u32;
@@ -504,19 +539,43 @@ impl<'a, 'd> Comparison<'a, 'd> {
                 Width::Bits64 => i64::from(file.cast_signed()).cast_unsigned(),
                 Width::Bits32 => u64::from(file),
             };
+            // A physical address is computed from the distance to the lowest address that a kernel
+            // can have, of 64 bit two gigabytes before the last.
+            let physical = match self.kernel.image.width() {
+                Width::Bits64 => extended | 0xffff_ffff_8000_0000,
+                Width::Bits32 => extended | 0xc000_0000,
+            };
+            // The distance from where it is linked, which is 0 in the file, is one more.
             let moves = seen == file.wrapping_add(slide)
-                && self.kernel.image.section_at(extended).is_some();
+                && (file == 0 || is_of_kernel(extended) || is_of_kernel(physical));
             // The data of each CPU is linked at 0 and does not move, so a distance to it does. Up
             // to four bytes of an immediate value can follow.
             let shrinks = seen == file.wrapping_sub(slide)
-                && percpu.is_some_and(|percpu| {
-                    percpu.address == 0
-                        && (4..=8).any(|behind| {
-                            start.wrapping_add(behind).wrapping_add(extended) < percpu.size
-                        })
+                && (4..=8).any(|behind| {
+                    start.wrapping_add(behind).wrapping_add(extended) < self.size_of_percpu
                 });
             (moves || shrinks).then_some(start + 4)
         })
+    }
+
+    /// Returns whether every byte of a range that is not as expected belongs to an address that
+    /// moved with the kernel.
+    fn differs_by_moved_addresses(&self, seen: &[u8], expected: &[u8], start: u64) -> bool {
+        let mut done = start;
+        self.kernel.relocated.is_none()
+            && seen.iter().zip(expected).enumerate().all(|(at, (seen, expected))| {
+                let address = start + at as u64;
+                if address < done || seen == expected {
+                    return true;
+                }
+                match self.moved_address(address) {
+                    Some(end) => {
+                        done = end;
+                        true
+                    }
+                    None => false,
+                }
+            })
     }
 
     /// Counts a range, and puts it on the list.

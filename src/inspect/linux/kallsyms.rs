@@ -65,14 +65,16 @@ impl<'d> Tables<'d> {
     fn find(data: &'d [u8], align: usize) -> Option<Self> {
         /// The digits, as they stand in the tokens.
         const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
+        /// How many names one way to find the tables may read: some hundred times as many as there
+        /// are in the largest kernels.
+        const LIMIT: u64 = 100_000_000;
         let mut from = 0;
-        let mut steps = Steps(100_000_000);
         while let Some(at) = data.get(from..)?.windows(DIGITS.len()).position(|w| w == DIGITS) {
             let digits = from + at;
             from = digits + 1;
             let Some((tokens, start, behind)) = tokens(data, digits, align) else { continue };
             for find in [count_in_front, markers_before_tokens] {
-                if let Some((names, count)) = find(data, &tokens, start, align, &mut steps) {
+                if let Some((names, count)) = find(data, &tokens, start, align, &mut Steps(LIMIT)) {
                     let front = names.saturating_sub(align);
                     return Some(Self { tokens, names, count, front, behind_tokens: behind });
                 }

@@ -35,10 +35,7 @@ impl<'d> LinuxKernel<'d> {
                  patches itself",
             ));
         }
-        let relocated = match unpacked.from_boot_image {
-            true => end_of(&image, elf).and_then(|end| relocated(image.width(), elf, end)),
-            false => None,
-        };
+        let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
         Ok(Self { image, names, tables, relocated, release })
     }

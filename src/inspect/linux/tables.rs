@@ -387,9 +387,12 @@ fn tracer_call_can_be(
     there.is_none_or(|there| here == 0 || there == 0 || here == there)
 }
 
-/// Returns whether at a site stands a direct call or jump.
+/// Returns whether at a site stands a direct call or jump to a trampoline, which has the instruction
+/// `ud1 %esp, %ecx` behind its first five bytes.
 fn static_call_can_be(image: &Image<'_>, record: &TableRecord, _: Option<&TableRecord>) -> bool {
-    matches!(image.bytes_at(record.site, 5), Some([0xe8 | 0xe9, ..] | [0x0f, 0x80..=0x8f, ..]))
+    let Some(&[0xe8 | 0xe9, a, b, c, d]) = image.bytes_at(record.site, 5) else { return false };
+    let target = image.relative(record.site + 5, u32::from_le_bytes([a, b, c, d]));
+    image.bytes_at(target.wrapping_add(5), 3) == Some(&[0x0f, 0xb9, 0xcc])
 }
 
 /// Returns whether code is a NOP of five bytes as a compiler, an assembler or objtool writes it.

@@ -4,9 +4,10 @@
 
 use std::borrow::Cow;
 use std::io::Read;
+use std::ops::RangeInclusive;
 
 use crate::insn::Width;
-use crate::inspect::elf::{little_endian, slice};
+use crate::inspect::elf::{Image, little_endian, slice};
 use crate::inspect::error::FileError;
 
 /// The largest kernel that is unpacked, in bytes.
@@ -21,8 +22,6 @@ const MOST_PACKED: u64 = 64;
 pub struct Unpacked<'d> {
     /// The ELF file.
     pub(super) elf: Cow<'d, [u8]>,
-    /// Whether it was unpacked, so that what follows the ELF file is known.
-    pub(super) from_boot_image: bool,
 }
 
 impl Unpacked<'_> {
@@ -44,7 +43,7 @@ fn is_boot_image(data: &[u8]) -> bool {
 /// Returns an error if the boot image is damaged, or packed in another form than gzip, xz, zstd.
 pub fn unpack(data: &[u8]) -> Result<Unpacked<'_>, FileError> {
     if !is_boot_image(data) {
-        return Ok(Unpacked { elf: Cow::Borrowed(data), from_boot_image: false });
+        return Ok(Unpacked { elf: Cow::Borrowed(data) });
     }
     let field = |at: u64, len: u64| slice(data, at, len).map(little_endian);
     let header = || {
@@ -71,7 +70,7 @@ pub fn unpack(data: &[u8]) -> Result<Unpacked<'_>, FileError> {
             elf.len()
         )));
     }
-    Ok(Unpacked { elf: Cow::Owned(elf), from_boot_image: true })
+    Ok(Unpacked { elf: Cow::Owned(elf) })
 }
 
 /// Decompresses a kernel of `size` bytes, by the form that its first bytes show.
@@ -115,6 +114,14 @@ fn decompress(packed: &[u8], size: u64) -> Result<Vec<u8>, FileError> {
     Ok(elf)
 }
 
+/// Returns the addresses of a kernel in its file, with the one behind its last byte. Sections of low
+/// addresses have the data of each CPU, which is linked apart.
+pub(super) fn bounds(image: &Image<'_>) -> RangeInclusive<u64> {
+    let of_kernel = image.sections().iter().filter(|section| section.address >= 0x10_0000);
+    let start = of_kernel.clone().map(|section| section.address).min().unwrap_or(0);
+    start..=of_kernel.map(|section| section.end()).max().unwrap_or(0)
+}
+
 /// The places that KASLR changes, as addresses of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Relocated {
@@ -131,9 +138,12 @@ pub(crate) struct Relocated {
 /// four bytes, each with a zero in front of it. The last in the file has places of four bytes;
 /// before it those that move the other way; before that places of eight. A kernel of 32 bit and
 /// one whose data of each CPU moves with it have no list in the middle, so that list is taken only
-/// if there is a third.
-pub(crate) fn relocated(width: Width, elf: &[u8], end_of_elf: u64) -> Option<Relocated> {
+/// if there is a third. Returns `None` if there is no list, as behind a `vmlinux` from the build, or
+/// if what is there is another thing: each place must be in the kernel.
+pub(crate) fn relocated(image: &Image<'_>, elf: &[u8], end_of_elf: u64) -> Option<Relocated> {
     let list = slice(elf, end_of_elf, (elf.len() as u64).checked_sub(end_of_elf)?)?;
+    // The data of each CPU lies between sections when it is loaded.
+    let bounds = bounds(image);
     let mut numbers = list.rchunks_exact(4).map(little_endian);
     let mut next = || -> Option<Vec<u64>> {
         let mut places = Vec::new();
@@ -141,10 +151,13 @@ pub(crate) fn relocated(width: Width, elf: &[u8], end_of_elf: u64) -> Option<Rel
             match numbers.next()? {
                 0 => return Some(places),
                 // A kernel of 64 bit lies in the highest two gigabytes.
-                place => places.push(match width {
-                    Width::Bits32 => place,
-                    Width::Bits64 => place | 0xffff_ffff_0000_0000,
-                }),
+                place => {
+                    let place = match image.width() {
+                        Width::Bits32 => place,
+                        Width::Bits64 => place | 0xffff_ffff_0000_0000,
+                    };
+                    places.push(Some(place).filter(|place| bounds.contains(place))?);
+                }
             }
         }
     };
