@@ -21,6 +21,7 @@ export RUSTC_WRAPPER :=
 # the current folder, so steps for the test kernel and others change to its folder.
 STEP := @. tests/steps.sh; step
 IN_KERNEL := @. tests/steps.sh; cd tests/kernel; step
+IN_MODULE := @. tests/steps.sh; cd tests/module; step
 IN_PROCESS := @. tests/steps.sh; cd tests/process; step
 IN_SIZE := @. tests/steps.sh; cd tests/programs/size/kernel; step
 
@@ -36,6 +37,8 @@ PROGRAM_32 := --target i686-unknown-linux-musl
 PROGRAM := --locked --target-dir target --manifest-path
 # tests/support/kernel.rs uses the same target folder.
 KERNEL := --locked --release --target-dir ../../target/kernel/fat
+# The module is a file beside the kernel that loads it.
+MODULE := patchlet-test-module.o
 # For clippy only, with all features at once. tests/programs/size builds the kernel to measure it.
 SIZE := --locked --release --target-dir ../../../../target/size --all-features
 DENY := -- --deny warnings
@@ -74,6 +77,8 @@ lint: setup-lint ## clippy, warnings as errors: all packages, features and targe
 	$(STEP) 'clippy, no_std, 32-bit' cargo clippy --locked --lib $(32) $(DENY)
 	$(IN_KERNEL) 'clippy, test kernel, 64-bit' cargo clippy $(KERNEL) $(64) $(DENY)
 	$(IN_KERNEL) 'clippy, test kernel, 32-bit' cargo clippy $(KERNEL) $(32) $(DENY)
+	$(IN_MODULE) 'clippy, module, 64-bit' cargo clippy --locked --target-dir ../../target/module $(64) $(DENY)
+	$(IN_MODULE) 'clippy, module, 32-bit' cargo clippy --locked --target-dir ../../target/module $(32) $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 64-bit' cargo clippy --locked --all-targets $(DENY)
 	$(IN_PROCESS) 'clippy, test process, 32-bit' cargo clippy --locked --all-targets $(PROGRAM_32) $(DENY)
 	$(STEP) 'clippy, matrix, 64-bit' cargo clippy $(PROGRAM) tests/programs/matrix/program/Cargo.toml --lib --bins $(DENY)
@@ -102,6 +107,10 @@ msrv: setup-msrv ## the oldest Rust, of Cargo.toml: all features; both test kern
 	$(STEP) 'Rust $(MSRV), all features' $(OLDEST) check --locked --all-features --target-dir target/msrv
 	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 64-bit' $(OLDEST) build $(OLDEST_KERNEL) $(64)
 	$(IN_KERNEL) 'Rust $(MSRV), test kernel, 32-bit' $(OLDEST) build $(OLDEST_KERNEL) $(32)
+	$(STEP) 'Rust $(MSRV), module, 64-bit' env CARGO='$(OLDEST)' TARGET_DIR=target/msrv \
+	    tests/module/build.sh $(lastword $(64)) target/msrv/$(lastword $(64))/release/$(MODULE)
+	$(STEP) 'Rust $(MSRV), module, 32-bit' env CARGO='$(OLDEST)' TARGET_DIR=target/msrv \
+	    tests/module/build.sh $(lastword $(32)) target/msrv/$(lastword $(32))/release/$(MODULE)
 	$(STEP) 'Rust $(MSRV), boot, 64-bit' tests/kernel/run.sh \
 	    target/msrv/x86_64-unknown-none/release/patchlet-test-kernel
 	$(STEP) 'Rust $(MSRV), boot, 32-bit' tests/kernel/run.sh \
@@ -113,11 +122,11 @@ matrix: setup ## the crate's patchlets under every compiler, linker and option
 rivals: setup ## the other constructions under the same compilers, linkers and options
 	$(SHOW) cargo run --quiet --release --locked --example rivals
 
-soak: kernel ## live switches: 10,000 in each kernel, a million in a process of each width
+soak: kernel ## live switches: 10,000 in each kernel, with a module loaded 1,000 times; a million in a process of each width
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
-	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
+	    target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000 modules=1000'
 	$(SHOW) env TIMEOUT=600 tests/kernel/run.sh \
-	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000'
+	    target/kernel/fat/i686-unknown-linux-gnu/release/patchlet-test-kernel -smp 2 -append 'cpus=2 soak=10000 modules=1000'
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live -- --nocapture
 	$(SHOW_PROCESS) env PATCHLET_SOAK=1 cargo test --locked --release --test live $(PROGRAM_32) -- --nocapture
 
@@ -168,7 +177,7 @@ test-64: setup ## tests of the crate, which build and boot the kernels
 # any case.
 test-32: setup ## the crate's code as a 32-bit program
 	$(STEP) 'tests, 32-bit' cargo test --locked --no-fail-fast $(PROGRAM_32) \
-	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode
+	    --lib --test patchlets --test pure --test engine --test live_model --test signatures --test user_mode --test features
 
 process: setup ## a process that patches itself: debug and release, both widths
 	$(IN_PROCESS) 'test process, 64-bit, debug' cargo test --locked
@@ -180,9 +189,11 @@ process: setup ## a process that patches itself: debug and release, both widths
 test-matrix: setup ## the matrix as `make matrix` runs it; only failures are printed
 	$(STEP) 'matrix' cargo run --locked --all-features --example matrix
 
-kernel: setup ## build the test kernels
+kernel: setup ## build the test kernels, and the module that they load
 	$(IN_KERNEL) 'test kernel, 64-bit' cargo build $(KERNEL) $(64)
 	$(IN_KERNEL) 'test kernel, 32-bit' cargo build $(KERNEL) $(32)
+	$(STEP) 'module, 64-bit' tests/module/build.sh $(lastword $(64)) target/kernel/fat/$(lastword $(64))/release/$(MODULE)
+	$(STEP) 'module, 32-bit' tests/module/build.sh $(lastword $(32)) target/kernel/fat/$(lastword $(32))/release/$(MODULE)
 
 boot: kernel ## boot them; ACCEL, CPU and TIMEOUT as in tests/kernel/run.sh
 	$(STEP) 'boot, 64-bit' tests/kernel/run.sh target/kernel/fat/x86_64-unknown-none/release/patchlet-test-kernel

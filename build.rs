@@ -1,4 +1,4 @@
-//! Assembles the native set for the target, checks the object, and tells the build scripts of
+//! Assembles the native set and the set by CPU feature for the target, checks the objects, and tells the build scripts of
 //! kernels where patchlet.h is. The code for it is in `src/assemble/`, which kernels call from
 //! their own build scripts (feature `build`).
 
@@ -56,11 +56,13 @@ fn run() -> Result<(), assemble::AssembleError> {
     // Cargo adds this folder to the link of every program that depends on the crate, so that
     // `INCLUDE patchlet.ld` in a link script needs no `-L` there.
     println!("cargo::rustc-link-search=native={}", asm.display());
-    let source = match target.width {
-        assemble::TargetWidth::Bits64 => asm.join("patch_64.S"),
-        assemble::TargetWidth::Bits32 => asm.join("patch_32.S"),
+    let [native, by_feature] = match target.width {
+        assemble::TargetWidth::Bits64 => ["patch_64.S", "cpu_64.S"].map(|name| asm.join(name)),
+        assemble::TargetWidth::Bits32 => ["patch_32.S", "cpu_32.S"].map(|name| asm.join(name)),
     };
-    assemble::Assembly::new(source).include(&asm).compile("patchlet_asm")
+    assemble::Assembly::new(native).include(&asm).compile("patchlet_asm")?;
+    // Of this set, a kernel that does not name it gets no byte.
+    assemble::Assembly::new(by_feature).include(&asm).optional().compile("patchlet_cpu_asm")
 }
 
 /// Returns whether the crate is built with a feature, whose name is given in capitals.

@@ -63,13 +63,14 @@
 #define PATCHLET_HOLE_SIGNED(blob, name, width)	patchlet_hole blob, name, width, i
 
 /* The operand of an instruction that has a hole. The value is one that needs all of its bytes, so
- * that no assembler chooses a shorter form. Its bytes are prefixes of instructions: no instruction
- * ends with a prefix, so bytes like these in front of PATCHLET_HOLE are an operand, which
- * `patchlet::assemble` checks. And no value ends with the bytes of a narrower one, so that a hole
- * of the wrong width is seen. */
+ * that no assembler chooses a shorter form. Bytes like these in front of PATCHLET_HOLE are an
+ * operand, which `patchlet::assemble` relies on: no instruction ends with them in another way. As
+ * opcodes they are prefixes; as ModRM, 0x64 to 0x67 announce a displacement, and so 0x64, 0x66 and
+ * 0x67 are no SIB behind one of them; as SIB, 0x65 announces a displacement as well. No value ends
+ * with the bytes of a narrower one, so that a hole of the wrong width is seen. */
 #define PATCHLET_UNFILLED(width)		PATCHLET_UNFILLED_##width
-#define PATCHLET_UNFILLED_1			0x66
-#define PATCHLET_UNFILLED_2			0x6566
+#define PATCHLET_UNFILLED_1			0x65
+#define PATCHLET_UNFILLED_2			0x6665
 #define PATCHLET_UNFILLED_4			0x67666564
 #define PATCHLET_UNFILLED_8			0x646566673e362e26
 

@@ -29,6 +29,10 @@
  *
  * PATCHLET_IBT can be defined before this file is included: 1 if native functions
  * begin with ENDBR, 0 if they do not.
+ *
+ * PATCHLET_OPTIONAL can be defined before this file is included. The patchlets of the
+ * file, and all that the macros make of them, are then linked if something refers to
+ * them, and otherwise go with --gc-sections. Without it, they are always linked.
  */
 #ifndef PATCHLET_H
 #define PATCHLET_H
@@ -57,6 +61,16 @@
 #endif
 .endm
 
+/* The input sections of patchlets and of their index, with their flags. "R" (SHF_GNU_RETAIN) keeps
+ * a section through --gc-sections. patchlet.ld has these names, too. */
+#if defined(PATCHLET_OPTIONAL)
+#define PATCHLET_SECTION	.rodata.patchlets.optional, "a", @progbits
+#define PATCHLET_INDEX		patchlet_index.optional, "a", @progbits
+#else
+#define PATCHLET_SECTION	.rodata.patchlets, "aR", @progbits
+#define PATCHLET_INDEX		patchlet_index, "aR", @progbits
+#endif
+
 /* The instructions between the two become an assembler macro `patchlet_body_<name>`, which
  * patchlet_emit expands twice: for the patchlet and for the native function. */
 #define PATCHLET(name)		.macro patchlet_body_##name
@@ -70,10 +84,9 @@
 	.ifdef patchlet_\name\()_start
 	.error "patchlet `\name` is defined twice"
 	.else
-	/* "R" (SHF_GNU_RETAIN) keeps the section through --gc-sections. The section
-	 * has no .balign, because padding would be bytes of no patchlet, which
-	 * `patchlet::assemble` refuses. */
-	.pushsection .rodata.patchlets, "aR", @progbits
+	/* The section has no .balign, because padding would be bytes of no patchlet,
+	 * which `patchlet::assemble` refuses. */
+	.pushsection PATCHLET_SECTION
 	.globl	patchlet_\name\()_start, patchlet_\name\()_end
 	.hidden	patchlet_\name\()_start, patchlet_\name\()_end
 	.type	patchlet_\name\()_start, @object
@@ -104,7 +117,7 @@ patchlet_native_\name:
 	 * The tool reads it in files whose symbols are stripped. The name of the
 	 * section is a C identifier, so that a linker without a script does not merge
 	 * the section into another. */
-	.pushsection patchlet_index, "aR", @progbits
+	.pushsection PATCHLET_INDEX
 	.balign	4
 .Lpatchlet_index_\name:
 	.long	patchlet_\name\()_start - .
@@ -119,7 +132,7 @@ patchlet_native_\name:
 	/* An empty input section, once in each object, so that patchlet_sites and the
 	 * symbols that bound it exist in a program without a single site. It has the
 	 * same flags as the records of sites, "ao", and is tied to the patchlets, which
-	 * are always linked. With other flags, mold 1.10 makes two output sections of
+	 * are always linked (those of the native set, if these are optional). With other flags, mold 1.10 makes two output sections of
 	 * that name, and the symbols bound only one of them. */
 	.ifndef	.Lpatchlet_sites_exist
 	.set	.Lpatchlet_sites_exist, 1

@@ -1,8 +1,9 @@
 //! Blobs: patchlets that are copied whole. Their places become numbers, and the holes of a copy are
 //! filled. This file knows neither sites nor CPUs.
 //!
-//! Unsafe code here declares the labels of a blob, and is written by the macro [`blobs!`] into the
-//! crate of the blob. It is sound for the same reason as in `src/patchlet.rs`.
+//! Unsafe code here declares the labels of a blob, and is written by the macro
+//! [`blobs!`](crate::blobs!) into the crate of the blob. It is sound for the same reason as in
+//! `src/patchlet.rs`.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -58,10 +59,24 @@ impl Blob {
     /// Copies the blob to the start of a buffer and fills the holes of the copy. `H` is the type of
     /// [`blobs!`](crate::blobs) that stands for the holes of this blob, and `holes` are all of them.
     ///
+    /// # Safety
+    /// - that is so: what is returned is taken for the proof of it.
+    ///
+    /// ```compile_fail,E0133
+    /// patchlet::blobs! {
+    ///     mod own { start_cpu { holes { stack: u64 } } }
+    /// }
+    /// # use own::start_cpu;
+    /// fn not_filled(buffer: &mut [u8]) {
+    ///     let _ = start_cpu::BLOB.fill::<start_cpu::Holes>(&[], buffer);
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
     /// # Errors
     /// Returns every variant of [`FillError`]. The buffer is then as it was before.
     #[doc(hidden)]
-    pub fn fill<'b, H>(
+    pub unsafe fn fill<'b, H>(
         &self,
         holes: &[Hole],
         buffer: &'b mut [u8],
@@ -419,7 +434,8 @@ macro_rules! blobs {
                                     operand: $crate::__hole_operand!($type, self.$hole),
                                 }
                             }),*)?];
-                            BLOB.fill(&holes, buffer)
+                            // SAFETY: the blob does not link if it has more holes than these.
+                            unsafe { BLOB.fill(&holes, buffer) }
                         }
                     }
                 }

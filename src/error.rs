@@ -38,7 +38,8 @@ pub enum Error {
         end: usize,
     },
     /// A record names a subject that its front end does not know: the address is not that of a
-    /// slot in the given ops tables, or it is the slot of another op than the number says.
+    /// slot in the given ops tables, or it is the slot of another op than the number says; for a
+    /// branch, it is not that of a key.
     UnknownSubject {
         /// Position of the record in the table, from 0.
         index: usize,
@@ -56,20 +57,20 @@ pub enum Error {
         index: usize,
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// Address of the other site.
         other: usize,
     },
     /// A site holds bytes that the crate did not write: neither the indirect call or jump
-    /// through its slot, nor a replacement of its op.
+    /// through its slot, nor a replacement of its op; for a branch, neither its NOP nor its jump.
     OldBytes {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
-        /// The indirect call or jump that an unpatched site holds. Empty if no such
-        /// instruction at this address can reach the slot.
+        /// The original, which an unpatched site holds. Empty if no such instruction at this address
+        /// can reach the slot.
         expected: InsnBuffer,
         /// The bytes that the site holds.
         found: InsnBuffer,
@@ -78,7 +79,7 @@ pub enum Error {
     Compose {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// The reason.
         why: ComposeError,
@@ -95,7 +96,7 @@ pub enum Error {
         site: usize,
         /// Address of its alias.
         alias: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
     /// A site read back other bytes than were written to it.
@@ -103,11 +104,12 @@ pub enum Error {
     /// The sites that the same call had written were put back, as far as the platform let
     /// them be written: to the replacement that their op was last patched to, or to the indirect
     /// call or jump if the op has not been patched since boot. (A site that was patched in the
-    /// file before boot also gets the indirect call or jump, which has the same effect.)
+    /// file before boot also gets the indirect call or jump, which has the same effect; a branch
+    /// whose key was set in the file gets the direction in which it was assembled, which has not.)
     ReadBack {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// The bytes that were written.
         wrote: InsnBuffer,
@@ -127,13 +129,26 @@ pub enum Error {
     /// Another writer is at work on these sites, or an earlier writer failed and had to leave
     /// its INT3s in text.
     Busy,
+    /// The site set has joined already, or the member was joined elsewhere: a set is in one place.
+    AlreadyJoined,
+    /// The member has not joined here, so it cannot leave.
+    NotJoined,
+    /// The text of a module shares addresses with that of another one that has joined.
+    SharedText {
+        /// First address of the text.
+        start: usize,
+        /// First address behind it.
+        end: usize,
+        /// First address of the other module's text.
+        other: usize,
+    },
     /// A thread may be inside the site, and the new bytes do not let it go on. Either they differ
     /// from the old ones where the thread may be; or they are the same there, but the next switch
     /// could not tell any more that a thread may be in that place. `live::admit` has the rule.
     ThreadInside {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
         /// Offset in the site, in bytes, of the first place inside it at which a thread may be: the
         /// end of the first instruction of `old`.
@@ -149,7 +164,7 @@ pub enum Error {
     NotEmulated {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
     /// The replacement begins with INT3, so the #BP handler could not tell the replacement from the
@@ -157,7 +172,7 @@ pub enum Error {
     Breakpoint {
         /// Address of the site.
         site: usize,
-        /// What the site belongs to: the name of its op.
+        /// What the site belongs to: the name of its op or key.
         name: &'static str,
     },
 }
@@ -179,6 +194,9 @@ impl Error {
             Self::ReadBack { .. } => "read-back",
             Self::Count { .. } => "count",
             Self::Busy => "busy",
+            Self::AlreadyJoined => "already-joined",
+            Self::NotJoined => "not-joined",
+            Self::SharedText { .. } => "shared-text",
             Self::ThreadInside { .. } => "thread-inside",
             Self::NotEmulated { .. } => "not-emulated",
             Self::Breakpoint { .. } => "breakpoint",
@@ -192,7 +210,10 @@ impl Error {
             Self::TruncatedTable { .. }
             | Self::BadRecord { .. }
             | Self::Count { .. }
-            | Self::Busy => None,
+            | Self::Busy
+            | Self::AlreadyJoined
+            | Self::NotJoined
+            | Self::SharedText { .. } => None,
             Self::OutsideText { site, .. }
             | Self::UnknownSubject { site, .. }
             | Self::Overlap { site, .. }
@@ -223,20 +244,20 @@ impl fmt::Display for Error {
             }
             Self::UnknownSubject { index, site, subject, number } => write!(
                 f,
-                "record {index}: site {site:#x} goes through {subject:#x}, which is not the slot of op \
-                 {number} in any of the given ops tables: give the site set every table that has sites"
+                "record {index}: site {site:#x} belongs to {subject:#x}, which is neither the slot of op \
+                 {number} in any of the given ops tables nor a key: give the site set every table that has sites"
             ),
             Self::Overlap { index, site, name, other } => {
                 write!(f, "record {index}: site {site:#x} ({name}) overlaps the site at {other:#x}")
             }
             Self::OldBytes { site, name, expected, found } if expected.is_empty() => write!(
                 f,
-                "site {site:#x} ({name}) holds {found}, which is no replacement of that op, and does not reach \
+                "site {site:#x} ({name}) holds {found}, which is no replacement of it, and does not reach \
                  its slot: the record is wrong, or somebody else wrote there"
             ),
             Self::OldBytes { site, name, expected, found } => write!(
                 f,
-                "site {site:#x} ({name}) holds {found}, where {expected} or a replacement of that op was expected: \
+                "site {site:#x} ({name}) holds {found}, where {expected} or a replacement of it was expected: \
                  somebody else wrote there"
             ),
             Self::Compose { site, name, why } => write!(f, "site {site:#x} ({name}): {why}"),
@@ -253,6 +274,14 @@ impl fmt::Display for Error {
                 write!(f, "key {key:#x} ({name}) was counted up {count} times: it cannot count on")
             }
             Self::Busy => f.write_str("another writer is at work on these sites"),
+            Self::AlreadyJoined => {
+                f.write_str("the site set has joined already: let it leave before it joins again")
+            }
+            Self::NotJoined => f.write_str("the site set has not joined here, so it cannot leave"),
+            Self::SharedText { start, end, other } => write!(
+                f,
+                "the module's text ({start:#x}..{end:#x}) shares addresses with that of the module at {other:#x}"
+            ),
             Self::ThreadInside { site, name, boundary, old, new } => write!(
                 f,
                 "site {site:#x} ({name}): a thread may go on at byte {boundary} of {old}, which {new} has not: \

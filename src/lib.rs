@@ -5,7 +5,7 @@
 //! of function pointers, so that the hypervisor can replace them. On bare metal that
 //! costs an indirect call for what is one instruction. This crate puts the
 //! instruction where the call is, at boot or while all CPUs run, and takes it away
-//! again when the table changes.
+//! again when the table changes. It does the same for branches that a key decides.
 //!
 //! The instructions are not typed in hex and not hidden in inline assembly. They are
 //! real assembly in `.S` files, between labels, in a section that no optimizer
@@ -22,6 +22,9 @@
 //! | word | meaning |
 //! |---|---|
 //! | patchlet | A native instruction sequence that is kept as data, written as real assembly between two global labels: [`Patchlet`]. |
+//! | blob | A patchlet that is not for sites but is copied whole and entered in the copy: [`Blob`]. |
+//! | place, offset | A point in a blob that has a name, and the number of bytes before it. |
+//! | hole | An operand in a blob that is filled in each copy: [`blobs!`]. |
 //! | contract | The comment above a patchlet. It says what the patchlet takes, gives and changes, and the tool proves it. |
 //! | operation (op) | One thing that a kernel does and that a hypervisor may want to do in another way: [`ops::Op`]. |
 //! | ops table | The table that says what each op does at present, with one slot for each op: [`ops::Table`]. |
@@ -46,13 +49,16 @@
 //! | word | meaning |
 //! |---|---|
 //! | text | The memory in which the kernel's code is, and with it all sites: one range, or several pieces. |
-//! | site | The place in text where an op is used: [`site`]. |
+//! | site | The place in text where an op or a static branch stands: [`site`]. |
+//! | static branch | A branch whose direction is in the text, as a NOP or a jump: [`branch!`]. Its record has a *target*, where it jumps. |
+//! | key | What decides the direction of static branches, as a slot decides what an op does: [`branch::Key`], or [`branch::CountedKey`], which counts those who want it on. |
 //! | capacity | How many bytes a site has. |
 //! | kind | It says whether a site is a call, which comes back, or a jump, which does not: [`Kind`]. |
 //! | record | What assembly writes about a site, beside it, into a section of its own: [`site::Record`]. |
-//! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index. |
+//! | subject, number | What a record says its site belongs to, as an address and a number. For an op these are its slot and its index; for a branch its key, and 0. |
 //! | table of records | The records of one kind in a linked file: [`Sites`]. |
 //! | index | The names and lengths of all patchlets in a linked file, for files without symbols. (The index of an op is its place in its table.) |
+//! | module | Code that a kernel loads while it runs, as one linked object: [`guide::modules`]. |
 //! | site set | All sites of one linked object, a kernel or a module: [`SiteSet`], made by [`site_set!`]. What its sites were last patched for belongs to it. |
 //! | part | A table of records in a site set, and the front end that knows these records: [`text::Part`]. |
 //! | withdrawn site | A site in code that was freed. It is neither read nor written any more: [`SiteSet::withdraw`]. |
@@ -63,7 +69,7 @@
 //! |---|---|
 //! | replacement | What a site gets or holds, as a value: indirect call or jump, patchlet, direct call, direct jump, NOPs, identity, return 0, trap: [`Replacement`]. |
 //! | choice | The rules by which what a slot holds becomes a replacement: [`choose::Choice`]. |
-//! | original | What the assembler wrote at a site: the indirect call or jump through the slot. |
+//! | original | What the assembler wrote at a site: the indirect call or jump through the slot, or the direction in which the key of a branch starts. |
 //! | last applied | What the sites of a set were last patched for. They still hold it when they are patched again. |
 //! | ahead of boot | What the tool may have put into a site before the kernel ran. |
 //! | instruction buffer | The place where the new bytes of one site are composed before they are written, once: [`InsnBuffer`]. |
@@ -79,11 +85,11 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | engine | What checks sites and writes to them: [`text`] and [`live`]. It knows no op. |
-//! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables are one implementation, [`ops::OpSource`]. |
-//! | key | What decides what the sites of another front end get, as a slot does for ops: [`guide::engine`]. |
+//! | engine | What checks sites and writes to them: [`text`] and [`live`]. It knows neither ops nor keys. |
+//! | front end, source | What tells the engine what a record stands for. The trait is [`text::Source`]; ops tables and branches are two implementations, [`ops::OpSource`] and [`branch::BranchSource`]. |
 //! | class | All sites of a set with the same subject, number, capacity and kind. They get the same bytes, but for a displacement. |
 //! | recipe | What a front end says of a class: what its sites get, and what they may hold before: [`text::Recipe`]. |
+//! | change | A value that says what a key or a slot is to be: [`text::Change`]. A writer makes a list of them and patches their sites as one transaction. |
 //! | batch | The sites that are patched together, and the time from the first to the last of them. It follows what slots and keys said when it began. |
 //! | follow | It says which moment counts for a recipe: now, the start of the batch, or what the assembler wrote: [`text::Follow`]. |
 //! | goal | What a caller wants of all sites: patched, or original again: [`Goal`]. |
@@ -109,6 +115,8 @@
 //! | INT3 protocol, rendezvous | The two ways to switch a batch: [`live::Int3`], [`live::Rendezvous`]. |
 //! | writer | The one CPU that switches a batch. |
 //! | first byte, tail | The two parts in which the INT3 protocol writes a site. |
+//! | member | The place of a module's site set in the list of a [`live::Live`]: [`live::Member`]. |
+//! | joining, leaving | What a member does before its sites are switched with the kernel's, and when it is not any more: [`live::Live::join`], [`live::Live::leave`]. |
 //! | hook | What the kernel's #BP handler calls: [`live::Live::handle`]. |
 //! | emulation | How the hook makes a CPU go on that trapped at a site: by a call, by a jump, or behind the site: [`text::Emulation`]. |
 //! | rule, boundary | Which sites may change while a thread may be inside, and where in a site a thread can be: [`live::admit`]. |
@@ -119,7 +127,12 @@
 //! |---|---|
 //! | image | A file as the tool read it. A type that ends in `Image` is one of the things above as it stands in a file. |
 //! | format | One kind of table in a file: of patchlets, of sites, of ops. |
-//! | model | All that a file says of patchlets, sites and ops tables. |
+//! | model | All that a file says of patchlets, sites, ops tables and keys. |
+//! | means | What `ops!` was told of an op or a variant: a patchlet, a function, or nothing. |
+//! | form of a branch site | Its NOP, or its jump. |
+//! | out of line | The side of a branch that is behind its jump. |
+//! | CPU model | What CPUID says on one kind of CPU, under a name that QEMU has for it. |
+//! | mode, stretch | What the bytes of a blob are, code of 16, 32 or 64 bit or data, and a part of it with one mode. |
 //! | sweep | Reading all of text, instruction by instruction. |
 //! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
 //! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
@@ -137,7 +150,7 @@
 //! ```text
 //! asm/*.S ─cc→ object ─link→ labels ─→ patchlet ─┐
 //! ops tables: what each op does now ─────────────┴→ choose ─┐
-//! other front ends: what their keys say now ────────────────┴→ recipe ─┐
+//! keys of branches: which are on now ───────────────────────┴→ recipe ─┐
 //! asm! and .S sites ─cc, link→ records ─→ site ────────────────────────┴→ insn ─→ text, live ─→ sites
 //! ```
 //!
@@ -147,11 +160,13 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`patchlet`](mod@patchlet) | labels and bytes; no site, no CPU |
+//! | [`blob`] | offsets and holes; no site, no CPU |
 //! | [`site`] | records and the macros that emit sites |
 //! | [`insn`] | instructions as values and bytes; no memory |
 //! | [`choose`] | what a slot holds → a replacement |
 //! | [`cpu`] | features of CPUs; no op, no text |
 //! | [`ops`](mod@ops) | tables, slots, functions for slots; no address in text |
+//! | [`branch`](mod@branch) | keys, branches; no address in text |
 //! | [`text`] | the only reads and writes of text |
 //! | [`live`] | the two protocols and the hook |
 //! | [`error`] | what was refused, with its values |
@@ -164,7 +179,7 @@
 //!   same memory.
 //! - Functions in slots keep to the ABI class of their op ([`pv::install`]).
 //! - While text is written, one CPU runs, and no interrupt, NMI or machine-check handler uses
-//!   an op ([`OneCpu`]).
+//!   an op or a branch ([`OneCpu`]).
 //! - Code has no red zone where interrupts are taken on the same stack, as in every
 //!   x86 kernel: `x86_64-unknown-none` has none.
 //!
@@ -174,7 +189,8 @@
 //!
 //! It does not decide anything by itself: the kernel says when features are detected and
 //! [variants](guide::variants) selected, and it finds out by itself which hypervisor it runs under.
-//! It is not for switching branches on and off (that is what static keys do).
+//! It does not order memory: a [static branch](guide::branches) says where the CPU goes on, and
+//! not what it sees there.
 //!
 //! # Features
 //!
@@ -227,9 +243,9 @@ pub use blob::{Blob, FillError, Filled};
 pub use error::Error;
 pub use insn::{ComposeError, InsnBuffer, Kind, Nops, Replacement, Width};
 #[cfg(patchlet_assembled)]
-pub use ops::pv;
+pub use ops::{cpu_ops, pv};
 #[cfg(patchlet_assembled)]
-pub use patchlet::{Patchlet, native};
+pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
@@ -257,25 +273,44 @@ mod pages {
 
 // In the files these links lead to other files, and here to modules: the first definition
 // of a link counts.
+/// [blobs]: guide::blobs
+/// [branches]: guide::branches
+/// [features]: guide::features
 /// [linking]: guide::linking
 /// [live]: guide::live
+/// [modules]: guide::modules
 /// [neighbours]: guide::neighbours
 /// [patchlets]: guide::patchlets
 /// [signatures]: guide::signatures
 /// [variants]: guide::variants
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {
+    #[doc = include_str!("../docs/blobs.md")]
+    pub mod blobs {}
+
+    /// [branches]: branches
     #[doc = include_str!("../docs/engine.md")]
     pub mod engine {}
 
+    /// [variants]: variants
     #[doc = include_str!("../docs/branches.md")]
     pub mod branches {}
 
+    /// [variants]: variants
+    #[doc = include_str!("../docs/features.md")]
+    pub mod features {}
+
+    /// [blobs]: blobs
     #[doc = include_str!("../docs/linking.md")]
     pub mod linking {}
 
+    /// [branches]: branches
     #[doc = include_str!("../docs/live.md")]
     pub mod live {}
+
+    /// [linking]: linking
+    #[doc = include_str!("../docs/modules.md")]
+    pub mod modules {}
 
     /// [live]: live
     #[doc = include_str!("../docs/neighbours.md")]

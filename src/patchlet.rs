@@ -169,3 +169,45 @@ patchlets! {
         halt,
     }
 }
+
+patchlets! {
+    /// The ready-made set by CPU feature, `asm/cpu_64.S` and `asm/cpu_32.S`, in their order. Only
+    /// those of the features that a CPU has can be executed on it: `cpu_ops` says which.
+    pub mod cpu_native {
+        cpu_stac,
+        cpu_clac,
+        #[cfg(target_arch = "x86_64")]
+        cpu_rdfsbase,
+        #[cfg(target_arch = "x86_64")]
+        cpu_wrfsbase,
+        #[cfg(target_arch = "x86_64")]
+        cpu_rdgsbase,
+        #[cfg(target_arch = "x86_64")]
+        cpu_wrgsbase,
+        #[cfg(target_arch = "x86")]
+        cpu_no_time_stamp,
+        #[cfg(target_arch = "x86")]
+        cpu_rdtsc_cpuid,
+        cpu_rdtsc_mfence,
+        cpu_rdtsc_lfence,
+        cpu_rdtscp,
+        cpu_vmcall,
+        cpu_vmmcall,
+        #[cfg(target_arch = "x86")]
+        cpu_fnsave,
+        cpu_fxsave,
+        cpu_xsave,
+        cpu_xsaveopt,
+        cpu_xsavec,
+        cpu_xsaves,
+        #[cfg(target_arch = "x86")]
+        cpu_frstor,
+        cpu_fxrstor,
+        cpu_xrstor,
+        cpu_xrstors,
+        #[cfg(target_arch = "x86")]
+        cpu_wbinvd,
+        cpu_clflush,
+        cpu_clflushopt,
+    }
+}

@@ -82,6 +82,13 @@ impl Record {
         self.shape
     }
 
+    /// Returns whether this record and another one say the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.site() == other.site()
+            && self.subject() == other.subject()
+            && self.shape == other.shape
+    }
+
     /// Returns the number of the kind as the record has it, unchecked.
     pub(crate) const fn kind_number(&self) -> u8 {
         (self.shape >> 24) as u8
@@ -179,6 +186,9 @@ impl<'a> Sites<'a> {
         unsafe { Self::of_stride(start, len, WITH_TARGET) }
     }
 
+    /// Returns the table in the `len` bytes from `start`, with so many bytes from one record to the
+    /// next.
+    ///
     /// # Safety
     /// - as for [`between`](Self::between).
     const unsafe fn of_stride(start: *const u8, len: usize, stride: usize) -> Self {
@@ -208,16 +218,22 @@ impl<'a> Sites<'a> {
         Self { bytes, len: end - start, stride: self.stride }
     }
 
-    /// Returns the position of a record of this table, from 0. Looks at all records before it.
+    /// Returns the position of a record of this table, from 0; of a record that is not of this
+    /// table, a number of no meaning.
     pub(crate) fn position(&self, record: &Record) -> usize {
-        self.records().take_while(|other| !core::ptr::eq(*other, record)).count()
+        self.offset_of(record).checked_div(self.stride).unwrap_or(0)
+    }
+
+    /// Returns the offset of a record from the first one, in bytes.
+    fn offset_of(&self, record: &Record) -> usize {
+        core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr())
     }
 
     /// Returns the address of the target of a record of this table: for a branch, where it jumps.
     /// `None` if the records have no targets, or if the record is not of this table.
     #[must_use]
     pub fn target(&self, record: &Record) -> Option<usize> {
-        let offset = core::ptr::from_ref(record).addr().wrapping_sub(self.bytes.as_ptr().addr());
+        let offset = self.offset_of(record);
         let is_of_table = offset.is_multiple_of(WITH_TARGET) && offset / WITH_TARGET < self.len;
         if !self.has_targets() || !is_of_table {
             return None;
@@ -241,6 +257,12 @@ impl<'a> Sites<'a> {
     /// answer does not depend on the order.
     #[must_use]
     pub fn find(&self, address: usize) -> Option<&'a Record> {
+        self.find_in_order(address).or_else(|| self.find_anywhere(address))
+    }
+
+    /// Returns the record of the site at `address` if it is found by a binary search. In a table
+    /// that is sorted it is, if there is one.
+    pub(crate) fn find_in_order(&self, address: usize) -> Option<&'a Record> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -251,7 +273,18 @@ impl<'a> Sites<'a> {
                 core::cmp::Ordering::Greater => high = middle,
             }
         }
+        None
+    }
+
+    /// Returns the record of the site at `address`, after comparing every record.
+    #[cold]
+    pub(crate) fn find_anywhere(&self, address: usize) -> Option<&'a Record> {
         self.records().find(|record| record.site() == address)
+    }
+
+    /// Returns whether the records are sorted by their sites.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.records().is_sorted_by_key(Record::site)
     }
 
     /// Returns whether the table ends with a complete record.

@@ -10,6 +10,12 @@ mod support {
 }
 
 use std::fs;
+#[cfg(feature = "inspect")]
+use std::path::Path;
+#[cfg(feature = "inspect")]
+use std::process::Command;
+
+use object::{Object, ObjectSection, ObjectSymbol};
 
 use support::fixture::{cargo, copy_crate, run};
 use support::refusals::{TARGET_32, TARGET_64, refused_object, refused_source};
@@ -40,6 +46,57 @@ fn a_good_blob_is_linked() {
     }
 }
 
+/// Assembles the page of docs/blobs.md, and compares it with the table of hex beside it.
+#[test]
+fn the_page_of_the_docs_is_the_table_of_hex() {
+    const DOCS: &str = include_str!("../docs/blobs.md");
+    let block = |fence: &str, word: &str| {
+        let mut blocks = DOCS.split("```").skip(1).step_by(2);
+        let found = blocks.find(|block| block.starts_with(fence) && block.contains(word));
+        found.and_then(|block| block.split_once('\n')).expect("a block of code").1.to_owned()
+    };
+    let hex = block("rust", "HYPERCALL_PAGE");
+    let number = |word: &str| match word.strip_prefix("0x") {
+        Some(digits) => usize::from_str_radix(digits, 16).expect(word),
+        None => word.parse().expect(word),
+    };
+    let value = |name: &str| {
+        let rest = hex.split_once(&format!("const {name}: ")).expect(name).1;
+        rest.split_once(" = ")
+            .and_then(|(_, value)| value.split_once(";\n"))
+            .expect(name)
+            .0
+            .to_owned()
+    };
+    let list = |name: &str| {
+        let text = value(name);
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let words: String = code.collect();
+        let words = words.trim_matches(['[', ']']).split(',').map(str::trim);
+        words.filter(|word| !word.is_empty()).map(number).collect::<Vec<_>>()
+    };
+    for target in [TARGET_64, TARGET_32] {
+        let outcome = assemble("blob_docs", &block("asm", "PATCHLET_BLOB"), target, &[]);
+        assert_eq!(outcome.errors, [""; 0], "{target}");
+        let object = fs::read(outcome.out.join("own_patchlets.o")).expect("the object");
+        let object = object::File::parse(&*object).expect("an ELF file");
+        let section = object.section_by_name(".rodata.patchlets").expect("the section");
+        let mut bytes = section.data().expect("its bytes").to_vec();
+        let address = |name: &str| {
+            let symbol = object.symbol_by_name(&format!("patchlet_hypercall_page_{name}"));
+            symbol.expect(name).address() as usize
+        };
+        let entries = ["intel_64", "amd_64", "intel_32", "amd_32"];
+        for (entry, at) in entries.iter().zip(list("BITS")) {
+            assert_eq!(address(&format!("at_{entry}")), number(&value(&entry.to_uppercase())));
+            assert_eq!(address(&format!("hole_{entry}_bits")), at);
+            bytes[at..at + 4].fill(0);
+        }
+        let bytes: Vec<usize> = bytes.into_iter().map(usize::from).collect();
+        assert_eq!(bytes, list("HYPERCALL_PAGE"), "{target}");
+    }
+}
+
 // ---- refused by the assembler ----
 
 #[test]
@@ -51,7 +108,7 @@ fn a_place_without_its_blob() {
         ("PATCHLET_DATA(page)", TARGET_32),
         ("PATCHLET_ALIGN(page, 16)", TARGET_64),
     ] {
-        let words = &line.split('(').next().expect("a name")[..];
+        let words = line.split('(').next().expect("a name");
         let before = format!("#include \"patchlet.h\"\n{line}\n{}", blob("\tnop"));
         refused_source(
             "blob_before",
@@ -162,11 +219,11 @@ fn holes_that_share_bytes() {
 #[test]
 fn a_hole_that_is_not_the_last_operand() {
     for (case, lines, at, bytes, width) in [
-        ("none", "\tmovl $0x66, %eax\n\tcpuid", 3, "00, 00, 0f, a2", 4),
+        ("none", "\tmovl $0x65, %eax\n\tcpuid", 3, "00, 00, 0f, a2", 4),
         ("short", "\tpushl $1\n\tpushl $0", 0, "6a, 01, 6a, 00", 4),
         ("last", "\tmovb $1, PATCHLET_UNFILLED(4)(%ebx)", 3, "65, 66, 67, 01", 4),
         ("wide", "\tmovl $PATCHLET_UNFILLED(4), %eax", 3, "66, 67", 2),
-        ("narrow", "\tmovl $1, %eax\n\tpushl $PATCHLET_UNFILLED(1)", 3, "00, 00, 6a, 66", 4),
+        ("narrow", "\tmovl $1, %eax\n\tpushl $PATCHLET_UNFILLED(1)", 3, "00, 00, 6a, 65", 4),
     ] {
         // 32-bit code for both targets: the bytes are the same.
         let lines = format!("PATCHLET_CODE(page, 32)\n{lines}\nPATCHLET_HOLE(page, one, {width})");
@@ -221,6 +278,71 @@ fn a_blob_with_a_relocation() {
         "patchlet `page` has a relocation (to `elsewhere`, at offset 0x2 of .rodata.patchlets): a \
          patchlet is copied elsewhere, so it can only use registers and constants",
     );
+}
+
+// ---- linked ----
+
+/// Links a program of nothing but a blob by each linker, without its symbols. GNU ld ignores
+/// SHF_GNU_RETAIN in objects of another OS/ABI, so the places are kept by the relocations alone.
+#[cfg(feature = "inspect")]
+#[test]
+fn places_survive_every_linker_and_strip() {
+    /// Where the OS/ABI is in an ELF file, and that of a standalone kernel.
+    const OSABI: (usize, u8) = (7, 255);
+    let source = format!(
+        "{}\t.text\n\t.globl _start\n_start:\n\tjmp _start\n\t.data\n\t.globl used\n\
+         used:\t.long patchlet_page_start - .\n",
+        blob(&format!("PATCHLET_OFFSET(page, place)\n{HOLE}"))
+    );
+    for (target, emulation, bits) in [(TARGET_64, "elf_x86_64", 64), (TARGET_32, "elf_i386", 32)] {
+        let outcome = assemble("blob_linked", &source, target, &[]);
+        assert_eq!(outcome.errors, [""; 0]);
+        let object = outcome.out.join("own_patchlets.o");
+        let standalone = outcome.out.join("standalone.o");
+        let mut bytes = fs::read(&object).expect("the object");
+        bytes[OSABI.0] = OSABI.1;
+        fs::write(&standalone, bytes).expect("a file in OUT_DIR");
+        let run = |line: &str, input: &Path, output: &Path| {
+            let mut words = line.split_whitespace();
+            let mut command = Command::new(words.next().expect("the linker's name"));
+            command.args(words).args(["-m", emulation]).arg(input).arg("-o").arg(output);
+            let output = run(&mut command);
+            assert!(output.success, "{line}: {}", output.stderr);
+        };
+        let partly = outcome.out.join("partly.o");
+        for (first, input) in [
+            (None, &object),
+            (None, &standalone),
+            (Some("ld.bfd"), &partly),
+            (Some("mold"), &partly),
+        ] {
+            if let Some(linker) = first {
+                run(&format!("{linker} -r"), &object, &partly);
+            }
+            for linker in ["ld.bfd -z start-stop-gc", "ld.bfd", "ld.lld", "mold"] {
+                let program = outcome.out.join("program");
+                run(&format!("{linker} --gc-sections -u used -s"), input, &program);
+                let list = Command::new(env!("CARGO_BIN_EXE_patchlet"))
+                    .arg("list")
+                    .arg(&program)
+                    .output()
+                    .expect("the tool starts");
+                let said = String::from_utf8_lossy(&list.stdout);
+                assert!(list.status.success(), "{first:?}, {linker}: {said}");
+                let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+                for row in [
+                    format!("page 0 place place {bits}-bit code"),
+                    format!("page 1 one hole u32 {bits}-bit code"),
+                ] {
+                    assert!(
+                        words.contains(&row),
+                        "{first:?}, {linker}, {}: {said}",
+                        input.display()
+                    );
+                }
+            }
+        }
+    }
 }
 
 // ---- refused by rustc and by the linker ----

@@ -23,6 +23,8 @@ use support::elf::{self, Side, label_of, name_and_side};
 const SOURCES: &[(&str, &[Width])] = &[
     ("asm/patch_64.S", &[Width::Bits64]),
     ("asm/patch_32.S", &[Width::Bits32]),
+    ("asm/cpu_64.S", &[Width::Bits64]),
+    ("asm/cpu_32.S", &[Width::Bits32]),
     ("tests/kernel/asm/own.S", &[Width::Bits64, Width::Bits32]),
     ("tests/process/asm/own.S", &[Width::Bits64, Width::Bits32]),
     ("tests/programs/matrix/program/own.S", &[Width::Bits64, Width::Bits32]),
@@ -214,6 +216,32 @@ const BROKEN: &[(&str, &str, &[u8], &str)] = &[
     ("moves_stack", "in: RDI   out: -   clobbers: -   flags: unchanged   privilege: any",
      &[0x48, 0x89, 0xfc],
      "`mov %rdi,%rsp` writes RSP, which is neither output nor clobbered"),
+    ("keeps_pushed", "in: -   out: -   clobbers: -   saves: RCX   flags: unchanged\nstack: 8 bytes below RSP   privilege: any",
+     // push %rcx; mov $5,%ecx; pop %rcx; mov $5,%ecx
+     &[0x51, 0xb9, 5, 0, 0, 0, 0x59, 0xb9, 5, 0, 0, 0],
+     "`mov $5,%ecx` writes RCX, which is neither output nor clobbered"),
+    ("never_pushes", "in: -   out: -   clobbers: -   saves: RCX   flags: unchanged   privilege: any",
+     &[0x90],
+     "RCX is not saved and restored"),
+    ("pops_another", "in: -   out: -   clobbers: -   saves: RCX, RDX   flags: unchanged\nstack: 16 bytes below RSP   privilege: any",
+     // push %rcx; push %rdx; pop %rcx; pop %rdx
+     &[0x51, 0x52, 0x59, 0x5a],
+     "RCX is not saved and restored"),
+    ("pushes_too_late", "in: -   out: -   clobbers: RCX   saves: RCX   flags: unchanged\nstack: 8 bytes below RSP   privilege: any",
+     // mov $5,%ecx; push %rcx; pop %rcx
+     &[0xb9, 5, 0, 0, 0, 0x51, 0x59],
+     "RCX is not saved and restored"),
+    ("reads_restored", "in: -   out: RAX   clobbers: -   saves: RCX   flags: unchanged\nstack: 8 bytes below RSP   privilege: any",
+     // push %rcx; mov $5,%ecx; pop %rcx; mov %rcx,%rax
+     &[0x51, 0xb9, 5, 0, 0, 0, 0x59, 0x48, 0x89, 0xc8],
+     "`mov %rcx,%rax` reads RCX, which is no input"),
+    ("only_reads", "in: RDI, RSI, RCX   out: -   clobbers: RDI, RSI, RCX   flags: unchanged\nmemory: reads some bytes at RSI   privilege: any",
+     // rep movsb
+     &[0xf3, 0xa4],
+     "`rep movsb (%rsi),(%rdi)` uses memory that the contract does not name"),
+    ("one_of_two", "in: RDI, RSI   out: -   clobbers: -   flags: unchanged\nmemory: writes one byte at RDI, reads some bytes at RSI   privilege: any",
+     &[0xc6, 0x07, 0x00],
+     "the access to memory that it names is not there"),
     ("cut_off", "in: -   out: RAX = CR2   clobbers: -   flags: undefined   privilege: CPL 0",
      &[0x0f, 0x20],
      "the bytes are no whole instructions"),
@@ -346,18 +374,18 @@ const UNREADABLE: &[(&str, &str)] = &[
     ("", "is missing: put a comment with it above PATCHLET"),
     (
         "/* no fields */",
-        "has no field `in`; the fields are in, out, clobbers, flags, stack, memory, privilege and \
-         CPU; stack, memory and CPU may be left out",
+        "has no field `in`; the fields are in, out, clobbers, saves, flags, stack, memory, privilege and \
+         CPU; saves, stack, memory and CPU may be left out",
     ),
     (
         "/* in: -   out: -   clobbers: -   flags: unchanged */",
-        "has no field `privilege`; the fields are in, out, clobbers, flags, stack, memory, \
-         privilege and CPU; stack, memory and CPU may be left out",
+        "has no field `privilege`; the fields are in, out, clobbers, saves, flags, stack, memory, \
+         privilege and CPU; saves, stack, memory and CPU may be left out",
     ),
     (
         "/* in: -   out: -   clobber: RCX   flags: unchanged   privilege: any */",
-        "has a field `clobber`, which is not known; the fields are in, out, clobbers, flags, \
-         stack, memory, privilege and CPU; stack, memory and CPU may be left out",
+        "has a field `clobber`, which is not known; the fields are in, out, clobbers, saves, flags, \
+         stack, memory, privilege and CPU; saves, stack, memory and CPU may be left out",
     ),
     ("/* in: -   in: - */", "has the field `in` twice"),
     (
@@ -377,7 +405,8 @@ const UNREADABLE: &[(&str, &str)] = &[
     (
         "/* in: -   out: -   clobbers: -   flags: all   memory: all of it   privilege: any */",
         "says `all of it` of memory: write `reads` or `writes`, how many bytes, and the register, \
-         as in `writes one byte at RDI` or `reads 8 bytes at RSI`",
+         as in `writes one byte at RDI`, `reads 8 bytes at RSI` or `reads some bytes at RSI`; \
+         with commas between several",
     ),
 ];
 

@@ -12,8 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::{Object, ObjectSymbol};
 use patchlet::contract::{AbiClass, Convention};
-use patchlet::inspect::{Exit, Terminal, ops_of, parse, run};
+use patchlet::inspect::{Exit, Terminal, ops_of, parse, run, variants_of};
 use support::fixture::{self, cargo};
 
 const PATCHLETS: &str = r#"#include "patchlet.h"
@@ -22,6 +23,11 @@ PATCHLET(by_way_of_rcx)
         movq    %rdi, %rcx
         movq    %rcx, %rax
 END_PATCHLET(by_way_of_rcx)
+/* in: -   out: RAX   clobbers: RBX   flags: status   privilege: any */
+PATCHLET(by_way_of_rbx)
+        xorl    %ebx, %ebx
+        movq    %rbx, %rax
+END_PATCHLET(by_way_of_rbx)
 "#;
 
 /// Builds a program with an ops table of one op, `op`. Returns the program and the source.
@@ -38,7 +44,8 @@ fn build(name: &str, op: &str) -> (PathBuf, PathBuf) {
     let script = "fn main() { patchlet::assemble::Assembly::new(\"own.S\").include_from_cargo()\
                   .compile(\"own\").unwrap() }";
     let main = format!(
-        "patchlet::patchlets! {{ mod own {{ by_way_of_rcx }} }}\n\
+        "patchlet::patchlets! {{ mod own {{ by_way_of_rcx, by_way_of_rbx }} }}\n\
+         extern \"C\" fn natively(_: *const u8, _: u16) -> bool {{ true }}\n\
          patchlet::ops! {{ mod ops as \"convention_ops\" {{ group {{ op: {op}; }} }} }}\n\
          fn main() {{ println!(\"{{:?}}\", ops::TABLE); }}\n"
     );
@@ -88,9 +95,17 @@ fn a_patchlet_that_the_class_of_its_op_does_not_allow_is_found() {
         assert!(said.lines().count() == 2, "{op}: more than that\n{said}");
     }
 
-    let (program, source) = build("conventions", "assembly = patchlet own::by_way_of_rcx");
+    for op in ["assembly", "extern_c fn(x: f64)", "extern_c fn(a: u8) -> usize"] {
+        let (program, source) =
+            build("conventions", &format!("{op} = patchlet own::by_way_of_rcx"));
+        let (exit, said) = verify(&program, &source);
+        assert_eq!(exit, Exit::Holds, "{op}: {said}");
+    }
+    let (program, source) =
+        build("conventions", "extern_c fn(x: f64) = patchlet own::by_way_of_rbx");
     let (exit, said) = verify(&program, &source);
-    assert_eq!(exit, Exit::Holds, "{said}");
+    assert_eq!(exit, Exit::Finding, "{said}");
+    assert!(said.contains("it changes RBX, which the code around"), "{said}");
 }
 
 /// Checks that a stripped program still has the names, classes and registers of its ops.
@@ -98,16 +113,41 @@ fn a_patchlet_that_the_class_of_its_op_does_not_allow_is_found() {
 fn the_index_names_the_ops_of_a_stripped_program() {
     let (program, _) = build(
         "conventions-index",
-        "c fn(a: *const u8, b: u16) -> bool = patchlet own::by_way_of_rcx",
+        "c fn(a: *const u8, b: u16) -> bool = function natively,
+            if [FSRM, !ERMS] => function natively,
+            if [patchlet::cpu::Feature::SMAP] => patchlet own::by_way_of_rcx",
     );
     let stripped = program.with_file_name("conventions-stripped");
     let status = Command::new("strip").arg(&program).arg("-o").arg(&stripped).status();
     assert!(status.expect("strip starts").success());
     let data = fs::read(&stripped).expect("strip wrote it");
-    let (ops, findings) = ops_of(&parse(&data).expect("an ELF file"));
+    let image = parse(&data).expect("an ELF file");
+    let (ops, findings) = ops_of(&image);
     assert!(findings.is_empty(), "{:?}", findings.sorted());
     let own: Vec<_> = ops.iter().filter(|op| op.table == "convention_ops").collect();
     assert_eq!(own.len(), 1, "{ops:?}");
     assert_eq!((own[0].name, own[0].index), ("group.op", 0));
     assert_eq!(own[0].convention, Convention::new(AbiClass::C, 2, 1));
+
+    // And the conditions of its variants, and their functions.
+    let (variants, findings) = variants_of(&image);
+    assert!(findings.is_empty(), "{:?}", findings.sorted());
+    let found: Vec<_> = variants
+        .iter()
+        .map(|variant| (variant.slot, variant.place, variant.condition, variant.function))
+        .collect();
+    let data = fs::read(&program).expect("the program");
+    let file = object::File::parse(&*data).expect("an ELF file");
+    let address = |name: &str| {
+        let mut symbols = file.symbols();
+        let found = symbols.find(|symbol| symbol.name().is_ok_and(|its| its.contains(name)));
+        found.unwrap_or_else(|| panic!("no symbol {name}")).address()
+    };
+    assert_eq!(
+        found,
+        [
+            (own[0].slot, 0, "FSRM !ERMS", address("natively")),
+            (own[0].slot, 1, "SMAP", address("patchlet_native_by_way_of_rcx")),
+        ]
+    );
 }

@@ -130,6 +130,64 @@ fn sites() -> Vec<u8> {
     sample.bytes()
 }
 
+/// Makes a file of as many sites as fit, of an op that has all variants which one can have.
+fn variants() -> Vec<u8> {
+    let mut sample = Sample::new(Width::Bits64).with_op_records().with_variants_and_branches();
+    let halt = sample.address_of("patchlet_native_halt");
+    for place in 3..64 {
+        sample.variant(1, place, "FSRM", halt, sample::PATCHLET);
+    }
+    sample.sections.push(section(".text.more", PROGBITS, ALLOC | EXECUTE, BEHIND, vec![]));
+    sample.text = ".text.more";
+    for _ in 0..5_400 {
+        sample.site("own_ops", 1, 6, 0);
+    }
+    sample.bound_records();
+    sample.bytes()
+}
+
+/// Makes a file of variants of slots that are none.
+fn variants_of_nothing() -> Vec<u8> {
+    let mut sample = Sample::new(Width::Bits64);
+    let word = sample.slot("own_ops", 0);
+    let mut data = Vec::new();
+    while data.len() < 12 << 14 {
+        let at = BEHIND + data.len() as u64;
+        data.extend(&(TEXT + at).wrapping_sub(at).to_le_bytes()[..4]);
+        data.extend(&word.wrapping_sub(at + 4).to_le_bytes()[..4]);
+        data.extend([0, 1, b'A', 0]);
+    }
+    sample.sections.push(section("patchlet_variants", PROGBITS, ALLOC, BEHIND, data));
+    sample.bytes()
+}
+
+/// Makes a file of records of branch sites with arbitrary addresses.
+fn branches() -> Vec<u8> {
+    let mut sample = Sample::new(Width::Bits64);
+    let mut number: u32 = 1;
+    let mut data = Vec::new();
+    while data.len() < 16 << 13 {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        data.extend((number >> 8 & 0xff_ffff).to_le_bytes());
+    }
+    sample.sections.push(section("patchlet_branches", PROGBITS, ALLOC, BEHIND, data));
+    sample.bytes()
+}
+
+/// Makes a file of keys, all at one address and of one name.
+fn keys() -> Vec<u8> {
+    let mut sample = Sample::new(Width::Bits64);
+    let word = sample.slot("own_ops", 0);
+    let mut data = Vec::new();
+    while data.len() < 12 << 14 {
+        let at = BEHIND + data.len() as u64;
+        data.extend(&word.wrapping_sub(at).to_le_bytes()[..4]);
+        data.extend([0, 0, 0, 1, b'A', 0, 0, 0]);
+    }
+    sample.sections.push(section("patchlet_keys", PROGBITS, ALLOC, BEHIND, data));
+    sample.bytes()
+}
+
 /// Makes a file of raw instructions only.
 fn raw() -> Vec<u8> {
     let mut sample = Sample::new(Width::Bits64);
@@ -188,6 +246,10 @@ fn memory_is_in_proportion_to_the_file() {
         ("sites", sites()),
         ("sections", sections()),
         ("raw", raw()),
+        ("variants", variants()),
+        ("variants-of-nothing", variants_of_nothing()),
+        ("branches", branches()),
+        ("keys", keys()),
         ("relocations", relocations()),
         ("archive", archive()),
     ] {

@@ -77,6 +77,9 @@ impl Build {
         // The records of a table go with its slots; mold keeps every section with such a name.
         if line.contains("--gc-sections") && !line.starts_with("mold") {
             assert!(!has_records(&program, UNUSED), "{line}, {}", self.name);
+            // Nor is there a byte of the ready-made table by CPU feature.
+            assert!(!has_records(&program, BY_FEATURE), "{line}, {}", self.name);
+            assert_eq!(ready_made(&program), [""; 0], "{line}, {}", self.name);
         }
         // A trampoline goes with its record if no code calls it.
         if expected == LIVE {
@@ -90,6 +93,31 @@ impl Build {
 type Records = [(&'static str, &'static str); 2];
 const USED: Records = [("patchlet_ops", "used.same"), ("patchlet_variants", "SMAP !ERMS")];
 const UNUSED: Records = [("patchlet_ops", "unused.nothing"), ("patchlet_variants", "FSRM")];
+/// Those of the ready-made table by CPU feature, which no program here uses.
+const BY_FEATURE: Records =
+    [("patchlet_ops", "hypercall.hypercall"), ("patchlet_variants", "OSXSAVE XSAVEOPT")];
+
+/// Returns the symbols of the ready-made set by CPU feature in a program, and what its index names.
+fn ready_made(program: &Path) -> Vec<String> {
+    let bytes = fs::read(program).expect("the program was linked");
+    let file = object::File::parse(&*bytes).expect("an ELF file");
+    let symbols = file.symbols().filter_map(|symbol| symbol.name().ok());
+    let mut found: Vec<String> = symbols
+        .filter(|name| {
+            name.starts_with("patchlet_cpu_") || name.starts_with("patchlet_native_cpu_")
+        })
+        // On 32 bit, these are numbers and no addresses, and stay without taking a byte.
+        .filter(|name| !name.ends_with(".index"))
+        .map(str::to_owned)
+        .collect();
+    for section in file.sections() {
+        let data = section.data().expect("a section");
+        if section.name() != Ok(".strtab") && data.windows(12).any(|name| name == b"cpu_xsaveopt") {
+            found.push(format!("a name in {}", section.name().expect("a name")));
+        }
+    }
+    found
+}
 
 /// Returns whether the program has the records of an op and of its variant. It must have both or
 /// neither.

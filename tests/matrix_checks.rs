@@ -393,11 +393,13 @@ fn a_program_without_a_site_has_an_empty_table() {
 #[test]
 fn a_patchlet_dropped_by_gc_is_named() {
     let header = [
-        (".pushsection .rodata.patchlets, \"aR\"", ".pushsection .rodata.patchlets.\\name, \"a\""),
-        (".pushsection patchlet_index, \"aR\"", ".pushsection patchlet_index, \"ao\""),
         (
-            "patchlet_index, \"ao\", @progbits",
-            "patchlet_index, \"ao\", @progbits, patchlet_\\name\\()_start",
+            ".pushsection PATCHLET_SECTION",
+            ".pushsection .rodata.patchlets.\\name, \"a\", @progbits",
+        ),
+        (
+            ".pushsection PATCHLET_INDEX",
+            ".pushsection patchlet_index, \"ao\", @progbits, patchlet_\\name\\()_start",
         ),
     ];
     let program = broken("dropped", &header, &[], &["-Wl,--gc-sections"]);

@@ -60,7 +60,8 @@ fn slot_functions(kernel: &Path, width: Width) -> Vec<(String, bool)> {
 
     let holds = |name: &str| {
         name.starts_with("patchlet_native_")
-            || ["patchlet_nop", "patchlet_ident"].contains(&name)
+            || ["patchlet_nop", "patchlet_ident", "patchlet_zero"].contains(&name)
+            || name.ends_with(".trampoline")
             || name.contains("5thunk")
     };
     let mut functions = Vec::new();
@@ -84,7 +85,10 @@ fn what_a_slot_holds_begins_with_endbr_if_branches_are_tracked() {
         // All patchlets, the kernel's own two, thunks, and the no-op at least.
         let thunks = functions.iter().filter(|function| function.0.contains("5thunk")).count();
         assert!(thunks > 0 && functions.len() > native(width).len() + 2 + thunks, "{functions:?}");
-        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2"]);
+        for name in ["patchlet_zero", "test_kernel_ops.mix.trampoline"] {
+            assert!(functions.iter().any(|function| function.0 == name), "{width}: no {name}");
+        }
+        boot::boot(&kernel, &["-smp", "2", "-append", "cpus=2 modules=0"]);
 
         let kernel = build(width, "-fcf-protection=none", "not-tracked");
         let functions = slot_functions(&kernel, width);

@@ -10,18 +10,21 @@ use super::places::{self, Places};
 use super::target::TargetWidth;
 use crate::labels::{self, Label};
 
-/// The section that holds all patchlets.
+/// The section that holds all patchlets of an object.
 const SECTION: &str = ".rodata.patchlets";
+
+/// The section that holds them instead if they are optional (`PATCHLET_OPTIONAL` in `patchlet.h`).
+const OPTIONAL: &str = ".rodata.patchlets.optional";
 
 /// The place of a patchlet in the section of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+struct Range {
     /// The name between `patchlet_` and `_start`.
-    pub name: String,
+    name: String,
     /// Offset of the first byte in the section.
-    pub start: u64,
+    start: u64,
     /// Offset of the first byte behind the patchlet.
-    pub end: u64,
+    end: u64,
 }
 
 /// Checks a relocatable object for a target of this width.
@@ -56,7 +59,8 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
     if found != machine {
         return Err(wrong(&format!("an ELF object for machine {found}")));
     }
-    let mut sections = file.sections().filter(|section| section.name() == Ok(SECTION));
+    let mut sections =
+        file.sections().filter(|section| matches!(section.name(), Ok(SECTION | OPTIONAL)));
     let section = sections.next().filter(|section| section.size() > 0);
     if sections.next().is_some() {
         return Err(format!(
@@ -114,7 +118,7 @@ fn check_elf<'d, H: FileHeader<Endian = object::Endianness>>(
         match places.get(&range.name) {
             Some(places) => {
                 let code = section.data_range(range.start, len).ok().flatten();
-                places::check(range, code.unwrap_or_default(), places)?;
+                places::check(&range.name, code.unwrap_or_default(), places)?;
             }
             None => compare_with_native(&file, &section, range)?,
         }

@@ -53,12 +53,21 @@ pub(crate) use target::{BuildTarget, TargetWidth};
 pub struct Assembly {
     source: PathBuf,
     include: Vec<PathBuf>,
+    optional: bool,
 }
 
 impl Assembly {
     /// Makes an assembly of a source file. The path is relative to the package's folder.
     pub fn new(source: impl Into<PathBuf>) -> Self {
-        Self { source: source.into(), include: Vec::new() }
+        Self { source: source.into(), include: Vec::new(), optional: false }
+    }
+
+    /// Makes the patchlets optional: a program has them only if it refers to one of them, if it is
+    /// linked with `--gc-sections`, as cargo does it. Patchlets are otherwise always linked.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
     }
 
     /// Adds a folder in which `#include`, `.include` and `.incbin` look for files.
@@ -79,8 +88,8 @@ impl Assembly {
         }
     }
 
-    /// Assembles the source, checks the object, and tells cargo to link it whole as the static
-    /// library `library`. Also prints a `rerun-if-changed` line for the source
+    /// Assembles the source, checks the object, and tells cargo to link it whole (unless it is
+    /// [`optional`](Self::optional)) as the static library `library`. Also prints a `rerun-if-changed` line for the source
     /// and for every file that it takes in by `#include`, `.include` or `.incbin`.
     ///
     /// # Errors
@@ -106,18 +115,17 @@ impl Assembly {
         let bytes = fs::read(&object).map_err(|error| io(&object, &error))?;
         check::check(&bytes, target.width)
             .map_err(|reason| AssembleError::Object { source: self.source.clone(), reason })?;
+        let mut build = target.build();
         // Whole, because a linker takes a member of an archive only if the member defines a symbol
         // that is still undefined. A kernel may reach its patchlets by the index alone.
-        target
-            .build()
-            .object(&object)
-            .link_lib_modifier("+whole-archive")
-            .try_compile(library)
-            .map_err(|error| {
-                // A failed archiver may leave an incomplete library.
-                let _ = fs::remove_file(&archive);
-                AssembleError::Archiver { reason: one_line(&error.to_string()) }
-            })
+        if !self.optional {
+            build.link_lib_modifier("+whole-archive");
+        }
+        build.object(&object).try_compile(library).map_err(|error| {
+            // A failed archiver may leave an incomplete library.
+            let _ = fs::remove_file(&archive);
+            AssembleError::Archiver { reason: one_line(&error.to_string()) }
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 //! writes the records and describes them.
 //!
 //! A build script has no decoder of instructions. That a hole is the operand of the instruction
-//! before it follows from its bytes: they are those of `PATCHLET_UNFILLED`, prefixes, and no
-//! instruction ends with a prefix. Whether the instruction is one whose operand may be filled at
+//! before it follows from its bytes: they are those of `PATCHLET_UNFILLED`, and in no other way does
+//! an instruction end with them. Whether the instruction is one whose operand may be filled at
 //! all, `patchlet verify` proves on the linked file, which it decodes.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use object::read::elf::{ElfFile, FileHeader};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 
-use super::check::Range;
 use crate::labels::{self, Label};
 
 /// The section of the records.
@@ -108,8 +107,7 @@ pub(super) fn labels(places: &Places) -> Vec<String> {
 }
 
 /// Checks the places and holes of one blob, whose bytes are `code`.
-pub(super) fn check(range: &Range, code: &[u8], places: &[Place]) -> Result<(), String> {
-    let blob = &range.name;
+pub(super) fn check(blob: &str, code: &[u8], places: &[Place]) -> Result<(), String> {
     let mut mode = 0;
     let mut holes: Vec<&Place> = Vec::new();
     for place in places {
@@ -175,8 +173,8 @@ pub(super) fn check(range: &Range, code: &[u8], places: &[Place]) -> Result<(), 
 /// Returns the bytes of `PATCHLET_UNFILLED(width)`, as asm/blob.h defines it.
 fn unfilled(width: usize) -> &'static [u8] {
     match width {
-        1 => &[0x66],
-        2 => &[0x66, 0x65],
+        1 => &[0x65],
+        2 => &[0x65, 0x66],
         4 => &[0x64, 0x65, 0x66, 0x67],
         8 => &[0x26, 0x2e, 0x36, 0x3e, 0x67, 0x66, 0x65, 0x64],
         _ => &[],

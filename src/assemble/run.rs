@@ -43,6 +43,9 @@ impl Assembly {
         // patchlet.h goes by the compiler's default only where this is not defined.
         let tracked = u8::from(tracking::is_on(tool.args()));
         compiler.arg(format!("-DPATCHLET_IBT={tracked}"));
+        if self.optional {
+            compiler.arg("-DPATCHLET_OPTIONAL");
+        }
 
         let headers = object.with_extension("d");
         let included = object.with_extension("included.d");

@@ -14,6 +14,9 @@ pub(super) struct KeyCell {
     now: AtomicU32,
     /// What the branches of the program that the key is linked into were last patched for.
     pub(super) linked: BranchState,
+    /// Never 0, so that a key which is off is not in zeroed memory, whose bytes are not in the
+    /// file: the tool sets keys there, ahead of boot.
+    in_data: u8,
 }
 
 // The tool and dumps read the state from the first word of a key.
@@ -21,7 +24,7 @@ const _: () = assert!(core::mem::offset_of!(KeyCell, now) == 0 && size_of::<KeyC
 
 impl KeyCell {
     const fn new(starts_on: bool) -> Self {
-        Self { now: AtomicU32::new(starts_on as u32), linked: BranchState::new() }
+        Self { now: AtomicU32::new(starts_on as u32), linked: BranchState::new(), in_data: 1 }
     }
 
     /// Returns whether the key is on.
@@ -51,13 +54,11 @@ impl<const STARTS_ON: bool> Key<STARTS_ON> {
     /// [`Patcher::change`]: crate::Patcher::change
     /// [`Int3::change`]: crate::live::Int3::change
     /// [`Rendezvous::change`]: crate::live::Rendezvous::change
-    #[must_use]
     pub const fn on(&self) -> Change<'_> {
         Change::of_flag(&self.0.now, true)
     }
 
     /// Returns the change that turns the key off.
-    #[must_use]
     pub const fn off(&self) -> Change<'_> {
         Change::of_flag(&self.0.now, false)
     }
@@ -93,14 +94,12 @@ impl<const STARTS_ON: bool> CountedKey<STARTS_ON> {
 
     /// Returns the change that counts one more. If the count is [`u32::MAX`] the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
-    #[must_use]
     pub const fn increment(&self) -> Change<'_> {
         Change::of_count(&self.0.now, true)
     }
 
     /// Returns the change that counts one less. If the count is 0 the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
-    #[must_use]
     pub const fn decrement(&self) -> Change<'_> {
         Change::of_count(&self.0.now, false)
     }
@@ -123,8 +122,8 @@ impl<const STARTS_ON: bool> CountedKey<STARTS_ON> {
     }
 }
 
-/// What [`branch!`](crate::branch!) knows of a key by its type: the state in which it starts. The
-/// two types of keys implement it, and no other can.
+/// A type of key. It says in which state the key starts, which [`branch!`](crate::branch!) must know
+/// at compile time. The two types of keys implement it, and no other can.
 pub trait StaticKey: sealed::Sealed {
     /// Whether the key is on from the first instruction on.
     const STARTS_ON: bool;

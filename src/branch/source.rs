@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use super::emit::NOP;
 use super::key_table::{Keys, KnownKey};
@@ -24,7 +24,14 @@ pub struct BranchSource<'a> {
     keys: KeyTables<'a>,
     /// Whether the branches of the set were patched, and not reverted since.
     is_patched: AtomicBool,
+    /// Whether the records are sorted, once that was asked.
+    order: AtomicU8,
 }
+
+/// Values of `order`: nobody has asked yet; the records are sorted; they are not.
+const UNKNOWN: u8 = 0;
+const SORTED: u8 = 1;
+const MIXED: u8 = 2;
 
 /// The keys that a front end knows, and where the state of each is.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +53,7 @@ static LINKED: BranchSource<'static> = BranchSource {
     branches: SiteTable::Linked(linked_branches),
     keys: KeyTables::Linked,
     is_patched: AtomicBool::new(false),
+    order: AtomicU8::new(UNKNOWN),
 };
 
 /// Returns the part of all branches that the linker collected for this program.
@@ -105,6 +113,7 @@ impl<'a> BranchSource<'a> {
             branches: SiteTable::Given(branches),
             keys: KeyTables::Given(keys, states),
             is_patched: AtomicBool::new(false),
+            order: AtomicU8::new(UNKNOWN),
         }
     }
 
@@ -124,6 +133,20 @@ impl<'a> BranchSource<'a> {
                 let keys = tables.iter().flat_map(|keys| keys.all());
                 keys.zip(states).find_map(|(key, state)| act(KeyInSet { key, state }))
             }
+        }
+    }
+
+    /// Returns whether a branch begins at this address. Asked for many addresses at which none does,
+    /// so the records are searched from end to end only if they are not sorted.
+    fn begins_at(&self, address: usize) -> bool {
+        let branches = self.branches.sites();
+        if self.order.load(Ordering::Relaxed) == UNKNOWN {
+            let order = if branches.is_sorted() { SORTED } else { MIXED };
+            self.order.store(order, Ordering::Relaxed);
+        }
+        match self.order.load(Ordering::Relaxed) {
+            SORTED => branches.find_in_order(address).is_some(),
+            _ => branches.find(address).is_some(),
         }
     }
 
@@ -163,7 +186,7 @@ fn jumps_when_on(record: &Record) -> Option<bool> {
 //   that; the record of a branch is written beside the branch, with its target.
 // - `at_start` is written by `begin` only, and the state in which a key starts is constant.
 // - The emulation jumps or goes on as the new bytes do.
-// - Where an original can begin is asked of the table of records.
+// - Where an original can begin, and whether a site is there twice, is asked of the table of records.
 // - All originals have five bytes.
 // - The replacements of a class differ in the target only, which is that of the record.
 // - Loads and stores of atomics, and arithmetic: no site.
@@ -216,10 +239,20 @@ unsafe impl Source for BranchSource<'_> {
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         let openings = text.windows(2).zip(0..usize::from(capacity)).skip(1);
-        let branches = self.branches.sites();
         openings
             .filter(|(bytes, _)| matches!(**bytes, [a, b] if self.may_open([a, b])))
-            .any(|(_, at)| branches.find(address.wrapping_add(at)).is_some())
+            .any(|(_, at)| self.begins_at(address.wrapping_add(at)))
+    }
+
+    fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        // One and the same record is found for all that name the site. The NOP there does not tell
+        // to which key it belongs.
+        let found = self.branches.sites().find(record.site());
+        found.is_some_and(|found| !is_own || !core::ptr::eq(found, record))
+    }
+
+    fn is_same(&self, one: &Record, other: &Record) -> bool {
+        one.is_same(other) && self.target(one) == self.target(other)
     }
 
     fn begin(&self) {

@@ -3,7 +3,7 @@
 use super::parse::{BadContract, comment_above, lines};
 use crate::insn::Width;
 
-/// What a name of a blob means.
+/// A name in a blob, and its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Meaning {

@@ -5,7 +5,7 @@ use core::fmt;
 
 use iced_x86::{
     Code, FlowControl, Formatter, GasFormatter, Instruction, InstructionInfo,
-    InstructionInfoFactory, OpAccess, Register, RflagsBits,
+    InstructionInfoFactory, Mnemonic, OpAccess, Register, RflagsBits,
 };
 
 use super::terms::{Contract, Flags, MemoryAccess, Privilege, whole};
@@ -35,6 +35,8 @@ pub enum Breach {
     Reads(Register),
     /// The patchlet writes this register, which is neither an output nor clobbered.
     Writes(Register),
+    /// The patchlet does not save this register and restore it, as the contract says.
+    NotRestored(Register),
     /// The patchlet never writes this output.
     NoOutput(Register),
     /// The patchlet branches, calls, returns or traps, although execution must go on behind it,
@@ -88,6 +90,7 @@ impl fmt::Display for Breach {
             Self::Writes(register) => {
                 write!(f, "writes {register:?}, which is neither output nor clobbered")
             }
+            Self::NotRestored(register) => write!(f, "{register:?} is not saved and restored"),
             Self::NoOutput(register) => write!(f, "nothing writes the output {register:?}"),
             Self::Leaves => f.write_str("leaves, but execution must go on behind the patchlet"),
             Self::DoesNotLeave => f.write_str("it must leave by itself, and does not"),
@@ -156,14 +159,19 @@ struct Proof<'a> {
     width: Width,
     /// Registers that were written.
     written: Vec<Register>,
+    /// Registers on the stack that were pushed with the value they had at the start, each with the
+    /// stack pointer behind its push.
+    pushed: Vec<(Register, i32)>,
+    /// Registers that were pushed so and popped again.
+    restored: Vec<Register>,
     /// The stack pointer relative to that at the start, in bytes.
     sp: i32,
     /// The lowest value that `sp` had.
     lowest: i32,
     /// Flags that were changed, as bits of [`RflagsBits`].
     flags: u32,
-    /// Whether the access to memory that the contract names was made.
-    memory: bool,
+    /// The accesses to memory that were made.
+    memory: Vec<MemoryAccess>,
     /// Whether an instruction needed a privilege.
     privileged: bool,
     /// Whether the last instruction left.
@@ -176,10 +184,12 @@ impl<'a> Proof<'a> {
             contract,
             width,
             written: Vec::new(),
+            pushed: Vec::new(),
+            restored: Vec::new(),
             sp: 0,
             lowest: 0,
             flags: 0,
-            memory: false,
+            memory: Vec::new(),
             privileged: false,
             left: false,
         }
@@ -207,6 +217,10 @@ impl<'a> Proof<'a> {
     fn flow(&mut self, instruction: &Instruction, last: bool) -> Result<bool, Breach> {
         match instruction.flow_control() {
             FlowControl::Next => Ok(false),
+            // A call of the hypervisor comes back behind the instruction.
+            _ if matches!(instruction.mnemonic(), Mnemonic::Vmcall | Mnemonic::Vmmcall) => {
+                Ok(false)
+            }
             FlowControl::Return | FlowControl::Exception | FlowControl::IndirectBranch
                 if last && self.contract.leaves =>
             {
@@ -251,9 +265,17 @@ impl<'a> Proof<'a> {
         // An instruction that names the stack pointer, such as `pop %rsp`, is checked here.
         let by_stack =
             |register| register == stack_pointer && instruction.is_stack_instruction() && !by_name;
+        if self.saves_or_restores(instruction) {
+            return Ok(());
+        }
         let mut written = Vec::new();
         for used in info.used_registers() {
             let register = whole(used.register(), self.width);
+            // As by XSAVE and its like, whose registers iced-x86 does not name.
+            let by_state = matches!(instruction.mnemonic(), Mnemonic::Fnsave | Mnemonic::Frstor);
+            if by_state && (register.is_st() || register.is_mm()) {
+                continue;
+            }
             let (reads, writes) = read_write(used.access());
             if reads && !by_stack(register) && !self.may_read(register) {
                 return Err(Breach::Reads(register));
@@ -261,7 +283,8 @@ impl<'a> Proof<'a> {
             // An instruction that returns to another privilege level loads its stack pointer.
             if writes && !by_stack(register) && !(leaves && register == stack_pointer) {
                 let may = [&contract.outputs, &contract.clobbers, &contract.control_written];
-                if !may.iter().any(|list| list.contains(&register)) {
+                let is_saved = self.pushed.iter().any(|(pushed, _)| *pushed == register);
+                if !is_saved && !may.iter().any(|list| list.contains(&register)) {
                     return Err(Breach::Writes(register));
                 }
                 written.push(register);
@@ -269,6 +292,29 @@ impl<'a> Proof<'a> {
         }
         self.written.extend(written);
         Ok(())
+    }
+
+    /// Returns whether an instruction pushes a register that the contract says is saved, with the
+    /// value it had at the start, or pops such a register from where it was pushed.
+    fn saves_or_restores(&mut self, instruction: &Instruction) -> bool {
+        let register = whole(instruction.op0_register(), self.width);
+        if !self.contract.saved.contains(&register) {
+            return false;
+        }
+        match instruction.mnemonic() {
+            Mnemonic::Push if !self.written.contains(&register) => {
+                let behind = self.sp.saturating_add(instruction.stack_pointer_increment());
+                self.pushed.push((register, behind));
+                true
+            }
+            Mnemonic::Pop if self.pushed.last() == Some(&(register, self.sp)) => {
+                self.pushed.pop();
+                self.written.retain(|written| *written != register);
+                self.restored.push(register);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn may_read(&self, register: Register) -> bool {
@@ -310,22 +356,30 @@ impl<'a> Proof<'a> {
             if own_stack && whole(used.base(), self.width) == self.stack_pointer() {
                 continue;
             }
-            let access = MemoryAccess {
-                writes,
-                bytes: used.memory_size().size(),
-                at: whole(used.base(), self.width),
+            let at = whole(used.base(), self.width);
+            let bytes = used.memory_size().size();
+            let allowed = |writes: bool| {
+                self.contract.memory.iter().find(|access| {
+                    (access.writes, access.at) == (writes, at)
+                        && access.bytes.is_none_or(|allowed| allowed == bytes)
+                })
             };
             let plain = used.index() == Register::None && used.displacement() == 0;
-            if !plain || reads == writes || self.contract.memory != Some(access) {
-                return Err(Breach::UsesMemory);
+            for (made, writes) in [(reads, false), (writes, true)] {
+                match allowed(writes).filter(|_| plain) {
+                    _ if !made => {}
+                    Some(access) => self.memory.push(*access),
+                    None => return Err(Breach::UsesMemory),
+                }
             }
-            self.memory = true;
         }
         Ok(())
     }
 
     fn flags(&mut self, instruction: &Instruction) -> Result<(), Breach> {
-        let changed = instruction.rflags_modified();
+        // iced-x86 counts the condition codes of the x87 unit as flags, too.
+        let of_x87 = RflagsBits::C0 | RflagsBits::C1 | RflagsBits::C2 | RflagsBits::C3;
+        let changed = instruction.rflags_modified() & !of_x87;
         self.flags |= changed;
         let right = match self.contract.flags {
             Flags::Unchanged => changed == 0,
@@ -360,7 +414,13 @@ impl<'a> Proof<'a> {
         if depth != contract.stack {
             return Err(Breach::LessStack(depth));
         }
-        if contract.memory.is_some() != self.memory {
+        let is_lost = |register: &&Register| {
+            self.written.contains(register) || !self.restored.contains(register)
+        };
+        if let Some(register) = contract.saved.iter().find(is_lost) {
+            return Err(Breach::NotRestored(*register));
+        }
+        if contract.memory.iter().any(|access| !self.memory.contains(access)) {
             return Err(Breach::NoMemory);
         }
         // An instruction that leaves may load flags from memory, which iced-x86 does not report.

@@ -21,6 +21,9 @@ pub enum AbiClass {
     /// A function in a slot keeps to the op's own contract, which the assembly that uses the op
     /// knows.
     Assembly,
+    /// A function in a slot is a C function of any signature. Which registers carry its arguments,
+    /// only the compiler knows.
+    ExternC,
 }
 
 /// The calling convention of an op's sites.
@@ -29,9 +32,10 @@ pub enum AbiClass {
 pub struct Convention {
     /// ABI class of the op.
     pub class: AbiClass,
-    /// Number of registers that the arguments take.
+    /// Number of registers that the arguments take; 0 in the class `ExternC`, whose arguments can be
+    /// anywhere.
     pub arguments: u8,
-    /// Number of registers that the result takes.
+    /// Number of registers that the result takes; 0 in the class `ExternC`.
     pub results: u8,
 }
 
@@ -112,7 +116,8 @@ const BITS32: Registers = Registers {
 /// Compares the contract of a patchlet with the convention of an op whose native function it is.
 ///
 /// A patchlet that leaves by itself has no result. Flags are not compared, since every class may
-/// change them. An op of class `assembly` has no convention to compare with.
+/// change them. An op of class `assembly` has no convention to compare with, and of one of class
+/// `extern_c` it is only known what a C function may change.
 ///
 /// # Errors
 /// Returns the first register on which the two disagree.
@@ -130,13 +135,18 @@ pub fn compare(
     let may_change = match convention.class {
         AbiClass::Assembly => return Ok(()),
         AbiClass::CalleeSave => results,
-        AbiClass::C => registers.changed_by_c,
+        AbiClass::C | AbiClass::ExternC => registers.changed_by_c,
     };
     let arguments = first(registers.arguments, convention.arguments);
-    if let Some(&register) = contract.inputs.iter().find(|input| !arguments.contains(input)) {
+    let is_argument =
+        |input: &&Register| arguments.contains(input) || convention.class == AbiClass::ExternC;
+    if let Some(&register) = contract.inputs.iter().find(|input| !is_argument(input)) {
         return Err(Contradiction::Reads(register));
     }
-    let is_kept = |register: &&Register| !may_change.contains(&whole(**register, width));
+    // Code keeps no value in FS and GS. What changes their bases is an op that is there for that.
+    let is_kept = |register: &&Register| {
+        !register.is_segment_register() && !may_change.contains(&whole(**register, width))
+    };
     if let Some(&register) = contract.outputs.iter().chain(&contract.clobbers).find(is_kept) {
         return Err(Contradiction::Changes(register));
     }

@@ -43,9 +43,10 @@
 //! | `in` | `-`, or registers with commas between, each with ` = ` and what it holds. If that is a control register, the patchlet may write it. |
 //! | `out` | `-`, or registers likewise. If a control register stands behind ` = `, the patchlet may read it. `does not return` and `raises #UD` are for a patchlet that leaves by itself. |
 //! | `clobbers` | `-`, or registers; `GS base` is GS. |
+//! | `saves` | registers that are pushed first and popped at the end, and may change in between. Without this field: none. |
 //! | `flags` | `unchanged`; `IF = 0`; `IF = 1`, and likewise `AC` and `DF`; `status` (OF, SF, ZF, AF, CF and PF are written); `undefined` (the same six); `all, from …`; `from …`. |
 //! | `stack` | how much stack is used, `8 bytes below RSP`. Without this field: none. |
-//! | `memory` | `writes one byte at RDI`; `reads 8 bytes at RSI`. Without this field: none. |
+//! | `memory` | `writes one byte at RDI`; `reads 8 bytes at RSI`; `reads some bytes at RSI` where the CPU knows how many. Several with commas between. Without this field: none. |
 //! | `privilege` | `any`; `CPL 0`; `CPL <= IOPL`, with a reason behind it. Any other text is a condition for people; no instruction may then need CPL 0. |
 //! | `CPU` | any text, for people. |
 //!
@@ -69,7 +70,8 @@
 //! # What is not proven
 //!
 //! A decoder does not know what a device, a model-specific register, a cache or the x87 unit does
-//! with an instruction. Nor does the proof say that the result is the right one: for that, the
+//! with an instruction, nor which registers XSAVE, FXSAVE, FNSAVE and their counterparts save and
+//! load. Nor does the proof say that the result is the right one: for that, the
 //! test kernel executes every patchlet.
 
 mod blob;

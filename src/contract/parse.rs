@@ -67,17 +67,21 @@ pub(super) fn lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The names of the fields, as they are written.
-const FIELDS: [&str; 8] = ["in", "out", "clobbers", "flags", "stack", "memory", "privilege", "CPU"];
+const FIELDS: [&str; 9] =
+    ["in", "out", "clobbers", "saves", "flags", "stack", "memory", "privilege", "CPU"];
 
 /// Returns a clause that names the fields of a contract, for messages.
 fn known_fields() -> String {
     let [needed @ .., cpu] = FIELDS;
-    format!("the fields are {} and {cpu}; stack, memory and CPU may be left out", needed.join(", "))
+    format!(
+        "the fields are {} and {cpu}; saves, stack, memory and CPU may be left out",
+        needed.join(", ")
+    )
 }
 
 /// Returns the text of each field, in the order of [`FIELDS`].
-fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
-    let mut fields: [Option<String>; 8] = Default::default();
+fn fields(comment: &str) -> Result<[Option<String>; FIELDS.len()], String> {
+    let mut fields: [Option<String>; FIELDS.len()] = Default::default();
     let mut open = None;
     let words = comment.lines().map(|line| line.trim().trim_start_matches('*'));
     for word in words.flat_map(str::split_whitespace) {
@@ -108,7 +112,7 @@ fn fields(comment: &str) -> Result<[Option<String>; 8], String> {
 /// message.
 fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String> {
     let fields = fields(comment)?;
-    let [inputs, outputs, clobbers, flags, stack, memory, privilege, _] =
+    let [inputs, outputs, clobbers, saved, flags, stack, memory, privilege, _] =
         fields.map(|field| field.map(|text| for_width(&text, width)));
     let need = |field: Option<String>, name| {
         field.ok_or_else(|| format!("has no field `{name}`; {}", known_fields()))
@@ -120,16 +124,18 @@ fn contract(name: &str, comment: &str, width: Width) -> Result<Contract, String>
     let (outputs, control_read) =
         if leaves { (Vec::new(), Vec::new()) } else { registers(&outputs)? };
     let (clobbers, _) = registers(&need(clobbers, "clobbers")?)?;
+    let (saved, _) = saved.map_or_else(|| Ok(Default::default()), |text| registers(&text))?;
     Ok(Contract {
         name: name.to_owned(),
         inputs,
         outputs,
         clobbers,
+        saved,
         control_read,
         control_written,
         flags: self::flags(&need(flags, "flags")?)?,
         stack: stack.map_or(Ok(0), |text| self::stack(&text))?,
-        memory: memory.map(|text| self::memory(&text, width)).transpose()?,
+        memory: memory.map_or_else(|| Ok(Vec::new()), |text| self::memory(&text, width))?,
         privilege: self::privilege(&need(privilege, "privilege")?),
         leaves,
     })
@@ -231,17 +237,27 @@ fn stack(text: &str) -> Result<u32, String> {
     number.parse().map_err(|_| format!("says `{text}` of the stack: begin with the bytes"))
 }
 
-fn memory(text: &str, width: Width) -> Result<MemoryAccess, String> {
+fn memory(text: &str, width: Width) -> Result<Vec<MemoryAccess>, String> {
+    text.split(',').map(|access| memory_access(access, width)).collect()
+}
+
+fn memory_access(text: &str, width: Width) -> Result<MemoryAccess, String> {
     let unknown = || {
         format!(
-            "says `{text}` of memory: write `reads` or `writes`, how many bytes, and the register, \
-             as in `writes one byte at RDI` or `reads 8 bytes at RSI`"
+            "says `{}` of memory: write `reads` or `writes`, how many bytes, and the register, \
+             as in `writes one byte at RDI`, `reads 8 bytes at RSI` or `reads some bytes at RSI`; \
+             with commas between several",
+            text.trim()
         )
     };
     match text.split_whitespace().collect::<Vec<_>>()[..] {
         [access @ ("reads" | "writes"), number, "byte" | "bytes", "at", at] => Ok(MemoryAccess {
             writes: access == "writes",
-            bytes: if number == "one" { 1 } else { number.parse().map_err(|_| unknown())? },
+            bytes: match number {
+                "some" => None,
+                "one" => Some(1),
+                number => Some(number.parse().map_err(|_| unknown())?),
+            },
             at: whole(register(at).ok_or_else(unknown)?, width),
         }),
         _ => Err(unknown()),

@@ -16,6 +16,8 @@ pub struct Contract {
     pub outputs: Vec<Register>,
     /// Further registers that may be written.
     pub clobbers: Vec<Register>,
+    /// Registers that are pushed first and popped at the end, and may be written in between.
+    pub saved: Vec<Register>,
     /// Control registers that may be read.
     pub control_read: Vec<Register>,
     /// Control registers that may be written.
@@ -24,8 +26,8 @@ pub struct Contract {
     pub flags: Flags,
     /// Size of the stack that is used below the stack pointer, in bytes.
     pub stack: u32,
-    /// The access to memory other than the stack, if there is one.
-    pub memory: Option<MemoryAccess>,
+    /// The accesses to memory other than the stack.
+    pub memory: Vec<MemoryAccess>,
     /// Privilege that is needed.
     pub privilege: Privilege,
     /// Whether the patchlet leaves by itself: its last instruction returns or traps.
@@ -89,8 +91,9 @@ impl SystemFlag {
 pub struct MemoryAccess {
     /// Whether the access is a write; otherwise it is a read.
     pub writes: bool,
-    /// Size of the access, in bytes.
-    pub bytes: usize,
+    /// Size of the access, in bytes; `None` if it depends on the state of the CPU, as that of
+    /// `rep movsb` and `xsave` does.
+    pub bytes: Option<usize>,
     /// Register that holds the address.
     pub at: Register,
 }

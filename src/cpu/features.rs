@@ -44,6 +44,12 @@ impl Features {
         self
     }
 
+    /// Returns this set with all 32 features of a word of the table.
+    pub(super) const fn with_word(mut self, word: usize, bits: u32) -> Self {
+        self.words[word] = bits;
+        self
+    }
+
     /// Returns whether the feature is in the set.
     #[must_use]
     pub const fn has(&self, feature: Feature) -> bool {
@@ -74,6 +80,19 @@ impl Features {
     /// Returns the names of the named features in the set, in the order of the table.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         Feature::named().filter(|(_, feature)| self.has(*feature)).map(|(name, _)| name)
+    }
+}
+
+/// Writes the names of the named features with spaces between.
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, name) in self.names().enumerate() {
+            if position > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::feature::Feature;
-use super::table::NAMED;
+use super::table::{FeatureWord, NAMED, WORDS};
 
 impl Feature {
     /// Returns the name of the feature, as its constant has it; `None` for a kernel's own.
@@ -18,6 +18,15 @@ impl Feature {
     pub fn find(name: &str) -> Option<Self> {
         let (_, feature) = NAMED.iter().find(|(named, _)| *named == name)?;
         Some(*feature)
+    }
+
+    /// Returns the register or the facts that this feature is a bit of, and which bit. Of a kernel's
+    /// own, the word is [`FeatureWord::Own`].
+    #[must_use]
+    pub fn place(self) -> (FeatureWord, u32) {
+        let number = usize::from(self.number());
+        let word = WORDS.get(number / 32).copied().unwrap_or(FeatureWord::Own);
+        (word, (number % 32) as u32)
     }
 
     /// Returns all named features with their names, in the order of the table.

@@ -56,14 +56,15 @@ pub use apply::{Edit, edits, edits_of_branches, write, write_edited};
 pub use cpu::{CpuFeatures, CpuSpec};
 pub use diff::{Difference, Sign, diff};
 pub use elf::{
-    Image, Linkage, Section, Symbol, SymbolKind, Symbols, is_archive, map, members, parse,
+    Image, Linkage, PlacedModule, Section, Symbol, SymbolKind, Symbols, is_archive, map, members,
+    parse,
 };
 pub use error::FileError;
 pub use explain::{RawAddress, SlideEvidence};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
-    BranchImage, HoleImage, KeyImage, OpRecord, PatchletImage, PlaceImage, PlaceMode, SiteImage,
-    VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
+    BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
+    SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
 pub use linux::{
     Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,

@@ -8,7 +8,9 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crate::error::Error;
 use crate::live::INT3;
-use crate::text::{Emulation, Follow, SiteSet};
+use crate::live::member::{Link, Member, Members};
+use crate::site::Record;
+use crate::text::{Emulation, Follow, SiteSet, Source};
 
 /// The frame of a #BP, as the kernel's entry code keeps it.
 ///
@@ -67,6 +69,8 @@ pub enum Handled {
 #[derive(Debug)]
 pub struct Live<'a> {
     sets: &'a [&'a SiteSet<'a>],
+    /// The first of the members that have joined.
+    pub(super) first_member: Link,
     /// Whether a writer is at work. A second one gets an error, and never waits.
     has_writer: AtomicBool,
     batch: Batch,
@@ -137,13 +141,14 @@ impl<'a> Live<'a> {
     pub const fn new(sets: &'a [&'a SiteSet<'a>]) -> Self {
         Self {
             sets,
+            first_member: Link::new(),
             has_writer: AtomicBool::new(false),
             batch: Batch(AtomicUsize::new(0)),
             cpus_in_hook: AtomicUsize::new(0),
         }
     }
 
-    /// Returns the sets.
+    /// Returns the sets that this was made of.
     #[must_use]
     pub const fn sets(&self) -> &'a [&'a SiteSet<'a>] {
         self.sets
@@ -154,10 +159,33 @@ impl<'a> Live<'a> {
     /// for nobody, and executes no site.
     pub fn handle<F: TrapFrame>(&self, frame: &mut F) -> Handled {
         let address = frame.ip().wrapping_sub(1);
-        let Some((record, source)) = self.sets.iter().find_map(|set| set.find(address)) else {
+        if let Some((record, source)) = self.sets.iter().find_map(|set| set.find(address)) {
+            let _in_hook = InHook::enter(&self.cpus_in_hook);
+            return self.answer(address, record, source, frame);
+        }
+        if self.first_member.is_last() {
             return Handled::No;
-        };
+        }
+        // Pairs with `leave`, like `retire`: either that sees this CPU, or this CPU does not find
+        // the member that leaves.
         let _in_hook = InHook::enter(&self.cpus_in_hook);
+        // SAFETY: this CPU is counted as one in the hook, and by the contract of `join` members
+        // stay until `leave` has waited for it.
+        let mut members = unsafe { self.first_member.members() };
+        match members.find_map(|member| member.find(address)) {
+            Some((record, source)) => self.answer(address, record, source, frame),
+            None => Handled::No,
+        }
+    }
+
+    /// Handles a #BP at the site of this record. The CPU is counted as one in the hook.
+    fn answer<F: TrapFrame>(
+        &self,
+        address: usize,
+        record: &Record,
+        source: &dyn Source,
+        frame: &mut F,
+    ) -> Handled {
         loop {
             // Pairs with `publish`: a CPU that has fetched an INT3 of a batch sees the batch here,
             // unless that was retired since.
@@ -218,7 +246,8 @@ struct InHook<'h>(&'h AtomicUsize);
 
 impl<'h> InHook<'h> {
     fn enter(cpus_in_hook: &'h AtomicUsize) -> Self {
-        // Pairs with `retire`: either that sees this CPU, or this CPU sees that the batch is gone.
+        // Pairs with `wait_for_hook`: either that sees this CPU, or this CPU sees what was stored
+        // before: that the batch is gone, or the member.
         cpus_in_hook.fetch_add(1, Ordering::SeqCst);
         Self(cpus_in_hook)
     }
@@ -246,10 +275,16 @@ impl Writer<'_, '_> {
         fence(Ordering::SeqCst);
     }
 
-    /// Retires the batch, and waits for the CPUs in the hook, which wait for nobody.
+    /// Retires the batch, and waits for the CPUs in the hook.
     pub(super) fn retire(&self, relax: impl Fn()) {
         let batch = &self.live.batch;
         batch.store(batch.load(Ordering::Relaxed).retired());
+        self.wait_for_hook(relax);
+    }
+
+    /// Waits until no CPU is in the hook that may have entered it before this call. CPUs in the
+    /// hook wait for nobody.
+    pub(super) fn wait_for_hook(&self, relax: impl Fn()) {
         // Pairs with `InHook::enter`.
         while self.live.cpus_in_hook.load(Ordering::SeqCst) != 0 {
             relax();
@@ -258,6 +293,33 @@ impl Writer<'_, '_> {
 }
 
 impl Writer<'_, '_> {
+    /// Returns the sets that the [`Live`] was made of.
+    pub(super) fn first_sets(&self) -> &[&SiteSet<'_>] {
+        self.live.sets
+    }
+
+    /// Returns the set of each member.
+    pub(super) fn member_sets(&self) -> impl Iterator<Item = &[&SiteSet<'_>]> + Clone {
+        self.members().map(Member::sets)
+    }
+
+    /// Returns all sets whose sites are switched: first those that the [`Live`] was made of, and
+    /// then that of each member.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &[&SiteSet<'_>]> + Clone {
+        core::iter::once(self.first_sets()).chain(self.member_sets())
+    }
+
+    /// Returns each set of [`groups`](Self::groups).
+    pub(super) fn sets(&self) -> impl Iterator<Item = &SiteSet<'_>> + Clone {
+        self.groups().flatten().copied()
+    }
+
+    /// Returns the members. None joins or leaves as long as this is the writer.
+    pub(super) fn members(&self) -> Members<'_> {
+        // SAFETY: this is the writer, and by the contract of `join` members stay until they leave.
+        unsafe { self.live.first_member.members() }
+    }
+
     /// Returns whether a batch is published.
     pub(super) fn has_batch(&self) -> bool {
         self.live.batch.load(Ordering::Relaxed).follow().is_some()

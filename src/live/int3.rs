@@ -12,7 +12,7 @@ use crate::insn::InsnBuffer;
 use crate::live::hook::{Live, Writer};
 use crate::live::{INT3, rule};
 use crate::text::{
-    self, Change, CheckedSite, ClassCache, Contents, Fault, Follow, Goal, Platform, Report, Run,
+    self, Change, CheckedSite, ClassCache, Fault, Follow, Goal, Platform, Report, Run,
     SecondMapping, SiteFault, View,
 };
 
@@ -180,7 +180,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     ///   hook goes on answering for the changes, and so they stay.
     pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {
         let writer = self.live.begin()?;
-        text::make_changes(self.live.sets(), changes)?;
+        text::make_changes(writer.sets(), changes)?;
         let result = self.switch_by(&writer, Goal::Patched.batch());
         if result.is_err() && !writer.has_batch() {
             text::undo(changes);
@@ -193,16 +193,16 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     }
 
     fn switch_by(&self, writer: &Writer<'_, '_>, follow: Follow) -> Result<Report, Error> {
-        for set in self.live.sets() {
+        for set in writer.sets() {
             set.begin();
         }
-        let run = Run { sets: self.live.sets(), platform: &self.platform, follow };
+        let runs = Runs { writer, platform: &self.platform, follow };
         let mut cache = ClassCache::new();
-        let mut report = self.validate(&run, &mut cache)?;
+        let mut report = self.validate(&runs, &mut cache)?;
         if report.changed > 0 {
-            report.changed = self.write(&run, &mut cache, writer)?;
+            report.changed = self.write(&runs, &mut cache)?;
         }
-        for set in self.live.sets() {
+        for set in writer.sets() {
             set.finish(follow);
         }
         Ok(report)
@@ -210,42 +210,56 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
 
     /// Checks all that boot patching checks, and whether each site may be switched and can be
     /// written.
-    fn validate(&self, run: &Run<'_, P>, cache: &mut ClassCache) -> Result<Report, Error> {
-        let report = text::check(run, cache)?;
-        text::check_between_sets(run)?;
-        each(run, cache, &mut |site| {
+    fn validate(&self, runs: &Runs<'_, P>, cache: &mut ClassCache) -> Result<Report, Error> {
+        let mut report = Report::default();
+        for run in runs.all() {
+            report += text::check(&run, cache)?;
+        }
+        text::check_between_sets(&self.platform, runs.writer.sets())?;
+        // The class of the last site that everything may become of: one instruction each way.
+        let mut admitted = None;
+        each(runs, cache, &mut |run, site| {
             if is_done(run, site) {
                 return Ok(());
             }
-            if run.read(site, View::Alias) != run.read(site, View::Site) {
+            let head = run.head(site, View::Site);
+            let is_alias = match head {
+                Some(head) => run.head(site, View::Alias) == Some(head),
+                None => run.read(site, View::Alias) == run.read(site, View::Site),
+            };
+            if !is_alias {
                 return Err(run.error(&site.fault(SiteFault::Alias)));
+            }
+            let is_usual = head.is_some_and(|head| run.is_usual(site, head));
+            if is_usual && admitted == Some(site.class_id()) {
+                return Ok(());
             }
             // `None` is not met: `check` has seen that the site holds something known.
             let Some(outcome) = run.outcome(site) else { return Ok(()) };
             match self.threads {
-                Threads::MayBeInside => rule::admit(&outcome, self.platform.nops()),
-                Threads::AreOutside => rule::admit_emulated(&outcome),
+                Threads::MayBeInside => rule::admit(&outcome, self.platform.nops())?,
+                Threads::AreOutside => rule::admit_emulated(&outcome)?,
             }
+            if is_usual && rule::is_one_instruction(&outcome) {
+                admitted = Some(site.class_id());
+            }
+            Ok(())
         })?;
         Ok(report)
     }
 
     /// Goes through the steps of the protocol, and returns how many sites were switched. An error
     /// in steps 3 and 4 leaves the batch published, for there are INT3s in text then.
-    fn write(
-        &self,
-        run: &Run<'_, P>,
-        cache: &mut ClassCache,
-        writer: &Writer<'_, '_>,
-    ) -> Result<usize, Error> {
+    fn write(&self, runs: &Runs<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
+        let writer = runs.writer;
         // 1.
-        writer.publish(run.follow);
+        writer.publish(runs.follow);
         self.sync.between_steps(BatchStep::Published);
         // 2.
-        let switched = match write_int3(run, cache) {
+        let switched = match write_int3(runs, cache) {
             Ok(switched) => switched,
             Err(error) => {
-                if put_first_bytes_back(run, cache) {
+                if put_first_bytes_back(runs, cache) {
                     self.synchronize(BatchStep::FirstWritten, BatchStep::FirstSynced);
                     writer.retire(|| self.sync.relax());
                 }
@@ -254,10 +268,10 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
         };
         self.synchronize(BatchStep::Int3Written, BatchStep::Int3Synced);
         // 3.
-        write_new(run, cache, |capacity| 1..capacity)?;
+        write_new(runs, cache, |capacity| 1..capacity)?;
         self.synchronize(BatchStep::TailsWritten, BatchStep::TailsSynced);
         // 4.
-        write_new(run, cache, |_| 0..1)?;
+        write_new(runs, cache, |_| 0..1)?;
         self.synchronize(BatchStep::FirstWritten, BatchStep::FirstSynced);
         // 5.
         writer.retire(|| self.sync.relax());
@@ -275,17 +289,36 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     }
 }
 
-/// Calls `act` with each site. By `dyn`, so that the loop and what it calls is compiled once: beside
+/// The runs of one batch: one over the sets of the [`Live`], and one over the set of each member.
+struct Runs<'r, P> {
+    writer: &'r Writer<'r, 'r>,
+    platform: &'r P,
+    follow: Follow,
+}
+
+impl<'r, P: Platform> Runs<'r, P> {
+    fn all(&self) -> impl Iterator<Item = Run<'r, P>> + use<'r, P> {
+        let (platform, follow) = (self.platform, self.follow);
+        self.writer.groups().map(move |sets| Run { sets, platform, follow })
+    }
+}
+
+/// The function that is called with each site. By `dyn`, so that [`each`] is compiled once: beside
 /// the synchronizations its cost does not count.
+type Action<'a, P> = dyn FnMut(&Run<'_, P>, &CheckedSite<'_, '_>) -> Result<(), Error> + 'a;
+
+/// Calls `act` with each site.
 fn each<P: Platform>(
-    run: &Run<'_, P>,
+    runs: &Runs<'_, P>,
     cache: &mut ClassCache,
-    act: &mut dyn FnMut(&CheckedSite<'_, '_>) -> Result<(), Error>,
+    act: &mut Action<'_, P>,
 ) -> Result<(), Error> {
-    for (part, record) in run.records() {
-        match &run.site(part, record, cache) {
-            Some(site) => act(site)?,
-            None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
+    for run in runs.all() {
+        for (part, record) in run.records() {
+            match &run.site(part, record, cache) {
+                Some(site) => act(&run, site)?,
+                None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
+            }
         }
     }
     Ok(())
@@ -293,9 +326,9 @@ fn each<P: Platform>(
 
 /// Writes INT3 over the first byte of each site of the batch, and returns how many those are. The
 /// batch is all sites that do not hold what they are to get.
-fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
+fn write_int3<P: Platform>(runs: &Runs<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut written = 0;
-    each(run, cache, &mut |site| {
+    each(runs, cache, &mut |run, site| {
         // A site whose record is there twice has its INT3 already.
         if is_done(run, site) || has_int3(run, site) {
             return Ok(());
@@ -309,11 +342,11 @@ fn write_int3<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<u
 /// Writes a part of what each site of the batch gets: `part_of` a capacity, its first byte or the
 /// rest. The sites of the batch are by now those that have an INT3.
 fn write_new<P: Platform>(
-    run: &Run<'_, P>,
+    runs: &Runs<'_, P>,
     cache: &mut ClassCache,
     part_of: fn(usize) -> Range<usize>,
 ) -> Result<(), Error> {
-    each(run, cache, &mut |site| {
+    each(runs, cache, &mut |run, site| {
         if !has_int3(run, site) {
             return Ok(());
         }
@@ -341,9 +374,9 @@ fn write_part<P: Platform>(
 /// Undoes step 2: puts the old first bytes back. The tails are still the old ones. Returns whether
 /// no INT3 is left. One that was written to an alias that is none is in other memory, and is taken
 /// out of there.
-fn put_first_bytes_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> bool {
+fn put_first_bytes_back<P: Platform>(runs: &Runs<'_, P>, cache: &mut ClassCache) -> bool {
     let mut is_clean = true;
-    let all = each(run, cache, &mut |site| {
+    let all = each(runs, cache, &mut |run, site| {
         let went_astray = || run.read(site, View::Alias).bytes().first() == Some(&INT3);
         if has_int3(run, site) || went_astray() {
             let old = old_bytes(run, site);
@@ -368,10 +401,16 @@ fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Optio
 
 /// Returns whether the site holds what it is to get.
 fn is_done<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
-    run.contents(site, View::Site) == Contents::New
+    match run.head(site, View::Site) {
+        Some(head) => head == site.new_head,
+        None => run.read(site, View::Site) == run.new_bytes(site),
+    }
 }
 
 /// Returns whether the site begins with INT3.
 fn has_int3<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> bool {
-    run.read(site, View::Site).bytes().first() == Some(&INT3)
+    match run.head(site, View::Site) {
+        Some(head) => head.to_le_bytes()[0] == INT3,
+        None => run.read(site, View::Site).bytes().first() == Some(&INT3),
+    }
 }

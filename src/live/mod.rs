@@ -71,6 +71,12 @@
 //! For the rest: [`Rendezvous`], or [`Int3::with_nobody_inside`] in a kernel whose
 //! synchronization waits until each thread has been outside.
 //!
+//! # Modules
+//!
+//! The sets of a [`Live`] are those of the kernel. That of a module comes when it is loaded
+//! ([`Live::join`]), is switched with the others from then on, and goes when it is unloaded
+//! ([`Live::leave`]); [`guide::modules`](crate::guide::modules) tells how.
+//!
 //! # What it does not do
 //!
 //! - Ops of [`Abi::Assembly`](crate::ops::Abi::Assembly) are refused by INT3: their
@@ -84,11 +90,14 @@
 
 mod hook;
 mod int3;
+mod join;
+mod member;
 mod rendezvous;
 mod rule;
 
 pub use hook::{Handled, Live, TrapFrame};
 pub use int3::{BatchStep, Int3, LivePlatform, Synchronize};
+pub use member::Member;
 pub use rendezvous::{Rendezvous, StopOthers};
 pub use rule::admit;
 

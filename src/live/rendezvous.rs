@@ -83,7 +83,7 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {
         let live = self.live;
         let writer = live.begin()?;
-        text::make_changes(live.sets(), changes)?;
+        text::make_changes(writer.sets(), changes)?;
         let result = self.switch_by(&writer, Goal::Patched.batch());
         if result.is_err() {
             text::undo(changes);
@@ -96,21 +96,27 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
         self.switch_by(&live.begin()?, follow)
     }
 
-    fn switch_by(&mut self, _: &Writer<'_, '_>, follow: Follow) -> Result<Report, Error> {
-        let sets = self.live.sets();
-        for set in sets {
+    fn switch_by(&mut self, writer: &Writer<'_, '_>, follow: Follow) -> Result<Report, Error> {
+        for set in writer.sets() {
             set.begin();
         }
         // 1.
-        let run = Run { sets, platform: &self.platform, follow };
-        text::check(&run, &mut ClassCache::new())?;
-        text::check_between_sets(&run)?;
+        let mut cache = ClassCache::new();
+        for sets in writer.groups() {
+            text::check(&Run { sets, platform: &self.platform, follow }, &mut cache)?;
+        }
+        text::check_between_sets(&self.platform, writer.sets())?;
         // 2. to 4.
         let platform = &mut self.platform;
         self.others.stop_others(|| {
             // SAFETY: by the contract of `StopOthers` no other CPU executes code with sites, and
             // nothing with a site can interrupt this one.
-            unsafe { OneCpu::assume(|cpu| text::write_sets(sets, platform, follow, cpu)) }
+            unsafe {
+                OneCpu::assume(|cpu| {
+                    let (sets, members) = (writer.first_sets(), writer.member_sets());
+                    text::write_sets(sets, members, platform, follow, cpu)
+                })
+            }
         })
     }
 }

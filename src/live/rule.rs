@@ -2,7 +2,7 @@
 //! no memory.
 
 use crate::error::Error;
-use crate::insn::{self, Kind, Nops, Replacement, Width};
+use crate::insn::{self, InsnBuffer, Kind, Nops, Replacement, Width};
 use crate::live::INT3;
 use crate::text::Outcome;
 
@@ -40,6 +40,16 @@ pub fn admit(outcome: &Outcome<'_>, nops: Nops) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::ThreadInside { site: outcome.address, name: outcome.name, boundary, old, new })
+}
+
+/// Returns whether what the site holds and what it would get are one instruction each, so that what
+/// was found of this site holds for all of its class: it does not depend on where they lead.
+pub(super) fn is_one_instruction(outcome: &Outcome<'_>) -> bool {
+    let is_one = |replacement| {
+        matches!(replacement, Replacement::Nop(_))
+            || matches!(replacement, Replacement::Jump(_) if outcome.old_bytes.bytes().len() == InsnBuffer::JUMP)
+    };
+    is_one(outcome.old) && is_one(outcome.new)
 }
 
 /// Checks what must be so even when no thread is inside: a CPU may trap at the site and go on by an

@@ -3,6 +3,7 @@
 //! that gives a table's sites to the engine (`source`). Nothing else here knows an address in text.
 
 mod builtin;
+mod by_feature;
 mod define;
 mod extern_slot;
 mod op;
@@ -17,6 +18,7 @@ mod value;
 mod variant;
 
 pub use builtin::pv;
+pub use by_feature::cpu_ops;
 pub use extern_slot::ExternSlot;
 pub use op::{Abi, Op};
 pub use source::{OpSource, OpState};

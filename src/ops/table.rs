@@ -1,7 +1,8 @@
 //! An ops table and its slots.
 //!
-//! Unsafe here are [`Table::set`], since sites will call whatever address it puts into a slot, and
-//! [`Table::select`], since they will do what only some CPUs can.
+//! Unsafe here are [`Table::set`], since sites will call whatever address it puts into a slot,
+//! [`Table::select`], since they will do what only some CPUs can, and what makes a table, since both
+//! take its word for what ops do.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -78,23 +79,46 @@ pub struct Table {
 }
 
 impl Table {
-    /// Makes a table of its parts: element `i` of both belongs to the op of index `i`.
+    /// Makes a table of its parts: element `i` of both belongs to the op of index `i`. Only
+    /// [`ops!`](crate::ops!) and the crate's tests call this.
+    ///
+    /// It is unsafe, because [`reset`](Self::reset) is not, and because sites get the patchlets of
+    /// their ops:
+    ///
+    /// ```compile_fail,E0133
+    /// use patchlet::ops::{Abi, Op, Table, Target};
+    /// use patchlet::pv;
+    ///
+    /// static OPS: [Op; pv::COUNT] =
+    ///     [const { Op::new("my", "op", Abi::C, Target::function(8 as *const ()), None) }; pv::COUNT];
+    /// static TABLE: Table = Table::new(&OPS, pv::SLOTS.all());
+    /// // TABLE.reset(), and the next `pv::irq_disable()` calls address 8.
+    /// ```
+    ///
+    /// # Safety
+    /// - `slots` are those of no other table;
+    /// - the native function of each op keeps to its class and to the signature with which code uses
+    ///   it, and its patchlet has the same instructions.
     ///
     /// # Panics
     /// At compile time, in `ops!`: if the lengths differ, or if there are more ops than the 16 bits
     /// of an index can number.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(ops: &'static [Op], slots: &'static [Slot]) -> Self {
+    pub const unsafe fn new(ops: &'static [Op], slots: &'static [Slot]) -> Self {
         assert!(ops.len() == slots.len());
         assert!(ops.len() <= u16::MAX as usize);
         Self { ops, slots, variants: &[] }
     }
 
     /// Returns this table with variants: those of one op together, and in their order.
+    ///
+    /// # Safety
+    /// - the target of each variant keeps to class and signature of its op, and its patchlet has the
+    ///   same instructions.
     #[doc(hidden)]
     #[must_use]
-    pub const fn with_variants(mut self, variants: &'static [Variant]) -> Self {
+    pub const unsafe fn with_variants(mut self, variants: &'static [Variant]) -> Self {
         self.variants = variants;
         self
     }

@@ -63,16 +63,16 @@ impl Variant {
     }
 }
 
-/// Returns how many variants the ops before the op of this index have. `by_op` has the variants of
-/// each op.
+/// Returns how many variants the ops before the op of this index have. `counts` has how many each
+/// op has.
 #[must_use]
-pub const fn variants_before(by_op: &[&[Variant]], index: usize) -> usize {
-    let (mut count, mut op) = (0, 0);
+pub const fn variants_before(counts: &[usize], index: usize) -> usize {
+    let (mut before, mut op) = (0, 0);
     while op < index {
-        count += by_op[op].len();
+        before += counts[op];
         op += 1;
     }
-    count
+    before
 }
 
 /// Returns the variants of all ops in one list, those of one op together. `N` is how many there

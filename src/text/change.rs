@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 #[must_use = "a writer makes the change"]
 pub struct Change<'a>(Setting<'a>);
 
-/// What is changed, and what it is to be.
+/// A thing that is changed, and what it is to be.
 #[derive(Debug)]
 enum Setting<'a> {
     /// A slot, and the address it is to hold.

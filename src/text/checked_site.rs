@@ -36,7 +36,7 @@ pub(crate) struct CheckedSite<'p, 'c> {
     pub(crate) record: &'p Record,
     pub(crate) class: &'c Class,
     /// The first six bytes of what the site gets, as a number.
-    pub(super) new_head: u64,
+    pub(crate) new_head: u64,
     /// The address for which the forms of the class give the bytes of this site.
     pub(super) place: u64,
 }
@@ -46,6 +46,11 @@ impl CheckedSite<'_, '_> {
     #[inline(always)]
     pub(super) const fn is_six_bytes(&self) -> bool {
         self.record.capacity() as usize == InsnBuffer::MIN
+    }
+
+    /// Returns what tells the class of this site from every other: part, subject and shape.
+    pub(crate) fn class_id(&self) -> (usize, usize, u32) {
+        (core::ptr::from_ref(self.part).addr(), self.record.subject(), self.record.shape())
     }
 
     /// Returns whether the site has no more than six bytes.

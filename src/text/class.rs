@@ -63,7 +63,7 @@ impl Class {
         recipe: &Recipe<'_>,
         nops: Nops,
     ) -> Self {
-        let origin = part.origin(record) as u64;
+        let origin = part.origin_of_class(record) as u64;
         let form = |replacement| Form::or_never(nops, record.capacity(), replacement, origin);
         let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
         let original = form(&recipe.original);

@@ -71,10 +71,6 @@ impl<P: Platform> Run<'_, P> {
         if view == View::Alias && self.read(site, View::Alias) != present {
             return Contents::Unknown;
         }
-        // For a branch nothing is composed.
-        if site.is_short() && present.head() == site.new_head {
-            return Contents::New;
-        }
         let Ok(recipe) = &self.recipe(site) else { return Contents::Unknown };
         let all = [
             (&recipe.new, Contents::New),
@@ -89,7 +85,7 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns where text ends that can be read from the site on: before the next text that was
     /// withdrawn from the set, which may be gone.
-    #[inline(always)]
+    #[inline(never)]
     fn end_of_text(&self, set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> usize {
         set.end_of_present(site.address..self.platform.text_around(site.address).end)
     }
@@ -156,6 +152,26 @@ impl<P: Platform> Run<'_, P> {
     pub(crate) fn read(&self, site: &CheckedSite<'_, '_>, view: View) -> InsnBuffer {
         // SAFETY: a checked site lies in text, and its capacity is 1 to 32.
         unsafe { self.read_record(site.record, view) }
+    }
+
+    /// Returns all bytes of a short site, as a number; `None` for a longer one, or one of fewer than
+    /// five bytes. For writers that ask often: nothing is copied, and no front end is asked.
+    #[inline(always)]
+    pub(crate) fn head(&self, site: &CheckedSite<'_, '_>, view: View) -> Option<u64> {
+        let from = self.at(site.address, view);
+        match usize::from(site.record.capacity()) {
+            // SAFETY: as in `read`; the site has six bytes.
+            InsnBuffer::MIN => Some(unsafe { memory::read_six(from) }),
+            // SAFETY: as above; it has five.
+            InsnBuffer::JUMP => Some(unsafe { memory::read_five(from) }),
+            _ => None,
+        }
+    }
+
+    /// Returns whether a short site that holds this head holds what is usual in its class.
+    #[inline(always)]
+    pub(crate) fn is_usual(&self, site: &CheckedSite<'_, '_>, head: u64) -> bool {
+        site.class.usual.head_at(Width::NATIVE, site.place) == Some(head)
     }
 
     /// Returns all bytes that the site of a record holds.

@@ -53,7 +53,8 @@ impl<P: Platform> Run<'_, P> {
     pub(crate) fn error(&self, fault: &Fault<'_>) -> Error {
         let (part, record, fault) = match *fault {
             Fault::TruncatedTable(part) => {
-                let (bytes, record) = (part.sites().size(), part.sites().record_size());
+                let sites = part.sites();
+                let (bytes, record) = (sites.size(), sites.record_size());
                 return Error::TruncatedTable { bytes, record };
             }
             Fault::Site(part, record, fault) => (part, record, fault),

@@ -27,6 +27,20 @@ pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Reads a site of five bytes, as one number.
+///
+/// # Safety
+/// - 5 bytes at `from` are readable.
+#[inline(always)]
+pub(crate) unsafe fn read_five(from: *const u8) -> u64 {
+    // SAFETY: by the contract.
+    let (low, high) = unsafe {
+        let low = from.cast::<Unaligned<u32>>().read_volatile().0;
+        (low, from.add(4).read_volatile())
+    };
+    u64::from(low) | u64::from(high) << 32
+}
+
 /// Reads two bytes of text.
 ///
 /// # Safety

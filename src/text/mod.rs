@@ -1,9 +1,10 @@
-//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and no
-//! op. What a record stands for, it asks a front end ([`Source`]).
+//! Text, and the only writes to it. This is the engine: it knows records, bytes and memory, and
+//! neither ops nor keys. What a record stands for, it asks a front end ([`Source`]).
 //!
 //! | file | what |
 //! |---|---|
 //! | `source` | the seam: what a front end says of a record |
+//! | `once_range` | a range of addresses that is set once |
 //! | `site_set` | the sites of one linked object, and their front ends |
 //! | `platform`, `serialize`, `one_cpu` | what the kernel supplies |
 //! | `report` | what patching is to do, and the counts of what it did |
@@ -25,6 +26,7 @@ mod class;
 mod contents;
 mod fault;
 mod memory;
+mod once_range;
 mod one_cpu;
 mod overlap;
 mod patcher;
@@ -50,7 +52,7 @@ pub(crate) use change::undo;
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
-pub(crate) use contents::{Contents, View};
+pub(crate) use contents::View;
 pub(crate) use fault::{Fault, SiteFault};
 pub(crate) use overlap::check_between_sets;
 pub(crate) use patcher::{make_changes, write_sets};

@@ -28,8 +28,11 @@ impl OneCpu<'_> {
     /// # Safety
     /// - the code runs in ring 0, on hardware or under a hypervisor that lets
     ///   `cli` through;
-    /// - no other CPU executes code that has sites (at boot: none is started);
-    /// - no NMI or machine-check handler that can come meanwhile uses a site.
+    /// - no other CPU executes code that has sites which are patched (at boot: none is started);
+    /// - no NMI or machine-check handler that can come meanwhile uses a site;
+    /// - nobody is inside such a site: no return address, this CPU's included, and no instruction
+    ///   pointer of a suspended thread or an interrupted context is behind its first byte and before
+    ///   its end. (No function that a site called may call this.)
     pub unsafe fn with_interrupts_off<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
         let flags: usize;
         // SAFETY: reads the flags and clears IF, in ring 0 by the contract. Plain
@@ -48,12 +51,14 @@ impl OneCpu<'_> {
     }
 
     /// Calls `f`, taking the caller's word for it. For user processes with one
-    /// thread, and for guests in which `cli` is not what keeps interrupts off.
+    /// thread, for guests in which `cli` is not what keeps interrupts off, and for
+    /// modules whose text cannot be executed yet.
     ///
     /// # Safety
     /// During `f`
-    /// - no other CPU or thread executes code that has sites;
-    /// - no interrupt or signal handler that can come uses a site.
+    /// - no other CPU or thread executes code that has sites which are patched;
+    /// - no interrupt or signal handler that can come uses such a site;
+    /// - nobody is inside such a site, as for [`with_interrupts_off`](Self::with_interrupts_off).
     pub unsafe fn assume<R>(f: impl FnOnce(&OneCpu<'_>) -> R) -> R {
         f(&OneCpu { _here: PhantomData })
     }

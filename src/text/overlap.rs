@@ -23,7 +23,8 @@
 //! - one that does not hold its original, since a tool patched it ahead of boot;
 //! - one with a single-byte NOP behind it, if the set has longer sites: that NOP may be the padding
 //!   of a longer site at the same address;
-//! - one that a front end of another part knows as well, since both parts may have it.
+//! - one that a front end knows by another record, of its own part or another one: both may want
+//!   something of it, and the NOP of a branch, for one, does not tell its key.
 //!
 //! Records and text never move, so a set is checked once: [`SiteSet`] keeps the outcome.
 //!
@@ -107,14 +108,12 @@ fn holds_original(site: &CheckedSite<'_, '_>, contents: Contents) -> bool {
     }
 }
 
-/// Returns whether a front end of another part of the set knows what the record belongs to as well.
-/// Then both parts may have the site, and two front ends that are asked one after the other may
-/// want different bytes for it.
+/// Returns whether a front end of the set may have another record of this site. Then two front ends
+/// that are asked one after the other, or one that is asked twice, may want different bytes for it.
 fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
-    set.parts().iter().any(|part| {
-        !core::ptr::eq(part, site.part)
-            && part.source().recipe(site.record, Follow::Original).is_ok()
-    })
+    set.parts()
+        .iter()
+        .any(|part| part.source().may_have_another(site.record, core::ptr::eq(part, site.part)))
 }
 
 /// Returns whether another site may begin inside this one, or a longer one at its first byte. This
@@ -163,12 +162,6 @@ fn overlaps(one: &Record, other: &Record) -> bool {
     distance < capacity.into()
 }
 
-/// Returns whether two records of one part say the same. Linkers that fold functions of the same
-/// code into one (`--icf=all`) leave the records of each, and they are one site.
-fn is_same(one: &Record, other: &Record) -> bool {
-    one.site() == other.site() && one.subject() == other.subject() && one.shape() == other.shape()
-}
-
 /// Searches a set for a site that overlaps that of `record`, which is of `part`, in this set or
 /// another.
 ///
@@ -187,7 +180,8 @@ pub(super) fn search<'r>(
     for other_part in set.parts() {
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
-            let is_one_site = core::ptr::eq(other_part, part) && is_same(record, other);
+            let is_one_site =
+                core::ptr::eq(other_part, part) && part.source().is_same(record, other);
             if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };
@@ -198,17 +192,21 @@ pub(super) fn search<'r>(
     Ok(())
 }
 
-/// Checks that no site of one set overlaps a site of another, for batches of several sets. Each set
-/// was checked by itself.
+/// Checks that no site of one set overlaps a site of another, for batches of several sets.
 ///
 /// # Errors
 /// Returns [`Error::Overlap`].
 #[cold]
 #[inline(never)]
-pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Error> {
-    for (number, set) in run.sets.iter().enumerate() {
-        for earlier in run.sets.iter().take(number) {
+pub(crate) fn check_between_sets<'r, P: Platform>(
+    platform: &P,
+    sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
+) -> Result<(), Error> {
+    for (number, set) in sets.clone().enumerate() {
+        for earlier in sets.clone().take(number) {
             if let Err(fault) = check_between(set, earlier) {
+                // An overlap is the same whatever the sites are to follow.
+                let run = Run { sets: &[], platform, follow: Follow::Original };
                 return Err(run.error(&fault));
             }
         }
@@ -217,7 +215,8 @@ pub(crate) fn check_between_sets<P: Platform>(run: &Run<'_, P>) -> Result<(), Er
 }
 
 fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
-    let (Some(a), Some(b)) = (set.checked_span(), other.checked_span()) else { return Ok(()) };
+    // A module may join before the kernel's own sites were checked.
+    let [a, b] = [set, other].map(|set| Search::new(set).1);
     // Nearly always: linked objects lie apart from each other.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());

@@ -10,7 +10,7 @@ use super::platform::Platform;
 use super::report::{Goal, Report};
 use super::site_set::SiteSet;
 use super::source::Follow;
-use super::write::write;
+use super::write::{put_back, write};
 use crate::error::Error;
 
 /// The patcher: a site set, and the platform by which its text is written.
@@ -93,7 +93,7 @@ impl<'a, P: Platform> Patcher<'a, P> {
         changes: &mut [Change<'_>],
         cpu: &OneCpu<'_>,
     ) -> Result<Report, Error> {
-        make_changes(&[self.set], changes)?;
+        make_changes(core::iter::once(self.set), changes)?;
         let result = self.apply(cpu);
         if result.is_err() {
             change::undo(changes);
@@ -102,7 +102,7 @@ impl<'a, P: Platform> Patcher<'a, P> {
     }
 
     fn write(&mut self, follow: Follow, cpu: &OneCpu<'_>) -> Result<Report, Error> {
-        write_sets(&[self.set], &mut self.platform, follow, cpu)
+        write_sets(&[self.set], core::iter::empty(), &mut self.platform, follow, cpu)
     }
 
     fn run(&self, follow: Follow) -> Run<'_, P> {
@@ -114,18 +114,23 @@ impl<'a, P: Platform> Patcher<'a, P> {
 ///
 /// # Errors
 /// Returns [`Error::Count`] if one of them cannot be made; then none was.
-pub(crate) fn make_changes(sets: &[&SiteSet<'_>], changes: &mut [Change<'_>]) -> Result<(), Error> {
+pub(crate) fn make_changes<'r>(
+    mut sets: impl Iterator<Item = &'r SiteSet<'r>>,
+    changes: &mut [Change<'_>],
+) -> Result<(), Error> {
     change::make(changes).map_err(|(position, count)| {
         let key = changes.get(position).map_or(0, Change::subject);
-        let name = sets.iter().find_map(|set| set.name_of(key)).unwrap_or_default();
+        let name = sets.find_map(|set| set.name_of(key)).unwrap_or_default();
         Error::Count { key, name, count }
     })
 }
 
-/// Checks all sets, writes them, and notes what their sites have now. For [`Follow::Batch`],
-/// [`SiteSet::begin`] was called before.
-pub(crate) fn write_sets<P: Platform>(
-    sets: &[&SiteSet<'_>],
+/// Checks all sets, writes them, and notes what their sites have now. `further` are sets that come
+/// one by one, those of modules; the code for them is there only where there can be some. For
+/// [`Follow::Batch`], [`SiteSet::begin`] was called before.
+pub(crate) fn write_sets<'r, P: Platform>(
+    sets: &'r [&'r SiteSet<'r>],
+    further: impl Iterator<Item = &'r [&'r SiteSet<'r>]> + Clone,
     platform: &mut P,
     follow: Follow,
     _: &OneCpu<'_>,
@@ -135,8 +140,27 @@ pub(crate) fn write_sets<P: Platform>(
     // it together again takes copies, and code.
     let mut result = check(&Run { sets, platform, follow }, &mut cache);
     let Ok(report) = &mut result else { return result };
+    for sets in further.clone() {
+        match check(&Run { sets, platform, follow }, &mut cache) {
+            Ok(counts) => *report += counts,
+            Err(error) => return Err(error),
+        }
+    }
     platform.unlock();
-    let written = write(&Run { sets, platform, follow }, &mut cache);
+    let mut written = write(&Run { sets, platform, follow }, &mut cache);
+    for (number, more) in further.clone().enumerate() {
+        let Ok(changed) = &mut written else { break };
+        match write(&Run { sets: more, platform, follow }, &mut cache) {
+            Ok(count) => *changed += count,
+            Err(error) => {
+                // The sets before this one were written as a whole.
+                for sets in core::iter::once(sets).chain(further.clone().take(number)) {
+                    put_back(&Run { sets, platform, follow }, &mut cache, usize::MAX);
+                }
+                written = Err(error);
+            }
+        }
+    }
     platform.lock();
     platform.serialize();
     match written {
@@ -145,6 +169,11 @@ pub(crate) fn write_sets<P: Platform>(
     }
     for set in sets {
         set.finish(follow);
+    }
+    for sets in further {
+        for set in sets {
+            set.finish(follow);
+        }
     }
     result
 }

@@ -78,6 +78,55 @@ impl Common {
     }
 }
 
+/// A ready-made platform: what the three of them do not have in common.
+///
+/// # Safety
+/// - as for [`Platform`], whose functions these become.
+unsafe trait ReadyMade {
+    fn common(&self) -> &Common;
+
+    /// Returns how much higher the alias of text is, wrapping.
+    fn alias_offset(&self) -> usize {
+        0
+    }
+
+    fn unlock(&mut self) {}
+
+    fn lock(&mut self) {}
+}
+
+// SAFETY: by the contract of `ReadyMade`; nothing here executes a site.
+unsafe impl<T: ReadyMade> Platform for T {
+    fn text(&self) -> Range<usize> {
+        self.common().text.clone()
+    }
+
+    #[inline]
+    fn text_around(&self, address: usize) -> Range<usize> {
+        self.common().text_around(address)
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(address.wrapping_add(self.alias_offset()))
+    }
+
+    fn unlock(&mut self) {
+        ReadyMade::unlock(self);
+    }
+
+    fn lock(&mut self) {
+        ReadyMade::lock(self);
+    }
+
+    fn serialize(&self) {
+        self.common().serializer.serialize();
+    }
+
+    fn nops(&self) -> Nops {
+        self.common().nops
+    }
+}
+
 /// Defines the choices that all ready-made platforms offer.
 macro_rules! choices {
     () => {
@@ -136,26 +185,13 @@ impl SecondMapping {
 }
 
 // SAFETY: by the contract of `new`; nothing here executes a site.
-unsafe impl Platform for SecondMapping {
-    fn text(&self) -> Range<usize> {
-        self.common.text.clone()
+unsafe impl ReadyMade for SecondMapping {
+    fn common(&self) -> &Common {
+        &self.common
     }
 
-    #[inline]
-    fn text_around(&self, address: usize) -> Range<usize> {
-        self.common.text_around(address)
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address.wrapping_add(self.offset))
-    }
-
-    fn serialize(&self) {
-        self.common.serializer.serialize();
-    }
-
-    fn nops(&self) -> Nops {
-        self.common.nops
+    fn alias_offset(&self) -> usize {
+        self.offset
     }
 }
 
@@ -179,26 +215,9 @@ impl Writable {
 }
 
 // SAFETY: by the contract of `new`; nothing here executes a site.
-unsafe impl Platform for Writable {
-    fn text(&self) -> Range<usize> {
-        self.common.text.clone()
-    }
-
-    #[inline]
-    fn text_around(&self, address: usize) -> Range<usize> {
-        self.common.text_around(address)
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address)
-    }
-
-    fn serialize(&self) {
-        self.common.serializer.serialize();
-    }
-
-    fn nops(&self) -> Nops {
-        self.common.nops
+unsafe impl ReadyMade for Writable {
+    fn common(&self) -> &Common {
+        &self.common
     }
 }
 
@@ -231,18 +250,9 @@ impl WriteProtectOff {
 
 // SAFETY: by the contract of `new`, WP being clear between `unlock` and `lock`; nothing here
 // executes a site.
-unsafe impl Platform for WriteProtectOff {
-    fn text(&self) -> Range<usize> {
-        self.common.text.clone()
-    }
-
-    #[inline]
-    fn text_around(&self, address: usize) -> Range<usize> {
-        self.common.text_around(address)
-    }
-
-    fn alias(&self, address: usize) -> *mut u8 {
-        core::ptr::with_exposed_provenance_mut(address)
+unsafe impl ReadyMade for WriteProtectOff {
+    fn common(&self) -> &Common {
+        &self.common
     }
 
     fn unlock(&mut self) {
@@ -258,13 +268,5 @@ unsafe impl Platform for WriteProtectOff {
         unsafe {
             core::arch::asm!("mov cr0, {}", in(reg) self.cr0, options(nostack, preserves_flags));
         }
-    }
-
-    fn serialize(&self) {
-        self.common.serializer.serialize();
-    }
-
-    fn nops(&self) -> Nops {
-        self.common.nops
     }
 }

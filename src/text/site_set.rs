@@ -4,8 +4,7 @@
 //! kernel's word that their code is not executed any more.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
+use super::once_range::OnceRange;
 use super::source::{Follow, Source};
 use crate::site::{Record, Sites};
 
@@ -73,6 +72,13 @@ impl<'a> Part<'a> {
         if self.has_targets { self.source.target(record) } else { 0 }
     }
 
+    /// Returns the same as [`origin`](Self::origin), for where it is asked once for a class.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn origin_of_class(&self, record: &Record) -> usize {
+        self.origin(record)
+    }
+
     pub(crate) const fn source(&self) -> &'a dyn Source {
         self.source
     }
@@ -93,12 +99,11 @@ const WITHDRAWN_RANGES: usize = 4;
 #[derive(Debug)]
 pub struct SiteSet<'a> {
     parts: &'a [Part<'a>],
-    /// The first address of all sites and the address behind them, once it is known that no two
-    /// sites overlap. The end is 0 until then. Once is enough: neither records nor text ever move.
-    checked: [AtomicUsize; 2],
-    /// Ranges of text whose sites were withdrawn: first address and the address behind, which is 0
-    /// where there is no range.
-    withdrawn: [[AtomicUsize; 2]; WITHDRAWN_RANGES],
+    /// The addresses that the sites span, once it is known that no two sites overlap. Once is
+    /// enough: neither records nor text ever move.
+    checked: OnceRange,
+    /// Ranges of text whose sites were withdrawn. They are taken into use in their order.
+    withdrawn: [OnceRange; WITHDRAWN_RANGES],
 }
 
 impl<'a> SiteSet<'a> {
@@ -107,8 +112,8 @@ impl<'a> SiteSet<'a> {
     pub const fn new(parts: &'a [Part<'a>]) -> Self {
         Self {
             parts,
-            checked: [const { AtomicUsize::new(0) }; 2],
-            withdrawn: [const { [const { AtomicUsize::new(0) }; 2] }; WITHDRAWN_RANGES],
+            checked: OnceRange::new(),
+            withdrawn: [const { OnceRange::new() }; WITHDRAWN_RANGES],
         }
     }
 
@@ -121,12 +126,9 @@ impl<'a> SiteSet<'a> {
     /// - nobody patches sites of this set while this runs.
     #[must_use = "sites that are not withdrawn must stay readable"]
     pub unsafe fn withdraw(&self, text: core::ops::Range<usize>) -> bool {
-        let is_free = |range: &&[AtomicUsize; 2]| range[1].load(Ordering::Relaxed) == 0;
-        let Some([start, end]) = self.withdrawn.iter().find(is_free) else { return false };
-        start.store(text.start, Ordering::Relaxed);
-        // Stored last: the hook of another CPU may look meanwhile.
-        end.store(text.end, Ordering::Release);
-        true
+        let free = self.withdrawn.iter().find(|range| !range.is_set());
+        // The hook of another CPU may look meanwhile.
+        free.map(|range| range.set(text)).is_some()
     }
 
     /// Returns whether an address lies in text that was withdrawn.
@@ -134,37 +136,25 @@ impl<'a> SiteSet<'a> {
     #[inline(always)]
     pub fn is_withdrawn(&self, address: usize) -> bool {
         // Asked for each record, and most sets never withdraw anything.
-        let [[_, first_end], ..] = &self.withdrawn;
-        first_end.load(Ordering::Acquire) != 0 && self.lies_in_withdrawn(address)
+        let [first, ..] = &self.withdrawn;
+        first.is_set() && self.lies_in_withdrawn(address)
     }
 
     #[cold]
     fn lies_in_withdrawn(&self, address: usize) -> bool {
-        for [start, end] in &self.withdrawn {
-            let end = end.load(Ordering::Acquire);
-            // Ranges are taken into use in their order, so the rest is free as well.
-            if end == 0 {
-                return false;
-            }
-            if (start.load(Ordering::Relaxed)..end).contains(&address) {
-                return true;
-            }
-        }
-        false
+        self.withdrawn().any(|range| range.contains(&address))
     }
 
     /// Returns the end of this text, which begins outside of what was withdrawn: before the first
     /// address in it that was withdrawn, if there is one.
     pub(super) fn end_of_present(&self, text: core::ops::Range<usize>) -> usize {
-        let mut first = text.end;
-        for [start, end] in &self.withdrawn {
-            let withdrawn = end.load(Ordering::Acquire) != 0;
-            let start = start.load(Ordering::Relaxed);
-            if withdrawn && start > text.start {
-                first = first.min(start);
-            }
-        }
-        first
+        let behind = self.withdrawn().map(|range| range.start).filter(|start| *start > text.start);
+        behind.fold(text.end, usize::min)
+    }
+
+    /// Returns the ranges that were withdrawn.
+    fn withdrawn(&self) -> impl Iterator<Item = core::ops::Range<usize>> {
+        self.withdrawn.iter().map_while(OnceRange::get)
     }
 
     /// Returns the parts.
@@ -191,9 +181,12 @@ impl<'a> SiteSet<'a> {
         if self.is_withdrawn(address) {
             return None;
         }
-        self.parts
-            .iter()
-            .find_map(|part| part.sites().find(address).map(|record| (record, part.source)))
+        let find = |search: fn(&Sites<'a>, usize) -> Option<&'a Record>| {
+            let found = |part: &Part<'a>| Some((search(&part.sites(), address)?, part.source));
+            self.parts.iter().find_map(found)
+        };
+        // In all parts by a binary search, before any is searched from end to end.
+        find(Sites::find_in_order).or_else(|| find(Sites::find_anywhere))
     }
 
     /// Returns the name of what sites of the set belong to that have this subject, if there is such
@@ -222,16 +215,12 @@ impl<'a> SiteSet<'a> {
 
     /// Returns the addresses that the sites span, if it is known that none overlaps another.
     pub(super) fn checked_span(&self) -> Option<core::ops::Range<usize>> {
-        let [start, end] = &self.checked;
-        // Loaded first, as `set_checked` stores it last. That of a set without sites is 1.
-        let end = end.load(Ordering::Acquire);
-        (end != 0).then(|| start.load(Ordering::Relaxed)..end)
+        self.checked.get()
     }
 
-    /// Notes that no two sites overlap, and which addresses they span.
+    /// Notes that no two sites overlap, and which addresses they span. The end of a set without
+    /// sites is 1.
     pub(super) fn set_checked(&self, span: core::ops::Range<usize>) {
-        let [start, end] = &self.checked;
-        start.store(span.start, Ordering::Relaxed);
-        end.store(span.end, Ordering::Release);
+        self.checked.set(span);
     }
 }

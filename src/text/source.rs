@@ -90,6 +90,8 @@ pub enum Emulation {
 /// - [`may_open`](Self::may_open) is true of the first two bytes of each original, and
 ///   [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
 ///   that holds its original.
+/// - Of two records that name one site, have the same original there and are not the
+///   [same](Self::is_same), [`may_have_another`](Self::may_have_another) is true of at least one.
 /// - Where all bytes of one original are also the first bytes of a longer one, the longer one goes
 ///   on with single-byte NOPs: `ff 15 a b c d`, and `ff 15 a b c d 90 90`.
 /// - None of the functions executes a patch site.
@@ -125,6 +127,19 @@ pub unsafe trait Source: Sync {
     /// Called only if an [opening](Self::may_open) stands in the site. For each site for which this
     /// is true the engine searches all records, so it should be true for few.
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
+
+    /// Returns whether this source may want something of the site of `record` by another record than
+    /// this one, which `is_own` says to be one of its own. An op's original tells by its slot what
+    /// it belongs to, so no two of them in one table differ and have the same original.
+    fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        !is_own && self.recipe(record, Follow::Original).is_ok()
+    }
+
+    /// Returns whether two records of this source say the same. Linkers that fold functions of the
+    /// same code into one (`--icf=all`) leave the records of each, and they are one site.
+    fn is_same(&self, one: &Record, other: &Record) -> bool {
+        one.is_same(other)
+    }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`]: the batch begins.
     fn begin(&self);

@@ -169,17 +169,26 @@ impl<P: Platform> Run<'_, P> {
 fn undo<P: Platform>(
     run: &Run<'_, P>,
     cache: &mut ClassCache,
-    mut visited: usize,
+    visited: usize,
     fault: &Fault<'_>,
 ) -> Error {
     // Made before any site is put back. It says what the site shows, and two records may name one
     // site: putting that back by the first of them changes what the second would show.
     let error = run.error(fault);
+    put_back(run, cache, visited);
+    error
+}
+
+/// Puts the first so many sites back, as [`Progress`] counts them, as far as the platform lets it.
+///
+/// Inlined in `undo`, so that a kernel without modules has nothing of this twice.
+#[inline(always)]
+pub(super) fn put_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache, mut visited: usize) {
     for set in run.sets {
         for part in set.parts() {
             for record in part.sites().records() {
                 if visited == 0 {
-                    return error;
+                    return;
                 }
                 if set.is_withdrawn(record.site()) {
                     continue;
@@ -191,5 +200,4 @@ fn undo<P: Platform>(
             }
         }
     }
-    error
 }

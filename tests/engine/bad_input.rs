@@ -194,8 +194,8 @@ fn unknown(image: &mut Image, raw: Raw) {
     assert_eq!(
         error.to_string(),
         format!(
-            "record 2: site {site:#x} goes through {slot:#x}, which is not the slot of op \
-             {op} in any of the given ops tables: give the site set every table that has sites"
+            "record 2: site {site:#x} belongs to {slot:#x}, which is neither the slot of op \
+             {op} in any of the given ops tables nor a key: give the site set every table that has sites"
         )
     );
 }
@@ -284,7 +284,7 @@ fn foreign(image: &Image, at: usize, expected: &[u8]) {
     assert_eq!(
         error.to_string(),
         format!(
-            "site {site:#x} (op0) holds {found}, where {expected} or a replacement of that op was \
+            "site {site:#x} (op0) holds {found}, where {expected} or a replacement of it was \
              expected: somebody else wrote there"
         )
     );
@@ -514,7 +514,7 @@ fn a_site_that_does_not_reach_its_slot() {
     let [expected, found] = [&[][..], &[0x90; 6]].map(|bytes| InsnBuffer::copy_of(bytes).unwrap());
     assert_eq!(
         Error::OldBytes { site: 0x1000, name: "op0", expected, found }.to_string(),
-        "site 0x1000 (op0) holds 90 90 90 90 90 90, which is no replacement of that op, and does \
+        "site 0x1000 (op0) holds 90 90 90 90 90 90, which is no replacement of it, and does \
          not reach its slot: the record is wrong, or somebody else wrote there"
     );
 }

@@ -8,7 +8,7 @@ use patchlet::{Error, Goal, Patcher, Platform, Replacement};
 use proptest::prelude::*;
 
 use crate::branch_image::{Branch, BranchImage, RawBranch};
-use crate::image::{call, target};
+use crate::image::call;
 use crate::model::hex;
 use crate::platforms::{Recorder, one_cpu};
 
@@ -193,7 +193,9 @@ fn a_change_is_made_as_a_whole_or_not_at_all() {
         unchanged("counted below 0");
 
         // Out of reach, for a site of the op.
-        if cfg!(target_pointer_width = "64") {
+        #[cfg(target_pointer_width = "64")]
+        {
+            use crate::image::target;
             let mut list = [image.to(0, true), down(), slot(target(0x7000_0000_0000))];
             let error = write(&image, &mut list).unwrap_err();
             assert!(matches!(error, Error::Compose { name: "op0", .. }), "{error}");
@@ -390,6 +392,42 @@ fn a_branch_in_the_displacement_of_another_is_refused() {
     }
 }
 
+/// Two records of one branch that do not say the same. The NOP that stands there is right for both,
+/// so text does not tell; and two keys, or two directions, would write to it one after the other.
+#[test]
+fn a_branch_that_is_there_twice_is_refused_unless_both_say_the_same() {
+    let branch = on_jumps(0x300, 0);
+    let others = [
+        ("another key", Branch { key: 1, ..branch }, false),
+        ("another direction", Branch { key: 2, jumps_when_on: false, ..branch }, false),
+        ("another target", Branch { target: branch.target + 1, ..branch }, false),
+        ("all the same", branch, true),
+    ];
+    for (what, other, is_right) in others {
+        // The other record behind the first one, and far from it, so that they are not sorted.
+        for neighbours in [[0, 1, 2, 3], [0, 2, 1, 3], [3, 1, 0, 2], [2, 0, 3, 1]] {
+            let image = BranchImage::new(&[], &[false, false, true]);
+            let all = [branch, other, on_jumps(0x200, 0), on_jumps(0x400, 1)];
+            for index in neighbours {
+                image.branch(all[index]);
+            }
+            if is_right {
+                let report = change(&image, &mut [image.to(0, true)]).unwrap();
+                assert_eq!((report.sites, report.changed), (4, 2), "{what}");
+                follow(&image, &all);
+            } else {
+                let error = refused(&image);
+                let (site, key) = (image.image.arena.address(branch.at), ["key0", "key1", "key2"]);
+                assert!(
+                    matches!(error, Error::Overlap { site: a, other: b, name, .. }
+                        if a == site && b == site && key.contains(&name)),
+                    "{what}, {neighbours:?}: {error}"
+                );
+            }
+        }
+    }
+}
+
 /// A failed write puts back what each branch held, also in branches that had their new bytes
 /// already, and the change is undone.
 #[test]
@@ -415,17 +453,28 @@ fn a_failed_write_is_undone_with_its_change() {
             elsewhere
         }
     }
-    let (image, branches) = image();
-    // The bad one is the last; `key1` is patched to what it holds.
-    change(&image, &mut [image.to(1, false)]).unwrap();
-    let before = image.image.bytes();
-    let bad = image.image.arena.address(branches[1].at);
-    let platform = Astray(&image, bad, Box::new(std::cell::UnsafeCell::new([0; 64])));
-    let mut patcher = Patcher::new(image.set(), platform);
-    let error = one_cpu(|cpu| patcher.change(&mut [image.to(0, true)], cpu)).unwrap_err();
-    assert!(matches!(error, Error::ReadBack { name: "key0", site, .. } if site == bad), "{error}");
-    assert!(image.image.bytes() == before, "{error}");
-    assert_eq!([image.is_on(0), image.is_on(1)], [false, false]);
+    // What the other branches held before: what their key was patched for, or the original.
+    for (key_0, reverted) in [(true, false), (false, false), (true, true)] {
+        let (image, branches) = image();
+        change(&image, &mut [image.to(0, key_0)]).unwrap();
+        if reverted {
+            let mut patcher = image.patcher(image.image.second_mapping());
+            one_cpu(|cpu| patcher.revert(cpu)).unwrap();
+        }
+        let before = image.image.bytes();
+        let bad = image.image.arena.address(branches[3].at);
+        let platform = Astray(&image, bad, Box::new(std::cell::UnsafeCell::new([0; 64])));
+        let mut patcher = Patcher::new(image.set(), platform);
+        // In the wrong order, undoing leaves the key off.
+        let mut changes = [image.to(1, false), image.to(1, false)];
+        let error = one_cpu(|cpu| patcher.change(&mut changes, cpu)).unwrap_err();
+        assert!(
+            matches!(error, Error::ReadBack { name: "key1", site, .. } if site == bad),
+            "{error}"
+        );
+        assert!(image.image.bytes() == before, "{key_0} {reverted}: {error}");
+        assert_eq!([image.is_on(0), image.is_on(1)], [key_0, true]);
+    }
 }
 
 /// What a test does next.
@@ -510,7 +559,7 @@ proptest! {
                 false => hex("fa 0f 1f 44 00 00"),
             };
             expected[0x1000..0x1006].copy_from_slice(&op);
-            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain([0x1000..0x1006]);
+            let sites = branches.iter().map(|branch| branch.at..branch.at + 5).chain(std::iter::once(0x1000..0x1006));
             let wanted = sites.filter(|site| before[site.clone()] != expected[site.clone()]).count();
             prop_assert_eq!(changed, wanted, "{:?}", step);
             prop_assert!(image.image.bytes()[..0x2000] == expected[..0x2000], "{:?}", step);

@@ -87,7 +87,8 @@ impl Image {
         // SAFETY: written just now; the arena stays for ever, and its bytes are
         // changed through atomics from here on.
         let slice = unsafe { std::slice::from_raw_parts(slots, ops.len()) };
-        let table = Box::leak(Box::new(Table::new(ops, slice)));
+        // SAFETY: nobody calls what these slots hold.
+        let table = Box::leak(Box::new(unsafe { Table::new(ops, slice) }));
         Self::over(arena, table, slots.addr())
     }
 
@@ -143,9 +144,13 @@ impl Image {
 
     /// The bytes of a site before it is patched.
     pub fn unpatched(&self, site: Site) -> Vec<u8> {
+        self.unpatched_through(site, self.slot(site.op))
+    }
+
+    /// The bytes of a site before it is patched, through the slot at this address.
+    pub fn unpatched_through(&self, site: Site, slot: usize) -> Vec<u8> {
         let address = self.arena.address(site.at) as u64;
-        let slot = self.slot(site.op) as u64;
-        model::indirect(Width::NATIVE, site.kind, address, site.capacity, slot).unwrap()
+        model::indirect(Width::NATIVE, site.kind, address, site.capacity, slot as u64).unwrap()
     }
 
     /// Adds a site, in text and in the table.

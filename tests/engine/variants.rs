@@ -135,7 +135,8 @@ impl Program {
         }
         // SAFETY: written just now, and the arena stays for ever.
         let slots = unsafe { std::slice::from_raw_parts(first, ops.len()) };
-        let table = Table::new(of_table.leak(), slots).with_variants(variants.leak());
+        // SAFETY: nobody calls what these slots hold.
+        let table = unsafe { Table::new(of_table.leak(), slots).with_variants(variants.leak()) };
         let table: &'static Table = Box::leak(Box::new(table));
         Self { image: Image::over(arena, table, first.addr()), ops }
     }

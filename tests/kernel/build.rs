@@ -13,6 +13,7 @@ fn main() {
             "asm/probe.S",
             "asm/state_64.S",
             "asm/live.S",
+            "asm/trace.S",
         ],
         "x86" => &[
             "asm/boot_32.S",
@@ -22,12 +23,15 @@ fn main() {
             "asm/probe.S",
             "asm/state_32.S",
             "asm/live.S",
+            "asm/trace.S",
         ],
         other => panic!("the test kernel is for x86_64 and x86, not for {other}"),
     };
 
     // `cc` prints no `rerun-if-changed` lines for the files that it compiles.
-    for input in sources.iter().chain(&["asm/trap_stubs.h", "build.rs", "kernel.ld"]) {
+    for input in
+        sources.iter().chain(&["asm/live_site.h", "asm/trap_stubs.h", "build.rs", "kernel.ld"])
+    {
         println!("cargo:rerun-if-changed={input}");
     }
 

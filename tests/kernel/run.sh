@@ -6,6 +6,9 @@
 #   ACCEL    QEMU accelerator            tcg,thread=single
 #   CPU      QEMU CPU model              max
 #   TIMEOUT  seconds until it counts as hung    60
+#
+# If there is a file patchlet-test-module.o beside the kernel, the kernel gets it as a module. The test
+# kernel fails without one, unless it is told so by `-append modules=0`.
 set -u
 
 sentinel='patchlet-test-kernel: finished'
@@ -25,6 +28,9 @@ case $(od -An -tu1 -j4 -N1 "$elf" | tr -d ' ') in
     2) qemu='qemu-system-x86_64' ;;
     *) echo "run.sh: $elf is not an ELF file" >&2; exit 2 ;;
 esac
+
+module=$(dirname "$elf")/patchlet-test-module.o
+[ ! -r "$module" ] || set -- -initrd "$module" "$@"
 
 log=$(mktemp) || exit 2
 trap 'rm -f "$log"' EXIT

@@ -15,7 +15,7 @@ use crate::frame::Frame;
 use crate::image::{Image, Site, call, jump, target};
 
 /// What the hook answers at this address.
-fn trap(live: &Live<'_>, address: usize) -> Option<Frame> {
+pub fn trap(live: &Live<'_>, address: usize) -> Option<Frame> {
     let mut frame = Frame { ip: address + 1, stack: Vec::new() };
     match live.handle(&mut frame) {
         Handled::Yes => Some(frame),
@@ -301,7 +301,7 @@ fn after_each_batch_there_is_another_number() {
     }
 }
 
-fn wait_for(flag: &AtomicBool) {
+pub fn wait_for(flag: &AtomicBool) {
     let start = std::time::Instant::now();
     while !flag.load(SeqCst) {
         assert!(start.elapsed() < Duration::from_secs(60), "the other thread does not come");

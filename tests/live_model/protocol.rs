@@ -311,7 +311,7 @@ fn the_recorded_protocol_is_the_one_documented() {
 }
 
 /// A protocol broken on purpose: its name, and what it makes of the events.
-type Broken = (&'static str, fn(&Run) -> Vec<Event>);
+pub type Broken = (&'static str, fn(&Run) -> Vec<Event>);
 
 /// The parts of the real protocol: published, INT3, tails, first byte, retired.
 fn parts(run: &Run) -> [Event; 5] {
@@ -321,12 +321,12 @@ fn parts(run: &Run) -> [Event; 5] {
     [Event::Published, int3, tails, first, Event::Retired]
 }
 
-fn differing(run: &Run) -> Vec<(usize, u8)> {
+pub fn differing(run: &Run) -> Vec<(usize, u8)> {
     let [old, new] = &run.codes[..] else { panic!("one switch") };
     (0..old.len()).filter(|&at| old[at] != new[at]).map(|at| (at, new[at])).collect()
 }
 
-const BROKEN: [Broken; 11] = [
+pub const BROKEN: [Broken; 11] = [
     ("a plain copy in one store", |run| vec![Event::Store(differing(run)), Event::Sync]),
     ("a plain copy byte by byte", |run| {
         let mut events: Vec<_> =

@@ -23,7 +23,7 @@ const CODE: &[u8] = &[
     0x66, 0x68, 0x64, 0x65, 0x66, 0x67, // pushl $…
     0x66, 0xcb, // lretl
     0xb8, 0x64, 0x65, 0x66, 0x67, // movl $…, %eax
-    0x83, 0xc4, 0x66, // addl $…, %esp
+    0x83, 0xc4, 0x65, // addl $…, %esp
     0xeb, 0xf6, // jmp to the movl
     0xc3, // ret
     0x0f, 0x04, 0x06, 0x07, 0x0f, // data
@@ -223,6 +223,26 @@ fn each_defect_of_a_blob_is_found_alone() {
                 .collect(),
             "hole `value` at offset 0xa: no instruction ends with an operand there",
         ),
+        // The opcode of a 3DNow! instruction stands behind the displacement: pfadd …(%eax), %mm0.
+        (
+            hole,
+            patched(8, &[0x0f, 0x0f, 0x80, 0x64, 0x65, 0x66, 0x67, 0x9e]),
+            changed("value", |place| place.1 = 12)
+                .into_iter()
+                .filter(|place| place.0 != "step")
+                .collect(),
+            "hole `value` at offset 0xc: no instruction ends with an operand there",
+        ),
+        // An EVEX instruction counts this displacement in units of 64 bytes: vmovups …(%eax), %zmm0.
+        (
+            hole,
+            patched(8, &[0x62, 0xf1, 0x7c, 0x48, 0x10, 0x40, 0x65, 0x90]),
+            changed("value", |place| (place.1, place.2) = (14, 1 | SIGNED))
+                .into_iter()
+                .filter(|place| place.0 != "step")
+                .collect(),
+            "hole `value` at offset 0xe: no instruction ends with an operand there",
+        ),
         // A displacement that counts from the instruction: movq …(%rip), %rax.
         (
             hole,
@@ -311,7 +331,7 @@ fn damaged_records_of_places() {
             let place = place.unwrap_or_else(|| panic!("{words}: {found:?}"));
             assert!(place.to_string().contains(words), "{place}");
         };
-        let not_whole = "is not whole, or its name, mode or width is impossible";
+        let not_whole = "is not whole, or its name, mode or width are impossible";
         says(&damaged(&|data| data.truncate(data.len() - 1)), not_whole);
         says(&damaged(&|data| data.truncate(20)), not_whole);
         // Mode, width, length and bytes of the name of the third record.
@@ -383,5 +403,22 @@ fn contracts_say_what_each_place_means() {
         let (exit, out) = edit(from, to);
         assert_eq!(exit, Exit::Failed, "{out}");
         assert!(out.contains(says), "{says}: {out}");
+    }
+}
+
+/// Changes every byte of the blob, of its record in the index and of its places: every command ends
+/// with an answer.
+#[test]
+fn every_changed_byte_of_a_blob_is_survived() {
+    for width in BOTH {
+        let good = with_blob(width, CODE, PLACES);
+        for name in ["patchlet_places", "patchlet_index", ".rodata.patchlets"] {
+            let len = good.section(name).data.len();
+            for at in len.saturating_sub(240)..len {
+                let mut changed = good.clone();
+                changed.section_mut(name).data[at] ^= [0xff, 0x01, 0x80][at % 3];
+                crate::replay::everything(&changed.bytes());
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@ use patchlet::Width;
 use patchlet::inspect::{Exit, FindingCode};
 
 use crate::defects::{Defect, each_is_found, relocated};
-use crate::sample::{ALLOC, BRANCHES, EXECUTE, FUNC, KEY_WORDS, Sample, WRITE, jump};
+use crate::sample::{
+    ALLOC, BRANCHES, EXECUTE, FUNC, FUNCTION, KEY_WORDS, PATCHLET, Sample, WRITE, jump,
+};
 use crate::tool::{file, findings, tool};
 
 /// Each with the expected finding, the function that breaks the sample, and the expected text.
@@ -20,6 +22,8 @@ pub const DEFECTS: &[Defect] = &[
     (FindingCode::Index, key_of_a_third_state, "record of patchlet_keys at 0x136000: is not"),
     (FindingCode::Index, key_with_another_flag, "record of patchlet_keys at 0x136000: is not"),
     (FindingCode::Index, key_without_zero, "record of patchlet_keys at 0x136000: is not"),
+    (FindingCode::Index, variant_of_no_means, "record of patchlet_variants at 0x132000: is not"),
+    (FindingCode::Index, variant_without_a_word, "record of patchlet_variants at 0x132000: is not"),
     (
         FindingCode::Variant,
         variant_of_no_op,
@@ -35,7 +39,7 @@ pub const DEFECTS: &[Defect] = &[
         variant_twice,
         "variant 2 of time.ticks_low (FSRM): is number 2 in the list of its op, where 3 was due",
     ),
-    (FindingCode::Variant, too_many_variants, "has more than 256 variants"),
+    (FindingCode::Variant, too_many_variants, "has more than 64 variants"),
     (
         FindingCode::SiteCapacity,
         variant_too_long,
@@ -196,33 +200,41 @@ fn key_without_zero(sample: &mut Sample) {
     sample.section_mut("patchlet_keys").data[6] = 1;
 }
 
+fn variant_of_no_means(sample: &mut Sample) {
+    sample.section_mut("patchlet_variants").data[8] = 3 << 6;
+}
+
+fn variant_without_a_word(sample: &mut Sample) {
+    sample.section_mut("patchlet_variants").data[7] ^= 0x40;
+}
+
 fn variant_of_no_op(sample: &mut Sample) {
     let tick = sample.address_of("tick");
     let records = sample.section("patchlet_variants");
     let here = records.address + records.data.len() as u64;
     let no_slot = sample.section(".rodata.patchlets").address;
-    sample.variant(0, 0, "FSRM", tick);
+    sample.variant(0, 0, "FSRM", tick, FUNCTION);
     let field = sample.at(here);
     field[..4].copy_from_slice(&no_slot.wrapping_sub(here).to_le_bytes()[..4]);
 }
 
 fn variant_in_data(sample: &mut Sample) {
     let data = sample.section(".data").address;
-    sample.variant(1, 3, "ERMS", data);
+    sample.variant(1, 3, "ERMS", data, FUNCTION);
 }
 
 fn variant_twice(sample: &mut Sample) {
     let tick = sample.address_of("tick");
-    sample.variant(1, 2, "FSRM", tick);
+    sample.variant(1, 2, "FSRM", tick, FUNCTION);
 }
 
 fn too_many_variants(sample: &mut Sample) {
     let tick = sample.address_of("tick");
-    for place in 3..=255 {
-        sample.variant(1, place, "FSRM", tick);
+    for place in 3..=63 {
+        sample.variant(1, place, "FSRM", tick, FUNCTION);
     }
-    assert_eq!(findings(&sample.bytes()), [], "256 are not too many");
-    sample.variant(1, 255, "FSRM", tick);
+    assert_eq!(findings(&sample.bytes()), [], "64 are not too many");
+    sample.variant(1, 63, "FSRM", tick, FUNCTION);
 }
 
 fn variant_too_long(sample: &mut Sample) {
@@ -230,9 +242,9 @@ fn variant_too_long(sample: &mut Sample) {
     sample.patchlet("long", &nops);
     let native = sample.address_of("patchlet_native_long");
     // It fits the site of `flush_page`, which has nine bytes.
-    sample.variant(0, 1, "ERMS", native);
+    sample.variant(0, 1, "ERMS", native, PATCHLET);
     assert_eq!(findings(&sample.bytes()), []);
-    sample.variant(1, 3, "ERMS", native);
+    sample.variant(1, 3, "ERMS", native, PATCHLET);
 }
 
 fn branch_of_six_bytes(sample: &mut Sample) {

@@ -1,6 +1,7 @@
 //! Tests what the tool says and does of keys, branch sites and variants, on the sample that has them.
 
 use std::fs;
+use std::process::Command;
 
 use patchlet::Width;
 use patchlet::inspect::{BranchForm, Exit, Model, parse};
@@ -250,6 +251,53 @@ fn a_target_is_no_padding() {
             sample.symbol_mut("__stop_patchlet_branches").address += 16;
             assert_eq!(findings(&sample.bytes()), [], "{width:?} {target:02x?}");
             assert_eq!(findings(&sample.stripped().bytes()), [], "{width:?} {target:02x?}");
+        }
+    }
+}
+
+/// Checks that keys are listed before linking, too: those of objects, each with a section of its own,
+/// and of archives.
+#[test]
+fn keys_of_objects_are_listed() {
+    const SOURCE: &str = r#"
+        .pushsection patchlet_keys, "a", @progbits
+        .long FIRST - .
+        .byte 1, 0, 0, 5
+        .ascii "FIRST"
+        .balign 4
+        .popsection
+        .pushsection patchlet_keys.second, "a", @progbits
+        .long SECOND - .
+        .byte 0, 1, 0, 6
+        .ascii "SECOND"
+        .balign 4
+        .popsection
+"#;
+    let source = file("object-keys", "keys.s", SOURCE.as_bytes());
+    for width in ["-m64", "-m32"] {
+        let (object, archive) = (format!("{source}{width}.o"), format!("{source}{width}.a"));
+        for command in
+            [&["gcc", width, "-c", &source, "-o", &object][..], &["ar", "rcs", &archive, &object]]
+        {
+            let _ = fs::remove_file(&archive);
+            let status = Command::new(command[0]).args(&command[1..]).status();
+            assert!(status.expect("it starts").success(), "{command:?}");
+        }
+        for path in [&object, &archive] {
+            let output = tool(&["list", path]);
+            assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+            let rows: Vec<Vec<&str>> = output
+                .out
+                .lines()
+                .filter(|line| line.starts_with('-'))
+                .map(|line| line.split_whitespace().collect())
+                .collect();
+            let expected = [
+                vec!["-", "FIRST", "plain", "on", "?", "-"],
+                vec!["-", "SECOND", "counted", "off", "?", "-"],
+            ];
+            assert_eq!(rows, expected, "{}", output.out);
+            assert!(output.out.contains("0 patchlets, 2 keys"), "{}", output.out);
         }
     }
 }

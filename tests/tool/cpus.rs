@@ -6,7 +6,7 @@ use std::fs;
 use patchlet::Width;
 use patchlet::inspect::{CpuSpec, Exit, Model, parse};
 
-use crate::sample::Sample;
+use crate::sample::{FUNCTION, PATCHLET, Sample};
 use crate::tool::{Output, file, findings, tool};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
@@ -82,6 +82,33 @@ fn a_platform_counts_more_than_a_cpu() {
     assert!(both.out.contains("tlb.flush_page → patchlet  "), "{}", both.out);
     // Without a CPU, no variant is selected.
     assert_eq!(ticks(&plan(&path, &[])), "call");
+}
+
+/// Checks that what `ops!` was told counts, and not only the address: `function` is called also if its
+/// instructions are those of a patchlet, and `nothing` is known without symbols.
+#[test]
+fn a_variant_is_what_its_record_says() {
+    for width in WIDTHS {
+        for (means, gets) in [(FUNCTION, "call (FSRM)"), (PATCHLET, "patchlet (FSRM)")] {
+            let mut sample = sample(width);
+            let halt = sample.address_of("patchlet_native_halt");
+            sample.variant(1, 3, "FSRM", halt, means);
+            let path = file("cpu-means", &format!("{width:?}"), &sample.bytes());
+            assert_eq!(ticks(&plan(&path, &["--cpu", "EPYC-Milan"])), gets);
+        }
+        // The same of what an op is natively: its slot holds the native function of `invlpg`.
+        let mut sample = sample(width);
+        let stripped = file("cpu-means", "stripped", &sample.clone().stripped().bytes());
+        let out = plan(&stripped, &["--cpu", "EPYC"]).out;
+        assert!(out.contains("tlb.flush_page → nothing (AMD)  "), "{out}");
+        let out = plan(&stripped, &["--cpu", "Haswell"]).out;
+        assert!(out.contains("tlb.flush_page → patchlet  "), "{out}");
+        sample.op_record(crate::sample::builtin(width).len())[10] |= FUNCTION << 5;
+        let path = file("cpu-means", "function", &sample.bytes());
+        let out = plan(&path, &["--cpu", "Haswell"]).out;
+        assert!(out.contains("tlb.flush_page → call  "), "{out}");
+        assert_eq!(findings(&sample.bytes()), []);
+    }
 }
 
 /// Checks `--accel tcg`, and the names that mean no model.
@@ -168,7 +195,7 @@ fn what_an_operating_system_switches_on_follows_from_the_cpu() {
     for (place, name) in
         (3..).zip(["OSXSAVE", "XCR0_X87", "XCR0_AVX", "XSAVEOPT", "FSGSBASE_ENABLED", "HYPERVISOR"])
     {
-        sample.variant(1, place, name, tick);
+        sample.variant(1, place, name, tick, FUNCTION);
     }
     let bytes = sample.bytes();
     let model = Model::new(parse(&bytes).expect("ELF")).expect("linked");
@@ -192,12 +219,19 @@ fn what_an_operating_system_switches_on_follows_from_the_cpu() {
         ("Nehalem", "OSXSAVE", false),
         ("Nehalem", "XCR0_X87", false),
         ("Nehalem,+fsgsbase_enabled", "FSGSBASE_ENABLED", true),
+        ("Haswell", "TCG", false),
         ("Haswell", "HYPERVISOR", true),
         ("Haswell,-hypervisor", "HYPERVISOR", false),
         ("Haswell", "BROKEN", false),
         ("Haswell", "NO_NAME_AT_ALL", false),
     ] {
         assert_eq!(has(cpu, name), expected, "{cpu} {name}");
+    }
+    // QEMU's emulation says that it is one, unless it hides that the CPU is virtual.
+    for (cpu, expected) in [("Haswell", true), ("max", true), ("max,-tcg", false)] {
+        let cpu = CpuSpec::model(cpu, Some(Width::Bits64)).expect(cpu);
+        let features = cpu.features(model.variants()).expect("known names");
+        assert_eq!(features.has("TCG"), expected);
     }
 }
 
@@ -236,5 +270,64 @@ fn a_file_is_patched_for_a_cpu() {
         assert!(output.out.contains("6 sites, 1 patched"), "{}", output.out);
         let output = tool(&["apply", &out, "-o", &back, "--revert", "--cpu", "Broadwell"]);
         assert_eq!(output.exit, Exit::Failed);
+    }
+}
+
+/// Checks that `--contracts` compares the patchlets of variants with their ops, too: with the class
+/// of the op, of which `extern_c` allows what a C function may change.
+#[test]
+fn contracts_of_variants_are_compared_with_their_ops() {
+    const CONTRACTS: &str = "\
+/* in: -   out: -   clobbers: RCX (32-bit: ECX)   flags: unchanged   privilege: any */
+PATCHLET(set_c)
+/* in: -   out: -   clobbers: RBX (32-bit: EBX)   flags: unchanged   privilege: any */
+PATCHLET(set_b)
+/* in: -   out: -   clobbers: GS base   flags: unchanged   privilege: CPL 0 */
+PATCHLET(swap_base)
+";
+    let contracts = file("cpu-contracts", "own.S", CONTRACTS.as_bytes());
+    for width in WIDTHS {
+        let [rcx, rbx] = if width == Width::Bits64 { ["RCX", "RBX"] } else { ["ECX", "EBX"] };
+        let both = |class: u8| {
+            let mut sample = sample(width);
+            // mov $1, %ecx, and mov $1, %ebx.
+            // And swapgs, for which no class has a register. (It is one of 64-bit code only; here
+            // 32-bit code has INVD in its place.)
+            let swapgs: &[u8] =
+                if width == Width::Bits64 { &[0x0f, 0x01, 0xf8] } else { &[0x0f, 0x08] };
+            for (place, name, code) in [
+                (3, "set_c", &[0xb9, 1, 0, 0, 0][..]),
+                (4, "set_b", &[0xbb, 1, 0, 0, 0]),
+                (5, "swap_base", swapgs),
+            ] {
+                sample.patchlet(name, code);
+                let native = sample.address_of(&format!("patchlet_native_{name}"));
+                sample.variant(1, place, "FSRM", native, PATCHLET);
+            }
+            sample.op_record(crate::sample::builtin(width).len() + 1)[10] = class | FUNCTION << 5;
+            assert_eq!(findings(&sample.bytes()), []);
+            let path = file("cpu-contracts", &format!("{width:?}-{class}"), &sample.bytes());
+            tool(&["verify", &path, "--contracts", &contracts]).out
+        };
+        let line = |name: &str, register: &str| {
+            format!(
+                "contract: op `time.ticks_low` of table `own_ops`: has a variant that is the \
+                 patchlet `{name}`, but it changes {register}, which the code around a site keeps"
+            )
+        };
+        // Callee-save, C, and the C of any signature.
+        for (class, found) in [
+            (0, vec![("set_b", rbx), ("set_c", rcx)]),
+            (1, vec![("set_b", rbx)]),
+            (3, vec![("set_b", rbx)]),
+        ] {
+            let out = both(class);
+            assert_eq!(out.matches("contract: ").count(), found.len(), "{width:?} {class}: {out}");
+            for (name, register) in found {
+                assert!(out.contains(&line(name, register)), "{width:?} {class}: {out}");
+            }
+        }
+        // The class of ops for assembly says nothing.
+        assert!(both(2).contains("everything holds"), "{}", both(2));
     }
 }

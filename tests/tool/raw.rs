@@ -119,3 +119,27 @@ fn native_functions_and_sites_are_not_raw() {
         }
     }
 }
+
+/// Checks that instructions which an op has as a variant are found, and shown by the op's name.
+#[test]
+fn instructions_of_variants_have_an_op() {
+    for width in WIDTHS {
+        let mut sample = Sample::new(width).with_op_records().with_variants_and_branches();
+        sample.patchlet("swapped", &[0x0f, 0x01, 0xd9]);
+        sample.patchlet("of_no_op", &[0x0f, 0x01, 0xc1]);
+        let vmmcall = sample.address_of("patchlet_native_swapped");
+        sample.variant(0, 1, "AMD", vmmcall, crate::sample::PATCHLET);
+        // stac; mov $0, %eax; vmmcall; vmcall; ret
+        let code = [
+            &[0x0f, 0x01, 0xcb, 0xb8, 0, 0, 0, 0][..],
+            &[0x0f, 0x01, 0xd9, 0x0f, 0x01, 0xc1, 0xc3],
+        ];
+        sample.function("by_hand", &code.concat());
+        let path = file("raw", &format!("{width:?}-variants"), &sample.bytes());
+        let output = tool(&["raw", &path]);
+        assert_eq!(output.exit, Exit::Finding, "{}", output.out);
+        let by_hand = |op: &str| (op.to_owned(), "by_hand".to_owned());
+        let expected = ["time.ticks_low", "tlb.flush_page", "of_no_op"].map(by_hand);
+        assert_eq!(lines(&output.out), expected, "{}", output.out);
+    }
+}

@@ -1,5 +1,6 @@
 //! Runs the tool on real files: this test program, the tool itself, and objects of gcc and clang.
 //! The crate `goblin` reads the same facts for comparison.
+#![allow(unsafe_code, reason = "this program plans the patching of its own text")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use goblin::elf::Elf;
+use patchlet::cpu::{Feature, Features};
 use patchlet::inspect::{Exit, Model, SiteState, map, native_set, parse, patchlets_of};
-use patchlet::{Sites, Width, native, pv};
+use patchlet::{Goal, Patcher, SecondMapping, Sites, Width, native, pv};
 
 use crate::sample::Sample;
 use crate::tool::{file, findings, folder, tool};
@@ -19,9 +21,139 @@ fn flags() -> usize {
     pv::save_fl()
 }
 
+/// A feature of this program's own.
+mod own {
+    pub const RARE: super::Feature = super::Feature::own(5);
+}
+
+patchlet::keys! {
+    /// Off in the file, so that the tool can switch it on.
+    static WANTED: off;
+    /// On in the file.
+    static UNWANTED: on;
+}
+
+extern "C" fn one() -> usize {
+    1
+}
+
+extern "C" fn two() -> usize {
+    2
+}
+
+extern "C" fn three() -> usize {
+    3
+}
+
+patchlet::ops! {
+    /// An op with variants.
+    mod chosen as "patchlet_tool_chosen" {
+        choice {
+            /// Tells which variant it is.
+            number: c fn() -> usize = function one,
+                if [ERMS] => function two,
+                if [ERMS, own::RARE] => function three;
+        }
+    }
+}
+
+/// Tells what this program's text does at present: which sides of two branches it takes, and which
+/// variant it has.
+#[inline(never)]
+fn directions() -> (bool, bool, usize) {
+    let wanted = patchlet::branch!(WANTED);
+    let unwanted = patchlet::branch!(UNWANTED);
+    (wanted, unwanted, chosen::number())
+}
+
+/// Where [`a_copy_of_this_program_is_patched_and_executed`] looks for what a copy printed.
+const SAYS: &str = "the directions are";
+
+/// The variable that tells a copy which feature to select variants by, beside ERMS.
+const SELECT: &str = "PATCHLET_SELECT";
+
+patchlet::site_set! {
+    /// Every site of this program.
+    static PROGRAM = [pv, chosen], branches;
+}
+
+/// Returns how many sites this program's own patching would change now, or `None` if it refuses.
+fn changes() -> Option<usize> {
+    let records = || PROGRAM.parts().iter().flat_map(|part| part.sites().records());
+    let first = records().map(|record| record.site()).min().expect("a site");
+    let end = records().map(|record| record.site()).max().expect("a site") + 32;
+    // SAFETY: these are addresses of this program's text, which can be read. A plan writes nothing,
+    // so nothing is asked of the alias.
+    let platform = unsafe { SecondMapping::new(first..end, 0) };
+    let patcher = Patcher::new(&PROGRAM, platform);
+    let plan = patcher.plan(Goal::Patched).ok()?;
+    Some(plan.outcomes().filter(|outcome| outcome.old_bytes != outcome.new_bytes).count())
+}
+
+/// Executes the sites of this program, or of a patched copy of it, and prints what they did, and what
+/// patching would do after a selection.
+#[test]
+fn says_its_directions() {
+    let directions = directions();
+    let mut features = Features::EMPTY;
+    match env::var(SELECT).as_deref() {
+        Ok("erms") => features = features.with(Feature::ERMS),
+        Ok("rare") => features = features.with(Feature::ERMS).with(own::RARE),
+        _ => {}
+    }
+    if features != Features::EMPTY {
+        // SAFETY: no variant needs what its condition names, and in a copy no other test runs.
+        unsafe { chosen::select(&features) };
+    }
+    println!("{SAYS} {directions:?}, changes: {:?}", changes());
+}
+
+/// Checks keys and variants that the tool puts into a copy of this program: the copy does what they
+/// say, and its keys' memory agrees.
+#[test]
+fn a_copy_of_this_program_is_patched_and_executed() {
+    let path = own_executable();
+    let path = path.to_str().expect("UTF-8");
+    assert_eq!(directions(), (false, true, 1));
+    // In the first place what the copy is patched for, then what it selects, and then what it does
+    // and how many of its sites its own patching would change.
+    for (arguments, selects, expected, changes) in [
+        (&["--key", "WANTED=on", "--cpu", "Haswell"][..], "erms", (true, true, 2), Some(0)),
+        (
+            &["--key", "WANTED=on", "--key", "UNWANTED=off", "--cpu", "Haswell,+rare"],
+            "rare",
+            (true, false, 3),
+            Some(0),
+        ),
+        // Another selection than the file was patched for: it is refused.
+        (&["--cpu", "Haswell,+rare"], "erms", (false, true, 3), None),
+    ] {
+        let copy = folder("real").join("copy");
+        let copy = copy.to_str().expect("UTF-8");
+        let output = tool(&[&["apply", path, "-o", copy][..], arguments].concat());
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        let run = Command::new(copy)
+            .args(["real::says_its_directions", "--exact", "--nocapture"])
+            .env(SELECT, selects)
+            .output()
+            .expect("the copy starts");
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{run:?}");
+        let expected = format!("{SAYS} {expected:?}, changes: {changes:?}\n");
+        assert!(said.contains(&expected), "{arguments:?}: {said}");
+
+        // This verifies the copy first.
+        let back = format!("{copy}.back");
+        let output = tool(&["apply", "--revert", copy, "-o", &back]);
+        assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+        let same = fs::read(&back).expect("written") == fs::read(path).expect("this program");
+        assert!(same, "{arguments:?}: a revert gives another file");
+    }
+}
+
 fn own_executable() -> PathBuf {
     // These ops may be used in user mode.
-    let _ = (flags(), pv::vcpu_is_preempted(0), pv::ident(1));
+    let _ = (flags(), pv::vcpu_is_preempted(0), pv::ident(1), directions());
     env::current_exe().expect("the system knows it")
 }
 

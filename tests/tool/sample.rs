@@ -40,6 +40,7 @@ const VARIANTS: u64 = 0x13_2000;
 const KEYS: u64 = 0x13_6000;
 pub const BRANCHES: u64 = 0x13_7000;
 pub const KEY_WORDS: u64 = 0x13_8000;
+const VARIANT_WORDS: u64 = 0x13_9000;
 
 /// The ops of the kernel's own table. The last has the name of a built-in one.
 const OWN: [&str; 3] = ["invlpg", "tick", "ident"];
@@ -200,6 +201,9 @@ impl Sample {
                 relative(name_of_table);
                 // All callee-save, without arguments and result, but those that leave.
                 let class = if ["usergs_sysret64", "iret"].contains(&op) { 2 } else { 0 };
+                // What has no patchlet is a function.
+                let is_function = op == "ticks_low" || (op, self.width) == ("ident", Width::Bits32);
+                let class = class | if is_function { 1 << 5 } else { 0 };
                 records.data.extend([index as u8, 0, class, 0, 0, name.len() as u8]);
                 records.data.extend(name.bytes());
                 records.data.resize(records.data.len().next_multiple_of(4), 0);
@@ -214,6 +218,7 @@ impl Sample {
     pub fn with_variants_and_branches(mut self) -> Self {
         self.sections.extend([
             section("patchlet_variants", ALLOC, VARIANTS),
+            section(".variants", ALLOC | WRITE, VARIANT_WORDS),
             section("patchlet_keys", ALLOC, KEYS),
             section("patchlet_branches", ALLOC, BRANCHES),
             section(".keys", ALLOC | WRITE, KEY_WORDS),
@@ -225,10 +230,10 @@ impl Sample {
         let (stac, rep) =
             (self.address_of("patchlet_native_stac"), self.address_of("patchlet_native_copy_rep"));
         let nop = self.address_of("patchlet_nop");
-        self.variant(1, 0, "SMAP_ENABLED", stac);
-        self.variant(1, 1, "ERMS !BROKEN", rep);
-        self.variant(1, 2, "FSRM", short);
-        self.variant(0, 0, "AMD", nop);
+        self.variant(1, 0, "SMAP_ENABLED", stac, PATCHLET);
+        self.variant(1, 1, "ERMS !BROKEN", rep, PATCHLET);
+        self.variant(1, 2, "FSRM", short, FUNCTION);
+        self.variant(0, 0, "AMD", nop, NOTHING);
         self.key("TRACE", false, false);
         self.key("DEBUG", true, true);
 
@@ -253,13 +258,18 @@ impl Sample {
         self
     }
 
-    /// Appends the record of a variant of an op of the kernel's own table.
-    pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64) {
-        let slot = self.slot("own_ops", op);
+    /// Appends a variant of an op of the kernel's own table: the word with its function, and its
+    /// record.
+    pub fn variant(&mut self, op: usize, place: u8, condition: &str, function: u64, means: u8) {
+        let (slot, data) = (self.slot("own_ops", op), self.section(".data"));
+        let word = data.address + data.data.len() as u64;
+        let mut bytes = Vec::new();
+        self.put(&mut bytes, function);
+        self.section_mut(".data").data.extend(bytes);
         self.relative("patchlet_variants", slot);
-        self.relative("patchlet_variants", function);
+        self.relative("patchlet_variants", word);
         let records = &mut self.section_mut("patchlet_variants").data;
-        records.extend([place, condition.len() as u8]);
+        records.extend([place | means << 6, condition.len() as u8]);
         records.extend(condition.bytes());
         records.resize(records.len().next_multiple_of(4), 0);
     }
@@ -652,6 +662,11 @@ fn section(name: &'static str, flags: u64, address: u64) -> Section {
     let (data, size, offset) = (vec![], None, None);
     Section { name, kind: PROGBITS, flags, address, data, link: 0, info: 0, size, offset }
 }
+
+/// The means of a variant, as its record says them.
+pub const PATCHLET: u8 = 0;
+pub const FUNCTION: u8 = 1;
+pub const NOTHING: u8 = 2;
 
 /// The NOP of a branch site.
 pub const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];

@@ -29,7 +29,7 @@ pub(super) fn registers_of(model: &str) -> Option<CpuidValues> {
         |row: &&str| row.split(' ').next().is_some_and(|name| name.eq_ignore_ascii_case(model));
     let row = rows.find(is_meant)?;
     let mut cells = row.split(' ').skip(1);
-    let mut registers = CpuidValues::new(cells.next()?);
+    let mut registers = CpuidValues::of_vendor(cells.next()?);
     for (column, cell) in columns.zip(cells) {
         let (leaf, sub_leaf, register) = place(column)?;
         registers.put(leaf, sub_leaf, register, u32::from_str_radix(cell, 16).ok()?);

@@ -2,30 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use crate::cpu::{CpuidRegister, Feature, FeatureWord, Features};
+use crate::cpu::{CpuidRegister, CpuidResult, Feature, FeatureWord, Features};
 use crate::inspect::error::FileError;
 
-/// The registers that CPUID returns, by leaf, sub-leaf and register. One that is not there is 0, as
-/// CPUID says of a leaf that a CPU does not have.
+/// The values that CPUID returns on a CPU, by leaf and sub-leaf. A leaf that is not there is all zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuidValues {
-    vendor: String,
-    values: BTreeMap<(u32, u32, u8), u32>,
+    leaves: BTreeMap<(u32, u32), CpuidResult>,
 }
 
 impl CpuidValues {
-    /// Returns the registers of a CPU of this vendor, of which none is known yet.
-    pub(super) fn new(vendor: &str) -> Self {
-        Self { vendor: vendor.to_owned(), values: BTreeMap::new() }
+    /// Returns the values of a CPU of this vendor that has all leaves which a model can have, with
+    /// zeros in them so far.
+    pub(super) fn of_vendor(vendor: &str) -> Self {
+        let mut values = Self::default();
+        let mut name = vendor.bytes().chain(std::iter::repeat(0));
+        // The highest leaf, and the vendor's name in this order.
+        values.put(0, 0, CpuidRegister::Eax, 0x1f);
+        for register in [CpuidRegister::Ebx, CpuidRegister::Edx, CpuidRegister::Ecx] {
+            let number = name.by_ref().take(4).zip([0, 8, 16, 24]);
+            let number = number.fold(0, |number, (byte, shift)| number | u32::from(byte) << shift);
+            values.put(0, 0, register, number);
+        }
+        // The highest sub-leaf of leaf 7, and the highest of the extended leaves.
+        values.put(7, 0, CpuidRegister::Eax, 2);
+        values.put(0x8000_0000, 0, CpuidRegister::Eax, 0x8000_0021);
+        values
     }
 
     /// Notes the value of a register.
     pub(super) fn put(&mut self, leaf: u32, sub_leaf: u32, register: CpuidRegister, value: u32) {
-        self.values.insert((leaf, sub_leaf, register as u8), value);
+        let [eax, ebx, ecx, edx] = self.leaves.entry((leaf, sub_leaf)).or_default();
+        *match register {
+            CpuidRegister::Eax => eax,
+            CpuidRegister::Ebx => ebx,
+            CpuidRegister::Ecx => ecx,
+            CpuidRegister::Edx => edx,
+        } = value;
     }
 
-    fn get(&self, leaf: u32, sub_leaf: u32, register: CpuidRegister) -> u32 {
-        self.values.get(&(leaf, sub_leaf, register as u8)).copied().unwrap_or(0)
+    fn get(&self, leaf: u32, sub_leaf: u32) -> CpuidResult {
+        self.leaves.get(&(leaf, sub_leaf)).copied().unwrap_or_default()
     }
 
     /// Reads a dump: the output of `cpuid -r`, `0x00000007 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…`
@@ -45,24 +62,18 @@ impl CpuidValues {
             }
             let (leaf, sub_leaf, values) = line_of_dump(line).ok_or_else(|| {
                 FileError::new(format!(
-                    "line {number} is none of `cpuid -r`: `{line}`; they look like \
+                    "line {number} is none of `cpuid -r`; they look like \
                      `0x00000007 0x00: eax=0x… ebx=0x… ecx=0x… edx=0x…`"
                 ))
             })?;
             if cpus.is_empty() {
                 cpus.push(Self::default());
             }
-            let Some(cpu) = cpus.last_mut() else { continue };
-            for (register, value) in REGISTERS.into_iter().zip(values) {
-                cpu.put(leaf, sub_leaf, register, value);
+            if let Some(cpu) = cpus.last_mut() {
+                cpu.leaves.insert((leaf, sub_leaf), values);
             }
         }
-        cpus.retain(|cpu| !cpu.values.is_empty());
-        for cpu in &mut cpus {
-            let name = [CpuidRegister::Ebx, CpuidRegister::Edx, CpuidRegister::Ecx];
-            let name = name.map(|register| cpu.get(0, 0, register).to_le_bytes()).concat();
-            cpu.vendor = String::from_utf8_lossy(&name).into_owned();
-        }
+        cpus.retain(|cpu| !cpu.leaves.is_empty());
         if cpus.is_empty() {
             return Err(FileError::new(
                 "there is no leaf of CPUID in it: give the output of `cpuid -r`",
@@ -71,35 +82,22 @@ impl CpuidValues {
         Ok(cpus)
     }
 
-    /// Returns the features that CPUID says, without those that an operating system has to switch
-    /// on.
+    /// Returns the features that CPUID says. Of what an operating system has to switch on, these are
+    /// those that CPUID knows of.
     pub(super) fn features(&self) -> Features {
-        let has = |feature: Feature| match feature.place() {
-            (FeatureWord::Cpuid { leaf, sub_leaf, register }, bit) => {
-                self.get(leaf, sub_leaf, register) >> bit & 1 != 0
-            }
-            (FeatureWord::Facts, _) => {
-                (feature == Feature::INTEL && self.vendor == "GenuineIntel")
-                    || (feature == Feature::AMD && self.vendor == "AuthenticAMD")
-            }
-            _ => false,
-        };
-        all_named(has)
+        Features::from_cpuid(|leaf, sub_leaf| self.get(leaf, sub_leaf))
     }
 
     /// Returns the state components that XSAVE can save on this CPU, as bits of XCR0 (SDM vol. 2A,
     /// "CPUID", leaf 0DH).
     pub(super) fn xcr0(&self) -> u32 {
-        self.get(0xd, 0, CpuidRegister::Eax)
+        let [eax, ..] = self.get(0xd, 0);
+        eax
     }
 }
 
-/// The registers in the order of a line of a dump.
-const REGISTERS: [CpuidRegister; 4] =
-    [CpuidRegister::Eax, CpuidRegister::Ebx, CpuidRegister::Ecx, CpuidRegister::Edx];
-
 /// Returns leaf, sub-leaf and the four registers of a line of a dump.
-fn line_of_dump(line: &str) -> Option<(u32, u32, [u32; 4])> {
+fn line_of_dump(line: &str) -> Option<(u32, u32, CpuidResult)> {
     let hex = |text: &str| u32::from_str_radix(text.strip_prefix("0x")?, 16).ok();
     let (place, rest) = line.split_once(':')?;
     let mut place = place.split_whitespace();
@@ -112,11 +110,10 @@ fn line_of_dump(line: &str) -> Option<(u32, u32, [u32; 4])> {
     (place.next().is_none() && cells.next().is_none()).then_some((leaf, sub_leaf, values))
 }
 
-/// Returns the set of all named features for which `has` is true.
-pub(super) fn all_named(has: impl Fn(Feature) -> bool) -> Features {
-    let named = Feature::named().map(|(_, feature)| feature).filter(|&feature| has(feature));
-    named.fold(Features::EMPTY, Features::with)
-}
+/// The features that an operating system switches on by a bit of CR4, without `_ENABLED`, and the
+/// feature of the CPU that the bit is about, where the two have different names.
+const SWITCHES: [(&str, Feature); 3] =
+    [("OSFXSR", Feature::FXSR), ("PKE", Feature::PKU), ("CET", Feature::CET_SS)];
 
 /// Returns the features of `features`, and those which an operating system switches on where the
 /// CPU has what they are about. `xcr0` are the state components that XSAVE can save.
@@ -127,7 +124,11 @@ pub(super) fn switched_on(features: Features, xcr0: u32) -> Features {
     for (name, feature) in Feature::named() {
         let is_on = match feature.place() {
             (FeatureWord::Cr4, _) => {
-                name.strip_suffix("_ENABLED").and_then(has_named).unwrap_or(false)
+                let what = name.strip_suffix("_ENABLED").unwrap_or(name);
+                match SWITCHES.iter().find(|(switch, _)| *switch == what) {
+                    Some((_, feature)) => features.has(*feature),
+                    None => has_named(what).unwrap_or(false),
+                }
             }
             // A component without which XSAVE saves nothing more, or whose instructions are not
             // there, is not switched on.
@@ -136,11 +137,32 @@ pub(super) fn switched_on(features: Features, xcr0: u32) -> Features {
                 xsave && xcr0 >> bit & 1 != 0 && what.unwrap_or(true)
             }
             (FeatureWord::Cpuid { leaf: 0xd, .. }, _) => xsave && features.has(feature),
-            _ if name == "OSXSAVE" => xsave,
-            _ if name == "OSPKE" => has_named("PKU").unwrap_or(false),
+            _ if feature == Feature::OSXSAVE => xsave,
+            _ if feature == Feature::OSPKE => features.has(Feature::PKU),
             _ => continue,
         };
         all = if is_on { all.with(feature) } else { all.without(feature) };
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SWITCHES;
+    use crate::cpu::{Feature, FeatureWord};
+
+    /// Checks that it is known of each bit of CR4 which feature of the CPU it is about.
+    #[test]
+    fn every_switch_is_about_a_feature() {
+        let mut switches = 0;
+        for (name, feature) in Feature::named() {
+            if feature.place().0 == FeatureWord::Cr4 {
+                let what = name.strip_suffix("_ENABLED").expect(name);
+                let is_known = SWITCHES.iter().any(|(switch, _)| *switch == what);
+                assert!(is_known != Feature::find(what).is_some(), "{name}");
+                switches += 1;
+            }
+        }
+        assert!(switches > 5);
+    }
 }

@@ -10,6 +10,9 @@ use crate::inspect::error::FileError;
 use crate::inspect::formats::VariantImage;
 use crate::inspect::near::{did_you_mean, near};
 
+/// Names of features, and whether the CPU has each.
+type Changes = Vec<(String, bool)>;
+
 /// A CPU to plan for: a model or a dump, and features that are switched on or off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuSpec {
@@ -17,8 +20,10 @@ pub struct CpuSpec {
     name: String,
     /// What CPUID says; of several CPUs if these differ.
     cpus: Vec<CpuidValues>,
-    /// Name of a feature, and whether the CPU has it, in the order of the command line.
-    changes: Vec<(String, bool)>,
+    /// Whether QEMU emulates the CPU.
+    is_emulated: bool,
+    /// What the command line says of features, in its order.
+    changes: Changes,
 }
 
 impl CpuSpec {
@@ -54,7 +59,7 @@ impl CpuSpec {
                 ))
             })?),
         }
-        Ok(Self { name: name.to_owned(), cpus, changes })
+        Ok(Self { name: name.to_owned(), cpus, is_emulated: tcg.is_some(), changes })
     }
 
     /// Returns the CPU of a dump, the output of `cpuid -r`. Of several CPUs in it, what all of them
@@ -65,7 +70,8 @@ impl CpuSpec {
     /// Returns an error if the text is no such dump.
     pub fn dump(words: &str, text: &str) -> Result<Self, FileError> {
         let (name, changes) = parts(words)?;
-        Ok(Self { name: name.to_owned(), cpus: CpuidValues::of_dump(text)?, changes })
+        let cpus = CpuidValues::of_dump(text)?;
+        Ok(Self { name: name.to_owned(), cpus, is_emulated: false, changes })
     }
 
     /// Returns the name of the model or file.
@@ -84,12 +90,15 @@ impl CpuSpec {
     pub fn features(&self, variants: &[VariantImage<'_>]) -> Result<CpuFeatures, FileError> {
         // A vendor is what the model says, also under an emulation of another vendor's.
         let mut all = self.cpus.last().map_or(Features::EMPTY, CpuidValues::features);
+        if self.is_emulated && all.has(Feature::HYPERVISOR) {
+            all = all.with(Feature::TCG);
+        }
         let mut xcr0 = u32::MAX;
         for cpu in &self.cpus {
             let has = cpu.features();
             for (_, feature) in Feature::named() {
                 let is_fact = feature.place().0 == FeatureWord::Facts;
-                if !is_fact && !has.has(feature) && !is_bit_of_hypervisor(feature) {
+                if !is_fact && !has.has(feature) {
                     all = all.without(feature);
                 }
             }
@@ -129,13 +138,8 @@ impl CpuSpec {
     }
 }
 
-/// Returns whether a feature says that the CPU is virtual, which an emulation does not take away.
-fn is_bit_of_hypervisor(feature: Feature) -> bool {
-    feature == Feature::HYPERVISOR
-}
-
 /// Takes words apart: the name, and the features behind it.
-fn parts(words: &str) -> Result<(&str, Vec<(String, bool)>), FileError> {
+fn parts(words: &str) -> Result<(&str, Changes), FileError> {
     let mut parts = words.split(',').map(str::trim);
     let name = parts.next().unwrap_or_default();
     let mut changes = Vec::new();
@@ -171,8 +175,37 @@ fn feature_named(word: &str) -> Option<Feature> {
     named.find(|(name, _)| same(name) || alias == Some(name)).map(|(_, feature)| feature)
 }
 
-/// QEMU's names of features, with `_` for `-`, where they differ from those of the manuals.
-const ALIASES: &[(&str, &str)] = &[];
+/// QEMU's names of features, with `_` for `-` and `.`, where they differ from those here.
+const ALIASES: &[(&str, &str)] = &[
+    ("3dnowprefetch", "PREFETCHW"),
+    ("aes", "AESNI"),
+    ("avx512bitalg", "AVX512_BITALG"),
+    ("avx512ifma", "AVX512_IFMA"),
+    ("avx512vbmi", "AVX512_VBMI"),
+    ("avx512vbmi2", "AVX512_VBMI2"),
+    ("avx512vnni", "AVX512_VNNI"),
+    ("clflush", "CLFSH"),
+    ("cx16", "CMPXCHG16B"),
+    ("cx8", "CMPXCHG8B"),
+    ("fxsr_opt", "FFXSR"),
+    ("ht", "HTT"),
+    ("ibpb", "AMD_IBPB"),
+    ("ibrs", "AMD_IBRS"),
+    ("invtsc", "INVARIANT_TSC"),
+    ("lahf_lm", "LAHF_SAHF"),
+    ("lm", "LONG_MODE"),
+    ("misalignsse", "MISALIGN_SSE"),
+    ("pdpe1gb", "PAGE_1GB"),
+    ("pni", "SSE3"),
+    ("pse36", "PSE_36"),
+    ("sha_ni", "SHA"),
+    ("spec_ctrl", "IBRS_IBPB"),
+    ("ss", "SELF_SNOOP"),
+    ("topoext", "TOPOLOGY_EXTENSIONS"),
+    ("tsx_ldtrk", "TSXLDTRK"),
+    ("xd", "NX"),
+    ("xgetbv1", "XGETBV_1"),
+];
 
 /// The features that variants are selected by on one CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,5 +233,23 @@ impl CpuFeatures {
     #[must_use]
     pub fn select<'v, 'd>(&self, variants: &'v [VariantImage<'d>]) -> Option<&'v VariantImage<'d>> {
         variants.iter().rev().find(|variant| self.meets(variant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALIASES, feature_named};
+    use crate::cpu::Feature;
+
+    /// Checks that each of QEMU's names stands for a feature, and for none of its own.
+    #[test]
+    fn aliases_are_of_features() {
+        for (alias, name) in ALIASES {
+            assert!(Feature::find(name).is_some(), "{name}");
+            assert!(Feature::find(&alias.to_uppercase()).is_none(), "{alias}");
+            assert_eq!(feature_named(&alias.replace('_', "-")), Feature::find(name), "{alias}");
+        }
+        assert_eq!(feature_named("sse4.1"), Some(Feature::SSE4_1));
+        assert_eq!(feature_named("own"), None);
     }
 }

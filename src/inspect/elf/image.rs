@@ -23,6 +23,9 @@ pub enum Linkage {
     Executable,
     /// A linked file that a loader or the program itself relocates (shared object, static PIE).
     PositionIndependent,
+    /// An object that a kernel loads as it is, laid out as its loader would:
+    /// [`PlacedModule`](crate::inspect::PlacedModule).
+    Module,
 }
 
 impl Linkage {
@@ -33,6 +36,7 @@ impl Linkage {
             Self::Object => "object",
             Self::Executable => "executable",
             Self::PositionIndependent => "position-independent executable",
+            Self::Module => "module",
         }
     }
 }
@@ -52,6 +56,8 @@ pub struct Image<'d> {
     pub(super) symbols: Symbols<'d>,
     /// The relocations, sorted by address, at most one of each kind at an address.
     pub(super) relocations: Vec<Relocation>,
+    /// The addresses of what is in another file: the kernel's slots and keys that a module uses.
+    pub(super) outside: std::ops::Range<u64>,
 }
 
 impl<'d> Image<'d> {
@@ -71,6 +77,11 @@ impl<'d> Image<'d> {
     #[must_use]
     pub fn sections(&self) -> &[Section<'d>] {
         &self.sections
+    }
+
+    /// Returns whether an address stands for something that is in another file.
+    pub(crate) fn is_outside(&self, address: u64) -> bool {
+        self.outside.contains(&address)
     }
 
     /// Returns the entry address of the program, as the linker wrote it.
@@ -103,6 +114,7 @@ impl<'d> Image<'d> {
     pub fn address_words(&self) -> Option<&'static str> {
         match self.kind {
             Linkage::Object | Linkage::Executable => None,
+            Linkage::Module => Some("addresses are made up: the kernel's loader chooses them"),
             Linkage::PositionIndependent if self.base() == 0 => {
                 Some("addresses are offsets from where it is loaded")
             }

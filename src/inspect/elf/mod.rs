@@ -4,6 +4,7 @@
 mod address_map;
 mod files;
 mod image;
+mod module;
 mod read;
 mod relocations;
 mod section;
@@ -11,6 +12,7 @@ mod symbols;
 
 pub use files::{is_archive, map, members};
 pub use image::{Image, Linkage};
+pub use module::PlacedModule;
 pub use read::parse;
 pub use section::Section;
 pub use symbols::{Symbol, SymbolKind, Symbols};

@@ -141,7 +141,7 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
         let sections = self.sections(kind)?;
         let addresses = match kind {
             Linkage::Object => AddressMap::default(),
-            Linkage::Executable | Linkage::PositionIndependent => {
+            Linkage::Executable | Linkage::PositionIndependent | Linkage::Module => {
                 has_contents(&sections)?;
                 AddressMap::new(&sections)
             }
@@ -155,6 +155,7 @@ impl<'d, H: FileHeader<Endian = LittleEndian>> Reader<'d, H> {
             segments: self.segments()?,
             symbols: self.symbols()?,
             relocations: vec![],
+            outside: 0..0,
         };
         image.relocations = relocations::read(self.data, &self.table, &image)?;
         Ok(image)

@@ -5,6 +5,7 @@
 mod branches;
 mod index;
 mod keys;
+mod means;
 mod named;
 mod native_set;
 mod op_records;
@@ -19,6 +20,7 @@ mod width;
 
 pub use branches::BranchImage;
 pub use keys::{KeyImage, keys_of};
+pub use means::Means;
 pub use native_set::native_set;
 pub use op_records::{OpRecord, ops_of};
 pub use patchlet_image::PatchletImage;

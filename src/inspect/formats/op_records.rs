@@ -2,6 +2,7 @@
 //! each op, its ABI class and the registers of its signature. `src/ops/define/index.rs` writes
 //! the records and describes their layout.
 
+use super::means::Means;
 use super::named::{NamedFormat, NamedRecord};
 use super::table::Field;
 use crate::contract::{AbiClass, Convention};
@@ -9,7 +10,7 @@ use crate::insn::Nops;
 use crate::inspect::elf::Image;
 use crate::inspect::finding::{FindingCode, Findings};
 
-/// The format of the records. Their fields: slot, name of the table, index, class, number of
+/// The format of the records. Their fields: slot, name of the table, index, class and means, number of
 /// registers of the arguments, number of registers of the result, length of the name.
 pub(crate) const OPS: NamedFormat<7> = NamedFormat {
     section: "patchlet_ops",
@@ -30,6 +31,12 @@ pub(crate) const OPS: NamedFormat<7> = NamedFormat {
 /// Beside the class: the code is for CPUs that need not have NOPL.
 const WITHOUT_NOPL: u8 = 0x80;
 
+/// Beside the class: the means of the op, so many bits further up.
+const MEANS_SHIFT: u8 = 5;
+
+/// The bits of the class.
+const CLASS: u8 = 0x1f;
+
 /// The record of one op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,6 +51,8 @@ pub struct OpRecord<'d> {
     pub index: u16,
     /// ABI class of the op, and the number of registers of its signature.
     pub convention: Convention,
+    /// What the op is natively.
+    pub means: Means,
     /// The NOPs that every CPU has for which it was compiled.
     pub nops: Nops,
 }
@@ -59,10 +68,12 @@ fn op<'d>(image: &Image<'d>, record: &NamedRecord<'d, 7>) -> Option<OpRecord<'d>
     // As wide as the fields say, so nothing is cut.
     let class = class as u8;
     let nops = if class & WITHOUT_NOPL == 0 { Nops::Long } else { Nops::Lea };
-    let class = match class & !WITHOUT_NOPL {
+    let means = Means::of(class >> MEANS_SHIFT & 3)?;
+    let class = match class & CLASS {
         0 => AbiClass::CalleeSave,
         1 => AbiClass::C,
         2 => AbiClass::Assembly,
+        3 => AbiClass::ExternC,
         _ => return None,
     };
     Some(OpRecord {
@@ -71,6 +82,7 @@ fn op<'d>(image: &Image<'d>, record: &NamedRecord<'d, 7>) -> Option<OpRecord<'d>
         slot,
         index: index as u16,
         convention: Convention::new(class, arguments as u8, results as u8),
+        means,
         nops,
     })
 }

@@ -14,7 +14,7 @@ pub struct PlaceImage<'d> {
     pub mode: PlaceMode,
 }
 
-/// What a hole can hold.
+/// The type of a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HoleImage {
@@ -24,7 +24,7 @@ pub struct HoleImage {
     pub signed: bool,
 }
 
-/// What the assembler made where a place is.
+/// The mode of the assembler at a place, or data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlaceMode {

@@ -96,7 +96,8 @@ pub(crate) struct SiteRecords {
 pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRecords, FileError> {
     if image.kind() == Linkage::Object {
         return Err(FileError::new(
-            "an object: its sites have no addresses before it is linked; give the linked file",
+            "an object: its sites have no addresses before it is linked; give the linked file, or verify \
+             a module with --module",
         ));
     }
     let table = match SITES.find(image, findings) {

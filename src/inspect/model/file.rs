@@ -11,14 +11,11 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    BRANCH_SIZE, BRANCHES, BranchRecords, INDEX, KEY_WORD, KEYS, KeyImage, OpRecord,
+    BRANCH_SIZE, BRANCHES, BranchRecords, INDEX, KEY_WORD, KEYS, KeyImage, Means, OpRecord,
     PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, VariantImage, bytes_of,
     find_patchlets, read_branches, read_keys, read_op_records, read_sites, read_variants,
     sites_are_of_width,
 };
-
-/// The symbol of the no-op function.
-pub(crate) const NOP: &str = "patchlet_nop";
 
 /// Stands for the address of a native function that is not known. No function has this address.
 const NOWHERE: u64 = 1;
@@ -286,12 +283,17 @@ impl<'d> Model<'d> {
         table.map_or_else(Cow::default, TableImage::words)
     }
 
-    /// Returns the name of the first op that has this patchlet natively; that of the patchlet, if
-    /// the file does not say of which op it is.
+    /// Returns the name of the first op that has this patchlet natively, or else of one that has it
+    /// as a variant; that of the patchlet, if the file does not say of which op it is.
     pub(crate) fn op_name_of_patchlet(&self, patchlet: &PatchletImage<'d>) -> &'d str {
         let is_native =
             |slot| patchlet.native.is_some() && self.image.pointer_at(slot) == patchlet.native;
-        let record = self.op_records.iter().find(|record| is_native(record.slot));
+        let is_variant = |variant: &&VariantImage<'_>| patchlet.native == Some(variant.function);
+        let natively = self.op_records.iter().find(|record| is_native(record.slot));
+        let record = natively.or_else(|| {
+            let variant = self.variants.iter().find(is_variant)?;
+            self.op_record(variant.slot)
+        });
         record.map_or(patchlet.name, |record| record.name)
     }
 
@@ -321,7 +323,7 @@ impl<'d> Model<'d> {
     /// of these and of the trap.
     fn find_functions(&mut self) {
         let symbol = |name| self.image.symbols().find(name).map(|symbol| symbol.address);
-        let nop = symbol(NOP).or_else(|| self.only_return());
+        let nop = symbol("patchlet_nop").or_else(|| self.function_of_nothing());
         let ident = match self.image.width() {
             Width::Bits64 => self
                 .patchlets
@@ -343,30 +345,15 @@ impl<'d> Model<'d> {
         self.zero_patchlet = named("vcpu_is_preempted");
     }
 
-    /// Returns the one function that is nothing but a return, among those that slots and variants
-    /// of a stripped file name: the no-op function, unless the kernel has an empty function of its
-    /// own there. If there are several, it cannot be told which of them it is.
-    fn only_return(&self) -> Option<u64> {
-        let slots = self.op_records.iter().filter_map(|op| self.image.pointer_at(op.slot));
-        let functions = slots.chain(self.variants.iter().map(|variant| variant.function));
-        let returns = |&address: &u64| {
-            let section = self.image.section_at(address).filter(|found| found.is_executable());
-            let start = section.and_then(|section| section.bytes(address, 1));
-            let tracked = section.and_then(|section| section.bytes(address, 5));
-            // With indirect branch tracking, the function begins with ENDBR64 or ENDBR32.
-            start == Some(&[0xc3]) || matches!(tracked, Some([0xf3, 0x0f, 0x1e, 0xfa | 0xfb, 0xc3]))
-        };
-        // On 32 bit the identity function, whose argument is in the register of the result, is a
-        // return, too.
-        let ident = self.builtin_ident().filter(|_| self.image.width() == Width::Bits32);
-        let mut found: Vec<u64> =
-            functions.filter(returns).filter(|&found| Some(found) != ident).collect();
-        found.sort_unstable();
-        found.dedup();
-        match found[..] {
-            [one] => Some(one),
-            _ => None,
-        }
+    /// Returns the function of an op or a variant that is nothing, as the file's records say it. It is
+    /// the no-op function; in a stripped file nothing else says which one that is.
+    fn function_of_nothing(&self) -> Option<u64> {
+        let is_nothing = |means| means == Means::Nothing;
+        let mut ops = self.op_records.iter();
+        let mut variants = self.variants.iter();
+        let op = ops.find(|op| is_nothing(op.means)).map(|op| self.image.pointer_at(op.slot));
+        let variant = || variants.find(|found| is_nothing(found.means)).map(|found| found.function);
+        op.flatten().or_else(variant)
     }
 
     /// Returns the address that the slot of `ident` in the built-in table holds. In a stripped
@@ -446,7 +433,9 @@ impl<'d> Model<'d> {
             zero_patchlet: self.zero_patchlet,
             trap: self.trap,
         };
-        let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at));
+        // A file without records of ops does not say that an op is a function natively.
+        let is_function = self.op_record(op.slot).is_some_and(|op| op.means != Means::Patchlet);
+        let patchlet = op.patchlet.and_then(|at| self.patchlets.get(at)).filter(|_| !is_function);
         let default = patchlet.map(|patchlet| (op.native.unwrap_or(NOWHERE), patchlet.bytes));
         let mut own = default.into_iter().chain(self.patchlets_of_variants(op));
         choice.replacement(target, kind, |target| {

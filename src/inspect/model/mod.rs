@@ -6,6 +6,5 @@ mod ops_tables;
 mod variants;
 
 pub use branches::BranchForm;
-pub(crate) use file::NOP;
 pub use file::{Model, OpImage, SiteState};
 pub use ops_tables::TableImage;

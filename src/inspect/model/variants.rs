@@ -1,7 +1,7 @@
 //! The variants of the ops of a model.
 
 use super::file::{Model, OpImage};
-use crate::inspect::formats::VariantImage;
+use crate::inspect::formats::{Means, VariantImage};
 
 impl<'d> Model<'d> {
     /// Returns all variants, sorted by slot and place.
@@ -24,7 +24,8 @@ impl<'d> Model<'d> {
         &self,
         op: &OpImage,
     ) -> impl Iterator<Item = (u64, &'d [u8])> {
-        self.variants_of(op.slot).iter().filter_map(|variant| {
+        let variants = self.variants_of(op.slot).iter();
+        variants.filter(|variant| variant.means == Means::Patchlet).filter_map(|variant| {
             let at = *self.natives.get(&variant.function)?;
             Some((variant.function, self.patchlets.get(at)?.bytes))
         })

@@ -28,7 +28,7 @@ pub struct SitePlan<'m> {
     pub after: InsnBuffer,
 }
 
-/// Makes [`verify`](super::verify()), [`plan_revert`] and [`Model::state`] compare the sites of a
+/// Makes [`verify`](crate::inspect::verify()), [`plan_revert`] and [`Model::state`] compare the sites of a
 /// file with their replacements on this platform, instead of those on bare metal.
 ///
 /// # Errors

@@ -107,7 +107,7 @@ Examples:
 The sites get what the kernel's own patching at boot gives them where every slot has its native
 function, or what --platform and --cpu say. The slots themselves stay as they are: a kernel selects
 variants, or puts in the functions of another platform, all the same. A kernel patched for a CPU runs
-on CPUs that have these features, and selects the same there. A key is changed together with its
+on CPUs that have these features, and must select there before it first patches. A key is changed together with its
 sites: its word in the file says the new state. The file is verified first; nothing is written unless
 everything holds. What was patched for a platform is verified and reverted with the same --platform;
 for a CPU or with keys, that needs no option. --platform, --cpu, --key and --nops are explained at
@@ -209,6 +209,9 @@ pub(super) struct SitesArguments {
 pub(super) struct VerifyArguments {
     /// A linked file
     pub file: PathBuf,
+    /// The file is a module: an object by `ld -r`, which the kernel loads as it is
+    #[arg(long)]
+    pub module: bool,
     /// Compare patchlets with those of this object or archive
     #[arg(long, value_name = "OBJECT")]
     pub against: Option<PathBuf>,

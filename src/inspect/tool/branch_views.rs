@@ -1,7 +1,7 @@
 //! The values that the tool shows of a variant, a key, a branch site and their planned changes. They
 //! are the same in text and in JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -10,9 +10,9 @@ use crate::insn::InsnBuffer;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
-use crate::inspect::formats::{BranchImage, KeyImage, OpRecord, PatchletImage, VariantImage};
+use crate::inspect::formats::{BranchImage, KeyImage, Means, VariantImage};
 use crate::inspect::hex::bytes_in_hex;
-use crate::inspect::model::{Model, NOP};
+use crate::inspect::model::Model;
 use crate::inspect::plan::{BranchPlan, KeyPlan};
 
 /// Returns the word for the state of a key or the side of a branch.
@@ -38,24 +38,24 @@ pub(super) struct VariantView {
 }
 
 impl VariantView {
-    /// Makes the view of a variant. `ops` and `patchlets` are those of the file.
+    /// Makes the view of a variant. `ops` has the name of the op for its slot, and `patchlets` that
+    /// of the patchlet for its native function.
     pub fn new(
         image: &Image<'_>,
-        ops: &[OpRecord<'_>],
-        patchlets: &[PatchletImage<'_>],
+        ops: &HashMap<u64, &str>,
+        patchlets: &HashMap<u64, &str>,
         variant: &VariantImage<'_>,
     ) -> Self {
-        let op = ops.iter().find(|op| op.slot == variant.slot);
-        let native = |patchlet: &&PatchletImage<'_>| patchlet.native == Some(variant.function);
         let symbols = image.symbols();
-        let function = match (patchlets.iter().find(native), symbols.at(variant.function)) {
-            (Some(patchlet), _) => patchlet.name.to_owned(),
-            (None, [symbol, ..]) if symbols.name(symbol) == NOP => "nothing".to_owned(),
-            (None, [symbol, ..]) => symbols.readable(symbol).into_owned(),
-            (None, []) => "?".to_owned(),
+        let symbol = || symbols.at(variant.function).first();
+        let function = match (variant.means, patchlets.get(&variant.function)) {
+            (Means::Nothing, _) => "nothing".to_owned(),
+            (Means::Patchlet, Some(patchlet)) => (*patchlet).to_owned(),
+            _ => symbol().map_or("?".to_owned(), |symbol| symbols.readable(symbol).into_owned()),
         };
+        let op = ops.get(&variant.slot).map(|&op| op.to_owned());
         Self {
-            op: op.map_or_else(|| format!("{:#x}", variant.slot), |op| op.name.to_owned()),
+            op: op.unwrap_or_else(|| format!("{:#x}", variant.slot)),
             condition: variant.condition.to_owned(),
             function,
             address: format!("{:#x}", variant.function),

@@ -7,7 +7,7 @@ use super::arguments::{AcceleratorName, NopsName, PlatformArguments};
 use super::stop::{Stop, in_file};
 use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
-use crate::inspect::elf::{map, parse};
+use crate::inspect::elf::{PlacedModule, map, parse};
 use crate::inspect::error::FileError;
 use crate::inspect::model::Model;
 use crate::inspect::plan::{PlatformSpec, on_platform};
@@ -83,4 +83,14 @@ fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
 /// Reads a linked file.
 pub(super) fn linked<'d>(path: &Path, data: &'d [u8]) -> Result<Model<'d>, Stop> {
     parse(data).and_then(Model::new).map_err(in_file(path))
+}
+
+/// Lays a module out.
+pub(super) fn module(path: &Path, data: &[u8]) -> Result<PlacedModule, Stop> {
+    PlacedModule::new(data).map_err(in_file(path))
+}
+
+/// Reads a module that was laid out.
+pub(super) fn placed<'d>(path: &Path, module: &'d PlacedModule) -> Result<Model<'d>, Stop> {
+    module.image().and_then(Model::new).map_err(in_file(path))
 }

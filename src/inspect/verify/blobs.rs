@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, OpKind, Register};
+use iced_x86::{Decoder, DecoderOptions, EncodingKind, Instruction, OpKind, Register};
 
 use super::patchlets::{missing, place as place_of};
 use super::reference::Reference;
@@ -73,7 +73,7 @@ struct BlobCheck<'c, 'd> {
     findings: &'c mut Findings,
 }
 
-/// What ends an instruction.
+/// The operand with which an instruction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastOperand {
     /// A number of so many bytes. `extended`: its sign is extended, because the CPU computes with
@@ -83,7 +83,7 @@ enum LastOperand {
     Distance { width: usize },
 }
 
-/// What decoding found in the code of a blob.
+/// The instructions of a blob.
 #[derive(Default)]
 struct Decoded {
     /// The offsets at which instructions start.
@@ -182,6 +182,7 @@ impl BlobCheck<'_, '_> {
                 );
             }
             let constants = decoder.get_constant_offsets(&instruction);
+            // The field of the operand that stands last.
             let (field, width, is_displacement) = if constants.has_immediate2() {
                 (constants.immediate_offset2(), constants.immediate_size2(), false)
             } else if constants.has_immediate() {
@@ -191,7 +192,10 @@ impl BlobCheck<'_, '_> {
             } else {
                 continue;
             };
-            if field + width != instruction.len() {
+            // The opcode of a 3DNow! instruction stands behind its displacement. An EVEX instruction
+            // counts a displacement of one byte in units of its memory operand.
+            let is_scaled = is_displacement && width == 1 && is_evex(&instruction);
+            if field + width != instruction.len() || is_scaled {
                 continue;
             }
             let is_distance = if is_displacement {
@@ -323,6 +327,10 @@ fn is_near(instruction: &Instruction) -> bool {
         instruction.op0_kind(),
         OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
     )
+}
+
+fn is_evex(instruction: &Instruction) -> bool {
+    instruction.code().encoding() == EncodingKind::EVEX
 }
 
 /// Returns whether the CPU extends the sign of the instruction's immediate.

@@ -53,6 +53,12 @@ pub(super) fn place(model: &Model<'_>, record: &BranchImage) -> String {
     format!("branch site {:#x} ({key}, {function})", record.site)
 }
 
+/// Returns whether a branch of a module is by a key of the kernel's: whether a symbol that the kernel
+/// is to export is at the address.
+fn is_kernels_key(model: &Model<'_>, record: &BranchImage) -> bool {
+    model.image.is_outside(record.key) && !model.image.symbols().at(record.key).is_empty()
+}
+
 /// Checks one record and its site. Returns whether the site lies in an executable section.
 fn record_alone(model: &Model<'_>, record: &BranchImage, findings: &mut Findings) -> bool {
     let mut add = |code, what, fix| {
@@ -72,7 +78,7 @@ fn record_alone(model: &Model<'_>, record: &BranchImage, findings: &mut Findings
     }
     let key = model.key(record);
     // Where records of keys are damaged, that is the finding.
-    if key.is_none() && model.knows_all_keys {
+    if key.is_none() && model.knows_all_keys && !is_kernels_key(model, record) {
         add(
             FindingCode::BranchKey,
             format!("{:#x} is the address of no key", record.key),

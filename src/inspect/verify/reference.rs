@@ -5,6 +5,7 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 
 use crate::contract::{BlobContract, Contract};
+use crate::inspect::elf::Linkage;
 use crate::inspect::formats::{PatchletImage, native_set};
 use crate::inspect::model::Model;
 
@@ -70,11 +71,13 @@ impl fmt::Display for ExpectedSites {
 }
 
 impl<'r> Reference<'r> {
-    /// Returns the native set of the crate for the width of this file.
+    /// Returns the native set of the crate for the width of this file; nothing for a module, since
+    /// the set is in the kernel.
     #[must_use]
     pub fn native(model: &Model<'_>) -> Self {
+        let is_module = model.image.kind() == Linkage::Module;
         Self {
-            patchlets: native_set(model.image.width()).to_vec(),
+            patchlets: if is_module { vec![] } else { native_set(model.image.width()).to_vec() },
             required: vec![],
             sites: None,
             branches: None,

@@ -174,6 +174,10 @@ fn slots(model: &Model<'_>, findings: &mut Findings) {
         if model.tables.slot(op.slot).is_none_or(|(_, index)| index != u64::from(op.index)) {
             continue;
         }
+        // A slot of the kernel's, whose file says what it holds.
+        if model.image.is_outside(op.slot) {
+            continue;
+        }
         let is_function = |address| {
             model.image.section_at(address).is_some_and(|section| section.is_executable())
         };

@@ -8,7 +8,7 @@
 //! | 0 | 4 | address of the op's slot, relative to this field |
 //! | 4 | 4 | address of the table's name, which ends with a 0, relative to this field |
 //! | 8 | 2 | index of the op in its table |
-//! | 10 | 1 | ABI class: 0 callee-save, 1 C, 2 assembly, 3 extern C; and 0x80 if CPUs of the target need not have NOPL |
+//! | 10 | 1 | bits 0 and 1, ABI class: 0 callee-save, 1 C, 2 assembly, 3 extern C; bits 5 and 6, what the op is natively: 0 a patchlet, 1 a function, 2 nothing; bit 7, CPUs of the target need not have NOPL |
 //! | 11 | 1 | how many registers the arguments take; 0 in class 3 |
 //! | 12 | 1 | how many registers the result takes; 0 in class 3 |
 //! | 13 | 1 | length of the op's name, in bytes |
@@ -114,22 +114,34 @@ macro_rules! __table_name {
 #[macro_export]
 macro_rules! __op_in_index {
     // Only the compiler knows how C passes values of any type.
-    ($symbol:literal $group:ident $name:ident [extern_c $($word:ident)+] $signature:tt) => {
-        $crate::__op_in_index! { @ $symbol $group $name [extern_c $($word)+] 0, 0 }
+    (
+        $symbol:literal $group:ident $name:ident [extern_c $($word:ident)+] $native:tt
+        $signature:tt
+    ) => {
+        $crate::__op_in_index! { @ $symbol $group $name [extern_c $($word)+] $native 0, 0 }
     };
-    ($symbol:literal $group:ident $name:ident $words:tt [($($arg:tt)*) [$($result:tt)*]]) => {
+    (
+        $symbol:literal $group:ident $name:ident $words:tt $native:tt
+        [($($arg:tt)*) [$($result:tt)*]]
+    ) => {
         $crate::__op_in_index! {
-            @ $symbol $group $name $words
+            @ $symbol $group $name $words $native
             $crate::ops::__private::argument_registers::<fn($($arg)*) $($result)*>(),
             $crate::ops::__private::result_registers::<fn($($arg)*) $($result)*>()
         }
     };
-    ($symbol:literal $group:ident $name:ident $words:tt []) => {
-        $crate::__op_in_index! { @ $symbol $group $name $words 0, 0 }
+    ($symbol:literal $group:ident $name:ident $words:tt $native:tt []) => {
+        $crate::__op_in_index! { @ $symbol $group $name $words $native 0, 0 }
     };
-    (@ $symbol:literal $group:ident $name:ident $words:tt $arguments:expr, $results:expr) => {
+    (
+        @ $symbol:literal $group:ident $name:ident $words:tt [$($native:tt)+]
+        $arguments:expr, $results:expr
+    ) => {
         ::core::arch::global_asm!(
             $crate::__table_name!($symbol),
+            // As at a site, for shared objects: the records name the slots at a fixed distance. A
+            // table without a site in its object is hidden by this line alone.
+            ".hidden {slots}",
             ::core::concat!(".globl ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".hidden ", $symbol, ".", ::core::stringify!($name)),
             ::core::concat!(".set ", $symbol, ".", ::core::stringify!($name), ", {slots} + {offset}"),
@@ -161,7 +173,8 @@ macro_rules! __op_in_index {
             size = const ::core::mem::size_of::<usize>(),
             index = const super::Id::$name as usize,
             offset = const super::Id::$name as usize * ::core::mem::size_of::<usize>(),
-            class = const $crate::ops::__private::class_number($crate::__op_abi!($words)),
+            class = const $crate::ops::__private::class_number($crate::__op_abi!($words))
+                | $crate::__op_means!($($native)+) << 5,
             arguments = const $arguments,
             results = const $results,
             length = const {

@@ -97,7 +97,8 @@ mod variant;
 /// - the function of each op;
 /// - `Id`, an enum with a variant for each op;
 /// - `slot`, a module with the typed slot of each op;
-/// - `install`, `select` and `reset`, which change what the slots hold;
+/// - `install`, `select` and `reset`, which change what the slots hold, and `change`, for a
+///   change that is one transaction with patching;
 /// - `TABLE`, the table for a site set;
 /// - `SLOTS`, the slots for [`site_asm!`](crate::site_asm);
 /// - `COUNT`, the number of ops.
@@ -214,8 +215,14 @@ macro_rules! __define_ops {
                 pub static SLOTS: $crate::ops::__private::Slots<COUNT> =
                     $crate::ops::__private::Slots::new(&NATIVE, $crate::__ops_in_index!($symbol));
 
-                /// The variants of each op.
-                const BY_OP: [&[$crate::ops::Variant]; COUNT] = [
+                /// How many variants each op has.
+                const VARIANT_COUNTS: [usize; COUNT] = [
+                    $($($($cfg)* $crate::__count_variants!($variants),)*)*
+                ];
+
+                /// The variants of each op. Not a constant: those cannot refer to patchlets, whose
+                /// labels are extern statics.
+                static BY_OP: [&[$crate::ops::Variant]; COUNT] = [
                     $($($($cfg)* $crate::__op_variants!(
                         [] super::Id::$name, $words $signature $variants
                     ),)*)*
@@ -224,12 +231,12 @@ macro_rules! __define_ops {
                 /// The variants of all ops, for the table and its records in the linked file.
                 static VARIANTS: [
                     $crate::ops::Variant;
-                    $crate::ops::__private::variants_before(&BY_OP, COUNT)
+                    $crate::ops::__private::variants_before(&VARIANT_COUNTS, COUNT)
                 ] = $crate::ops::__private::in_one_list(&BY_OP);
 
                 $($(
                     $($cfg)*
-                    $crate::__op_in_index! { $symbol $group $name $words $signature }
+                    $crate::__op_in_index! { $symbol $group $name $words [$($native)+] $signature }
                     $($cfg)*
                     $crate::__variants_in_index! { $symbol $name 0, $variants }
                     $($cfg)*
@@ -247,7 +254,12 @@ macro_rules! __define_ops {
                             $crate::__op_patchlet!($($native)+),
                         ).with_capacity(CAPACITIES[super::Id::$name as usize]),)*)*
                     ];
-                    $crate::ops::Table::new(&OPS, SLOTS.all()).with_variants(&VARIANTS)
+                    // SAFETY: `__op_native!` and `__op_variants!` have checked each function
+                    // against its op, as far as the compiler can; whoever names a patchlet or a
+                    // symbol answers for it. The slots stand above, for this table only.
+                    unsafe {
+                        $crate::ops::Table::new(&OPS, SLOTS.all()).with_variants(&VARIANTS)
+                    }
                 };
             }
             #[allow(unused_imports)]
@@ -285,6 +297,24 @@ macro_rules! __define_ops {
                     // SAFETY: the caller answers for every pair of the layer.
                     unsafe { TABLE.set(id as usize, target) };
                 }
+            }
+
+            /// Returns the change that puts a function into its slot, of a pair that [`slot`] makes. A
+            /// writer makes the changes of a list and patches their sites in one transaction:
+            /// [`Patcher::change`]($crate::Patcher::change) and its like for CPUs that run.
+            ///
+            /// # Safety
+            /// - as for [`install`], from when the change is made until it is undone;
+            /// - the function that the slot held before stays in memory for as long as the change
+            ///   can be undone.
+            #[allow(unsafe_code, dead_code)]
+            pub unsafe fn change(
+                (id, target): (Id, $crate::ops::Target),
+            ) -> $crate::text::Change<'static> {
+                // SAFETY: the caller answers for the function.
+                let change = unsafe { TABLE.change(id as usize, target) };
+                // The compiler knows it, too: each variant of `Id` has its slot.
+                change.unwrap_or_else(|| ::core::unreachable!())
             }
 
             /// Selects variants: puts into the slot of each op that has some the last one that is

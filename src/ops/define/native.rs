@@ -122,6 +122,23 @@ macro_rules! __op_patchlet {
     };
 }
 
+/// Expands to the number that records have for the means of an op or a variant: 0 is a patchlet, 1
+/// a function, 2 nothing. The address alone does not tell: `assembly` can name the native function
+/// of a patchlet, and a file without symbols does not say which function is the no-op.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __op_means {
+    (patchlet $patchlet:expr) => {
+        0
+    };
+    (nothing) => {
+        2
+    };
+    ($how:ident $($what:expr)?) => {
+        1
+    };
+}
+
 /// Expands to the [`Abi`](crate::ops::Abi) of an op. Other words than the four classes do not
 /// get here: `__op_fn!` refuses them.
 #[doc(hidden)]

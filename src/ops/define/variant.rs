@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 4 | address of the op's slot, relative to this field |
 //! | 4 | 4 | address of the word that holds the address of the variant's function, relative to this field |
-//! | 8 | 1 | place of the variant among those of its op, from 0 |
+//! | 8 | 1 | bits 0 to 5, place of the variant among those of its op, from 0; bits 6 and 7, what it is: 0 a patchlet, 1 a function, 2 nothing |
 //! | 9 | 1 | length of the condition, in bytes |
 //! | 10 | … | the condition: names of features with a space between two, and `!` before those that must be absent, `ERMS !BROKEN`; then zeros up to a multiple of 4 |
 //!
@@ -41,6 +41,16 @@ macro_rules! __op_variants {
             $id, $words $signature [$($rest)*]
         )
     };
+}
+
+/// Expands to the number of the variants of an op. Takes them as `__op_variants!` does.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __count_variants {
+    ([$($variant:tt)*]) => {{
+        const VARIANTS: &[&str] = &[$(::core::stringify!($variant)),*];
+        VARIANTS.len()
+    }};
 }
 
 /// Expands to the requirements of a condition, a slice. Takes those that are done, and the words
@@ -117,13 +127,15 @@ macro_rules! __variants_in_index {
     ) => {
         ::core::arch::global_asm!(
             $crate::__table_name!($symbol),
+            // As the slots (`index.rs`).
+            ".hidden {variants}",
             ::core::concat!(".pushsection patchlet_variants,\"ao\",@progbits,", $symbol, ".name"),
             ".balign 4",
             // The name is no operand, so that it can stand in a `.reloc`. Its number is the place.
             ::core::concat!(".L", $symbol, ".", ::core::stringify!($name), ".variant.{place}:"),
             ".long {slots} + {slot} - .",
             ".long {variants} + {variant} - .",
-            ".byte {place}, {length}",
+            ".byte {place} + {means}, {length}",
             ::core::concat!(".ascii \"", $crate::__condition_text!("" $condition), "\""),
             ".balign 4",
             ".popsection",
@@ -138,9 +150,13 @@ macro_rules! __variants_in_index {
             slot = const super::Id::$name as usize * ::core::mem::size_of::<usize>(),
             variants = sym VARIANTS,
             variant = const $crate::ops::__private::target_offset(
-                $crate::ops::__private::variants_before(&BY_OP, super::Id::$name as usize) + $place
+                $crate::ops::__private::variants_before(&VARIANT_COUNTS, super::Id::$name as usize) + $place
             ),
             place = const $place,
+            means = const {
+                assert!($place < 64, "an op has at most 64 variants");
+                $crate::__op_means!($($variant)+) << 6
+            },
             length = const $crate::__condition_text!("" $condition).len(),
             options(att_syntax),
         );

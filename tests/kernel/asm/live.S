@@ -3,56 +3,12 @@
  * widths. Everything here tells by what it returns what has been executed.
  */
 
-#include "patchlet.h"
-
-/* own::ops::Id */
-#define ZERO            2
-#define FLAGS           3
+#include "live_site.h"
 
 /* What live_sites.rs expects. */
-#define UNCHANGED       0x0d0d0d0d
-#define ARGUMENT        0x1d1d1d1d
 #define RETURNED_BY_A   0xa0a0a0a0
 #define RETURNED_BY_B   0xb0b0b0b0
 #define RETURNED_BY_C   0xc0c0c0c0
-
-#define CACHE_LINE      64
-#define PAGE            4096
-
-#ifdef __x86_64__
-#define WORD            .quad
-#define ENTRY_SIZE      10
-#else
-#define WORD            .long
-#define ENTRY_SIZE      5
-#endif
-
-/*
- * One site in a function, extern "C" fn() -> u32, and an entry in live_sites. The site begins
- * `before` bytes in front of a multiple of `boundary`.
- *
- * NOPs return what is in EAX beforehand; in 32-bit code that is the argument. Behind a jump stands
- * what is executed if it is a jump no more.
- */
-        .macro  LIVE_SITE how, op, boundary, before
-        .balign \boundary, 0xcc
-        .skip   \boundary - \before - ENTRY_SIZE, 0xcc
-5201:
-#ifdef __x86_64__
-        movl    $ARGUMENT, %edi
-        movl    $UNCHANGED, %eax
-#else
-        movl    $ARGUMENT, %eax
-#endif
-        .if     (. - 5201b) - ENTRY_SIZE
-        .error  "ENTRY_SIZE is wrong"
-        .endif
-        \how    table=test_kernel_ops, index=\op
-        ret
-        .pushsection .rodata.live_sites, "a", @progbits
-        WORD    5201b, \op
-        .popsection
-        .endm
 
         .section .rodata.live_sites, "a", @progbits
         .balign 8

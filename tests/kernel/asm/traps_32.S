@@ -46,17 +46,21 @@ trap_common:
         movl    %eax, %es
         cld
 
-        /* The target's code uses SSE2, handlers too. */
+        /* The target's code uses SSE2, handlers too, unless it was compiled for a CPU without. */
         movl    %esp, %ebx
         subl    $512, %esp
         andl    $-16, %esp
+        cmpb    $0, cpu_has_fxsr
+        je      1f
         fxsave  (%esp)
-        subl    $12, %esp
+1:      subl    $12, %esp
         pushl   %ebx
         call    trap_dispatch           /* extern "C" fn(&mut TrapFrame) */
         addl    $16, %esp
+        cmpb    $0, cpu_has_fxsr
+        je      1f
         fxrstor (%esp)
-        movl    %ebx, %esp
+1:      movl    %ebx, %esp
 
         testl   $3, FRAME_CS(%esp)
         jnz     2f

@@ -5,44 +5,29 @@
 //! | `cpus=N` | the machine must have N CPUs |
 //! | `patched=1` | the sites were patched for bare metal before boot, in the file |
 //! | `soak=N` | N live switches |
+//! | `cpu=only` | only the ops by CPU feature are tested, see `by_feature` |
+//! | `modules=N` | the module is loaded and unloaded N times meanwhile; 0 if there is none |
 //! | `break=NAME` | the live switches are made by a broken writer, see `live_broken` |
 //!
 //! Any other word fails the kernel: a run with a misspelt word must not look as if it had met it.
 
 use core::str;
 
+use crate::start_info::StartInfo;
+
 /// The words that may stand before `=`.
-const NAMES: &[&str] = &["cpus", "patched", "soak", "break"];
+const NAMES: &[&str] = &["cpus", "patched", "soak", "cpu", "modules", "break"];
 
 const LENGTH: usize = 256;
 
 static mut TEXT: [u8; LENGTH] = [0; LENGTH];
 
-/// The structure that a PVH entry gets (Xen, `public/arch-x86/hvm/start_info.h`), as far as it is
-/// used here.
-#[repr(C)]
-struct StartInfo {
-    magic: u32,
-    version: u32,
-    flags: u32,
-    modules: u32,
-    module_list: u64,
-    /// Physical address of a text that ends with a zero byte; 0 if there is none.
-    command_line: u64,
-}
-
-const MAGIC: u32 = 0x336e_c578;
-
 /// Copies the command line, because the page tables of this kernel will not map its place.
 ///
 /// # Safety
-/// - `start_info` is the address that the PVH entry got;
 /// - all memory is still mapped at its physical address;
 /// - no other function of this module was called before.
-pub unsafe fn save(start_info: usize) {
-    // SAFETY: the caller passes the address that the PVH entry got, which is that of a `StartInfo`.
-    let info = unsafe { &*(start_info as *const StartInfo) };
-    assert_eq!(info.magic, MAGIC, "no PVH start info");
+pub unsafe fn save(info: &StartInfo) {
     let line = info.command_line as *const u8;
     if line.is_null() {
         return;
@@ -54,6 +39,15 @@ pub unsafe fn save(start_info: usize) {
         // SAFETY: `at` is less than the length, and no other code uses `TEXT` yet.
         unsafe { (&raw mut TEXT).cast::<u8>().add(at).write(byte) };
     }
+}
+
+/// Returns whether the command line consists of this word, without a function of `core` that is
+/// compiled already.
+pub fn is(word: &[u8]) -> bool {
+    let text = &raw const TEXT;
+    // SAFETY: `save` has written it, and no code writes it any more.
+    let bytes: &[u8; LENGTH] = unsafe { &*text };
+    bytes.iter().copied().take_while(|&byte| byte != 0).eq(word.iter().copied())
 }
 
 /// Fails the kernel if the command line has an unknown word.

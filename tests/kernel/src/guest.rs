@@ -8,7 +8,7 @@ use core::{
 
 use patchlet::{ops::Target, pv};
 
-use crate::{cpu, live_sites, own};
+use crate::{cpu, live_sites, own, signatures};
 
 /// The virtual interrupt flag, as a bit of EFLAGS.
 pub static FLAGS: AtomicUsize = AtomicUsize::new(0);
@@ -185,6 +185,8 @@ pub fn install() {
         own::ops::install(&[
             own::ops::slot::flush_page.holds(FLUSH_PAGE),
             own::ops::slot::ticks_low.holds(TICKS_LOW),
+            own::ops::slot::mix.holds(signatures::mix_as_guest),
+            own::ops::slot::largest.holds(signatures::largest_as_guest),
             (own::ops::Id::zero, live_sites::A),
             (own::ops::Id::flags, live_sites::A),
         ]);

@@ -12,6 +12,8 @@ unsafe extern "C" {
     static __user_text_end: [u8; 0];
     static __scratch_start: [u8; 0];
     static __scratch_end: [u8; 0];
+    static __modules_start: [u8; 0];
+    static __modules_end: [u8; 0];
     static __rodata_start: [u8; 0];
     static __rodata_end: [u8; 0];
     static __data_start: [u8; 0];
@@ -32,6 +34,11 @@ pub fn user_text() -> Range<usize> {
 
 pub fn scratch() -> Range<usize> {
     range(&raw const __scratch_start, &raw const __scratch_end)
+}
+
+/// Returns the region in which modules are loaded.
+pub fn modules() -> Range<usize> {
+    range(&raw const __modules_start, &raw const __modules_end)
 }
 
 pub fn rodata() -> Range<usize> {

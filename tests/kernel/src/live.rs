@@ -4,19 +4,24 @@
 use core::{
     cell::{Cell, OnceCell},
     hint,
+    ops::Range,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use patchlet::{
-    SecondMapping, SiteSet, Sites,
-    live::{BatchStep, Handled, Int3, Live, Rendezvous, StopOthers, Synchronize, TrapFrame},
+    Platform, SecondMapping, SiteSet, Sites, branch,
+    live::{
+        BatchStep, Handled, Int3, Live, LivePlatform, Rendezvous, StopOthers, Synchronize,
+        TrapFrame,
+    },
     ops::{OpSource, OpState},
     site::Record,
     text::Part,
 };
 
 use crate::{
-    image, live_readers, live_sites, own, paging, park, segments, segments::MAX_CPUS, sync, traps,
+    image, live_readers, live_sites, module::loaded, own, paging, park, segments,
+    segments::MAX_CPUS, sync, trace, traps,
 };
 
 pub type Shared = Live<'static>;
@@ -24,7 +29,7 @@ pub type Shared = Live<'static>;
 /// The site set of the sites of `live_sites`, and the `Live` over it. They are made at run time, as
 /// for a loaded module. Each field borrows from the one before.
 struct Once {
-    parts: OnceCell<[Part<'static>; 1]>,
+    parts: OnceCell<[Part<'static>; 2]>,
     set: OnceCell<SiteSet<'static>>,
     sets: OnceCell<[&'static SiteSet<'static>; 1]>,
     shared: OnceCell<Shared>,
@@ -61,7 +66,8 @@ pub unsafe fn shared() -> &'static Shared {
         let count = linked.records().filter(|record| is_ours(record)).count();
         assert_eq!((count, ours.records().len()), (live_sites::count(), live_sites::count()));
         // SAFETY: no other part has this front end.
-        let parts = SHARED.parts.get_or_init(|| [unsafe { Part::new(ours, &SOURCE) }]);
+        let sites = unsafe { Part::new(ours, &SOURCE) };
+        let parts = SHARED.parts.get_or_init(|| [sites, branch::linked()]);
         let set = SHARED.set.get_or_init(|| SiteSet::new(parts));
         Live::new(SHARED.sets.get_or_init(|| [set]))
     })
@@ -76,9 +82,9 @@ pub fn breakpoints(cpu: usize) -> usize {
 
 /// Handles a #BP if it was raised by the INT3 of a site. Returns whether it was.
 pub fn breakpoint(frame: &mut traps::TrapFrame) -> bool {
-    let Some(live) = SHARED.shared.get() else { return false };
     let in_ring_0 = frame.cs & 3 == 0;
-    let ours = in_ring_0 && live.handle(frame) == Handled::Yes;
+    let mut hooks = SHARED.shared.get().into_iter().chain([&trace::LIVE]);
+    let ours = in_ring_0 && hooks.any(|live| live.handle(frame) == Handled::Yes);
     if ours {
         BREAKPOINTS[segments::current_cpu()].fetch_add(1, Relaxed);
     }
@@ -104,11 +110,35 @@ unsafe impl TrapFrame for traps::TrapFrame {
     }
 }
 
-/// Returns the platform with the second mapping of text, which is always writable.
-pub fn platform() -> SecondMapping {
+/// The text of the kernel and of the module that is loaded. All is mapped a second time, always
+/// writable.
+pub struct AllText(SecondMapping);
+
+/// Returns the platform of all text.
+pub fn platform() -> AllText {
     // SAFETY: `paging` maps the whole image a second time, writable.
-    unsafe { SecondMapping::new(image::text(), paging::DIRECT_MAP_OFFSET) }
+    AllText(unsafe { SecondMapping::new(image::text(), paging::DIRECT_MAP_OFFSET) })
 }
+
+// SAFETY: as for `SecondMapping`; the text of a module is readable as long as it is loaded, and the
+// region for modules is a part of the image.
+unsafe impl Platform for AllText {
+    fn text(&self) -> Range<usize> {
+        self.0.text()
+    }
+
+    fn text_around(&self, address: usize) -> Range<usize> {
+        let in_module = image::modules().contains(&address);
+        if in_module { loaded::text() } else { self.0.text() }
+    }
+
+    fn alias(&self, address: usize) -> *mut u8 {
+        self.0.alias(address)
+    }
+}
+
+// SAFETY: the second mapping is always there, and is another one.
+unsafe impl LivePlatform for AllText {}
 
 /// The number of synchronizations in a batch.
 const SYNCS: usize = 3;
@@ -177,7 +207,7 @@ unsafe impl StopOthers for Parking {
     }
 }
 
-pub type Int3Writer = Int3<'static, SecondMapping, Interrupts>;
+pub type Int3Writer = Int3<'static, AllText, Interrupts>;
 
 /// Returns a writer by the INT3 protocol that admits readers inside sites.
 pub fn int3(live: &'static Shared) -> Int3Writer {
@@ -200,7 +230,7 @@ pub fn int3_outside_by(live: &'static Shared, interrupts: Interrupts) -> Int3Wri
 }
 
 /// Returns a writer that stops all other CPUs.
-pub fn rendezvous(live: &'static Shared) -> Rendezvous<'static, SecondMapping, Parking> {
+pub fn rendezvous(live: &'static Shared) -> Rendezvous<'static, AllText, Parking> {
     // SAFETY: as in `int3`; `Parking` stops the other CPUs.
     unsafe { Rendezvous::new(live, platform(), Parking) }
 }

@@ -19,11 +19,11 @@ use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
-use patchlet::{Goal, OneCpu, Patcher, SecondMapping};
+use patchlet::{Goal, OneCpu, Patcher};
 
 use crate::{
     command_line, finish,
-    live::{self, Int3Writer, Interrupts, Shared},
+    live::{self, AllText, Int3Writer, Interrupts, Shared},
     paging, println, sync,
 };
 
@@ -44,7 +44,7 @@ pub fn expected(what: fmt::Arguments<'_>) {
     }
 }
 
-type PlainPatcher = Patcher<'static, SecondMapping>;
+type PlainPatcher = Patcher<'static, AllText>;
 
 /// A writer that is broken.
 pub enum Broken {

@@ -6,13 +6,15 @@
 
 use core::{
     ops::RangeInclusive,
+    ptr,
     sync::atomic::{
-        AtomicUsize,
+        AtomicPtr, AtomicUsize,
         Ordering::{Relaxed, SeqCst},
     },
 };
 
-use patchlet::ops::Target;
+use interface::{ANSWER, ANSWERED, Entry, Interface};
+use patchlet::ops::{Table, Target};
 
 use crate::{
     cpu, live_broken,
@@ -69,9 +71,9 @@ impl Kind {
         sequence
     };
 
-    fn target(self, op: Id) -> Target {
+    fn target(self, table: &Table, op: usize) -> Target {
         match self {
-            Self::Native => ops::TABLE.ops()[op as usize].native(),
+            Self::Native => table.ops()[op].native(),
             Self::A => A,
             Self::B => Target::function(live_b as *const ()),
             Self::Nops => Target::NOP,
@@ -80,11 +82,26 @@ impl Kind {
         }
     }
 
-    /// Puts the functions of this kind into the slots.
+    /// Puts the functions of this kind into the slots, also into that of the module if one is
+    /// loaded.
     pub fn select(self) {
-        // SAFETY: the functions are of the callee-save class and part of the kernel. They return
-        // other values than the ops are for, and only `is_right` uses these.
-        unsafe { ops::install(&OPS.map(|op| (op, self.target(op)))) };
+        for op in OPS {
+            self.put(&ops::TABLE, op as usize);
+        }
+        if let Some(module) = module() {
+            self.select_of(module);
+        }
+    }
+
+    /// Puts the function of this kind into the slot of the module's op.
+    pub fn select_of(self, module: &Interface) {
+        self.put(module.table, ANSWER - FIRST_OF_MODULE);
+    }
+
+    fn put(self, table: &Table, op: usize) {
+        // SAFETY: the functions are of the callee-save class and stay as long as the slot. They
+        // return other values than the ops are for, and only `is_right` uses these.
+        assert!(unsafe { table.set(op, self.target(table, op)) });
     }
 }
 
@@ -92,6 +109,8 @@ impl Kind {
 pub const A: Target = Target::function(live_a as *const ());
 
 const OPS: [Id; 2] = [Id::zero, Id::flags];
+/// The number of the module's first op in the list of its sites.
+const FIRST_OF_MODULE: usize = 4;
 /// Asserts the numbers of the ops that `asm/live.S` uses.
 const _: () = assert!(Id::zero as usize == 2 && Id::flags as usize == 3);
 
@@ -101,13 +120,6 @@ const ARGUMENT: u32 = 0x1d1d_1d1d;
 const RETURNED_BY_A: u32 = 0xa0a0_a0a0;
 const RETURNED_BY_B: u32 = 0xb0b0_b0b0;
 const RETURNED_BY_C: u32 = 0xc0c0_c0c0;
-
-/// An entry of the list of sites, in the layout of `asm/live.S`.
-#[repr(C)]
-struct Entry {
-    run: extern "C" fn() -> u32,
-    op: usize,
-}
 
 // asm/live.S
 unsafe extern "C" {
@@ -143,9 +155,33 @@ fn in_assembly() -> &'static [Entry] {
     unsafe { core::slice::from_raw_parts(start.cast(), length) }
 }
 
-/// Returns the number of sites.
+/// The module that is loaded, or null.
+static MODULE: AtomicPtr<Interface> = AtomicPtr::new(ptr::null_mut());
+
+/// Has the sites of this module run, too; or only those of the kernel. A reader may run those of the
+/// module until it has been outside every site.
+pub fn set_module(module: Option<&'static Interface>) {
+    let module = module.map_or(ptr::null(), ptr::from_ref);
+    MODULE.store(module.cast_mut(), SeqCst);
+}
+
+fn module() -> Option<&'static Interface> {
+    // SAFETY: `set_module` got a reference, and whoever unloads a module first takes it away and
+    // waits until readers have been outside.
+    unsafe { MODULE.load(SeqCst).as_ref() }
+}
+
+/// Returns the number of the kernel's sites.
 pub fn count() -> usize {
     in_assembly().len() + IN_RUST.len()
+}
+
+/// Returns the module's sites in assembly.
+pub fn in_module(module: &Interface) -> &'static [Entry] {
+    let [start, end] = module.sites;
+    let length = (end.addr() - start.addr()) / size_of::<Entry>();
+    // SAFETY: the module has a read-only array of entries there.
+    unsafe { core::slice::from_raw_parts(start, length) }
 }
 
 /// Returns whether the slot at `address` is that of a site in this module.
@@ -185,7 +221,25 @@ pub fn run_all() {
         // chooses that, so any value is accepted.
         run(entry, |_| true);
     }
-    EXECUTIONS[segments::current_cpu()].fetch_add(count(), Relaxed);
+    let mut executions = count();
+    if let Some(module) = module() {
+        executions += run_of(module, nops);
+    }
+    EXECUTIONS[segments::current_cpu()].fetch_add(executions, Relaxed);
+}
+
+/// Runs the sites of a module, and returns how many those are.
+fn run_of(module: &Interface, nops: u32) -> usize {
+    let entries = in_module(module);
+    for entry in entries {
+        run(entry, |result| result == nops);
+    }
+    // Whether the keys are on changes at any time; what the branches must not do is anything else.
+    (module.by_kernels_key)();
+    (module.by_own_key)();
+    let number = entries.len();
+    assert_eq!((module.work)(number), interface::worked(number));
+    entries.len() + 3
 }
 
 fn run(entry: &Entry, is_right_for_nops: impl Fn(u32) -> bool) {
@@ -218,6 +272,8 @@ fn is_right_natively(op: usize, result: u32) -> bool {
     const ALWAYS: usize = 1 << 1;
     if op == Id::zero as usize {
         result == 0
+    } else if op == ANSWER {
+        result == ANSWERED
     } else {
         result as usize & !STATUS == cpu::FLAGS_IF | ALWAYS
     }

@@ -7,7 +7,7 @@
 //! | `kernel.ld`, `image` | where the regions of the image lie |
 //! | `segments` | GDT, TSS, which CPU this is |
 //! | `asm/trap*`, `traps` | IDT, trap entry, expected traps |
-//! | `command_line` | what `-append` demands |
+//! | `start_info`, `command_line` | what the boot loader gives; what `-append` demands |
 //! | `asm/ap.S`, `smp` | the other CPUs, started by a blob, and jobs for them |
 //! | `asm/hypercall.S`, `hypercall` | a hypercall page, filled and executed |
 //! | `apic`, `sync`, `park`, `wait` | interrupts; serializing and stopping all CPUs; waiting |
@@ -18,8 +18,12 @@
 //! | `cpu`, `serial`, `qemu` | single instructions, output, the end |
 //! | `self_test` | proves that all of this holds on one CPU |
 //! | `asm/state_*.S`, `smp_test` | and on all |
+//! | `signatures` | ops of any signature, executed in every state of their sites |
+//! | `by_feature` | the ops that differ by CPU feature |
 //! | `live` | what `patchlet::live` needs of a kernel |
 //! | `asm/live.S`, `live_*` | sites switched while other CPUs run them |
+//! | `asm/trace.S`, `trace` | a trace point switched on and off while other CPUs run over it |
+//! | `module/` | loads and unloads a module (`tests/module/`), whose sites are switched with the kernel's |
 //!
 //! "SDM" is Intel's Software Developer's Manual. Section numbers are those of the editions in which
 //! vol. 3A chapter 8 is "Multiple-Processor Management". Later editions have moved chapters, so
@@ -35,6 +39,7 @@ mod arch;
 #[cfg_attr(target_arch = "x86_64", path = "assembly_64.rs")]
 #[cfg_attr(target_arch = "x86", path = "assembly_32.rs")]
 mod assembly;
+mod by_feature;
 mod command_line;
 mod cpu;
 mod guest;
@@ -45,6 +50,7 @@ mod live_broken;
 mod live_readers;
 mod live_sites;
 mod live_test;
+mod module;
 mod own;
 mod paging;
 mod park;
@@ -56,15 +62,20 @@ mod scratch;
 mod segments;
 mod self_test;
 mod serial;
+mod signatures;
 mod sites;
 mod smp;
 mod smp_test;
+mod start_info;
 mod sync;
+mod trace;
 mod traps;
 mod user;
 mod wait;
 
 use core::panic::PanicInfo;
+
+use start_info::StartInfo;
 
 /// The last line, without which `run.sh` fails: a kernel that ends early must not look as if it had
 /// passed.
@@ -78,9 +89,14 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     unsafe {
         segments::build();
         segments::load(0);
+        let start_info = StartInfo::at(start_info);
         command_line::save(start_info);
+        module::file::save(start_info);
         traps::build();
         traps::load();
+        if command_line::is(b"cpu=only") {
+            by_feature::alone();
+        }
         paging::build();
         paging::activate();
     }
@@ -100,7 +116,9 @@ extern "C" fn kernel_main(start_info: usize) -> ! {
     patchlets::list();
     patchlets::execute();
     patching::run();
+    by_feature::run(true);
     live_test::run();
+    trace::run();
 
     finish()
 }

@@ -4,6 +4,8 @@
 
 use patchlet::native;
 
+use crate::signatures::{self, Block};
+
 patchlet::patchlets! {
     /// The patchlets of `asm/own.S`.
     pub mod patchlets {
@@ -86,6 +88,14 @@ patchlet::ops! {
             zero: callee_save fn(argument: usize) -> usize = patchlet native::vcpu_is_preempted;
             /// Returns the flags.
             flags: callee_save fn(argument: usize) -> usize = patchlet native::save_fl;
+        }
+        any {
+            /// Mixes arguments into a block.
+            mix: extern_c fn(
+                block: Block, a: u8, b: i16, c: u32, d: usize, e: usize, f: usize, g: i32,
+            ) -> Block = function signatures::mix;
+            /// Returns the largest word.
+            largest: extern_c fn(block: &Block, how: u64) -> usize = function signatures::largest;
         }
     }
 }

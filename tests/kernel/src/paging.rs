@@ -11,7 +11,10 @@
 //! have the same entries and differ in the number of levels and in the root (SDM vol. 3A sections
 //! 4.4, "PAE Paging", and 4.5, "4-Level Paging").
 
-use core::ops::Range;
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use crate::{arch, cpu, image, smp};
 
@@ -28,6 +31,26 @@ const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const UNCACHED: u64 = 1 << 3 | 1 << 4; // PWT, PCD
 const NO_EXECUTE: u64 = 1 << 63;
+
+/// The rights of the pages of a module, at their own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    None,
+    ReadOnly,
+    ReadWrite,
+    ReadExecute,
+}
+
+impl Rights {
+    const fn bits(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::ReadOnly => READ_ONLY,
+            Self::ReadWrite => READ_WRITE,
+            Self::ReadExecute => READ_EXECUTE,
+        }
+    }
+}
 
 const READ_ONLY: u64 = PRESENT | NO_EXECUTE;
 const READ_WRITE: u64 = PRESENT | WRITE | NO_EXECUTE;
@@ -49,8 +72,9 @@ const ENTRIES: usize = 512;
 struct Table([u64; ENTRIES]);
 
 /// The number of page tables: the root, and a table of each lower level for each of three regions
-/// of the address space. The root is the first.
-const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1);
+/// of the address space; and one more of the last level, which maps 2 MiB, for each of the two
+/// mappings of the image. The root is the first.
+const TABLES: usize = 1 + 3 * (arch::PAGE_LEVELS - 1) + 2;
 
 /// The page tables. They are in the identity-mapped image, so their addresses are physical, too.
 static mut PAGE_TABLES: [Table; TABLES] = [const { Table([0; ENTRIES]) }; TABLES];
@@ -72,6 +96,7 @@ pub unsafe fn build() {
     mapper.map(image::text(), 0, READ_EXECUTE);
     mapper.map(image::user_text(), 0, READ_EXECUTE | USER);
     mapper.map(image::scratch(), 0, READ_EXECUTE);
+    mapper.map(image::modules(), 0, Rights::None.bits());
     mapper.map(image::rodata(), 0, READ_ONLY);
     mapper.map(image::data(), 0, READ_WRITE);
     mapper.map(image::whole(), DIRECT_MAP_OFFSET, READ_WRITE);
@@ -101,6 +126,63 @@ pub unsafe fn activate() {
         cpu::write_cr3((&raw const PAGE_TABLES).addr());
         cpu::write_cr0(cpu::read_cr0() | CR0_PG | CR0_WP);
     }
+}
+
+/// Gives rights to pages of the region for modules. A CPU may go on by rights that were taken away
+/// until it has executed [`forget_translations`]. It may use new ones at once: it keeps nothing of
+/// pages that it has no right to (SDM vol. 3A section 4.10.2.3, "Details of TLB Use").
+///
+/// # Safety
+/// - no code, and no reference, needs a right of these pages that is taken away.
+pub unsafe fn protect(pages: Range<usize>, rights: Rights) {
+    let modules = image::modules();
+    assert!(modules.start <= pages.start && pages.end <= modules.end, "{pages:#x?}");
+    for page in pages.step_by(PAGE_SIZE) {
+        last_entry(page).set(page as u64 | rights.bits());
+    }
+}
+
+/// An entry of a page table that CPUs may read at any time. In two halves, the low one first: a CPU
+/// of 32 bit need not be able to store 64 bits at once.
+#[repr(transparent)]
+struct Entry([AtomicU32; 2]);
+
+impl Entry {
+    fn get(&self) -> u64 {
+        let [low, high] = &self.0;
+        u64::from(high.load(Ordering::Relaxed)) << 32 | u64::from(low.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the entry. While its halves do not belong together, the page is not present.
+    fn set(&self, entry: u64) {
+        let [low, high] = &self.0;
+        low.store(0, Ordering::Release);
+        high.store((entry >> 32) as u32, Ordering::Release);
+        low.store(entry as u32, Ordering::Release);
+    }
+}
+
+/// Returns the entry that maps the page at this address, which `build` has mapped.
+fn last_entry(address: usize) -> &'static Entry {
+    let mut table = (&raw const PAGE_TABLES).addr();
+    for level in (0..arch::PAGE_LEVELS).rev() {
+        let entry = (table as *const Entry).wrapping_add(index(address, level));
+        // SAFETY: the root is there, and the entries of the others lead to tables that `build` has
+        // filled. From then on they are changed by atomic stores only.
+        let entry = unsafe { &*entry };
+        if level == 0 {
+            return entry;
+        }
+        table = entry.get() as usize & !(PAGE_SIZE - 1);
+    }
+    unreachable!("there is a last level")
+}
+
+/// Makes this CPU forget what it knows of the page tables (SDM vol. 3A section 4.10.4.1,
+/// "Operations that Invalidate TLBs and Paging-Structure Caches"). No page is global.
+pub fn forget_translations() {
+    // SAFETY: the value is the one in use.
+    unsafe { cpu::write_cr3(cpu::read_cr3()) };
 }
 
 struct Mapper<'a> {

@@ -16,14 +16,22 @@ struct Serial;
 
 impl Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // SAFETY: reading the line status and sending a byte do not change memory.
-            unsafe {
-                while cpu::in_8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
-                cpu::out_8(COM1, byte);
-            }
-        }
+        print(text);
         Ok(())
+    }
+}
+
+/// Prints a text, without waiting for other CPUs and without `core::fmt`.
+pub fn print(text: &str) {
+    text.bytes().for_each(print_byte);
+}
+
+/// Prints a byte likewise.
+pub fn print_byte(byte: u8) {
+    // SAFETY: reading the line status and sending a byte do not change memory.
+    unsafe {
+        while cpu::in_8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
+        cpu::out_8(COM1, byte);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Makes every CPU execute a serializing instruction. That must happen between a write to text and
 //! code that relies on it (SDM vol. 3A section 8.1.3, "Handling Self- and Cross-Modifying Code").
+//! If a module was unloaded, it also forgets the translations of the pages.
 //!
 //! Requests are numbered upwards. A CPU reads the highest request, then serializes, then records
 //! the number that it has read. A CPU that has recorded a number has therefore serialized after
 //! that request and all before it were made, and one interrupt may answer several requests.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::{apic, cpu, segments, segments::MAX_CPUS, smp, traps, wait};
+use crate::{apic, cpu, paging, segments, segments::MAX_CPUS, smp, traps, wait};
 
 static REQUEST: AtomicUsize = AtomicUsize::new(0);
 static ANSWERED: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
@@ -32,6 +33,17 @@ pub fn all() {
     }
 }
 
+/// Whether CPUs forget translations, too.
+static FORGET: AtomicBool = AtomicBool::new(false);
+
+/// Waits until every CPU that runs has forgotten all translations since the call began. The rest is
+/// as for [`all`].
+pub fn all_forget_translations() {
+    FORGET.store(true, Ordering::SeqCst);
+    all();
+    FORGET.store(false, Ordering::SeqCst);
+}
+
 /// Handles the interrupt of a request.
 pub fn interrupt() {
     INTERRUPTS[segments::current_cpu()].fetch_add(1, Ordering::Relaxed);
@@ -48,6 +60,9 @@ fn answer() {
     let answered = &ANSWERED[segments::current_cpu()];
     let request = REQUEST.load(Ordering::SeqCst);
     if answered.load(Ordering::Relaxed) < request {
+        if FORGET.load(Ordering::SeqCst) {
+            paging::forget_translations();
+        }
         cpu::serialize();
         // `fetch_max`, because an interrupt may have answered a later request since the load.
         answered.fetch_max(request, Ordering::Release);

@@ -49,6 +49,13 @@ pub struct TrapFrame {
 }
 
 impl TrapFrame {
+    /// Returns the register of this letter: EAX or RAX for `a`.
+    pub fn register(&self, letter: u8) -> usize {
+        let mut named = arch::REGISTER_NAMES.iter().zip(self.registers);
+        let found = named.find(|(name, _)| name.as_bytes()[1..] == [letter, b'x']);
+        found.map_or(0, |(_, value)| value)
+    }
+
     /// Returns RAX, or EAX.
     pub fn accumulator(&self) -> usize {
         self.registers[arch::REGISTER_NAMES.len() - 1]

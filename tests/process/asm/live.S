@@ -110,6 +110,52 @@ live_functions:
 	.section .data.rel.ro.live, "aw", @progbits
 live_functions_end:
 
+/* Emits a function of one static branch, which returns 1 in EAX if the key is on, else 0. Puts its
+ * address into the list of branches.
+ *	if	the state of the key in which it jumps, `on` or `off`
+ *	align	a power of two
+ *	before	how many bytes of the branch lie before a multiple of `align` */
+.macro live_branch if:req, align:req, before:req
+	.section .text.live, "ax", @progbits
+	.balign	\align
+	.skip	\align - \before
+.Llive_branch_\@:
+	PATCHLET_BRANCH live_key, .Llive_taken_\@, if=\if
+	.ifc	\if, on
+	xorl	%eax, %eax
+	ret
+.Llive_taken_\@:
+	movl	$1, %eax
+	ret
+	.else
+	movl	$1, %eax
+	ret
+.Llive_taken_\@:
+	xorl	%eax, %eax
+	ret
+	.endif
+	.section .data.rel.ro.live_branches, "aw", @progbits
+#ifdef __x86_64__
+	.quad	.Llive_branch_\@
+#else
+	.long	.Llive_branch_\@
+#endif
+.endm
+
+	.section .data.rel.ro.live_branches, "aw", @progbits
+	.balign	8
+	.globl	live_branches, live_branches_end
+	.hidden	live_branches, live_branches_end
+live_branches:
+	.irp	before, 0, 1, 2, 3, 4
+	live_branch on, 64, \before
+	live_branch on, 4096, \before
+	live_branch off, 64, \before
+	live_branch off, 4096, \before
+	.endr
+	.section .data.rel.ro.live_branches, "aw", @progbits
+live_branches_end:
+
 /* The sites of the benchmark: a function of 4096 sites, one after the other.
  * in: -   out: -   clobbers: -   flags: unchanged */
 	.section .text.live_many, "ax", @progbits
@@ -124,6 +170,22 @@ live_many:
 	ret
 	.size	live_many, . - live_many
 
+/* The branches of the benchmark, one after the other. In either state the next one follows.
+ * in: -   out: -   clobbers: -   flags: unchanged */
+	.section .text.live_many_branches, "ax", @progbits
+	.balign	4096
+	.globl	live_many_branches
+	.hidden	live_many_branches
+	.type	live_many_branches, @function
+live_many_branches:
+	.rept	4096
+	PATCHLET_BRANCH live_many_key, 1f
+1:
+	.endr
+	ret
+	.size	live_many_branches, . - live_many_branches
+
+	.section .text.live_many, "ax", @progbits
 /* One more site, which a reader executes while the others are switched. */
 	.globl	live_one
 	.hidden	live_one

@@ -1,9 +1,10 @@
 //! The benchmark of live switches, in ratios within one run: `cargo bench --bench live`.
 //!
 //! A reader executes one of the sites all the time. Only rounds count during which it ran. The
-//! columns are: number of sites; time per site in one batch; time per site in a batch for each
-//! site, and the ratio of the two; time per site of `static-keys`; synchronizations per batch; and
-//! the longest time for which the reader was held up.
+//! columns are: number of sites; time per site in one batch, for sites of an op and for static
+//! branches; time per site in a batch for each site of the op, and its ratio to one batch; time per
+//! site of `static-keys`, and its ratio to the branches; synchronizations per batch; and the longest
+//! time for which the reader was held up.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,7 +15,8 @@ use patchlet::live::{Int3, Rendezvous, Synchronize};
 use patchlet::ops::Target;
 use patchlet_process::live::sync::{Closed, Gate, Membarrier};
 use patchlet_process::live::{
-    MANY, MANY_SITES, execute_many, execute_one, live, many_sites, signal, sites_from,
+    MANY, MANY_KEY, MANY_SITES, execute_many, execute_many_branches, execute_one, live,
+    many_branches, many_sites, signal, sites_from,
 };
 use patchlet_process::remap;
 use static_keys::{define_static_key_false, static_branch_unlikely};
@@ -237,6 +239,20 @@ fn int3(
     (times, count.load(Relaxed) as f64 / f64::from(batches))
 }
 
+/// Returns the time for which one key with this many static branches is turned on or off.
+fn branches(reader: &Reader, platform: &SecondMapping, sync: Membarrier, sites: usize) -> [f64; 2] {
+    let live = many_branches(sites);
+    signal::ask_first(live);
+    // SAFETY: the handler of SIGTRAP calls the hooks, and this is the only writer.
+    let mut int3 = unsafe { Int3::new(live, platform.clone(), sync) };
+    let times = measure(reader, |on| {
+        let mut changes = [if on { MANY_KEY.on() } else { MANY_KEY.off() }];
+        assert_eq!(int3.change(&mut changes).expect("change").changed, sites);
+    });
+    execute_many_branches();
+    times
+}
+
 fn one_at_a_time(
     reader: &Reader,
     platform: &SecondMapping,
@@ -245,7 +261,7 @@ fn one_at_a_time(
 ) -> [f64; 2] {
     let all = many_sites(sites);
     let each: Vec<_> =
-        all.records().iter().map(|record| live(sites_from(record.site(), 1), &MANY)).collect();
+        all.records().map(|record| live(sites_from(record.site(), 1), &MANY)).collect();
     let mut writers: Vec<_> = each
         .into_iter()
         .map(|live| {
@@ -296,13 +312,14 @@ fn main() {
 fn table(reader: &Reader, platform: &SecondMapping, sync: Membarrier) {
     let [_, quiet] = measure(reader, |_| std::thread::sleep(Duration::from_millis(1)));
     println!(
-        "| sites | batch, ns/site | one at a time | static-keys | syncs per batch | reader held up, us: INT3 | one at a time | rendezvous |"
+        "| sites | batch, ns/site | branches | one at a time | static-keys | syncs per batch | reader held up, us: INT3 | one at a time | rendezvous |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut per_site = Vec::new();
     for sites in SITES {
         let n = sites as f64;
         let ([batch, held], syncs) = int3(reader, platform, sync, sites);
+        let [of_key, _] = branches(reader, platform, sync, sites);
         let [single, held_single] = one_at_a_time(reader, platform, sync, sites);
         let [_, held_rendezvous] = rendezvous(reader, platform, sites);
         // SAFETY: only this thread executes the branches, and not at this time.
@@ -312,23 +329,24 @@ fn table(reader: &Reader, platform: &SecondMapping, sync: Membarrier) {
         let [keys, _] = measure(reader, |on| unsafe { toggle_keys(sites, on) });
         assert_eq!(taken(black_box(sites)), 0);
         println!(
-            "| {sites} | {:.0} | {:.0} ({:.1}x) | {:.0} ({:.1}x) | {syncs:.2} | {:.1} | {:.1} | {:.1} |",
+            "| {sites} | {:.0} | {:.0} | {:.0} ({:.1}x) | {:.0} ({:.1}x) | {syncs:.2} | {:.1} | {:.1} | {:.1} |",
             batch / n,
+            of_key / n,
             single / n,
             single / batch,
             keys / n,
-            keys / batch,
+            keys / of_key,
             held / 1e3,
             held_single / 1e3,
             held_rendezvous / 1e3,
         );
-        per_site.push((sites, batch / n, single / batch, keys / batch));
+        per_site.push((sites, batch / n, single / batch, keys / of_key));
     }
     println!("(undisturbed for as long, the reader is held up for {:.1} us)", quiet / 1e3);
     if let [.., (_, at_512, single, keys), (_, at_4096, ..)] = per_site[..] {
         println!(
-            "at 512 sites: {single:.1} times less per site than one at a time, {keys:.1} times less than \
-             static-keys; at 4096 {:.2} times the cost per site at 512",
+            "at 512 sites: {single:.1} times less per site than one at a time, branches {keys:.1} times \
+             less than static-keys; at 4096 {:.2} times the cost per site at 512",
             at_4096 / at_512
         );
     }

@@ -81,6 +81,12 @@ pub fn directions() -> Vec<bool> {
 #[must_use]
 pub fn expected(keys: [bool; 7]) -> Vec<bool> {
     let [off, on, counted, counted_on, hidden, asm, asm_on] = keys;
-    [vec![off; 5], vec![on; 3], vec![counted, counted_on, hidden], vec![off; 3], vec![asm, asm, asm_on]]
-        .concat()
+    [
+        vec![off; 5],
+        vec![on; 3],
+        vec![counted, counted_on, hidden],
+        vec![off; 3],
+        vec![asm, asm, asm_on],
+    ]
+    .concat()
 }

@@ -46,5 +46,5 @@ patchlet::ops! {
 
 patchlet::site_set! {
     /// Every site of the program that this crate is linked into.
-    pub static PROCESS = [patchlet::pv, own_ops], branches;
+    pub static PROCESS = [patchlet::pv, own_ops, patchlet::cpu_ops], branches;
 }

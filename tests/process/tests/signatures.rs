@@ -258,7 +258,7 @@ unsafe impl StopOthers for Alone {
 /// Checks that the sites are those of the trampolines: one for each op that is called.
 fn one_site_for_each_op() {
     let sites = Sites::linked();
-    let of_table = sites.records().iter().filter_map(|record| {
+    let of_table = sites.records().filter_map(|record| {
         let index = any::TABLE.index_of_slot(record.subject())?;
         Some((any::TABLE.ops()[index].name(), record.kind(), record.capacity()))
     });
@@ -344,8 +344,17 @@ fn ops_of_any_signature_in_every_state_of_their_sites() {
     assert_eq!(bytes_of(&patcher, "tell"), [0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00]);
     assert_eq!(bytes_of(&patcher, "count"), [0x31, 0xc0, 0x0f, 0x1f, 0x40, 0x00]);
 
+    // Slots and sites in one transaction, and undone likewise by what the list then is.
     any::reset();
     apply(&mut patcher);
+    // SAFETY: each function is typed by its slot, and part of the program.
+    let mut changes = FIRST.map(|pair| unsafe { any::change(pair) });
+    for by in [1, 0] {
+        // SAFETY: as in `apply`.
+        let report = unsafe { OneCpu::assume(|cpu| patcher.change(&mut changes, cpu)) };
+        assert_eq!(report.expect("a change").changed, 9);
+        check(by);
+    }
     signal::with_signal_stack(|| live(&platform));
 }
 

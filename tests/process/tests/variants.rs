@@ -148,6 +148,8 @@ struct VariantRecord {
     slot: usize,
     function: usize,
     place: u8,
+    /// 0 for a patchlet, 1 for a function, 2 for nothing.
+    means: u8,
     condition: String,
 }
 
@@ -181,7 +183,8 @@ fn variant_records() -> Vec<VariantRecord> {
         records.push(VariantRecord {
             slot: at.wrapping_add_signed(slot as isize),
             function,
-            place,
+            place: place & 0x3f,
+            means: place >> 6,
             condition: String::from_utf8(condition.to_vec()).expect("names"),
         });
         at += (10 + usize::from(len)).next_multiple_of(4);
@@ -206,10 +209,17 @@ fn each_variant_has_its_record() {
             slot: chosen::TABLE.slot_address(last).expect("an op"),
             function: variant.target().address(),
             place,
+            means: match variant.patchlet() {
+                Some(_) => 0,
+                None if variant.target() == Target::NOP => 2,
+                None => 1,
+            },
             condition: words.collect::<Vec<_>>().join(" "),
         });
     }
     let mut found = variant_records();
+    // The program has the ready-made table as well.
+    found.retain(|record| chosen::TABLE.index_of_slot(record.slot).is_some());
     // The linker may order them otherwise.
     found.sort_unstable_by_key(|record| (record.slot, record.place));
     assert_eq!(found, expected);

@@ -1,16 +1,22 @@
 //! The program behind `make run`. It builds the two kernels with fat LTO, inspects and boots them,
-//! and shows each op's site before and after patching; then the cost of a call on this machine.
+//! and shows each op's site before and after patching; then what ops by CPU feature get on some CPU
+//! models, and the cost of a call on this machine.
 
 #[path = "../../support"]
 mod support {
     pub mod boot;
+    #[allow(dead_code, reason = "what is right for a model is for tests/cpu_models.rs")]
+    pub mod by_feature;
     pub mod elf;
     pub mod kernel;
     pub mod layout;
     pub mod meaning;
+    #[allow(dead_code, reason = "features are for tests/cpu_models.rs")]
+    pub mod models;
     pub mod table;
 }
 
+mod by_feature;
 mod cost;
 mod disassembly;
 
@@ -28,6 +34,7 @@ fn main() {
     for width in [Width::Bits64, Width::Bits32] {
         show(width);
     }
+    by_feature::show();
     println!("── cost of a call, in a process on this machine {}", "─".repeat(52));
     println!("   nanoseconds, before patching → after; the loop around it included\n");
     for width in [Width::Bits64, Width::Bits32] {
@@ -51,15 +58,24 @@ fn show(width: Width) {
         patchlets.len()
     );
     let native = native(width);
+    let (by_feature, patchlets): (Vec<_>, Vec<_>) =
+        patchlets.into_iter().partition(|patchlet| patchlet.name.starts_with("cpu_"));
     for patchlet in &patchlets {
         let meaning = native.iter().find(|row| row.name == patchlet.name);
+        // No site has room for more, so it is a blob.
+        let is_blob = patchlet.bytes.len() > 32;
         println!(
             "           {:<20} {:<18} {}",
             patchlet.name,
-            hex(&patchlet.bytes),
-            meaning.map_or("(the kernel's own)", |row| row.assembly)
+            if is_blob { format!("{} bytes", patchlet.bytes.len()) } else { hex(&patchlet.bytes) },
+            match meaning {
+                Some(row) => row.assembly,
+                None if is_blob => "(a blob of the kernel)",
+                None => "(the kernel's own)",
+            }
         );
     }
+    println!("           and {} of the ready-made set by CPU feature, see below", by_feature.len());
 
     let accelerator = env::var("ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
     println!("booting    in QEMU with two CPUs, -accel {accelerator}");
@@ -70,7 +86,8 @@ fn show(width: Width) {
         log.lines("executed").count()
     );
     patched(width, &kernel, &log);
-    switched(&log);
+    switched(&log, "live switching", "switched ");
+    switched(&log, "trace point", "traced   ");
     println!("finished   the kernel said so itself\n");
 }
 
@@ -103,12 +120,12 @@ fn patched(width: Width, kernel: &Path, log: &Log) {
     }
 }
 
-/// Prints the kernel's lines about live switches: their number, and the indented lines behind it.
-fn switched(log: &Log) {
-    const TITLE: &str = "test live switching: ";
-    let mut lines = log.0.lines().skip_while(|line| !line.starts_with(TITLE));
+/// Prints the kernel's lines about one of its tests: what it did, and the indented lines behind it.
+fn switched(log: &Log, test: &str, did: &str) {
+    let title = format!("test {test}: ");
+    let mut lines = log.0.lines().skip_while(|line| !line.starts_with(&title));
     if let Some(first) = lines.next() {
-        println!("switched   live, {}", first.trim_start_matches(TITLE));
+        println!("{did}  live, {}", first.trim_start_matches(&title));
     }
     for line in lines.map_while(|line| line.strip_prefix("  ")) {
         println!("           {line}");

@@ -27,11 +27,13 @@ const TARGETS: [(&str, &str); 2] =
     [("x86_64-unknown-none", "64 bit"), ("i686-unknown-linux-gnu", "32 bit")];
 
 /// Feature of the kernel, what it is called here, the roots of its stack.
-const VARIANTS: [(&str, &str, &[&str]); 7] = [
+const VARIANTS: [(&str, &str, &[&str]); 9] = [
     ("unused", "a dependency, nothing used", &[]),
     (BOOT, "patching at boot", &["boot"]),
     ("message", "and printing the error", &["message"]),
     ("code", "or only its name and site", &["code"]),
+    ("by_feature", "boot, and the ready-made table by CPU feature", &["by_feature"]),
+    ("branches", "boot, and a static branch", &["boot", "branches"]),
     ("rendezvous", "boot, and live by rendezvous", &["rendezvous"]),
     ("int3", "boot, and live by INT3", &["int3", "breakpoint"]),
     ("int3,rendezvous", "boot, and live both ways", &["int3", "rendezvous", "breakpoint"]),

@@ -115,7 +115,10 @@ fn list_image(
         let (found, of_variants) = variants_of(&image);
         findings.append(of_ops);
         findings.append(of_variants);
-        let view = |variant| VariantView::new(&image, &ops, &patchlets, variant);
+        let ops = ops.iter().map(|op| (op.slot, op.name)).collect();
+        let natives = patchlets.iter().filter_map(|found| Some((found.native?, found.name)));
+        let natives = natives.collect();
+        let view = |variant| VariantView::new(&image, &ops, &natives, variant);
         variants = found.iter().map(view).collect();
     }
     let keys: Vec<_> = keys.iter().map(|key| KeyView::new(&image, key)).collect();

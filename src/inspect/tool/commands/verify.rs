@@ -12,7 +12,7 @@ use crate::inspect::finding::Finding;
 use crate::inspect::formats::{PatchletImage, patchlets_of};
 use crate::inspect::model::Model;
 use crate::inspect::tool::arguments::VerifyArguments;
-use crate::inspect::tool::open::{compared_with, linked, read, slots};
+use crate::inspect::tool::open::{compared_with, linked, module, placed, read, slots};
 use crate::inspect::tool::output::{count, print_findings, print_json};
 use crate::inspect::tool::progress::verify_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -26,7 +26,12 @@ pub(in crate::inspect::tool) fn verify(
     let path = &arguments.file;
     let data = read(path)?;
     let platform = slots(&arguments.platform)?;
-    let model = compared_with(linked(path, &data)?, &platform, path)?;
+    let module = if arguments.module { Some(module(path, &data)?) } else { None };
+    let model = match &module {
+        Some(module) => placed(path, module)?,
+        None => linked(path, &data)?,
+    };
+    let model = compared_with(model, &platform, path)?;
     let against = match &arguments.against {
         Some(path) => Some((path, read(path)?)),
         None => None,

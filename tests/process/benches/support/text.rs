@@ -344,7 +344,8 @@ fn table(at: *mut Slot, slots: usize) -> &'static Table {
     }
     // SAFETY: all slots are written above. They are used only as long as the text exists.
     let slots = unsafe { std::slice::from_raw_parts(at, ops.len()) };
-    let table: &Table = Box::leak(Box::new(Table::new(ops.leak(), slots)));
+    // SAFETY: no code calls through these slots.
+    let table: &Table = Box::leak(Box::new(unsafe { Table::new(ops.leak(), slots) }));
     // SAFETY: no code calls through this slot.
     assert!(unsafe { table.set(NO_OP, Target::NOP) });
     table

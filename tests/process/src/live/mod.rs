@@ -8,6 +8,7 @@ pub mod switching;
 pub mod sync;
 pub mod writer;
 
+use patchlet::branch::{BranchSource, BranchState, Keys};
 use patchlet::live::Live;
 use patchlet::ops::__private::Slot;
 use patchlet::ops::{Abi, Op, OpSource, OpState, Table, Target};
@@ -61,14 +62,23 @@ static SLOTS: [Slot; 3] = [slot(LiveOp::Probe), slot(LiveOp::Leap), slot(LiveOp:
 
 /// The table of these ops. It is not made by `ops!`, because jump sites and results that depend on
 /// the preset of a register have no functions there.
-pub static TABLE: Table = Table::new(&OPS, &SLOTS);
+// SAFETY: the native functions are those of the patchlets, and `asm/live.S` knows what they do.
+pub static TABLE: Table = unsafe { Table::new(&OPS, &SLOTS) };
+
+patchlet::keys! {
+    /// The key of the branches in `asm/live.S`.
+    pub static KEY as "live_key": off;
+    /// The key of the branches of the benchmark.
+    pub static MANY_KEY as "live_many_key": off;
+}
 
 static MANY_OPS: [Op; 1] = [Op::new("live", "many", Abi::CalleeSave, Target::NOP, None)];
 #[unsafe(export_name = "live_many_ops")]
 static MANY_SLOTS: [Slot; 1] = [Slot::new(Target::NOP)];
 
 /// The op of the benchmark's sites: natively it does nothing.
-pub static MANY: Table = Table::new(&MANY_OPS, &MANY_SLOTS);
+// SAFETY: the sites take and give nothing.
+pub static MANY: Table = unsafe { Table::new(&MANY_OPS, &MANY_SLOTS) };
 
 /// The state of the sites of one ops table that the writer and the signal handler share.
 pub type ProcessLive = Live<'static>;
@@ -78,8 +88,11 @@ unsafe extern "C" {
     fn live_b();
     fn live_many();
     fn live_one();
+    fn live_many_branches();
     static live_functions: [u8; 0];
     static live_functions_end: [u8; 0];
+    static live_branches: [u8; 0];
+    static live_branches_end: [u8; 0];
 }
 
 /// A state that a site can be switched to. The trap of a null slot is left out, because it ends the
@@ -166,6 +179,32 @@ pub fn functions() -> Vec<Function> {
             Function { address, op: LiveOp::ALL[op] }
         })
         .collect()
+}
+
+/// Returns the addresses of all functions of `asm/live.S` with a branch. Each returns whether
+/// [`KEY`] is on.
+pub fn branches() -> Vec<usize> {
+    let start = (&raw const live_branches).expose_provenance();
+    let end = (&raw const live_branches_end).addr();
+    (start..end)
+        .step_by(size_of::<usize>())
+        // SAFETY: between the two labels, `asm/live.S` has words.
+        .map(|at| unsafe { std::ptr::with_exposed_provenance::<usize>(at).read() })
+        .collect()
+}
+
+/// Executes a function with a branch, and returns whether the key is on.
+///
+/// No register but EAX may change, not even by a trap on the way: the compiler goes on using them.
+#[inline(always)]
+pub fn execute_branch(address: usize) -> bool {
+    let is_on: u32;
+    // SAFETY: the function is one of `asm/live.S`: it sets EAX and returns.
+    unsafe { std::arch::asm!("call {address}", address = in(reg) address, out("eax") is_on) };
+    match is_on {
+        0 | 1 => is_on != 0,
+        _ => panic!("{is_on:#x} in EAX"),
+    }
 }
 
 /// Executes a function with `argument` in the argument's register and `preset` in the result's.
@@ -257,6 +296,26 @@ pub fn many_sites(count: usize) -> Sites<'static> {
     sites_from(if count == 1 { last } else { first }, count)
 }
 
+/// Makes the state that writers and the signal handler share for the first `count` branches of the
+/// benchmark.
+pub fn many_branches(count: usize) -> &'static ProcessLive {
+    let linked = patchlet::branch::linked().sites();
+    let start = (live_many_branches as *const ()).addr();
+    let first = linked.records().position(|record| record.site() == start).expect("a branch");
+    let branches = linked.part(first..first + count);
+    let states: Vec<BranchState> = (0..64).map(|_| BranchState::new()).collect();
+    let keys = vec![Keys::linked()].leak();
+    // SAFETY: a part of the linker's table; nobody else has these states.
+    let source = unsafe { BranchSource::new(branches, keys, states.leak()) };
+    live_of(vec![Box::leak(Box::new(source)).part()])
+}
+
+/// Executes all branches of the benchmark.
+pub fn execute_many_branches() {
+    // SAFETY: branches that all go on with the next one, and a return.
+    unsafe { std::arch::asm!("call {many}", many = sym live_many_branches) };
+}
+
 /// The number of sites of the benchmark.
 pub const MANY_SITES: usize = 4097;
 
@@ -270,11 +329,23 @@ pub fn sites() -> Sites<'static> {
 /// Makes the state that writers and the signal handler share for these sites of this table. It
 /// lives for ever, because a signal can come at any time.
 pub fn live(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
+    live_of(vec![part(sites, table)])
+}
+
+/// Makes the same for these sites and all branches of the program.
+pub fn live_with_branches(sites: Sites<'static>, table: &'static Table) -> &'static ProcessLive {
+    live_of(vec![part(sites, table), patchlet::branch::linked()])
+}
+
+fn live_of(parts: Vec<Part<'static>>) -> &'static ProcessLive {
+    let set: &SiteSet<'static> = Box::leak(Box::new(SiteSet::new(parts.leak())));
+    Box::leak(Box::new(Live::new(vec![set].leak())))
+}
+
+fn part(sites: Sites<'static>, table: &'static Table) -> Part<'static> {
     let states: Vec<OpState> = table.ops().iter().map(|_| OpState::new()).collect();
     // SAFETY: nobody else has these states.
     let source = unsafe { OpSource::new(vec![table].leak(), states.leak()) };
     // SAFETY: the front end has this part only.
-    let parts = vec![unsafe { Part::new(sites, Box::leak(Box::new(source))) }].leak();
-    let set: &SiteSet<'static> = Box::leak(Box::new(SiteSet::new(parts)));
-    Box::leak(Box::new(Live::new(vec![set].leak())))
+    unsafe { Part::new(sites, Box::leak(Box::new(source))) }
 }

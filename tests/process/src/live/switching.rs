@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::readers::{Shared, read};
 use super::sync::Membarrier;
 use super::writer::Writer;
-use super::{State, TABLE, live, signal, sites};
+use super::{State, TABLE, live_with_branches, signal, sites};
 use crate::remap;
 
 /// The number of readers: one for the other core, and one more, so that one is often suspended
@@ -25,7 +25,7 @@ pub fn beside_readers(
     let text = remap::text_with_sites().expect("there are sites");
     // SAFETY: `text` consists of whole pages, and this is the only call in the process.
     let platform = unsafe { remap::second_mapping(text) }.expect("second mapping");
-    let live = live(sites(), &TABLE);
+    let live = live_with_branches(sites(), &TABLE);
     signal::install(live);
     let sync = Membarrier::register();
     let shared: &Shared = Box::leak(Box::new(Shared::new(State::Indirect)));

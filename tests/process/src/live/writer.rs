@@ -9,7 +9,7 @@ use patchlet::{Error, Goal, Patcher, SecondMapping};
 use super::broken::{Broken, Saboteur};
 use super::readers::Shared;
 use super::sync::{Closed, Membarrier, Quiescent};
-use super::{LiveOp, ProcessLive, State};
+use super::{KEY, LiveOp, ProcessLive, State};
 
 /// The numbers of batches by each protocol.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +41,8 @@ pub struct Writer<'w> {
     shared: &'w Shared,
     /// The state of each op.
     states: [State; 3],
+    /// Whether the key is on.
+    key_is_on: bool,
     switches: Switches,
     /// Of so many switches that INT3 refuses, one is made by a protocol that waits for the readers,
     /// which takes longer. The others are not made.
@@ -79,6 +81,7 @@ impl<'w> Writer<'w> {
             sync,
             shared,
             states: [State::Indirect; 3],
+            key_is_on: false,
             switches: Switches::default(),
             patience,
         }
@@ -90,7 +93,7 @@ impl<'w> Writer<'w> {
         self.switches
     }
 
-    /// Switches a random op to another random state.
+    /// Switches a random op to another random state, and sometimes the key in the same batch.
     ///
     /// # Errors
     /// Returns an error of the protocol, which a test does not expect.
@@ -102,24 +105,31 @@ impl<'w> Writer<'w> {
         if to == State::Indirect {
             return self.revert();
         }
-        if to == from {
+        let key_is_on = random(2) != 0;
+        if to == from && key_is_on == self.key_is_on {
             return Ok(());
         }
+        let mut changes = [if key_is_on { KEY.on() } else { KEY.off() }];
+        self.shared.told_key.begin(key_is_on.into());
         // Announced before the slot is set, because a site that is indirect follows the slot at
         // once.
-        self.shared.told[op as usize].begin(to);
+        self.shared.told[op as usize].begin(to as usize);
         to.install(op);
         // SAFETY: by the contract of `new`.
         let mut int3 = unsafe { Int3::new(self.live, self.platform.clone(), self.sync) };
-        let report = match int3.apply() {
+        let report = match int3.change(&mut changes) {
             Ok(report) => {
                 self.switches.int3 += 1;
                 report
             }
             Err(Error::ThreadInside { .. }) if random(self.patience) != 0 => {
                 from.install(op);
-                self.shared.told[op as usize].begin(from);
+                self.shared.told[op as usize].begin(from as usize);
                 self.shared.told[op as usize].end();
+                // The key has not changed, either.
+                assert_eq!(KEY.is_enabled(), self.key_is_on);
+                self.shared.told_key.begin(self.key_is_on.into());
+                self.shared.told_key.end();
                 return Ok(());
             }
             Err(Error::ThreadInside { .. }) if random(2) == 0 => {
@@ -128,18 +138,21 @@ impl<'w> Writer<'w> {
                 // SAFETY: by the contract of `new`; and each reader passes the gate outside of
                 // every site.
                 unsafe { Int3::with_nobody_inside(self.live, self.platform.clone(), sync) }
-                    .apply()?
+                    .change(&mut changes)?
             }
             Err(Error::ThreadInside { .. }) => {
                 self.switches.rendezvous += 1;
                 let others = Closed(&self.shared.gate);
                 // SAFETY: by the contract of `new`.
-                unsafe { Rendezvous::new(self.live, self.platform.clone(), others) }.apply()?
+                unsafe { Rendezvous::new(self.live, self.platform.clone(), others) }
+                    .change(&mut changes)?
             }
             Err(error) => return Err(error),
         };
         self.shared.told[op as usize].end();
+        self.shared.told_key.end();
         self.states[op as usize] = to;
+        self.key_is_on = key_is_on;
         // The batch has patched all ops, also those that were indirect.
         for op in LiveOp::ALL {
             if self.states[op as usize] == State::Indirect {
@@ -150,15 +163,17 @@ impl<'w> Writer<'w> {
         Ok(())
     }
 
-    /// Reverts all sites to their indirect calls and jumps, through the native functions.
+    /// Reverts all sites to their indirect calls and jumps, through the native functions, and the
+    /// branches to where their key starts.
     fn revert(&mut self) -> Result<(), Error> {
         if self.states == [State::Indirect; 3] {
             return Ok(());
         }
         for op in LiveOp::ALL {
-            self.shared.told[op as usize].begin(State::Indirect);
+            self.shared.told[op as usize].begin(State::Indirect as usize);
             State::Indirect.install(op);
         }
+        self.shared.told_key.begin(0);
         // SAFETY: by the contract of `new`.
         let mut int3 = unsafe { Int3::new(self.live, self.platform.clone(), self.sync) };
         let report = match int3.revert() {
@@ -170,9 +185,11 @@ impl<'w> Writer<'w> {
                 for op in LiveOp::ALL {
                     let from = self.states[op as usize];
                     from.install(op);
-                    self.shared.told[op as usize].begin(from);
+                    self.shared.told[op as usize].begin(from as usize);
                     self.shared.told[op as usize].end();
                 }
+                self.shared.told_key.begin(self.key_is_on.into());
+                self.shared.told_key.end();
                 return Ok(());
             }
             Err(Error::ThreadInside { .. }) => {
@@ -187,12 +204,17 @@ impl<'w> Writer<'w> {
         for op in LiveOp::ALL {
             self.shared.told[op as usize].end();
         }
+        self.shared.told_key.end();
         self.states = [State::Indirect; 3];
+        // A revert leaves keys as they are.
+        assert_eq!(KEY.is_enabled(), self.key_is_on);
+        KEY.preset(false);
+        self.key_is_on = false;
         self.switches.sites += report.changed;
         Ok(())
     }
 
-    /// Switches two random ops to other random states, by a broken writer.
+    /// Switches two random ops to other random states, and the key, by a broken writer.
     ///
     /// # Safety
     /// - the process may crash, unless the way is [`Broken::Nothing`].
@@ -202,10 +224,13 @@ impl<'w> Writer<'w> {
     pub unsafe fn switch_broken(&mut self, broken: Broken) -> Result<(), Error> {
         for op in [LiveOp::Probe, LiveOp::Leap] {
             let to = State::ALL[1 + random(State::ALL.len() - 1)];
-            self.shared.told[op as usize].begin(to);
+            self.shared.told[op as usize].begin(to as usize);
             to.install(op);
             self.states[op as usize] = to;
         }
+        self.key_is_on = !self.key_is_on;
+        self.shared.told_key.begin(self.key_is_on.into());
+        KEY.preset(self.key_is_on);
         let patcher = Patcher::new(self.live.sets()[0], self.platform.clone());
         let changes = patcher
             .plan(Goal::Patched)?
@@ -223,6 +248,7 @@ impl<'w> Writer<'w> {
         for op in [LiveOp::Probe, LiveOp::Leap] {
             self.shared.told[op as usize].end();
         }
+        self.shared.told_key.end();
         self.switches.quiescent += 1;
         Ok(())
     }

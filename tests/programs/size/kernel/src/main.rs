@@ -40,10 +40,14 @@ extern "C" fn _start() -> ! {
     core::hint::black_box(message());
     #[cfg(feature = "code")]
     core::hint::black_box(code());
+    #[cfg(feature = "branches")]
+    core::hint::black_box(branches());
     #[cfg(feature = "int3")]
     core::hint::black_box((int3(), breakpoint()));
     #[cfg(feature = "rendezvous")]
     core::hint::black_box(rendezvous());
+    #[cfg(feature = "by_feature")]
+    by_feature();
     #[cfg(feature = "sites")]
     sites();
     loop {
@@ -62,9 +66,47 @@ fn platform() -> patchlet::SecondMapping {
     unsafe { patchlet::SecondMapping::new(text, 0x4000_0000) }
 }
 
-#[cfg(any(feature = "boot", feature = "int3", feature = "rendezvous"))]
+#[cfg(all(
+    any(feature = "boot", feature = "int3", feature = "rendezvous"),
+    not(any(feature = "by_feature", feature = "branches"))
+))]
 patchlet::site_set! {
     static KERNEL = [patchlet::pv];
+}
+#[cfg(feature = "by_feature")]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv, patchlet::cpu_ops];
+}
+
+/// Selects variants by what CPUID says.
+#[cfg(feature = "by_feature")]
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn by_feature() {
+    // SAFETY: this is never run.
+    unsafe { patchlet::cpu_ops::select(&patchlet::cpu::Features::detect()) };
+}
+
+#[cfg(all(feature = "branches", not(feature = "by_feature")))]
+patchlet::site_set! {
+    static KERNEL = [patchlet::pv], branches;
+}
+
+#[cfg(feature = "branches")]
+patchlet::keys! {
+    static KEY: off;
+}
+
+/// Turns a key on, and returns what its branch says.
+#[cfg(feature = "branches")]
+#[inline(never)]
+fn branches() -> bool {
+    use patchlet::{OneCpu, Patcher};
+    let mut patcher = Patcher::new(&KERNEL, platform());
+    // SAFETY: this is never run.
+    let changed =
+        unsafe { OneCpu::with_interrupts_off(|cpu| patcher.change(&mut [KEY.on()], cpu)) };
+    changed.is_ok() && patchlet::branch!(KEY)
 }
 
 /// Patches all sites. The function is in the program once, whatever else is measured.
