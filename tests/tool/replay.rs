@@ -18,6 +18,7 @@ pub fn everything(data: &[u8]) {
     entry::verify(data);
     entry::patch(data);
     entry::cpu(data);
+    entry::explain(data);
 }
 
 const TARGETS: [&str; 5] = ["list", "sites", "verify", "patch", "cpu"];
