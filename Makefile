@@ -146,6 +146,10 @@ mutants: setup ## which bugs put into the core no test would find; hours, see .c
 semver: ## whether what is public is still what it was at BASE, a commit; see CONTRIBUTING.md
 	$(SHOW) cargo semver-checks --all-features --baseline-rev $(or $(BASE),HEAD)
 
+linux: setup ## real Linux kernels in QEMU: is every byte of their text explained? Downloads them; ROWS='6.12 EPYC'
+	@tests/programs/linux/fetch.sh
+	$(SHOW) cargo run --quiet --locked --release --features inspect --example linux -- $(ROWS)
+
 cpu-models: setup ## ask QEMU for its CPU models, which `patchlet plan --cpu` knows: src/inspect/cpu/models.txt
 	$(SHOW) cargo run --quiet --locked --features inspect --example cpu_models
 

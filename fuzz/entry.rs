@@ -2,9 +2,10 @@
 // replays their corpus (tests/tool/replay.rs).
 
 use patchlet::inspect::{
-    BranchForm, CpuSpec, Edit, FileError, Model, PlatformSpec, Reference, SiteState, diff, edits,
-    edits_of_branches, is_archive, keys_of, members, ops_of, parse, patchlets_of, plan,
-    plan_branches, plan_keys, plan_keys_revert, plan_revert, raw, variants_of, write_edited,
+    BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, PlatformSpec, RawAddress, Reference,
+    SiteState, diff, edits, edits_of_branches, explain_linux, is_archive, keys_of, members, ops_of,
+    parse, patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert, plan_revert, raw,
+    unpack, variants_of, write_edited,
 };
 
 /// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
@@ -125,5 +126,21 @@ pub fn cpu(data: &[u8]) {
         if let Ok(features) = cpu.features(&[]) {
             assert!(!features.has("no feature has this name"));
         }
+    }
+}
+
+/// Does what `patchlet explain` does. The first two bytes say how long the kernel's file is, in
+/// units of 16 bytes; the dump follows, with a header or, if the length is odd, without one.
+pub fn explain(data: &[u8]) {
+    let Some((&[low, high], rest)) = data.split_first_chunk::<2>() else { return };
+    let units = usize::from(u16::from_le_bytes([low, high]));
+    let (file, dump) = rest.split_at(rest.len().min(units * 16));
+    let Ok(unpacked) = unpack(file) else { return };
+    let Ok(kernel) = LinuxKernel::new(&unpacked) else { return };
+    assert!(!kernel.tables().is_empty());
+    let raw = (units % 2 == 1).then_some(RawAddress::Physical(0x60_0000));
+    if let Ok(explanation) = explain_linux(&kernel, dump, raw, true) {
+        let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
+        assert_eq!(ranges, explanation.list.len());
     }
 }

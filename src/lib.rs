@@ -136,6 +136,10 @@
 //! | sweep | Reading all of text, instruction by instruction. |
 //! | finding, code | One thing that is wrong with a file, and the stable name of its kind. (The code of an [`Error`] is such a name, too.) |
 //! | reference | What a file is compared with: the built-in patchlets, another object, contracts. |
+//! | dump | A file with the memory of a machine. |
+//! | slide | The distance from an address in a kernel's file to the one in the running kernel. |
+//! | cause, verdict | Why bytes of text differ from the file, and how sure that is. |
+//! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
 //! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!

@@ -49,6 +49,11 @@ const LAYERS: &[Layer] = &[
     ("inspect::near", &[]),
     ("inspect::finding", &["inspect::hex"]),
     ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
+    ("inspect::explain", &["insn", "inspect::elf", "inspect::error"]),
+    (
+        "inspect::linux",
+        &["disassemble", "insn", "inspect::elf", "inspect::error", "inspect::explain"],
+    ),
     (
         "inspect::formats",
         &[
@@ -126,9 +131,11 @@ const LAYERS: &[Layer] = &[
             "inspect::diff",
             "inspect::elf",
             "inspect::error",
+            "inspect::explain",
             "inspect::finding",
             "inspect::formats",
             "inspect::hex",
+            "inspect::linux",
             "inspect::model",
             "inspect::plan",
             "inspect::raw",

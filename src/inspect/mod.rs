@@ -16,7 +16,9 @@
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
 //! tables of records in it; `model` joins all of it; `cpu` knows what other CPUs have; `verify`,
-//! `plan`, `apply`, `diff` and `raw` work on the model; `tool` is the command line on top, over any [`std::io::Write`].
+//! `plan`, `apply`, `diff` and `raw` work on the model. Apart from these, `explain` reads memory
+//! dumps, and `linux` says what the text of a Linux kernel should be. `tool` is the command line on
+//! top, over any [`std::io::Write`].
 //! The replacement of a site is chosen by [`Choice`](crate::choose::Choice) and composed by
 //! [`insn`](crate::insn), the same code that patches at boot.
 //!
@@ -37,9 +39,11 @@ mod cpu;
 mod diff;
 mod elf;
 mod error;
+mod explain;
 mod finding;
 mod formats;
 mod hex;
+mod linux;
 mod model;
 mod near;
 mod plan;
@@ -56,10 +60,15 @@ pub use elf::{
     parse,
 };
 pub use error::FileError;
+pub use explain::{RawAddress, SlideEvidence};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
     BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
+};
+pub use linux::{
+    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
+    explain as explain_linux, unpack,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{

@@ -85,8 +85,18 @@ fn branches_and_variants_are_as_blessed() {
 #[test]
 fn help_and_man_page_are_as_blessed() {
     let mut text = tool(&["--help"]).out;
-    let commands =
-        ["list", "sites", "verify", "plan", "apply", "raw", "diff", "completions", "man"];
+    let commands = [
+        "list",
+        "sites",
+        "verify",
+        "plan",
+        "apply",
+        "raw",
+        "diff",
+        "explain",
+        "completions",
+        "man",
+    ];
     for command in commands {
         let output = tool(&[command, "--help"]);
         assert_eq!(output.exit, Exit::Holds);

@@ -7,6 +7,7 @@ use patchlet::Width;
 
 use crate::sample::Sample;
 
+#[allow(dead_code, reason = "tests of `explain` use the other one")]
 #[path = "../../fuzz/entry.rs"]
 mod entry;
 

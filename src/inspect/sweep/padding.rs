@@ -54,6 +54,8 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
         let aligned = at.is_multiple_of(ALIGNMENT);
         match len {
             0 => None,
+            // Behind a call, a lone `0f` may as well begin an instruction such as `movzbl`.
+            len if before == Before::Call && len < fill.len() => None,
             len if len >= up_to_boundary => Some(at + up_to_boundary as u64),
             len if before == Before::End && !aligned && fill.len() == 1 => Some(at + len as u64),
             _ => None,
@@ -87,6 +89,10 @@ mod tests {
             (Before::Code, 0x1001, &zeros[..], None),
             (Before::End, 0x1001, &[0x55], None),
             (Before::End, 0x1001, &[], None),
+            // Behind a call, half a UD2 is no padding.
+            (Before::Call, 0x100f, &[0x0f, 0xb6, 0x05], None),
+            (Before::End, 0x100f, &[0x0f, 0xb6, 0x05], Some(0x1010)),
+            (Before::Call, 0x100e, &[0x0f, 0x0b, 0x55], Some(0x1010)),
             // At the last addresses.
             (Before::End, u64::MAX - 4, &zeros[..4], Some(u64::MAX)),
             (Before::End, u64::MAX, &zeros[..4], None),

@@ -131,6 +131,25 @@ Examples:
   patchlet raw kernel --except boot_ --except patchlet::    all but these functions
   patchlet raw kernel --json | jq '.raw[].function'")]
     Raw(RawArguments),
+    /// Say of a Linux kernel's text in a memory dump why it differs from the file
+    #[command(after_help = "\
+FILE is a vmlinux, with or without symbols, or a vmlinuz. DUMP is an ELF core, as QEMU's
+dump-guest-memory and an uncompressed kdump are; or plain memory, with the address of its first byte.
+
+What the text should be is computed from the file's tables and from the state in the dump: features of
+the CPU, static keys, static calls, pv_ops. Each range that differs from the file, or should, has a cause
+and a verdict:
+  proven       it was computed and is equal
+  allowed      its record can have this state; what decides was not read from the dump
+  unexplained  nothing says why, or what says it says something else
+Modules, BPF programs and other text that is made at run time are not compared.
+
+Examples:
+  patchlet explain vmlinuz-6.12 --memory guest.core
+  patchlet explain vmlinux --memory ram --phys 0x0         plain memory from physical address 0 on
+  patchlet explain vmlinux --memory core --all             what is proven, too
+  patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
+    Explain(ExplainArguments),
     /// Show how patchlets, variants, keys and sites of two builds differ
     #[command(after_help = "\
 Addresses are not compared, they move with every build. Lines start with + for what only the second
@@ -293,6 +312,27 @@ pub(super) struct RawArguments {
     /// Leave out functions with this in their names; can be given several times
     #[arg(long, value_name = "PART")]
     pub except: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// The kernel's file
+    pub file: PathBuf,
+    /// The dump of its memory
+    #[arg(long, value_name = "DUMP")]
+    pub memory: PathBuf,
+    /// The dump is plain memory from this virtual address on
+    #[arg(long, value_name = "0x…", value_parser = address, conflicts_with = "phys")]
+    pub base: Option<u64>,
+    /// The dump is plain memory from this physical address on
+    #[arg(long, value_name = "0x…", value_parser = address)]
+    pub phys: Option<u64>,
+    /// List what is proven, too
+    #[arg(long)]
+    pub all: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 mod apply;
 mod diff;
+mod explain;
 mod help;
 mod list;
 mod plan;
@@ -11,6 +12,7 @@ mod verify;
 
 pub(super) use apply::apply;
 pub(super) use diff::diff;
+pub(super) use explain::explain;
 pub(super) use help::{completions, man};
 pub(super) use list::list;
 pub(super) use plan::plan;

@@ -1,0 +1,295 @@
+//! Finds a kernel in a dump. A kernel need not lie where its file says: Linux chooses a random
+//! physical address and a random virtual one (KASLR), and a position-independent kernel is loaded
+//! anywhere.
+//!
+//! The *place* is found by content: short pieces of text from all over the file are looked for at
+//! the same distance from each other. Patching changes few of them. The *slide*, the distance
+//! between the virtual address and the one in the file, is read from the page tables: of all
+//! distances, it is the one where they map the kernel's first page to that place. Without page
+//! tables the pointers in the kernel's data vote: each is larger than in the file by the slide.
+
+use std::collections::HashMap;
+
+use super::memory::Memory;
+use super::paging::PageTables;
+use crate::insn::Width;
+use crate::inspect::elf::{Image, Section, little_endian};
+use crate::inspect::error::FileError;
+
+/// The evidence for the slide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlideEvidence {
+    /// The addresses of the dump are virtual.
+    Addresses,
+    /// The page tables of the first CPU.
+    PageTables,
+    /// So many pointers in data that differ by it, of so many.
+    Pointers {
+        /// Pointers that agree.
+        agree: usize,
+        /// Pointers that were read.
+        of: usize,
+    },
+}
+
+/// A kernel in a dump.
+#[derive(Debug)]
+pub(crate) struct Located<'m, 'd> {
+    memory: &'m Memory<'d>,
+    /// What is added to an address of the file to find it in `memory`.
+    distance: u64,
+    /// Whether that gives a physical address.
+    physical: bool,
+    /// What is added to an address of the file to have the one in the running kernel.
+    pub slide: u64,
+    pub evidence: SlideEvidence,
+    /// The page tables, if the dump has them and they map the kernel.
+    pub pages: Option<PageTables>,
+    /// How many of the pieces of text are where they should be, and how many were looked for.
+    pub pieces: (usize, usize),
+}
+
+impl<'d> Located<'_, 'd> {
+    /// Returns what is added to an address of the file to have the physical one, if the kernel was
+    /// found by physical addresses.
+    pub(crate) fn physical_distance(&self) -> Option<u64> {
+        self.physical.then_some(self.distance)
+    }
+
+    /// Returns the bytes in the dump from an address of the file on, to the end of the region.
+    pub(crate) fn onwards(&self, address: u64) -> Option<&'d [u8]> {
+        let there = address.wrapping_add(self.distance);
+        if self.physical {
+            self.memory.physical_onwards(there)
+        } else {
+            self.memory.virtual_onwards(there)
+        }
+    }
+
+    /// Returns `len` bytes in the dump from an address of the file on.
+    pub(crate) fn bytes(&self, address: u64, len: usize) -> Option<&'d [u8]> {
+        self.onwards(address)?.get(..len)
+    }
+
+    /// Returns `len` bytes in the dump from a virtual address of the running kernel on.
+    pub(crate) fn virtual_bytes(&self, address: u64, len: usize) -> Option<&'d [u8]> {
+        if let Some(bytes) = self.memory.virtual_onwards(address) {
+            return bytes.get(..len);
+        }
+        let page = self.pages?.page(self.memory, address)?;
+        self.memory.physical(page.physical, len)
+    }
+
+    /// Returns whether a virtual address of the running kernel is mapped and can be executed.
+    /// Without page tables every address is taken for one that is.
+    pub(crate) fn is_executable_at(&self, address: u64) -> bool {
+        let page = |pages: PageTables| pages.page(self.memory, address);
+        self.pages.is_none_or(|pages| page(pages).is_some_and(|page| page.executable))
+    }
+
+    /// Returns whether the running kernel may execute the byte at an address of the file; `None`
+    /// if the dump does not tell.
+    pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
+        let pages = self.pages?;
+        let page = pages.page(self.memory, address.wrapping_add(self.slide));
+        // Another mapping there means that the memory has been given to somebody else.
+        let same =
+            |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
+        Some(page.is_some_and(|page| page.executable && same(page.physical)))
+    }
+}
+
+/// Length in bytes of a piece of text that is looked for.
+const PIECE: usize = 24;
+
+/// How many pieces are looked for.
+const PIECES: usize = 256;
+
+/// Finds a kernel in memory. `alignment` is what its address in memory is a multiple of, seen from
+/// where it is linked.
+pub(crate) fn locate<'m, 'd>(
+    image: &Image<'_>,
+    memory: &'m Memory<'d>,
+    alignment: u64,
+) -> Result<Located<'m, 'd>, FileError> {
+    let text = image
+        .sections()
+        .iter()
+        .filter(|section| section.is_executable() && !section.data.is_empty())
+        .max_by_key(|section| section.size)
+        .ok_or_else(|| FileError::new("there is no text in it"))?;
+    let pieces = pieces(text);
+    if pieces.is_empty() {
+        return Err(FileError::new("its text has too few bytes to be found in a dump"));
+    }
+    let physical = memory.is_physical();
+    let mut best: Option<(usize, u64, bool)> = None;
+    let mut consider = |distance: u64, physical: bool| {
+        let found = score(memory, &pieces, distance, physical);
+        if found > best.map_or(0, |(most, ..)| most) {
+            best = Some((found, distance, physical));
+        }
+    };
+    // A dump with virtual addresses says where the kernel runs, so these come first.
+    for region in memory.regions() {
+        for (start, is_physical) in
+            [(region.virtual_address, false), (region.physical_address, true)]
+        {
+            let Some(start) = start else { continue };
+            let end = start.saturating_add(region.bytes.len() as u64);
+            // The first place in the region that is so aligned.
+            let first = text.address.wrapping_sub(start).wrapping_rem(alignment);
+            let mut at = start.saturating_add(first);
+            while at < end {
+                consider(at.wrapping_sub(text.address), is_physical);
+                let Some(next) = at.checked_add(alignment) else { break };
+                at = next;
+            }
+        }
+    }
+    let enough = pieces.len() / 3;
+    let Some((found, distance, physical)) = best.filter(|&(found, ..)| found > enough) else {
+        let kind = if physical { "physical" } else { "virtual" };
+        return Err(FileError::new(format!(
+            "this kernel is not in the dump: of {} pieces of its text at most {} are found at any \
+             {kind} address; is it another build?",
+            pieces.len(),
+            best.map_or(0, |(found, ..)| found),
+        )));
+    };
+    let mut located = Located {
+        memory,
+        distance,
+        physical,
+        slide: distance,
+        evidence: SlideEvidence::Addresses,
+        pages: None,
+        pieces: (found, pieces.len()),
+    };
+    let tables = memory.registers.map(|registers| PageTables::new(image.width(), registers));
+    let slides = |tables: PageTables| -> Option<u64> {
+        if !physical {
+            let page = tables.page(memory, text.address.wrapping_add(distance));
+            return page.map(|_| distance);
+        }
+        // Linux slides within a gigabyte; the negative half costs nothing.
+        let steps = (2u64 << 30) / alignment;
+        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(
+            |&slide| {
+                let address = wrapped(image.width(), text.address.wrapping_add(slide));
+                let page = tables.page(memory, address);
+                page.is_some_and(|page| {
+                    page.executable && page.physical == text.address.wrapping_add(distance)
+                })
+            },
+        )
+    };
+    // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
+    // kernel's text in them but without the memory in which it makes code.
+    let with_tables = tables
+        .into_iter()
+        .flat_map(|tables| [tables.sibling(), tables])
+        .find_map(|tables| Some((tables, slides(tables)?)));
+    if let Some((tables, slide)) = with_tables {
+        located.pages = Some(tables);
+        if physical {
+            (located.slide, located.evidence) = (slide, SlideEvidence::PageTables);
+        }
+    } else if physical {
+        (located.slide, located.evidence) = vote(image, &located)?;
+    }
+    Ok(located)
+}
+
+fn wrapped(width: Width, address: u64) -> u64 {
+    match width {
+        Width::Bits32 => address & 0xffff_ffff,
+        Width::Bits64 => address,
+    }
+}
+
+/// Returns pieces of text with their addresses, spread over a section. A piece has many different
+/// bytes, so that it is rare.
+fn pieces<'d>(text: &Section<'d>) -> Vec<(u64, &'d [u8])> {
+    let step = (text.data.len() / PIECES).max(PIECE);
+    let rare = |piece: &&[u8]| {
+        let mut bytes = piece.to_vec();
+        bytes.sort_unstable();
+        bytes.dedup();
+        bytes.len() > PIECE / 2
+    };
+    text.data
+        .chunks(step)
+        .enumerate()
+        .filter_map(|(at, chunk)| {
+            // The first piece of the chunk that is rare, of a few.
+            let (skip, piece) =
+                chunk.chunks_exact(PIECE).take(16).enumerate().find(|(_, p)| rare(p))?;
+            Some((text.address + (at * step + skip * PIECE) as u64, piece))
+        })
+        .collect()
+}
+
+/// Returns how many pieces are in memory where a distance puts them. Gives up after the first few
+/// if none of them is.
+fn score(memory: &Memory<'_>, pieces: &[(u64, &[u8])], distance: u64, physical: bool) -> usize {
+    const FIRST: usize = 12;
+    let mut found = 0;
+    for (at, &(address, piece)) in pieces.iter().enumerate() {
+        if at == FIRST && found == 0 {
+            return 0;
+        }
+        let there = address.wrapping_add(distance);
+        let bytes =
+            if physical { memory.physical_onwards(there) } else { memory.virtual_onwards(there) };
+        if bytes.is_some_and(|bytes| bytes.starts_with(piece)) {
+            found += 1;
+        }
+    }
+    found
+}
+
+/// Finds the slide by the pointers in data: words that in the file are addresses of text.
+fn vote(image: &Image<'_>, located: &Located<'_, '_>) -> Result<(u64, SlideEvidence), FileError> {
+    /// How many pointers are read.
+    const ENOUGH: usize = 50_000;
+    let size = usize::try_from(image.width().pointer_size()).unwrap_or(8);
+    let text: Vec<(u64, u64)> = image
+        .sections()
+        .iter()
+        .filter(|section| section.is_executable() && section.size >= 0x1000)
+        .map(|section| (section.address, section.end()))
+        .collect();
+    let mut votes: HashMap<u64, usize> = HashMap::new();
+    let mut of = 0;
+    for section in image.sections().iter().filter(|section| !section.is_executable()) {
+        if section.address == 0 || of > ENOUGH {
+            continue;
+        }
+        for (at, word) in section.data.chunks_exact(size).enumerate() {
+            let value = little_endian(word);
+            if !text.iter().any(|&(start, end)| start < value && value < end) {
+                continue;
+            }
+            let Some(seen) = located.bytes(section.address + (at * size) as u64, size) else {
+                continue;
+            };
+            *votes
+                .entry(wrapped(image.width(), little_endian(seen).wrapping_sub(value)))
+                .or_default() += 1;
+            of += 1;
+            if of > ENOUGH {
+                break;
+            }
+        }
+    }
+    let (slide, agree) = votes.into_iter().max_by_key(|&(_, count)| count).unwrap_or((0, 0));
+    if agree * 2 <= of {
+        return Err(FileError::new(format!(
+            "where it ran cannot be told: of {of} pointers in its data at most {agree} differ from \
+             the file by the same distance"
+        )));
+    }
+    Ok((slide, SlideEvidence::Pointers { agree, of }))
+}

@@ -1,0 +1,91 @@
+//! A Linux kernel's file.
+
+use super::names::{Names, NamesFrom};
+use super::tables::{self, KernelTable, TableKind};
+use super::unpack::{Relocated, Unpacked, relocated};
+use crate::insn::Width;
+use crate::inspect::elf::{Image, little_endian, parse, slice};
+use crate::inspect::error::FileError;
+
+/// A Linux kernel: its file, its names and its tables of patch sites.
+#[derive(Debug)]
+pub struct LinuxKernel<'d> {
+    pub(super) image: Image<'d>,
+    pub(super) names: Names,
+    pub(super) tables: Vec<KernelTable>,
+    /// The places that KASLR changes, if the file says it.
+    pub(super) relocated: Option<Relocated>,
+    release: Option<String>,
+}
+
+impl<'d> LinuxKernel<'d> {
+    /// Reads a kernel.
+    ///
+    /// # Errors
+    /// Returns an error if the file is no ELF file for x86, if it has no tables of patch sites, or
+    /// if the records of one make no sense in any layout that is known.
+    pub fn new(unpacked: &'d Unpacked<'_>) -> Result<Self, FileError> {
+        let elf: &[u8] = &unpacked.elf;
+        let image = parse(elf)?;
+        let names = Names::new(&image);
+        let tables = tables::read(&image, &names)?;
+        if tables.is_empty() {
+            return Err(FileError::new(
+                "not a Linux kernel: it has none of the tables in which a kernel says where it \
+                 patches itself",
+            ));
+        }
+        let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
+        let release = release(&image);
+        Ok(Self { image, names, tables, relocated, release })
+    }
+
+    /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.
+    #[must_use]
+    pub fn release(&self) -> Option<&str> {
+        self.release.as_deref()
+    }
+
+    /// Returns a description of the file, such as `ELF64 executable, 94101 names from kallsyms`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let bits = crate::disassemble::bits(self.image.width());
+        let count = self.names.len();
+        match self.names.from {
+            NamesFrom::SymbolTable => format!("ELF{bits}, {count} symbols"),
+            NamesFrom::Kallsyms => format!("ELF{bits}, {count} names from kallsyms"),
+            NamesFrom::Nowhere => format!("ELF{bits}, without names"),
+        }
+    }
+
+    /// Returns what tables there are, how long a record is, and how many records there are.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(TableKind, &str, usize, usize)> {
+        let tables = self.tables.iter();
+        tables.map(|table| (table.kind, &*table.name, table.stride, table.records.len())).collect()
+    }
+}
+
+/// Returns how a kernel calls itself, from the text that it prints when it starts.
+fn release(image: &Image<'_>) -> Option<String> {
+    const BEFORE: &[u8] = b"Linux version ";
+    let data = image.section_named(".rodata")?.data;
+    let at = data.windows(BEFORE.len()).position(|window| window == BEFORE)?;
+    let rest = data.get(at + BEFORE.len()..)?.iter().take(128);
+    let release: Vec<u8> = rest.copied().take_while(u8::is_ascii_graphic).collect();
+    String::from_utf8(release).ok().filter(|release| !release.is_empty())
+}
+
+/// Returns the offset behind an ELF file: behind its section headers, or behind its last section.
+fn end_of(image: &Image<'_>, elf: &[u8]) -> Option<u64> {
+    // e_shoff, e_shentsize, e_shnum (gABI, "ELF Header").
+    let (offset, size, count) = match image.width() {
+        Width::Bits64 => ((0x28, 8), 0x3a, 0x3c),
+        Width::Bits32 => ((0x20, 4), 0x2e, 0x30),
+    };
+    let field = |at: u64, len: u64| slice(elf, at, len).map(little_endian);
+    let headers = field(offset.0, offset.1)?.checked_add(field(size, 2)? * field(count, 2)?)?;
+    let in_file = image.sections().iter().filter(|section| !section.data.is_empty());
+    let last = in_file.filter_map(|section| section.offset.checked_add(section.size)).max();
+    Some(headers.max(last.unwrap_or(0)))
+}

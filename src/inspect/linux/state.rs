@@ -1,0 +1,208 @@
+//! The state of a running kernel that decides what its text should be, read from the dump.
+
+use std::collections::HashSet;
+
+use super::names::Names;
+use crate::insn::Width;
+use crate::inspect::elf::{Image, little_endian};
+use crate::inspect::explain::Located;
+
+/// The features of the CPU as the kernel has noted them, by the kernel's own numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KernelFeatures {
+    words: Vec<u32>,
+}
+
+/// Numbers of features that rules ask for: 32 times the word, plus the bit. Kernels that have the
+/// tables for which they matter have these bits here.
+pub(crate) mod feature {
+    /// Indirect branches go through thunks.
+    pub(crate) const RETPOLINE: u16 = 11 * 32 + 12;
+    /// Indirect branches have an LFENCE in front of them.
+    pub(crate) const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
+    /// Calls are counted, in kernels that have a template for it.
+    pub(crate) const CALL_DEPTH: u16 = 11 * 32 + 19;
+    /// Returns go through a thunk.
+    pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
+}
+
+impl KernelFeatures {
+    /// Makes the features of their words.
+    #[cfg(test)]
+    pub(crate) fn new(words: Vec<u32>) -> Self {
+        Self { words }
+    }
+
+    /// Returns whether the CPU has a feature.
+    pub(crate) fn has(&self, number: u16) -> bool {
+        let word = self.words.get(usize::from(number / 32)).copied().unwrap_or(0);
+        word >> (number % 32) & 1 == 1
+    }
+
+    /// Returns how many words there are.
+    pub(crate) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
+    /// version and on how it was configured, but not what is around them: the largest number for
+    /// CPUID's extended leaves and the one for its basic leaves in front of them, with or without
+    /// zeros up to an alignment of eight, and the name of the CPU's vendor behind them.
+    pub(crate) fn find(bytes: &[u8]) -> Option<Self> {
+        const VENDORS: &[&[u8]] = &[
+            b"GenuineIntel",
+            b"AuthenticAMD",
+            b"HygonGenuine",
+            b"CentaurHauls",
+            b"  Shanghai  ",
+            b"CyrixInstead",
+            b"GenuineTMx86",
+            b"Geode by NSC",
+            b"Vortex86 SoC",
+        ];
+        let is_vendor = |&at: &usize| {
+            bytes.get(at..).is_some_and(|rest| VENDORS.iter().any(|name| rest.starts_with(name)))
+        };
+        (0..bytes.len()).step_by(4).filter(is_vendor).find_map(|vendor| Self::before(bytes, vendor))
+    }
+
+    /// Finds the words in front of the vendor's name, which stands at `vendor`.
+    fn before(bytes: &[u8], vendor: usize) -> Option<Self> {
+        let word = |at: usize| Some(little_endian(bytes.get(at..at + 4)?) as u32);
+        // At least 18 words of features and one of faults, at most 64.
+        let mut starts = (19..=64).filter_map(|words: usize| vendor.checked_sub(4 * words));
+        let is_start = |&at: &usize| {
+            let before = |distance: usize| at.checked_sub(distance).and_then(word);
+            let (Some(a), Some(b), Some(c)) = (before(12), before(8), before(4)) else {
+                return false;
+            };
+            let (extended, basic) = if c == 0 { (a, b) } else { (b, c) };
+            let order = |extended: u32, basic: u32| {
+                (extended >> 16 == 0x8000 || extended == 0) && (1..0x100).contains(&basic)
+            };
+            // The lowest bit of the first word is the FPU, which every CPU has that is left.
+            order(extended, basic) && word(at).is_some_and(|first| first & 1 == 1)
+        };
+        let start = starts.find(is_start)?;
+        let words = bytes.get(start..vendor)?.chunks_exact(4);
+        Some(Self { words: words.map(|word| little_endian(word) as u32).collect() })
+    }
+}
+
+/// The state of a kernel in a dump.
+#[derive(Debug)]
+pub(crate) struct State<'a, 'd> {
+    pub located: &'a Located<'a, 'd>,
+    pub width: Width,
+    pub features: Option<KernelFeatures>,
+    /// The addresses of the file at which there are probes.
+    pub kprobes: HashSet<u64>,
+}
+
+impl<'a, 'd> State<'a, 'd> {
+    /// Reads the state of a kernel.
+    pub(crate) fn new(image: &Image<'_>, names: &Names, located: &'a Located<'a, 'd>) -> Self {
+        /// More than the structure has before the vendor's name.
+        const SIZE: usize = 512;
+        let features = match names.address("boot_cpu_data") {
+            Some(address) => located
+                .onwards(address)
+                .and_then(|bytes| KernelFeatures::find(bytes.get(..SIZE).unwrap_or(bytes))),
+            // Without its name: in data, where the name of a vendor stands behind such words.
+            None => image
+                .sections()
+                .iter()
+                .filter(|section| !section.is_executable() && section.address != 0)
+                .filter_map(|section| {
+                    let len = usize::try_from(section.size).ok()?;
+                    located.bytes(section.address, len)
+                })
+                .find_map(KernelFeatures::find),
+        };
+        let width = image.width();
+        let mut state = Self { located, width, features, kprobes: HashSet::new() };
+        state.kprobes = state.read_kprobes(names);
+        state
+    }
+
+    /// Returns whether the CPU has a feature, if that is known.
+    pub(crate) fn has(&self, number: u16) -> Option<bool> {
+        Some(self.features.as_ref()?.has(number))
+    }
+
+    /// Returns the number of four bytes at an address of the file.
+    pub(crate) fn number(&self, address: u64) -> Option<u32> {
+        Some(little_endian(self.located.bytes(address, 4)?) as u32)
+    }
+
+    /// Returns the pointer at an address of the file, as it is in memory.
+    pub(crate) fn pointer(&self, address: u64) -> Option<u64> {
+        let size = usize::try_from(self.width.pointer_size()).ok()?;
+        Some(little_endian(self.located.bytes(address, size)?))
+    }
+
+    /// Reads the addresses of the file at which there are probes. The list is a table of 64 chains;
+    /// in a probe stand the links of the chain and of a list, a count of misses, and the address,
+    /// each as large as a pointer.
+    fn read_kprobes(&self, names: &Names) -> HashSet<u64> {
+        const CHAINS: u64 = 64;
+        /// Enough for every probe of a machine, and an end for a chain that is a circle.
+        const LONGEST: usize = 1000;
+        let size = self.width.pointer_size();
+        let Some(table) = names.address("kprobe_table") else { return HashSet::new() };
+        let read = |address: u64| {
+            let bytes = self.located.virtual_bytes(address, usize::try_from(size).ok()?)?;
+            Some(little_endian(bytes)).filter(|&pointer| pointer != 0)
+        };
+        let chains = (0..CHAINS).filter_map(|chain| {
+            self.pointer(table.wrapping_add(chain * size)).filter(|&first| first != 0)
+        });
+        let probes = chains.flat_map(|first| {
+            std::iter::successors(Some(first), |&probe| read(probe)).take(LONGEST)
+        });
+        let places = probes.filter_map(|probe| read(probe.wrapping_add(5 * size)));
+        places.map(|place| self.in_file(place)).collect()
+    }
+
+    /// Returns what the pointer at an address of the file leads to, as an address of the file. A
+    /// null pointer is 0.
+    pub(crate) fn target(&self, address: u64) -> Option<u64> {
+        Some(match self.pointer(address)? {
+            0 => 0,
+            pointer => self.in_file(pointer),
+        })
+    }
+
+    /// Returns the address of the file for one of the running kernel.
+    pub(crate) fn in_file(&self, address: u64) -> u64 {
+        let address = address.wrapping_sub(self.located.slide);
+        match self.width {
+            Width::Bits32 => address & 0xffff_ffff,
+            Width::Bits64 => address,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KernelFeatures, feature};
+
+    #[test]
+    fn features_stand_between_the_levels_and_the_vendor() {
+        let mut bytes = vec![6, 0, 26, 3, 0, 0, 0, 0];
+        bytes.extend(0x8000_0008_u32.to_le_bytes());
+        bytes.extend(11_u32.to_le_bytes());
+        let mut words = vec![0_u32; 21];
+        words[0] = 0x0789_fbff;
+        words[3] = 1 << 9;
+        words[11] = 1 << 12;
+        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        bytes.extend(b"GenuineIntel\0\0\0\0");
+        let found = KernelFeatures::find(&bytes).unwrap();
+        assert_eq!(found, KernelFeatures::new(words));
+        assert!(found.has(3 * 32 + 9) && found.has(feature::RETPOLINE));
+        assert!(!found.has(feature::RETHUNK) && !found.has(u16::MAX));
+        bytes.truncate(bytes.len() - 5);
+        assert_eq!(KernelFeatures::find(&bytes), None);
+    }
+}

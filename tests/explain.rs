@@ -1,0 +1,18 @@
+//! Tests `patchlet explain` on a small Linux kernel with every form of table, in memory whose text
+//! the tests write byte by byte, and on damaged files and dumps.
+#![cfg(feature = "inspect")]
+
+#[path = "explain/broken.rs"]
+mod broken;
+#[path = "explain/kernel.rs"]
+mod kernel;
+#[path = "explain/memory.rs"]
+mod memory;
+#[allow(dead_code, reason = "the tests of the tool use all of it")]
+#[path = "tool/sample.rs"]
+mod sample;
+#[path = "explain/tables.rs"]
+mod tables;
+#[allow(dead_code, reason = "the tests of the tool use all of it")]
+#[path = "tool/run.rs"]
+mod tool;

@@ -1,0 +1,219 @@
+//! Files and dumps that are damaged, or of another kind: each error says what is wrong, and no
+//! damage makes the tool panic.
+
+use std::path::Path;
+use std::{env, fs};
+
+use patchlet::Width;
+use patchlet::inspect::{Exit, LinuxKernel, RawAddress, explain_linux, unpack};
+
+use crate::kernel::{Kernel, PHYSICAL, core, relative};
+use crate::sample::Sample;
+use crate::tool::{file, tool};
+
+fn small() -> Kernel {
+    let mut kernel = Kernel::new(Width::Bits64);
+    let site = kernel.code(&[0xf0, 0x90]);
+    let record = move |at| relative(at, site);
+    kernel.table(".smp_locks", &[&record]);
+    kernel
+}
+
+/// Returns the error of reading a file.
+fn error_of(file: &[u8]) -> String {
+    let unpacked = match unpack(file) {
+        Ok(unpacked) => unpacked,
+        Err(error) => return error.to_string(),
+    };
+    LinuxKernel::new(&unpacked).expect_err("an error").to_string()
+}
+
+/// Returns the error of reading a dump.
+fn error_of_dump(dump: &[u8], raw: Option<RawAddress>) -> String {
+    let (file, _) = small().file_and_memory();
+    let unpacked = unpack(&file).expect("an ELF file");
+    let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+    explain_linux(&linux, dump, raw, false).expect_err("an error").to_string()
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said() {
+    assert!(error_of(b"text").contains("not an ELF file"));
+    let other = error_of(&Sample::new(Width::Bits64).bytes());
+    assert!(other.contains("none of the tables"), "{other}");
+    // A site outside of text.
+    let mut kernel = small();
+    let record = |at| relative(at, 0x1234);
+    kernel.table(".return_sites", &[&record]);
+    let error = error_of(&kernel.file_and_memory().0);
+    assert!(error.contains(".return_sites") && error.contains("in no layout"), "{error}");
+    // No layout of alternatives has ten bytes.
+    let mut kernel = small();
+    kernel.table(".altinstructions", &[&|_| vec![1; 10]]);
+    let error = error_of(&kernel.file_and_memory().0);
+    assert!(error.contains(".altinstructions"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_dump_is_said() {
+    let memory = small().file_and_memory().1;
+    for (dump, raw, part) in [
+        (&b"text"[..], None, "not an ELF core"),
+        (b"KDUMP   1234567890", None, "a compressed dump"),
+        (b"makedumpfile\0\0\0\0", None, "a compressed dump"),
+        (b"", Some(RawAddress::Physical(0)), "not in the dump"),
+        (&[0x5a; 0x1000], Some(RawAddress::Physical(0)), "not in the dump"),
+    ] {
+        let error = error_of_dump(dump, raw);
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let whole = core(&[(PHYSICAL, &memory)], 0);
+    for (cut, part) in [(60, "unusable ELF core"), (whole.len() - 1, "truncated")] {
+        let error = error_of_dump(&whole[..cut], None);
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let mut other = whole.clone();
+    other[18] = 40;
+    assert!(error_of_dump(&other, None).contains("machine 40"));
+    let (file, _) = small().file_and_memory();
+    assert!(error_of_dump(&file, None).contains("type 2"));
+    assert!(error_of_dump(&core(&[], 0), None).contains("without any memory"));
+    // Two segments that are the same bytes of the dump.
+    let mut twice = core(&[(PHYSICAL, &memory), (0, b"little")], 0);
+    let (first, second) = (64 + 56, 64 + 2 * 56);
+    twice.copy_within(first..first + 56, second);
+    assert!(error_of_dump(&twice, None).contains("overlap"));
+}
+
+#[test]
+fn the_command_names_the_file() {
+    let (elf, _) = small().file_and_memory();
+    let (elf, dump) = (file("broken", "vmlinux", &elf), file("broken", "dump", b"nothing"));
+    let output = tool(&["explain", &elf, "--memory", &dump]);
+    assert_eq!(output.exit, Exit::Failed);
+    assert!(output.err.contains(&dump) && output.err.contains("--phys"), "{}", output.err);
+    let output = tool(&["explain", &dump, "--memory", &dump]);
+    assert!(output.err.contains("not an ELF file"), "{}", output.err);
+    let output = tool(&["explain", &elf, "--memory", &dump, "--phys", "0x0", "--base", "0x0"]);
+    assert_eq!(output.exit, Exit::Failed);
+    assert!(output.err.contains("cannot be used with"), "{}", output.err);
+}
+
+/// A boot image: a sector of header, one of set-up code, and the kernel in one stored block of
+/// gzip (RFC 1951, "Non-compressed blocks").
+fn boot_image(elf: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    for (at, block) in elf.chunks(0xffff).enumerate() {
+        let len = block.len() as u16;
+        packed.push(u8::from((at + 1) * 0xffff >= elf.len()));
+        packed.extend(len.to_le_bytes());
+        packed.extend((!len).to_le_bytes());
+        packed.extend(block);
+    }
+    packed.extend([0; 8]);
+    packed.extend((elf.len() as u32).to_le_bytes());
+    let mut image = vec![0; 1024];
+    image[0x1f1] = 1;
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x24c..0x250].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+    image.extend(packed);
+    image
+}
+
+#[test]
+fn a_boot_image_is_unpacked() {
+    let (file, memory) = small().file_and_memory();
+    let image = boot_image(&file);
+    let unpacked = unpack(&image).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(unpacked.elf(), file);
+    let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+    assert!(explain_linux(&linux, &memory, Some(RawAddress::Physical(PHYSICAL)), false).is_ok());
+    for (change, part) in [
+        (&(|image: &mut Vec<u8>| image.truncate(1500)) as &dyn Fn(&mut Vec<u8>), "truncated"),
+        (&|image| image[1024] = 7, "packed in a form"),
+        (&|image| *image.last_mut().expect("a byte") = 0x7f, "damaged"),
+        (&|image| *image.iter_mut().nth_back(3).expect("a byte") ^= 1, "instead of"),
+        (&|image| image[1035] = 0, "cannot be unpacked"),
+    ] {
+        let mut image = boot_image(&file);
+        change(&mut image);
+        let error = unpack(&image).expect_err(part).to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+/// Changes every byte of headers, tables and memory in turn: nothing panics, and no time is without
+/// a limit.
+#[test]
+fn damage_is_survived() {
+    let mut kernel = small();
+    let (file, memory) = kernel.file_and_memory();
+    let dump = core(&[(PHYSICAL, &memory)], 0x1000);
+    let raw = Some(RawAddress::Physical(PHYSICAL));
+    let run = |file: &[u8], dump: &[u8], raw: Option<RawAddress>| {
+        let Ok(unpacked) = unpack(file) else { return };
+        let Ok(linux) = LinuxKernel::new(&unpacked) else { return };
+        drop(explain_linux(&linux, dump, raw, true));
+    };
+    let interesting = (0..0x400).chain(file.len() - 0x600..file.len());
+    for at in interesting.step_by(3) {
+        for value in [0, 0xff] {
+            let mut file = file.clone();
+            file[at] = value;
+            run(&file, &memory, raw);
+        }
+    }
+    for at in (0..0x300).step_by(2) {
+        for value in [0, 0xff] {
+            let mut dump = dump.clone();
+            dump[at] = value;
+            run(&file, &dump, None);
+        }
+    }
+}
+
+/// The entry points of the fuzz targets.
+#[allow(dead_code, reason = "tests of the tool use the others")]
+#[path = "../../fuzz/entry.rs"]
+mod entry;
+
+/// Returns an input of the fuzz target: the length of the file in units of 16 bytes, the file, and
+/// the dump.
+fn input(file: &[u8], dump: &[u8], is_raw: bool) -> Vec<u8> {
+    let mut units = file.len().div_ceil(16);
+    if (units % 2 == 1) != is_raw {
+        units += 1;
+    }
+    let mut input = (units as u16).to_le_bytes().to_vec();
+    input.extend(file);
+    input.resize(2 + 16 * units, 0);
+    input.extend(dump);
+    input
+}
+
+/// Replays the corpus of the fuzz target. With `BLESS=1` in the environment, writes its seeds.
+#[test]
+fn the_corpus_is_survived() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/explain");
+    if env::var_os("BLESS").is_some() {
+        fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
+        let (file, memory) = small().file_and_memory();
+        // As little of the memory as has all of the text.
+        let memory = &memory[..0x1800];
+        let with_header = core(&[(PHYSICAL, memory)], 0);
+        let image = boot_image(&file);
+        for (name, input) in [
+            ("raw", input(&file, memory, true)),
+            ("core", input(&file, &with_header, false)),
+            ("boot-image", input(&image, memory, true)),
+        ] {
+            fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
+        }
+    }
+    let mut count = 0;
+    for input in fs::read_dir(&folder).expect("the corpus") {
+        entry::explain(&fs::read(input.expect("an entry").path()).expect("an input"));
+        count += 1;
+    }
+    assert!(count >= 3, "{count} inputs");
+}

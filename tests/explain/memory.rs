@@ -1,0 +1,136 @@
+//! Dumps: where a kernel is found, and what of it is compared.
+
+use patchlet::Width;
+use patchlet::inspect::{
+    Exit, LinuxKernel, RawAddress, SlideEvidence, Verdict, explain_linux, unpack,
+};
+
+use crate::kernel::{Kernel, PHYSICAL, SLIDE, core, relative};
+use crate::tables::explain;
+use crate::tool::{file, tool};
+
+/// A kernel with one site, and an address in an instruction, which moves.
+fn kernel(width: Width) -> (Kernel, u64) {
+    let mut kernel = Kernel::new(width);
+    let site = kernel.code(&[0xf3, 0x0f, 0x1e, 0xfa]);
+    kernel.patched.insert(site, vec![0x66, 0x0f, 0x1f, 0x00]);
+    let record = move |at| relative(at, site);
+    kernel.table(".ibt_endbr_seal", &[&record]);
+    // mov $address, %eax
+    let target = kernel.function("target") as u32;
+    let address = |slide: u32| [&[0xb8][..], &target.wrapping_add(slide).to_le_bytes()].concat();
+    kernel.site(&address(0), &address(SLIDE as u32));
+    (kernel, site)
+}
+
+#[test]
+fn the_slide_is_what_pointers_in_data_say() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let (mut kernel, site) = kernel(width);
+        let (file, memory) = kernel.file_and_memory();
+        let explanation = explain(&file, &memory);
+        assert_eq!(explanation.slide, SLIDE);
+        assert_eq!(explanation.slide_evidence, SlideEvidence::Pointers { agree: 64, of: 64 });
+        assert!(!explanation.has_page_tables);
+        assert_eq!(explanation.physical_distance, Some(PHYSICAL.wrapping_sub(kernel.base)));
+        assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0, "{:?}", explanation.list);
+        let moved = explanation.list.iter().find(|of| of.cause == "moved-address").expect("it");
+        assert_eq!(moved.verdict, Verdict::Proven);
+        let sealed = explanation.list.iter().find(|of| of.cause == "endbr").expect("it");
+        assert_eq!(sealed.address, site.wrapping_add(SLIDE));
+        // The two sections that are freed after boot.
+        assert_eq!(explanation.not_executable, 64);
+    }
+}
+
+#[test]
+fn a_dump_can_have_virtual_addresses() {
+    let (mut kernel, _) = kernel(Width::Bits64);
+    let (file, memory) = kernel.file_and_memory();
+    let unpacked = unpack(&file).expect("an ELF file");
+    let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+    let start = kernel.base.wrapping_add(SLIDE);
+    let explanation =
+        explain_linux(&linux, &memory, Some(RawAddress::Virtual(start)), false).expect("found");
+    assert_eq!(explanation.slide, SLIDE);
+    assert_eq!(explanation.slide_evidence, SlideEvidence::Addresses);
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0);
+}
+
+/// Page tables of four levels that map the first pages of the kernel, each executable or not.
+fn page_tables(at: u64, address: u64, physical: u64, executable: &[bool]) -> Vec<u8> {
+    let mut tables = vec![0_u8; 4 * 0x1000];
+    let mut put = |table: u64, index: u64, entry: u64| {
+        let offset = (table * 0x1000 + index * 8) as usize;
+        tables[offset..offset + 8].copy_from_slice(&entry.to_le_bytes());
+    };
+    for level in 0..3 {
+        put(level, (address >> (39 - 9 * level)) & 0x1ff, (at + (level + 1) * 0x1000) | 3);
+    }
+    for (page, &executable) in executable.iter().enumerate() {
+        let address = address + 0x1000 * page as u64;
+        let entry = (physical + 0x1000 * page as u64) | 3;
+        let forbidden = if executable { 0 } else { 1 << 63 };
+        put(3, (address >> 12) & 0x1ff, entry | forbidden);
+    }
+    tables
+}
+
+#[test]
+fn page_tables_say_where_it_runs_and_what_can_be_executed() {
+    const TABLES: u64 = 0x10_0000;
+    let (mut kernel, _) = kernel(Width::Bits64);
+    kernel.filler(0x2000);
+    let (file, mut memory) = kernel.file_and_memory();
+    let run = |memory: &[u8], executable: &[bool]| {
+        let address = kernel.base.wrapping_add(SLIDE);
+        let tables = page_tables(TABLES, address, PHYSICAL, executable);
+        let dump = core(&[(TABLES, &tables), (PHYSICAL, memory)], TABLES);
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        explain_linux(&linux, &dump, None, true).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = run(&memory, &[true, true, true, true, true]);
+    assert_eq!(explanation.slide, SLIDE);
+    assert_eq!(explanation.slide_evidence, SlideEvidence::PageTables);
+    assert!(explanation.has_page_tables);
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0, "{:?}", explanation.list);
+    let text = kernel.sample.section(".text").data.len() as u64;
+    // Pages behind the text are not mapped: what the file has there cannot be executed.
+    assert_eq!(explanation.compared, text);
+    let others = explanation.not_executable;
+    // A byte of the third page differs: found, unless no CPU can execute it.
+    memory[0x2345] ^= 1;
+    assert_eq!(run(&memory, &[true; 5]).total(Verdict::Unexplained).ranges, 1);
+    let explanation = run(&memory, &[true, true, false, true, true]);
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0);
+    assert_eq!(explanation.not_executable, others + 0x1000);
+}
+
+#[test]
+fn the_command_prints_what_it_found() {
+    let (mut kernel, site) = kernel(Width::Bits64);
+    let (elf, mut memory) = kernel.file_and_memory();
+    let elf = file("explain", "vmlinux", &elf);
+    let dump = file("explain", "ram", &memory);
+    let arguments = ["explain", &elf, "--memory", &dump, "--phys", "0x600000"];
+    let output = tool(&arguments);
+    assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
+    for part in ["Linux 6.6.6-test", "moved by 0x1e00000", "nothing unexplained", "endbr"] {
+        assert!(output.out.contains(part), "{part}: {}", output.out);
+    }
+    let all = tool(&[&arguments[..], &["--all"]].concat());
+    let address = format!("{:#x}", site + SLIDE);
+    assert!(all.out.contains(&address) && !output.out.contains(&address), "{}", all.out);
+    let json = tool(&[&arguments[..], &["--json"]].concat());
+    assert!(json.out.contains(r#""verdict": "proven""#), "{}", json.out);
+    assert!(json.out.contains(&format!(r#""address": "{address}""#)), "{}", json.out);
+
+    memory[(site - kernel.base) as usize] = 0xcc;
+    let dump = file("explain", "changed", &memory);
+    let output = tool(&["explain", &elf, "--memory", &dump, "--phys", "0x600000"]);
+    assert_eq!(output.exit, Exit::Finding);
+    for part in [&*address, "1 range unexplained", "66 0f 1f 00", "cc 0f 1f 00"] {
+        assert!(output.out.contains(part), "{part}: {}", output.out);
+    }
+}

@@ -1,0 +1,169 @@
+//! Boots Debian's kernels in QEMU, dumps their memory, and explains their text. Prints a table, and
+//! fails if anything is unexplained. `fetch.sh` has put the kernels into `target/linux/boot`.
+//!
+//! ```text
+//! cargo run --example linux                  every row
+//! cargo run --example linux -- 6.12 mitigations
+//!                                            the rows with both words in them
+//! cargo run --example linux -- flips         the rows, and 10,000 changed bytes in each dump
+//! ```
+
+mod flips;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use std::{env, fs};
+
+use patchlet::inspect::{Explanation, LinuxKernel, Verdict, explain_linux, map, unpack};
+
+use machine::{Machine, build_init, dump};
+
+/// A kernel, and what it is booted with.
+struct Row {
+    kernel: &'static str,
+    cpu: &'static str,
+    cpus: u32,
+    /// More for the kernel's command line.
+    append: &'static str,
+    /// What must be there that is allowed and not proven, by the name of its cause.
+    allowed: &'static [&'static str],
+}
+
+/// A clean boot, with one CPU or two.
+const fn clean(kernel: &'static str, cpu: &'static str, cpus: u32) -> Row {
+    Row { kernel, cpu, cpus, append: "", allowed: &[] }
+}
+
+const ROWS: &[Row] = &[
+    clean("5.10", "Nehalem", 1),
+    clean("5.10", "EPYC", 2),
+    Row { append: "spectre_v2=retpoline,lfence", ..clean("5.10", "max", 1) },
+    clean("5.10-686", "Nehalem", 2),
+    clean("6.1", "Nehalem", 1),
+    clean("6.1", "max", 2),
+    clean("6.1", "EPYC", 1),
+    Row {
+        append: "do=/trace/kprobe_events:p:x~vfs_read+5,/trace/events/kprobes/enable:1",
+        allowed: &["kprobe"],
+        ..clean("6.1", "Skylake-Client", 1)
+    },
+    clean("6.1-686", "Nehalem", 1),
+    clean("6.1-686", "max", 2),
+    clean("6.12", "Nehalem", 1),
+    clean("6.12", "Skylake-Server", 2),
+    Row { append: "mitigations=off", ..clean("6.12", "max", 1) },
+    Row { append: "retbleed=stuff", ..clean("6.12", "Skylake-Client", 1) },
+    Row {
+        append: "do=/trace/current_tracer:function,/trace/events/enable:1",
+        allowed: &["ftrace"],
+        ..clean("6.12", "Haswell", 1)
+    },
+    clean("6.12-rt", "max", 2),
+];
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = env::args().skip(1).collect();
+    let with_flips = words.iter().position(|word| word == "flips").map(|at| words.remove(at));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/linux");
+    let init = match build_init(&folder) {
+        Ok(init) => init,
+        Err(why) => {
+            eprintln!("linux: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!(
+        "| kernel | CPU | CPUs | command line | proven | allowed | unexplained | seconds |\n\
+         |---|---|--:|---|--:|--:|--:|--:|"
+    );
+    let mut failed = vec![];
+    let selected = ROWS.iter().filter(|row| {
+        let of = [row.kernel, row.cpu, row.append];
+        words.iter().all(|word| of.iter().any(|part| part.contains(&**word)))
+    });
+    let mut rows = 0;
+    for row in selected {
+        rows += 1;
+        if let Err(why) = run(row, &folder, &init, with_flips.is_some()) {
+            failed.push(format!("{} on {} {}: {why}", row.kernel, row.cpu, row.append));
+        }
+    }
+    if rows == 0 {
+        failed.push("no row has these words in it".to_owned());
+    }
+    for why in &failed {
+        eprintln!("linux: {why}");
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Boots, dumps and explains one row, and prints it.
+fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), String> {
+    let kernel: PathBuf = folder.join("boot").join(format!("vmlinuz-{}", row.kernel));
+    let core = folder.join("core");
+    let machine = Machine {
+        kernel: &kernel,
+        is_32_bit: row.kernel.contains("686"),
+        cpu: row.cpu,
+        cpus: row.cpus,
+        append: row.append,
+    };
+    dump(&machine, init, folder, &core)?;
+    let start = Instant::now();
+    let data = map(&kernel).map_err(|error| error.to_string())?;
+    let unpacked = unpack(&data).map_err(|error| error.to_string())?;
+    let linux = LinuxKernel::new(&unpacked).map_err(|error| error.to_string())?;
+    let memory = map(&core).map_err(|error| error.to_string())?;
+    let explanation =
+        explain_linux(&linux, &memory, None, false).map_err(|error| error.to_string())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let [proven, allowed, unexplained] = [Verdict::Proven, Verdict::Allowed, Verdict::Unexplained]
+        .map(|verdict| explanation.total(verdict).bytes);
+    println!(
+        "| {} | {} | {} | {} | {proven} | {} | {unexplained} | {seconds:.1} |",
+        linux.release().unwrap_or(row.kernel),
+        row.cpu,
+        row.cpus,
+        row.append,
+        match allowed {
+            0 => "0".to_owned(),
+            _ => format!("{allowed} ({})", causes(&explanation)),
+        },
+    );
+    if with_flips {
+        flips::run(&linux, &unpacked, &memory, &explanation)?;
+    }
+    fs::remove_file(&core).map_err(|error| error.to_string())?;
+    for cause in row.allowed {
+        if !explanation.counts.contains_key(&(cause, Verdict::Allowed)) {
+            return Err(format!("nothing is allowed because of {cause}"));
+        }
+    }
+    if unexplained > 0 {
+        let list = explanation.list.iter().filter(|of| of.verdict == Verdict::Unexplained);
+        for of in list.take(20) {
+            eprintln!(
+                "{:#x} {} {} {}: file {:02x?}, expected {:02x?}, seen {:02x?}",
+                of.address, of.function, of.cause, of.depends, of.file, of.expected, of.seen
+            );
+        }
+        return Err(format!("{unexplained} bytes are unexplained"));
+    }
+    Ok(())
+}
+
+/// Returns the causes of what is allowed, each with its bytes.
+fn causes(explanation: &Explanation) -> String {
+    let allowed: BTreeMap<&str, usize> = explanation
+        .counts
+        .iter()
+        .filter(|((_, verdict), _)| *verdict == Verdict::Allowed)
+        .map(|((cause, _), count)| (*cause, count.bytes))
+        .collect();
+    let words: Vec<String> =
+        allowed.iter().map(|(cause, bytes)| format!("{cause} {bytes}")).collect();
+    words.join(", ")
+}
