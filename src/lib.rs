@@ -5,7 +5,13 @@
 //! of function pointers, so that the hypervisor can replace them. On bare metal that
 //! costs an indirect call for what is one instruction. This crate puts the
 //! instruction where the call is, at boot or while all CPUs run, and takes it away
-//! again when the table changes. It does the same for branches that a key decides.
+//! again when the table changes.
+//!
+//! What else a kernel decides over and over is decided in its text by the same engine: what is
+//! done in another way on another CPU ([`guide::variants`]), a branch that is nearly always off
+//! ([`guide::branches`]), a hypervisor's layer of any signature ([`guide::signatures`]), all of
+//! that in code that is loaded later ([`guide::modules`]). Code that is copied whole, into a page
+//! of hypercalls say, is kept in the same way ([`guide::blobs`]).
 //!
 //! The instructions are not typed in hex and not hidden in inline assembly. They are
 //! real assembly in `.S` files, between labels, in a section that no optimizer
