@@ -245,6 +245,11 @@ unsafe impl Source for BranchSource<'_> {
     }
 
     fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        // No site of an op is searched for here, since each search for one would go through all
+        // records in vain. What one of them shares with a branch is not the original of both.
+        if usize::from(record.capacity()) != InsnBuffer::JUMP {
+            return false;
+        }
         // One and the same record is found for all that name the site. The NOP there does not tell
         // to which key it belongs.
         let found = self.branches.sites().find(record.site());

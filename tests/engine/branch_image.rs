@@ -178,17 +178,19 @@ impl BranchImage {
 
     /// The front end of all branches so far; the same each time.
     pub fn source(&self) -> &'static BranchSource<'static> {
-        self.source.get_or_init(|| {
-            let states: Vec<_> = self.starts_on.iter().map(|_| BranchState::new()).collect();
-            // SAFETY: the records written by `key_record`, as `keys!` does.
-            let keys = unsafe {
-                Keys::between(self.image.arena.pointer(KEY_RECORDS), self.keys_len.get())
-            };
-            // SAFETY: nobody executes an arena; nobody else has these states.
-            let source =
-                unsafe { BranchSource::new(self.branches(), vec![keys].leak(), states.leak()) };
-            Box::leak(Box::new(source))
-        })
+        self.source.get_or_init(|| self.another_source())
+    }
+
+    /// Another front end of the same branches.
+    pub fn another_source(&self) -> &'static BranchSource<'static> {
+        let states: Vec<_> = self.starts_on.iter().map(|_| BranchState::new()).collect();
+        // SAFETY: the records written by `key_record`, as `keys!` does.
+        let keys =
+            unsafe { Keys::between(self.image.arena.pointer(KEY_RECORDS), self.keys_len.get()) };
+        // SAFETY: nobody executes an arena; nobody else has these states.
+        let source =
+            unsafe { BranchSource::new(self.branches(), vec![keys].leak(), states.leak()) };
+        Box::leak(Box::new(source))
     }
 
     /// A set of the ops' sites and of the branches.

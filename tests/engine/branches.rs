@@ -4,7 +4,7 @@
 use patchlet::live::{Int3, Rendezvous, StopOthers, Synchronize};
 use patchlet::ops::Target;
 use patchlet::text::{Change, Report};
-use patchlet::{Error, Goal, Patcher, Platform, Replacement};
+use patchlet::{Error, Goal, Patcher, Platform, Replacement, SiteSet};
 use proptest::prelude::*;
 
 use crate::branch_image::{Branch, BranchImage, RawBranch};
@@ -426,6 +426,20 @@ fn a_branch_that_is_there_twice_is_refused_unless_both_say_the_same() {
             }
         }
     }
+}
+
+#[test]
+fn a_branch_that_two_front_ends_have_is_refused() {
+    let (image, branches) = image();
+    let parts = vec![image.source().part(), image.another_source().part()].leak();
+    let set: &SiteSet<'_> = Box::leak(Box::new(SiteSet::new(parts)));
+    let mut patcher = Patcher::new(set, image.image.second_mapping());
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    let site = image.image.arena.address(branches[0].at);
+    assert!(
+        matches!(error, Error::Overlap { site: a, other: b, .. } if a == site && b == site),
+        "{error}"
+    );
 }
 
 /// A failed write puts back what each branch held, also in branches that had their new bytes
