@@ -325,6 +325,8 @@ fn broken(name: &str, header: &[(&str, &str)], source: &[(&str, &str)], flags: &
         header.iter().copied().partition(|(from, _)| text_of("site.h").contains(from));
     changed("site.h", &of_sites);
     changed("patchlet.h", &of_patchlets);
+    // The program has no blob.
+    changed("blob.h", &[]);
     changed("patch_64.S", source);
     // The program refers to one patchlet and has one site.
     let start = "#include \"patchlet.h\"\n.globl _start\n_start:\n\
