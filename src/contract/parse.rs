@@ -52,7 +52,9 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
 pub(super) fn comment_above<'a>(text: &'a str, name_of_macro: &str) -> Result<&'a str, String> {
     let comment = text.trim_end().strip_suffix("*/").and_then(|above| above.rsplit_once("/*"));
     let (_, comment) = comment.ok_or_else(|| {
-        format!("is missing: put a comment with it right above {name_of_macro}, with no code between")
+        format!(
+            "is missing: put a comment with it right above {name_of_macro}, with no code between"
+        )
     })?;
     Ok(comment)
 }
