@@ -97,6 +97,25 @@ fn the_page_of_the_docs_is_the_table_of_hex() {
     }
 }
 
+/// Reads the comment above the page of docs/blobs.md, as `patchlet verify --contracts` does.
+#[cfg(feature = "inspect")]
+#[test]
+fn the_page_of_the_docs_is_described_in_full() {
+    let docs = include_str!("../docs/blobs.md");
+    let asm = docs.split("```asm\n").nth(1).and_then(|rest| rest.split("```").next());
+    let asm = asm.expect("a block of assembly");
+    for width in [patchlet::Width::Bits64, patchlet::Width::Bits32] {
+        let contracts = patchlet::contract::parse_blobs(asm, width).expect("contracts");
+        let [page] = &contracts[..] else { panic!("{contracts:?}") };
+        assert_eq!((page.offsets.len(), page.holes.len()), (4, 4), "{page:?}");
+    }
+    // A macro between the comment and the blob hides the comment.
+    let hidden = asm.replace("PATCHLET_BLOB(", ".macro X\n.endm\nPATCHLET_BLOB(");
+    let error = patchlet::contract::parse_blobs(&hidden, patchlet::Width::Bits64).unwrap_err();
+    let words = "right above PATCHLET_BLOB, with no code between";
+    assert!(error.to_string().ends_with(words), "{error}");
+}
+
 // ---- refused by the assembler ----
 
 #[test]

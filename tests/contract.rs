@@ -371,7 +371,7 @@ fn the_tool_names_a_patchlet_that_clobbers_rcx() {
 
 /// Comments that are not valid contracts, and the expected messages.
 const UNREADABLE: &[(&str, &str)] = &[
-    ("", "is missing: put a comment with it above PATCHLET"),
+    ("", "is missing: put a comment with it right above PATCHLET, with no code between"),
     (
         "/* no fields */",
         "has no field `in`; the fields are in, out, clobbers, saves, flags, stack, memory, privilege and \

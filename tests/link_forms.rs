@@ -328,6 +328,11 @@ fn a_wrong_script_is_told_so() {
     for (name, script, complaint) in [
         ("late", late.clone(), "ERROR(patchlet): there is no patchlet in the output section"),
         (
+            "both",
+            late.replace(".rodata.*)", ".rodata.* patchlet_index)"),
+            "ERROR(patchlet): there is no patchlet in the output section",
+        ),
+        (
             "index",
             late.replace(".rodata.*)", "patchlet_index)"),
             "ERROR(patchlet): there is nothing in the output section patchlet_index",

@@ -13,6 +13,7 @@ mod support {
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, Rela};
@@ -80,6 +81,43 @@ fn the_module_of_the_test_kernel_holds() {
         assert_eq!(findings(module(width)), Ok(vec![]), "{width}");
     }
     assert_eq!(findings(&built(Width::Bits64, "ld")), Ok(vec![]));
+}
+
+/// Links a module by the script of the test module which has sites and not one patchlet of its own.
+#[test]
+fn a_module_without_a_patchlet_holds() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare-module");
+    fs::create_dir_all(&scratch).expect("a folder below CARGO_TARGET_TMPDIR");
+    let source = scratch.join("bare.S");
+    let text = "#include \"patchlet.h\"\n\t.globl work\nwork:\tPATCHLET_CALL irq_disable\n\tret\n";
+    fs::write(&source, text).expect("a file below CARGO_TARGET_TMPDIR");
+    let succeed = |command: &mut Command| {
+        let output = command.output().expect("the program starts");
+        assert!(
+            output.status.success(),
+            "{command:?}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    for (bits, emulation) in [("-m64", "elf_x86_64"), ("-m32", "elf_i386")] {
+        let object = scratch.join(format!("bare{bits}.o"));
+        let include = repository.join("asm");
+        let mut gcc = Command::new("gcc");
+        succeed(gcc.args([bits, "-c", "-I"]).args([&include, &source]).arg("-o").arg(&object));
+        for linker in ["ld.lld", "ld.bfd"] {
+            let module = scratch.join(format!("{linker}{bits}.o"));
+            let mut link = Command::new(linker);
+            link.args(["-r", "-m", emulation, "-L"]).arg(&include).arg("-T");
+            let script = repository.join("tests/module/module.ld");
+            succeed(link.args([&script, &object]).arg("-o").arg(&module));
+            let file = fs::read(&module).expect("the module");
+            assert_eq!(findings(&file), Ok(vec![]), "{linker} {bits}");
+            let placed = PlacedModule::new(&file).expect("a module");
+            let model = placed.image().and_then(Model::new).expect("a model");
+            assert_eq!(model.records().len(), 1, "{linker} {bits}");
+        }
+    }
 }
 
 #[test]

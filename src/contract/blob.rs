@@ -46,7 +46,7 @@ pub fn parse_blobs(source: &str, width: Width) -> Result<Vec<BlobContract>, BadC
         before = at;
         if is_blob {
             let bad = |reason| BadContract { name: name.to_owned(), reason };
-            let comment = comment_above(above).map_err(bad)?;
+            let comment = comment_above(above, "PATCHLET_BLOB").map_err(bad)?;
             contracts.push(contract(name, comment, width).map_err(bad)?);
         }
     }

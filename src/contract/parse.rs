@@ -42,17 +42,20 @@ pub fn parse(source: &str, width: Width) -> Result<Vec<Contract>, BadContract> {
         let above = source.get(before..at).unwrap_or_default();
         before = at;
         let bad = |reason: String| BadContract { name: name.to_owned(), reason };
-        let comment = comment_above(above).map_err(bad)?;
+        let comment = comment_above(above, "PATCHLET").map_err(bad)?;
         contracts.push(contract(name, comment, width).map_err(bad)?);
     }
     Ok(contracts)
 }
 
-/// Returns the comment with which a text ends, or the predicate of an error message.
-pub(super) fn comment_above(text: &str) -> Result<&str, String> {
+/// Returns the comment with which the text above a macro ends, or the predicate of an error message.
+pub(super) fn comment_above<'a>(text: &'a str, name_of_macro: &str) -> Result<&'a str, String> {
     let comment = text.trim_end().strip_suffix("*/").and_then(|above| above.rsplit_once("/*"));
-    let (_, comment) =
-        comment.ok_or_else(|| "is missing: put a comment with it above PATCHLET".to_owned())?;
+    let (_, comment) = comment.ok_or_else(|| {
+        format!(
+            "is missing: put a comment with it right above {name_of_macro}, with no code between"
+        )
+    })?;
     Ok(comment)
 }
 
