@@ -37,14 +37,18 @@ pub fn build(
     let width = config.get("width");
 
     let assembly = root.join(format!("asm/patch_{width}.S"));
-    builder.archive("patchlet_asm", &builder.assemble(&assembly, "patch.o", log)?, log)?;
-    builder.archive("own", &builder.assemble(&program.join("own.S"), "own.o", log)?, log)?;
-    let start = builder.assemble(&program.join("start.S"), "start.o", log)?;
+    builder.archive("patchlet_asm", &builder.assemble(&assembly, "patch.o", &[], log)?, log)?;
+    let by_feature = root.join(format!("asm/cpu_{width}.S"));
+    let by_feature = builder.assemble(&by_feature, "cpu.o", &["-DPATCHLET_OPTIONAL"], log)?;
+    builder.archive("patchlet_cpu_asm", &by_feature, log)?;
+    builder.archive("own", &builder.assemble(&program.join("own.S"), "own.o", &[], log)?, log)?;
+    let start = builder.assemble(&program.join("start.S"), "start.o", &[], log)?;
 
     let mut patchlet = builder.rustc("patchlet", "lib");
     // As the build script says, which has assembled them for this target.
     patchlet.args(["--cfg", "patchlet_assembled"]);
     patchlet.arg(root.join("src/lib.rs")).args(["-l", "static:+whole-archive=patchlet_asm"]);
+    patchlet.args(["-l", "static=patchlet_cpu_asm"]);
     // The messages of `cargo build` are enough.
     run(patchlet.args(["--cap-lints", "allow"]), log)?;
 
@@ -85,7 +89,7 @@ pub fn build_single(
 ) -> Result<PathBuf, String> {
     let builder = Builder { tools, config, folder, part: part.clone() };
     let start = tools.root.join("tests/programs/matrix/program/start.S");
-    let start = builder.assemble(&start, "start.o", log)?;
+    let start = builder.assemble(&start, "start.o", &[], log)?;
     let binary = folder.join("main");
     let mut main = builder.rustc("main", "bin");
     main.arg(source).arg("-o").arg(&binary).args(["--cfg", cfg, "-A", "warnings"]);
@@ -124,6 +128,7 @@ impl Builder<'_> {
         &self,
         source: &Path,
         object: &str,
+        flags: &[&str],
         log: &mut Vec<String>,
     ) -> Result<PathBuf, String> {
         let object = self.folder.join(object);
@@ -131,7 +136,7 @@ impl Builder<'_> {
         if self.config.is("place", "pie") {
             command.arg("-DPIE");
         }
-        command.arg("-c").arg(source).arg("-o").arg(&object);
+        command.args(flags).arg("-c").arg(source).arg("-o").arg(&object);
         run(command.arg("-I").arg(self.tools.root.join("asm")), log)?;
         Ok(object)
     }
