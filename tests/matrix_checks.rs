@@ -6,6 +6,8 @@
 
 mod support {
     #[allow(dead_code, reason = "hex alone is needed")]
+    #[allow(dead_code, reason = "only the bytes of the set are needed")]
+    pub mod by_feature;
     pub mod meaning;
     pub mod table;
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::binary::{Binary, Patchlet, Site, TABLES};
 use super::factors::Config;
+use super::support::by_feature;
 use super::support::meaning::hex;
 use super::support::table::{Width, native};
 
@@ -68,7 +69,7 @@ pub fn check(binary: &Binary, config: &Config) -> Result<Summary, String> {
         let not = if binary.stripped { "has no" } else { "still has" };
         return Err(format!("the program {not} symbols"));
     }
-    patchlets(binary, width)?;
+    patchlets(binary, config, width)?;
     sections(binary)?;
     let bases = bases(binary)?;
     let twice = sites(binary, config)?;
@@ -101,11 +102,19 @@ fn own(width: Width) -> [(&'static str, &'static [u8]); 3] {
     }
 }
 
-/// Checks that the program has the native set and its own patchlets, and no others.
-fn patchlets(binary: &Binary, width: Width) -> Result<(), String> {
+/// Checks that the program has the native set and its own patchlets, and no others. The set by CPU
+/// feature, which it does not name, may be there where the linker drops nothing; then it is whole.
+fn patchlets(binary: &Binary, config: &Config, width: Width) -> Result<(), String> {
     native_set(binary, width)?;
     set(binary, &own(width))?;
-    let expected = native(width).len() + own(width).len();
+    let mut expected = native(width).len() + own(width).len();
+    let by_feature = by_feature::set(width);
+    let is_there = binary.patchlets.iter().any(|patchlet| patchlet.name == by_feature[0].0);
+    if is_there && config.is("gc", "off") {
+        let by_feature: Vec<_> = by_feature.iter().map(|(name, bytes)| (*name, &**bytes)).collect();
+        set(binary, &by_feature)?;
+        expected += by_feature.len();
+    }
     if binary.patchlets.len() != expected {
         return Err(format!("there are {} patchlets, not {expected}", binary.patchlets.len()));
     }

@@ -11,6 +11,8 @@
 
 #[path = "../../support"]
 mod support {
+    #[allow(dead_code, reason = "only the bytes of the set are needed")]
+    pub mod by_feature;
     pub mod elf;
     #[allow(dead_code, reason = "tests look at files of their own")]
     pub mod layout;
