@@ -115,8 +115,8 @@ END_PATCHLET(cpu_fxsave)
  * memory: reads some bytes at ECX, writes some bytes at ECX
  * privilege: any   CPU: OSXSAVE */
 PATCHLET(cpu_xsave)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xsave	(%ecx)
 END_PATCHLET(cpu_xsave)
 
@@ -127,8 +127,8 @@ END_PATCHLET(cpu_xsave)
  * memory: reads some bytes at ECX, writes some bytes at ECX
  * privilege: any   CPU: OSXSAVE, XSAVEOPT */
 PATCHLET(cpu_xsaveopt)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xsaveopt (%ecx)
 END_PATCHLET(cpu_xsaveopt)
 
@@ -137,8 +137,8 @@ END_PATCHLET(cpu_xsaveopt)
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: writes some bytes at ECX   privilege: any   CPU: OSXSAVE, XSAVEC */
 PATCHLET(cpu_xsavec)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xsavec	(%ecx)
 END_PATCHLET(cpu_xsavec)
 
@@ -147,8 +147,8 @@ END_PATCHLET(cpu_xsavec)
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: writes some bytes at ECX   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
 PATCHLET(cpu_xsaves)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xsaves	(%ecx)
 END_PATCHLET(cpu_xsaves)
 
@@ -173,8 +173,8 @@ END_PATCHLET(cpu_fxrstor)
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: reads some bytes at ECX   privilege: any   CPU: OSXSAVE */
 PATCHLET(cpu_xrstor)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xrstor	(%ecx)
 END_PATCHLET(cpu_xrstor)
 
@@ -183,8 +183,8 @@ END_PATCHLET(cpu_xrstor)
  * clobbers: EAX, EDX, ECX   flags: unchanged
  * memory: reads some bytes at ECX   privilege: CPL 0   CPU: OSXSAVE, XSAVES */
 PATCHLET(cpu_xrstors)
+	xchgl	%eax, %ecx
 	xchgl	%eax, %edx
-	xchgl	%edx, %ecx
 	xrstors	(%ecx)
 END_PATCHLET(cpu_xrstors)
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use super::binary::{Binary, Site};
+use super::binary::{Binary, Patchlet, Site};
 use super::checks::Summary;
 use super::factors::Config;
 use super::support::meaning::hex;
@@ -93,9 +93,12 @@ impl Said {
                 (name.clone(), here(*address), here(*native), bytes.clone())
             })
             .collect();
+        // The program does not name the set by CPU feature, and so does not print it.
+        let is_named = |patchlet: &&Patchlet| !patchlet.name.starts_with("cpu_");
         let found: BTreeSet<_> = binary
             .patchlets
             .iter()
+            .filter(is_named)
             .map(|patchlet| {
                 let bytes = hex(&patchlet.bytes).replace(' ', "");
                 (patchlet.name.clone(), patchlet.address, patchlet.native, bytes)
