@@ -5,9 +5,9 @@
 #![cfg(target_pointer_width = "64")]
 
 mod support {
-    #[allow(dead_code, reason = "hex alone is needed")]
     #[allow(dead_code, reason = "only the bytes of the set are needed")]
     pub mod by_feature;
+    #[allow(dead_code, reason = "hex alone is needed")]
     pub mod meaning;
     pub mod table;
 }

@@ -15,8 +15,6 @@
 
 #[path = "../../support"]
 mod support {
-    #[allow(dead_code, reason = "only the bytes of the set are needed")]
-    pub mod by_feature;
     pub mod table;
 }
 

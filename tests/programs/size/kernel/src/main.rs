@@ -99,8 +99,9 @@ patchlet::keys! {
 
 /// Turns a key on, and returns what its branch says.
 #[cfg(feature = "branches")]
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn branches() -> bool {
+extern "C" fn branches() -> bool {
     use patchlet::{OneCpu, Patcher};
     let mut patcher = Patcher::new(&KERNEL, platform());
     // SAFETY: this is never run.
