@@ -398,7 +398,11 @@ fn contracts_say_what_each_place_means() {
         ("offsets: protected", "places: protected", "has no field `offsets`"),
         ("offsets: protected = where", "offsets: protected where", "write `name = meaning`"),
         ("holes:", "offsets:", "has a field twice"),
-        (CONTRACT.split_once("PATCHLET").expect("a macro").0, "", "put a comment with it right above PATCHLET_BLOB"),
+        (
+            CONTRACT.split_once("PATCHLET").expect("a macro").0,
+            "",
+            "put a comment with it right above PATCHLET_BLOB",
+        ),
     ] {
         let (exit, out) = edit(from, to);
         assert_eq!(exit, Exit::Failed, "{out}");
