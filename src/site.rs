@@ -171,7 +171,7 @@ impl<'a> Sites<'a> {
     /// - nothing writes to these bytes during `'a`.
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
-        // SAFETY: the same contract.
+        // SAFETY: the caller says of these bytes what `of_stride` asks; a record has 12 of them.
         unsafe { Self::of_stride(start, len, Record::SIZE) }
     }
 
@@ -182,7 +182,7 @@ impl<'a> Sites<'a> {
     /// - as for [`between`](Self::between).
     #[must_use]
     pub const unsafe fn with_targets_between(start: *const u8, len: usize) -> Self {
-        // SAFETY: the same contract.
+        // SAFETY: the caller says of these bytes what `of_stride` asks; a record has 16 of them.
         unsafe { Self::of_stride(start, len, WITH_TARGET) }
     }
 

@@ -46,7 +46,7 @@ impl Keys {
         }
         // An empty input section, so that the section and the symbols that bound it exist in a
         // program without a single key. The relocation, which changes no byte, keeps it.
-        // SAFETY: no instruction.
+        // SAFETY: these are directives; not one instruction is executed.
         unsafe {
             core::arch::asm!(
                 ".hidden __start_patchlet_keys, __stop_patchlet_keys",
@@ -73,13 +73,14 @@ impl Keys {
     ///
     /// # Safety
     /// - `start` is aligned to 4 and not null, and `len` bytes from it are readable;
+    /// - `start` is not null, and `len` bytes from it are readable;
     /// - these bytes are the whole section `patchlet_keys` of one linked object, in which only
     ///   [`keys!`](crate::keys!) put something, relocated to where the object is;
     /// - section and keys stay as long as this, a [`BranchSource`](super::BranchSource) made of it,
     ///   or an error or plan of one is used, and nothing writes to the section.
     #[must_use]
     pub const unsafe fn between(start: *const u8, len: usize) -> Self {
-        // SAFETY: by the contract.
+        // SAFETY: the caller says that these bytes are a section that stays and is not written.
         Self { records: unsafe { core::slice::from_raw_parts(start, len) } }
     }
 

@@ -72,7 +72,7 @@ fn linked_branches() -> Sites<'static> {
     }
     // An empty input section, so that the section and the symbols that bound it exist in a program
     // without a single branch. It has the flags of the records, and is tied to this function.
-    // SAFETY: no instruction.
+    // SAFETY: these are directives; not one instruction is executed.
     unsafe {
         core::arch::asm!(
             ".hidden __start_patchlet_branches, __stop_patchlet_branches",

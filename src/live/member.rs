@@ -132,7 +132,7 @@ impl Link {
     /// # Safety
     /// - as for [`members`](Self::members); this CPU is the writer.
     pub(super) unsafe fn remove(&self, member: &Member<'_>) -> bool {
-        // SAFETY: by the contract.
+        // SAFETY: the caller says what `members` asks.
         let members = unsafe { self.members() };
         let mut links = core::iter::once(self).chain(members.map(|other| &other.next));
         let Some(link) = links.find(|link| link.get() == member.address()) else { return false };

@@ -19,7 +19,7 @@ struct Unaligned<T>(T);
 /// - 6 bytes at `from` are readable.
 #[inline(always)]
 pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
-    // SAFETY: by the contract.
+    // SAFETY: the caller says that six bytes are readable: four, and two behind them.
     let (low, high) = unsafe {
         let low = from.cast::<Unaligned<u32>>().read_volatile().0;
         (low, from.add(4).cast::<Unaligned<u16>>().read_volatile().0)
@@ -33,7 +33,7 @@ pub(crate) unsafe fn read_six(from: *const u8) -> u64 {
 /// - 5 bytes at `from` are readable.
 #[inline(always)]
 pub(crate) unsafe fn read_five(from: *const u8) -> u64 {
-    // SAFETY: by the contract.
+    // SAFETY: the caller says that five bytes are readable: four, and one behind them.
     let (low, high) = unsafe {
         let low = from.cast::<Unaligned<u32>>().read_volatile().0;
         (low, from.add(4).read_volatile())
@@ -47,7 +47,7 @@ pub(crate) unsafe fn read_five(from: *const u8) -> u64 {
 /// - 2 bytes at `from` are readable.
 #[inline(always)]
 pub(crate) unsafe fn read_pair(from: *const u8) -> [u8; 2] {
-    // SAFETY: by the contract.
+    // SAFETY: the caller says that two bytes are readable.
     unsafe { from.cast::<Unaligned<u16>>().read_volatile().0 }.to_le_bytes()
 }
 
@@ -95,7 +95,7 @@ pub(crate) unsafe fn read(from: *const u8, capacity: u8) -> InsnBuffer {
 pub(crate) unsafe fn write_part(to: *mut u8, bytes: &InsnBuffer, part: Range<usize>) {
     for at in part {
         if let Some(&byte) = bytes.bytes().get(at) {
-            // SAFETY: by the contract.
+            // SAFETY: the caller says that the bytes of the site can be written, `at` among them.
             unsafe { to.add(at).write_volatile(byte) };
         }
     }
