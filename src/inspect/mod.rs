@@ -60,16 +60,13 @@ pub use elf::{
     parse,
 };
 pub use error::FileError;
-pub use explain::{RawAddress, SlideEvidence};
+pub use explain::{Count, Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
     BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
-pub use linux::{
-    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
-    explain as explain_linux, unpack,
-};
+pub use linux::{LinuxKernel, TableKind, Unpacked, explain as explain_linux, unpack};
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{
     BranchPlan, KeyPlan, PlatformSpec, SitePlan, on_platform, plan, plan_branches, plan_keys,

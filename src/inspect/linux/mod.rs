@@ -13,7 +13,7 @@ mod tables;
 mod text;
 mod unpack;
 
-pub use explain::{Count, Explained, Explanation, Verdict, explain};
+pub use explain::explain;
 pub use kernel::LinuxKernel;
 pub use tables::TableKind;
 
