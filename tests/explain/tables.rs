@@ -544,24 +544,7 @@ fn a_site_that_was_not_patched_is_found() {
     let (file, memory) = kernel.file_and_memory();
     let explanation = explain(&file, &memory);
     let of = explanation.list.iter().find(|of| of.verdict == Verdict::Unexplained).expect("one");
-    assert_eq!(
-        (of.address_in_file, of.cause, &*of.depends),
-        (site, "alternative", "feature 9*32+20")
-    );
+    assert_eq!((of.address_in_file, of.cause, &*of.depends), (site, "alternative", "smap"));
     assert_eq!((&of.file, &of.seen), (&vec![0x90; 8], &vec![0x90; 8]));
     assert_eq!(explanation.total(Verdict::Unexplained).ranges, 1);
-}
-
-/// Without the features of the CPU nothing about alternatives can be proven.
-#[test]
-fn without_features_nothing_is_proven_of_alternatives() {
-    let mut kernel = Kernel::new(Width::Bits64);
-    let list = common(&mut kernel, &NOP5, &NOP3);
-    with_alternatives(&mut kernel, &list, 14);
-    kernel.words[0] = 0;
-    let (file, memory) = kernel.file_and_memory();
-    let explanation = explain(&file, &memory);
-    assert!(explanation.notes[0].starts_with("the features of the CPU were not found"));
-    assert_eq!(explanation.total(Verdict::Proven).ranges, 0);
-    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 5);
 }

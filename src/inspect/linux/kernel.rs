@@ -1,9 +1,11 @@
 //! A Linux kernel's file.
 
+use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind};
 use super::unpack::{Relocated, Unpacked, relocated};
 use crate::insn::Width;
+use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{Image, little_endian, parse, slice};
 use crate::inspect::error::FileError;
 
@@ -15,6 +17,9 @@ pub struct LinuxKernel<'d> {
     pub(super) tables: Vec<KernelTable>,
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
+    pub(super) feature_names: FeatureNames,
+    /// The features of the CPU that the command line names.
+    pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
 }
 
@@ -37,7 +42,24 @@ impl<'d> LinuxKernel<'d> {
         }
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
-        Ok(Self { image, names, tables, relocated, release })
+        let feature_names = FeatureNames::read(&image, &names);
+        Ok(Self { image, names, tables, relocated, feature_names, cpu: None, release })
+    }
+
+    /// Takes this CPU's features for those that the kernel finds. What a dump says of the CPU on
+    /// which the kernel ran counts more.
+    ///
+    /// # Errors
+    /// Returns an error if a feature that is switched on or off is none that this kernel knows.
+    pub fn on_cpu(mut self, cpu: &CpuSpec) -> Result<Self, FileError> {
+        self.cpu = Some(KernelFeatures::of_cpu(cpu, &self.feature_names)?);
+        Ok(self)
+    }
+
+    /// Returns the width of its code.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.image.width()
     }
 
     /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.

@@ -3,6 +3,7 @@
 //! follows from both into `text`; `explain` compares it with the dump.
 
 mod explain;
+mod features;
 mod kallsyms;
 mod kernel;
 mod names;

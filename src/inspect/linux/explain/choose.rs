@@ -18,24 +18,13 @@ pub(super) fn expected<'d>(
     located: &Located<'_, '_>,
     moved: &Text<'d>,
 ) -> Text<'d> {
-    let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
-    let filling = match alternatives.map_or(0, |table| table.stride) {
-        13 => Filling::Padding,
-        12 => Filling::Runs,
-        _ => Filling::Instructions,
-    };
     let width = kernel.image.width();
-    let usual = Habits {
-        filling,
-        nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
-        native_sequences: filling == Filling::Padding,
-        int3_behind_jump: true,
-        sealed_endbr: SEALED_ENDBR[0],
-    };
+    let usual = usual(kernel);
     let with = |habits: Habits| {
         let mut text = moved.clone();
         let (image, names) = (&kernel.image, &kernel.names);
-        Rules { image, names, tables: &kernel.tables, state, habits }.apply(&mut text);
+        let tables = &kernel.tables;
+        Rules { image, names, tables, state, habits, assumed: vec![] }.apply(&mut text);
         let wrong = text.sites.iter().filter(|site| !is_as_expected(&text, located, site)).count();
         (wrong, habits, text)
     };
@@ -66,6 +55,24 @@ pub(super) fn expected<'d>(
         }
     }
     best.2
+}
+
+/// Returns the usual habits of kernels whose alternatives have such records.
+pub(super) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
+    let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
+    let filling = match alternatives.map_or(0, |table| table.stride) {
+        13 => Filling::Padding,
+        12 => Filling::Runs,
+        _ => Filling::Instructions,
+    };
+    let width = kernel.image.width();
+    Habits {
+        filling,
+        nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
+        native_sequences: filling == Filling::Padding,
+        int3_behind_jump: true,
+        sealed_endbr: SEALED_ENDBR[0],
+    }
 }
 
 /// Returns whether a site is in the dump as it should be, or is not in the dump.
