@@ -99,8 +99,7 @@ fn the_command_names_the_file() {
     assert!(output.err.contains("cannot be used with"), "{}", output.err);
 }
 
-/// A boot image: a sector of header, one of set-up code, and the kernel in one stored block of
-/// gzip (RFC 1951, "Non-compressed blocks").
+/// A boot image with the kernel in stored blocks of gzip (RFC 1951, "Non-compressed blocks").
 fn boot_image(elf: &[u8]) -> Vec<u8> {
     let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     for (at, block) in elf.chunks(0xffff).enumerate() {
@@ -111,7 +110,12 @@ fn boot_image(elf: &[u8]) -> Vec<u8> {
         packed.extend(block);
     }
     packed.extend([0; 8]);
-    packed.extend((elf.len() as u32).to_le_bytes());
+    boot_image_of(packed, elf.len())
+}
+
+/// A boot image: a sector of header, one of set-up code, and a packed kernel with its size.
+fn boot_image_of(mut packed: Vec<u8>, size: usize) -> Vec<u8> {
+    packed.extend((size as u32).to_le_bytes());
     let mut image = vec![0; 1024];
     image[0x1f1] = 1;
     image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -140,6 +144,56 @@ fn a_boot_image_is_unpacked() {
         let error = unpack(&image).expect_err(part).to_string();
         assert!(error.contains(part), "{part}: {error}");
     }
+}
+
+/// Returns a kernel in blocks of LZ4's legacy format, without any match: a token with 15 in its
+/// upper half, the rest of the length in bytes, and the bytes.
+fn packed_by_lz4(elf: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0x02, 0x21, 0x4c, 0x18];
+    for block in elf.chunks(8 << 20) {
+        let rest = block.len() - 15;
+        let mut coded = vec![0xf0];
+        coded.resize(1 + rest / 255, 0xff);
+        coded.push((rest % 255) as u8);
+        coded.extend(block);
+        packed.extend((coded.len() as u32).to_le_bytes());
+        packed.extend(coded);
+    }
+    packed
+}
+
+#[test]
+fn boot_images_of_lz4_and_lzma_are_unpacked() {
+    // More than one block.
+    let long: Vec<u8> = (0..(9_u32 << 20)).map(|at| (at % 251) as u8).collect();
+    let packed = packed_by_lz4(&long);
+    let image = boot_image_of(packed.clone(), long.len());
+    assert!(unpack(&image).unwrap_or_else(|error| panic!("{error}")).elf() == long);
+    let error = |packed: Vec<u8>, size: usize| {
+        unpack(&boot_image_of(packed, size)).expect_err("damaged").to_string()
+    };
+    assert!(error(packed.clone(), long.len() + 1).contains("instead of"));
+    let short = error(packed.clone(), long.len() - 1);
+    assert!(short.contains("instead of"), "{short}");
+    let cut = error(packed[..packed.len() - 9].to_vec(), long.len());
+    assert!(cut.contains("cannot be unpacked"), "{cut}");
+
+    // What `xz --format=lzma` makes of this text.
+    let text = "a kernel, packed by lzma; ".repeat(4);
+    let packed = [
+        0x5d, 0x00, 0x00, 0x10, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00, 0x30,
+        0x88, 0x09, 0x66, 0x94, 0x53, 0x74, 0xb6, 0x71, 0x69, 0xd8, 0x74, 0x7e, 0x47, 0x38, 0x75,
+        0x5e, 0x1a, 0xf9, 0x84, 0xae, 0x6e, 0x69, 0x79, 0xf9, 0x7f, 0x30, 0xd8, 0xcd, 0x1e, 0xa5,
+        0xab, 0xb3, 0xff, 0xff, 0xe3, 0xfb, 0xa0, 0x00,
+    ];
+    let image = boot_image_of(packed.to_vec(), text.len());
+    let unpacked = unpack(&image).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(unpacked.elf(), text.as_bytes());
+    // A dictionary that no kernel has, for which memory would be needed.
+    let mut large = packed.to_vec();
+    large[4] = 0x7f;
+    let error = error(large, text.len());
+    assert!(error.contains("cannot be unpacked"), "{error}");
 }
 
 /// Changes every byte of headers, tables and memory in turn: nothing panics, and no time is without

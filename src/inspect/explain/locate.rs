@@ -93,6 +93,10 @@ impl<'d> Located<'_, 'd> {
     pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
+        if page.is_some() && !pages.can_forbid() {
+            // Everything that is mapped can be executed, also memory that was given back.
+            return None;
+        }
         // Another mapping there means that the memory has been given to somebody else.
         let same =
             |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
@@ -175,15 +179,19 @@ pub(crate) fn locate<'m, 'd>(
         }
         // Linux slides within a gigabyte; the negative half costs nothing.
         let steps = (2u64 << 30) / alignment;
-        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(
-            |&slide| {
-                let address = wrapped(image.width(), text.address.wrapping_add(slide));
-                let page = tables.page(memory, address);
-                page.is_some_and(|page| {
-                    page.executable && page.physical == text.address.wrapping_add(distance)
-                })
-            },
-        )
+        let slides = (0..steps).map(|step| step * alignment);
+        let address = |slide| wrapped(image.width(), text.address.wrapping_add(slide));
+        let mut mapped = slides.flat_map(|up| [up, up.wrapping_neg()]).filter(|&slide| {
+            let page = tables.page(memory, address(slide));
+            page.is_some_and(|page| {
+                page.executable && page.physical == text.address.wrapping_add(distance)
+            })
+        });
+        // Memory can also be mapped where it lies, in the other half of the addresses.
+        let first = mapped.next()?;
+        let half = |address: u64| address >> if image.width() == Width::Bits64 { 63 } else { 31 };
+        let same_half = |&slide: &u64| half(address(slide)) == half(text.address);
+        Some([first].into_iter().chain(mapped).find(same_half).unwrap_or(first))
     };
     // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
     // kernel's text in them but without the memory in which it makes code.

@@ -40,6 +40,8 @@ pub enum TableKind {
     RuntimePointers,
     /// `runtime_shift_*`: shift counts in instructions, set at boot.
     RuntimeShifts,
+    /// `runtime_mask_*`: masks in instructions, set at boot.
+    RuntimeMasks,
 }
 
 /// The form in which a record refers to an address.
@@ -220,6 +222,12 @@ const FORMATS: &[Format] = &[
         bounds: None,
         layouts: &[SITE],
     },
+    Format {
+        kind: TableKind::RuntimeMasks,
+        section: "runtime_mask_*",
+        bounds: None,
+        layouts: &[SITE],
+    },
 ];
 
 impl TableKind {
@@ -240,6 +248,7 @@ impl TableKind {
             Self::Ftrace => "ftrace",
             Self::RuntimePointers => "runtime-pointer",
             Self::RuntimeShifts => "runtime-shift",
+            Self::RuntimeMasks => "runtime-mask",
         }
     }
 }

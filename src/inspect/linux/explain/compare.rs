@@ -6,7 +6,7 @@ use crate::insn::Width;
 use crate::inspect::explain::{Explained, Explanation, Located, Verdict};
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::state::{FeaturesFrom, State};
-use crate::inspect::linux::text::{Area, Cause, Depends, PatchedSite, Text};
+use crate::inspect::linux::text::{Area, Cause, Depends, PatchedSite, Text, is_kept};
 use crate::inspect::linux::unpack::bounds;
 
 /// Size of a page.
@@ -134,12 +134,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
         let size = end - start;
         let offset = (start - area.address) as usize;
         let range = offset..offset + size as usize;
-        // Without page tables: what Linux gives back after boot has these names.
-        let is_kept = || {
-            let freed = [".init.", ".exit.", ".altinstr_"];
-            !freed.iter().any(|prefix| area.name.starts_with(prefix))
-        };
-        if !self.located.is_executable(start).unwrap_or_else(is_kept) {
+        // Without page tables that can tell, the names of sections do.
+        let executable = self.located.is_executable(start);
+        if !executable.unwrap_or_else(|| is_kept(area.name)) {
             self.explanation.not_executable += size;
             return;
         }
