@@ -10,6 +10,8 @@ mod features;
 mod kernel;
 #[path = "explain/memory.rs"]
 mod memory;
+#[path = "explain/names.rs"]
+mod names;
 #[allow(dead_code, reason = "the tests of the tool use all of it")]
 #[path = "tool/sample.rs"]
 mod sample;

@@ -8,6 +8,7 @@ use patchlet::Width;
 use patchlet::inspect::{Exit, LinuxKernel, RawAddress, explain_linux, unpack};
 
 use crate::kernel::{Kernel, PHYSICAL, core, relative};
+use crate::names::{FORMS, names, tables};
 use crate::sample::Sample;
 use crate::tool::{file, tool};
 
@@ -162,6 +163,14 @@ fn packed_by_lz4(elf: &[u8]) -> Vec<u8> {
     packed
 }
 
+/// What `xz --format=lzma` makes of `a kernel, packed by lzma; ` four times.
+const PACKED_BY_LZMA: &[u8] = &[
+    0x5d, 0x00, 0x00, 0x10, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00, 0x30, 0x88,
+    0x09, 0x66, 0x94, 0x53, 0x74, 0xb6, 0x71, 0x69, 0xd8, 0x74, 0x7e, 0x47, 0x38, 0x75, 0x5e, 0x1a,
+    0xf9, 0x84, 0xae, 0x6e, 0x69, 0x79, 0xf9, 0x7f, 0x30, 0xd8, 0xcd, 0x1e, 0xa5, 0xab, 0xb3, 0xff,
+    0xff, 0xe3, 0xfb, 0xa0, 0x00,
+];
+
 #[test]
 fn boot_images_of_lz4_and_lzma_are_unpacked() {
     // More than one block.
@@ -178,19 +187,12 @@ fn boot_images_of_lz4_and_lzma_are_unpacked() {
     let cut = error(packed[..packed.len() - 9].to_vec(), long.len());
     assert!(cut.contains("cannot be unpacked"), "{cut}");
 
-    // What `xz --format=lzma` makes of this text.
     let text = "a kernel, packed by lzma; ".repeat(4);
-    let packed = [
-        0x5d, 0x00, 0x00, 0x10, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00, 0x30,
-        0x88, 0x09, 0x66, 0x94, 0x53, 0x74, 0xb6, 0x71, 0x69, 0xd8, 0x74, 0x7e, 0x47, 0x38, 0x75,
-        0x5e, 0x1a, 0xf9, 0x84, 0xae, 0x6e, 0x69, 0x79, 0xf9, 0x7f, 0x30, 0xd8, 0xcd, 0x1e, 0xa5,
-        0xab, 0xb3, 0xff, 0xff, 0xe3, 0xfb, 0xa0, 0x00,
-    ];
-    let image = boot_image_of(packed.to_vec(), text.len());
+    let image = boot_image_of(PACKED_BY_LZMA.to_vec(), text.len());
     let unpacked = unpack(&image).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(unpacked.elf(), text.as_bytes());
     // A dictionary that no kernel has, for which memory would be needed.
-    let mut large = packed.to_vec();
+    let mut large = PACKED_BY_LZMA.to_vec();
     large[4] = 0x7f;
     let error = error(large, text.len());
     assert!(error.contains("cannot be unpacked"), "{error}");
@@ -245,29 +247,61 @@ fn input(file: &[u8], dump: &[u8], is_raw: bool) -> Vec<u8> {
     input
 }
 
-/// Replays the corpus of the fuzz target. With `BLESS=1` in the environment, writes its seeds.
+/// Returns the inputs that the fuzzer starts from, for each target.
+fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
+    let (file, memory) = small().file_and_memory();
+    // As little of the memory as has all of the text.
+    let memory = &memory[..0x1800];
+    let with_header = core(&[(PHYSICAL, memory)], 0);
+    let image = boot_image(&file);
+    let text = b"a kernel that is not packed at all";
+    let mut seeds = vec![
+        ("explain", "raw".to_owned(), input(&file, memory, true)),
+        ("explain", "core".to_owned(), input(&file, &with_header, false)),
+        ("explain", "boot-image".to_owned(), input(&image, memory, true)),
+        ("dump", "core".to_owned(), [&[2], &with_header[..]].concat()),
+        ("dump", "virtual".to_owned(), [&[0], memory].concat()),
+        ("dump", "physical".to_owned(), [&[1], memory].concat()),
+        ("vmlinux", "symbols".to_owned(), file),
+        ("boot", "gzip".to_owned(), boot_image(text)),
+        ("boot", "lz4".to_owned(), boot_image_of(packed_by_lz4(text), text.len())),
+        ("boot", "lzma".to_owned(), boot_image_of(PACKED_BY_LZMA.to_vec(), 104)),
+    ];
+    for (at, form) in FORMS.into_iter().enumerate() {
+        let text = 0xffff_ffff_8100_0000;
+        // The address of read-only data in the file that this target makes.
+        let tables = tables(Width::Bits64, form, text + 0x2000, &names(text));
+        seeds.push(("kallsyms", format!("form-{at}"), tables));
+    }
+    seeds
+}
+
+/// Replays the corpus of the fuzz targets. With `BLESS=1` in the environment, writes its seeds.
 #[test]
 fn the_corpus_is_survived() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/explain");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     if env::var_os("BLESS").is_some() {
-        fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
-        let (file, memory) = small().file_and_memory();
-        // As little of the memory as has all of the text.
-        let memory = &memory[..0x1800];
-        let with_header = core(&[(PHYSICAL, memory)], 0);
-        let image = boot_image(&file);
-        for (name, input) in [
-            ("raw", input(&file, memory, true)),
-            ("core", input(&file, &with_header, false)),
-            ("boot-image", input(&image, memory, true)),
-        ] {
+        for (target, name, input) in seeds() {
+            let folder = corpus.join(target);
+            fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    let mut count = 0;
-    for input in fs::read_dir(&folder).expect("the corpus") {
-        entry::explain(&fs::read(input.expect("an entry").path()).expect("an input"));
-        count += 1;
+    let targets: [(&str, fn(&[u8])); 5] = [
+        ("explain", entry::explain),
+        ("dump", entry::dump),
+        ("vmlinux", entry::vmlinux),
+        ("boot", entry::boot),
+        ("kallsyms", entry::kallsyms),
+    ];
+    for (target, run) in targets {
+        let inputs = fs::read_dir(corpus.join(target)).expect("the corpus");
+        let mut count = 0;
+        for input in inputs {
+            run(&fs::read(input.expect("an entry").path()).expect("an input"));
+            count += 1;
+        }
+        let least = seeds().iter().filter(|seed| seed.0 == target).count();
+        assert!(count >= least, "{target}: {count} inputs");
     }
-    assert!(count >= 3, "{count} inputs");
 }

@@ -543,7 +543,7 @@ fn runtime_constants_without_a_variable_agree() {
 fn a_static_call_that_gives_a_lock_back_is_a_store() {
     let mut kernel = Kernel::new(Width::Bits64);
     let (native, other) =
-        (kernel.function("native_queued_spin_unlock"), kernel.function("__pv_unlock"));
+        (kernel.function("__native_queued_spin_unlock"), kernel.function("__pv_unlock"));
     let mut records: Vec<Box<dyn Fn(u64) -> Vec<u8>>> = vec![];
     for (name, function) in [("__SCK__queued_spin_unlock", native), ("__SCK__other", native)] {
         let key = kernel.pointer(name, function);

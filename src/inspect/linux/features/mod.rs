@@ -67,10 +67,13 @@ const CLEARED: &[u16] = &[
 
 /// Bits of CPUID's words that Linux sets on its own account.
 const SET: &[u16] = &[
+    28,           // hyper-threading
     32 + 11,      // SYSCALL
     32 + 20,      // NX
     4 * 32 + 27,  // XSAVE is switched on
     4 * 32 + 30,  // RDRAND
+    6 * 32 + 1,   // hyper-threading is several cores
+    6 * 32 + 8,   // PREFETCHW
     6 * 32 + 22,  // topology extensions
     13 * 32 + 29, // no confusion of branch types
     16 * 32 + 4,  // protection keys are switched on

@@ -8,7 +8,8 @@ use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
 /// The function that gives a lock back where no hypervisor is told.
-const NATIVE_UNLOCK: &[&str] = &["native_queued_spin_unlock", "__native_queued_spin_unlock"];
+const NATIVE_UNLOCK: &[&str] =
+    &["__raw_callee_save___native_queued_spin_unlock", "__native_queued_spin_unlock"];
 
 impl Rules<'_, '_> {
     /// Writes static calls, and their trampolines: a call or a jump to the function in the key; for
