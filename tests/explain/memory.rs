@@ -119,14 +119,15 @@ fn page_tables_of_two_levels() {
     let physical = kernel.base.wrapping_add(SLIDE) - OFFSET;
     let (file, mut memory) = kernel.file_and_memory();
     let run = |memory: &[u8]| {
-        let mut tables = vec![0; 0x1000];
-        for address in [physical, physical + OFFSET] {
+        // In front of the tables of the CPU lie others, which map memory only where it lies.
+        let mut tables = vec![0; 0x2000];
+        for (start, address) in [(0, physical), (0x1000, physical), (0x1000, physical + OFFSET)] {
             // Present, writable, and a page of 4 MiB.
             let entry = (physical & !0x3f_ffff) as u32 | 0x83;
-            let at = (address >> 22) as usize * 4;
+            let at = start + (address >> 22) as usize * 4;
             tables[at..at + 4].copy_from_slice(&entry.to_le_bytes());
         }
-        let mut dump = core(&[(TABLES, &tables), (physical, memory)], TABLES);
+        let mut dump = core(&[(TABLES, &tables), (physical, memory)], TABLES + 0x1000);
         // Without CR4.PAE.
         let cr4 = dump.windows(4).position(|part| part == b"QEMU").expect("the note") + 8 + 424;
         dump[cr4] = 0x10;
