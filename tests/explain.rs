@@ -8,6 +8,8 @@ mod broken;
 mod features;
 #[path = "explain/kernel.rs"]
 mod kernel;
+#[path = "explain/made.rs"]
+mod made;
 #[path = "explain/memory.rs"]
 mod memory;
 #[path = "explain/names.rs"]
