@@ -232,7 +232,8 @@ pub fn kallsyms(data: &[u8]) {
         file.extend(1_u64.to_le_bytes());
         file.extend([0; 8]);
     }
-    let unpacked = unpack(&file).expect("no boot image");
+    // The data can have a boot image's magic number in its place.
+    let Ok(unpacked) = unpack(&file) else { return };
     let kernel = LinuxKernel::new(&unpacked).expect("a table of one record");
     assert!(kernel.words().starts_with("ELF64"));
 }

@@ -4,6 +4,8 @@
 
 #[path = "explain/broken.rs"]
 mod broken;
+#[path = "explain/cfi.rs"]
+mod cfi;
 #[path = "explain/features.rs"]
 mod features;
 #[path = "explain/kernel.rs"]

@@ -1,6 +1,6 @@
 //! The rules by which Linux patches its text, in the order in which it does it at boot: paravirt
-//! calls, retpolines, returns, alternatives, sealed ENDBRs, LOCK prefixes, constants; then what can
-//! change at any time: static calls, jump labels, the tracer.
+//! calls, checks of indirect calls, retpolines, returns, alternatives, sealed ENDBRs, LOCK prefixes,
+//! constants; then what can change at any time: static calls, jump labels, the tracer.
 //!
 //! A rule writes what the kernel writes into the expected text and answers for the site, changed
 //! or not. Kernels of different age do it differently in a few points, which are in [`Habits`].
@@ -10,6 +10,7 @@
 mod alternatives;
 mod boot;
 mod calls;
+mod cfi;
 mod code;
 mod filling;
 mod habits;
@@ -69,6 +70,7 @@ impl Rules<'_, '_> {
     /// Applies every rule.
     pub(crate) fn apply(&self, text: &mut Text<'_>) {
         self.paravirt(text);
+        self.cfi(text);
         self.retpolines(text);
         self.returns(text);
         self.alternatives(text);
