@@ -9,7 +9,7 @@ use crate::inspect::hex;
 use crate::inspect::linux::{LinuxKernel, explain as explain_linux, unpack};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{Program, cpu, kind_of, read};
+use crate::inspect::tool::open::{Program, cpu, kind_of, read, read_memory};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -31,7 +31,7 @@ pub(in crate::inspect::tool) fn explain(
         let cpu = cpu(words, arguments.accel, kernel.width())?;
         kernel = kernel.on_cpu(&cpu).map_err(|error| Stop::Failed(error.to_string()))?;
     }
-    let dump = read(&arguments.memory)?;
+    let dump = read_memory(&arguments.memory)?;
     let raw = match (arguments.base, arguments.phys) {
         (Some(base), _) => Some(RawAddress::Virtual(base)),
         (None, phys) => phys.map(RawAddress::Physical),
