@@ -81,6 +81,25 @@ impl<'d> Located<'_, 'd> {
         self.memory.physical(page.physical, len)
     }
 
+    /// Returns `len` bytes in the dump from a virtual address of the running kernel on, also if they
+    /// are in several pages.
+    pub(crate) fn virtual_copy(&self, address: u64, len: usize) -> Option<Vec<u8>> {
+        const PAGE: u64 = 0x1000;
+        let mut bytes = vec![];
+        while bytes.len() < len {
+            let at = address.checked_add(bytes.len() as u64)?;
+            let in_page = usize::try_from(PAGE - at % PAGE).ok()?;
+            bytes.extend_from_slice(self.virtual_bytes(at, in_page.min(len - bytes.len()))?);
+        }
+        Some(bytes)
+    }
+
+    /// Returns the ranges of virtual addresses that only the kernel can execute: the first address
+    /// of each, and its size. There are none without page tables.
+    pub(crate) fn executable(&self) -> Vec<(u64, u64)> {
+        self.pages.map_or_else(Vec::new, |pages| pages.executable(self.memory))
+    }
+
     /// Returns whether a virtual address of the running kernel is mapped and can be executed.
     /// Without page tables every address is taken for one that is.
     pub(crate) fn is_executable_at(&self, address: u64) -> bool {

@@ -386,7 +386,8 @@ impl<'d> Model<'d> {
         self.ops = slots.into_iter().map(|(slot, index)| self.op_of(slot, index)).collect();
     }
 
-    fn op_of(&self, slot: u64, index: u16) -> OpImage {
+    /// Returns the op of this slot and index, whether it has a site in this file or not.
+    pub(crate) fn op_of(&self, slot: u64, index: u16) -> OpImage {
         OpImage {
             slot,
             index,
@@ -481,6 +482,18 @@ impl<'d> Model<'d> {
         }
         self.nops = nops;
         Ok(self)
+    }
+
+    /// Returns what fills the sites that are patched.
+    pub(crate) const fn nops(&self) -> Nops {
+        self.nops
+    }
+
+    /// Returns the functions that any op may have in its slot, those that the file has: the no-op
+    /// function, the identity, and the one that returns 0.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = u64> {
+        let known = |address: &u64| ![SOME_NOP, SOME_IDENT, SOME_ZERO].contains(address);
+        [self.nop, self.ident, self.zero].into_iter().filter(known)
     }
 
     /// Returns the site with this replacement. Its NOPs are those that the file was compiled for, or

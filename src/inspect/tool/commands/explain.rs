@@ -1,4 +1,5 @@
-//! The command `patchlet explain`: says of the text in a memory dump why it differs from the file.
+//! The command `patchlet explain`: says of the text in a memory dump why it differs from the
+//! file. What it says has one shape for all kernels.
 
 use std::path::Path;
 
@@ -6,10 +7,11 @@ use serde::Serialize;
 
 use crate::inspect::explain::{Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 use crate::inspect::hex;
-use crate::inspect::linux::{LinuxKernel, explain as explain_linux, unpack};
+use crate::inspect::linux::{self, LinuxKernel, unpack};
+use crate::inspect::running;
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{Program, kind_of, read};
+use crate::inspect::tool::open::{Program, kind_of, linked, read};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -18,38 +20,83 @@ pub(in crate::inspect::tool) fn explain(
     arguments: &ExplainArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
-    let path = &arguments.file;
-    let data = read(path)?;
-    if kind_of(&data) == Program::Crate {
-        let words =
-            "kernels with this crate are not compared in memory yet; `verify` compares files";
-        return Err(Stop::Failed(format!("{}: {words}", path.display())));
+    let data = read(&arguments.file)?;
+    match kind_of(&data) {
+        Program::Crate => explain_own(arguments, &data, terminal),
+        Program::Linux => explain_linux(arguments, &data, terminal),
     }
-    let unpacked = unpack(&data).map_err(in_file(path))?;
+}
+
+/// Explains a kernel with this crate.
+fn explain_own(
+    arguments: &ExplainArguments,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let path = &arguments.file;
+    let model = linked(path, data)?;
+    let dump = read(&arguments.memory)?;
+    let explanation =
+        running::explain(&model, data, &dump, raw(arguments), arguments.all || arguments.json)
+            .map_err(in_file(&arguments.memory))?;
+    let kernel = format!("a kernel with patchlet, {}", model.image().words());
+    print(arguments, &ExplainedKernel { kernel, release: None, explanation }, terminal)
+}
+
+/// Explains a Linux kernel.
+fn explain_linux(
+    arguments: &ExplainArguments,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let path = &arguments.file;
+    let unpacked = unpack(data).map_err(in_file(path))?;
     let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
     let dump = read(&arguments.memory)?;
-    let raw = match (arguments.base, arguments.phys) {
+    let explanation =
+        linux::explain(&kernel, &dump, raw(arguments), arguments.all || arguments.json)
+            .map_err(in_file(&arguments.memory))?;
+    let release = kernel.release().map(str::to_owned);
+    let words = release.as_deref().unwrap_or("of an unknown release");
+    let kernel = format!("Linux {words}, {}", kernel.words());
+    print(arguments, &ExplainedKernel { kernel, release, explanation }, terminal)
+}
+
+/// Returns the address of the first byte of a dump without a header, if the command line says it.
+fn raw(arguments: &ExplainArguments) -> Option<RawAddress> {
+    match (arguments.base, arguments.phys) {
         (Some(base), _) => Some(RawAddress::Virtual(base)),
         (None, phys) => phys.map(RawAddress::Physical),
-    };
-    let explanation = explain_linux(&kernel, &dump, raw, arguments.all || arguments.json)
-        .map_err(in_file(&arguments.memory))?;
+    }
+}
+
+/// A kernel that was explained.
+struct ExplainedKernel {
+    /// What kernel it is, in words.
+    kernel: String,
+    /// How a Linux kernel calls itself.
+    release: Option<String>,
+    explanation: Explanation,
+}
+
+/// Prints what was found, as text or as JSON.
+fn print(
+    arguments: &ExplainArguments,
+    explained: &ExplainedKernel,
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let (path, explanation) = (&arguments.file, &explained.explanation);
     let exit = match explanation.total(Verdict::Unexplained).ranges {
         0 => Exit::Holds,
         _ => Exit::Finding,
     };
     if arguments.json {
-        json(path, &kernel, &explanation, terminal)?;
+        json(path, explained, terminal)?;
         return Ok(exit);
     }
-    let heading = format!(
-        "{}: Linux {}, {}",
-        path.display(),
-        kernel.release().unwrap_or("of an unknown release"),
-        kernel.words()
-    );
+    let heading = format!("{}: {}", path.display(), explained.kernel);
     writeln!(terminal.out, "{}", terminal.paint(Paint::Heading, &heading))?;
-    for line in notes(&explanation) {
+    for line in notes(explanation) {
         writeln!(terminal.out, "{line}")?;
     }
     if !explanation.list.is_empty() {
@@ -134,12 +181,7 @@ fn row(explained: &Explained) -> Vec<String> {
 }
 
 /// Prints all of it as JSON.
-fn json(
-    path: &Path,
-    kernel: &LinuxKernel<'_>,
-    explanation: &Explanation,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Stop> {
+fn json(path: &Path, explained: &ExplainedKernel, terminal: &mut Terminal<'_>) -> Result<(), Stop> {
     #[derive(Serialize)]
     struct Row<'e> {
         address: String,
@@ -162,6 +204,7 @@ fn json(
     #[derive(Serialize)]
     struct Document<'e, S: Serialize> {
         file: String,
+        kernel: &'e str,
         release: Option<&'e str>,
         slide: String,
         compared: u64,
@@ -171,6 +214,7 @@ fn json(
         counts: Vec<CountRow>,
         list: S,
     }
+    let explanation = &explained.explanation;
     let counts = explanation.counts.iter().map(|(&(cause, verdict), count)| CountRow {
         cause,
         verdict: verdict.name(),
@@ -194,7 +238,8 @@ fn json(
         terminal,
         &Document {
             file: path.display().to_string(),
-            release: kernel.release(),
+            kernel: &explained.kernel,
+            release: explained.release.as_deref(),
             slide: format!("{:#x}", explanation.slide),
             compared: explanation.compared,
             not_executable: explanation.not_executable,
