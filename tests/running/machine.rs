@@ -22,16 +22,26 @@ impl Machine {
     /// Starts a machine with this CPU model and two CPUs. The kernel stops in each of these states,
     /// in the order in which it comes to them.
     pub fn start(kernel: &Path, cpu: &str, states: &[&str]) -> Self {
-        let name = format!("{}-{cpu}-{}", std::process::id(), states.len());
+        let is_32_bit = fs::read(kernel).expect("the kernel")[4] == 1;
+        let name = format!("{}-{cpu}-{is_32_bit}-{}", std::process::id(), states.len());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("running").join(name);
         fs::create_dir_all(&folder).expect("a folder for the dumps");
         let socket = folder.join("qmp");
         let _ = fs::remove_file(&socket);
-        let is_32_bit = fs::read(kernel).expect("the kernel")[4] == 1;
         let program = if is_32_bit { "qemu-system-i386" } else { "qemu-system-x86_64" };
         let mut child = Command::new(program)
             .args(["-accel", "tcg,thread=single", "-m", "16M", "-smp", "2", "-cpu", cpu])
-            .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"])
+            .args([
+                "-display",
+                "none",
+                "-vga",
+                "none",
+                "-serial",
+                "stdio",
+                "-monitor",
+                "none",
+                "-no-reboot",
+            ])
             .args(["-net", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
             .args(["-append", &format!("cpus=2 stop={}", states.join(","))])
             .arg("-kernel")

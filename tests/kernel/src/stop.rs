@@ -2,7 +2,7 @@
 //! prints `stopped: STATE` and goes on when it gets a byte on COM1. A state inside a batch by INT3 is
 //! `N/STEP`: the number of the batch, from 1, and the last step that was done.
 //!
-//! `tests/running.rs` dumps the memory of each state.
+//! `tests/running_kernel.rs` dumps the memory of each state.
 
 use core::{
     hint,
