@@ -68,7 +68,7 @@ const STATES: &[(&str, &[(&str, Verdict)])] = {
 fn explain(kernel: &Path, dump: &[u8], raw: Option<RawAddress>) -> Explanation {
     let file = fs::read(kernel).expect("the kernel");
     let model = Model::new(parse(&file).expect("an ELF file")).expect("a kernel");
-    explain_running(&model, &file, dump, raw, true).unwrap_or_else(|error| panic!("{error}"))
+    explain_running(&model, &file, dump, raw, &[], true).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn nothing_is_unexplained(state: &str, explanation: &Explanation) {

@@ -74,6 +74,6 @@ pub use plan::{
     plan_keys_revert, plan_revert,
 };
 pub use raw::{RawInstruction, raw};
-pub use running::explain as explain_running;
+pub use running::{ModuleFile, explain as explain_running};
 pub use tool::{Exit, Terminal, run};
 pub use verify::{ExpectedSites, Reference, verify};

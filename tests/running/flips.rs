@@ -76,7 +76,7 @@ pub fn each_is_found(kernel: &Path, dump: &[u8]) -> usize {
             }
         }
         done += AT_ONCE;
-        let explanation = explain_running(&model, &file, &changed, None, false);
+        let explanation = explain_running(&model, &file, &changed, None, &[], false);
         let explanation = explanation.unwrap_or_else(|error| panic!("{error}"));
         let unexplained: Vec<Range<u64>> = explanation
             .list

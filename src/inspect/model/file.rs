@@ -489,11 +489,10 @@ impl<'d> Model<'d> {
         self.nops
     }
 
-    /// Returns the functions that any op may have in its slot, those that the file has: the no-op
-    /// function, the identity, and the one that returns 0.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = u64> {
-        let known = |address: &u64| ![SOME_NOP, SOME_IDENT, SOME_ZERO].contains(address);
-        [self.nop, self.ident, self.zero].into_iter().filter(known)
+    /// Returns the functions that any op may have in its slot: the no-op function, the identity, and
+    /// the one that returns 0. One that is not known has a number that is no address.
+    pub(crate) const fn functions(&self) -> [u64; 3] {
+        [self.nop, self.ident, self.zero]
     }
 
     /// Returns the site with this replacement. Its NOPs are those that the file was compiled for, or

@@ -113,7 +113,7 @@ impl<'a> Comparison<'_, 'a, '_> {
     fn memory(&mut self, address: u64, len: usize) -> Option<Cow<'a, [u8]>> {
         let (located, size) = (self.running.located, len as u64);
         let running = self.object.running(address);
-        let is_executable = match self.object.name {
+        let is_executable = match self.object.name() {
             None => located.is_executable(address),
             Some(_) => Some(located.is_executable_at(running)),
         };
@@ -121,7 +121,7 @@ impl<'a> Comparison<'_, 'a, '_> {
             self.explanation.not_executable += size;
             return None;
         }
-        let bytes = match self.object.name {
+        let bytes = match self.object.name() {
             None => located.bytes(address, len).map(Cow::Borrowed),
             Some(_) => located.virtual_copy(running, len).map(Cow::Owned),
         };
@@ -141,7 +141,7 @@ impl<'a> Comparison<'_, 'a, '_> {
         [file, expected, seen]: [Vec<u8>; 3],
         verdict: Verdict,
     ) {
-        let function = || match self.object.name {
+        let function = || match self.object.name() {
             None => self.object.model.function(address),
             Some(name) => format!("{name}: {}", self.object.model.function(address)),
         };

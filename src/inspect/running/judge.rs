@@ -204,7 +204,7 @@ impl Patched {
         let table = |slot: u64| {
             let owner = running.object_at(slot)?;
             let (table, _) = owner.model.tables.slot(owner.of_file(slot))?;
-            Some((owner.slide, owner.name, table))
+            Some((owner.slide, owner.name(), table))
         };
         let wanted = table(slot);
         self.ops.iter().any(|&(of, other)| of == object && table(other) == wanted)
@@ -255,10 +255,12 @@ pub(super) fn own_targets(running: &Running<'_, '_>, subject: Subject) -> Vec<u6
     let Some((owner, op)) = running.op(slot, index) else { return vec![] };
     let model = owner.model;
     let variants = model.variants_of(op.slot).iter().map(|variant| variant.function);
-    let in_file = op.native.into_iter().chain(variants).chain(model.functions());
-    let mut targets: Vec<u64> = in_file.map(|target| owner.running(target)).collect();
-    targets.push(0);
-    targets
+    let of_op = op.native.into_iter().chain(variants).map(|target| owner.running(target));
+    let of_crate = running
+        .kernel()
+        .into_iter()
+        .flat_map(|kernel| kernel.model.functions().map(|target| kernel.running(target)));
+    of_op.chain(of_crate).chain([0]).collect()
 }
 
 /// Returns where the direct call or jump leads that a site at this address in memory begins with.

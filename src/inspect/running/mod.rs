@@ -12,4 +12,4 @@ mod sites;
 mod text;
 mod words;
 
-pub use explain::explain;
+pub use explain::{ModuleFile, explain};

@@ -1,7 +1,7 @@
 //! The linked objects of a running kernel, itself and its modules, and what it has in memory of each.
 
 use crate::insn::{InsnBuffer, Kind, Nops, Replacement, Width};
-use crate::inspect::elf::little_endian;
+use crate::inspect::elf::{PlacedModule, little_endian};
 use crate::inspect::explain::Located;
 use crate::inspect::formats::{BranchImage, KEY_WORD, KeyImage, SiteImage};
 use crate::inspect::model::{Model, OpImage};
@@ -12,11 +12,16 @@ pub(super) struct Object<'a, 'd> {
     pub model: &'a Model<'d>,
     /// What is added to an address of the file to have the one in memory.
     pub slide: u64,
-    /// The name of its file; `None` for the kernel.
-    pub name: Option<&'a str>,
+    /// The name of its file, and where its sections are; `None` for the kernel.
+    pub module: Option<(&'a str, &'a PlacedModule)>,
 }
 
 impl Object<'_, '_> {
+    /// Returns the name of the module's file; `None` for the kernel.
+    pub fn name(&self) -> Option<&str> {
+        self.module.map(|(name, _)| name)
+    }
+
     /// Returns the address in memory of an address of the file.
     pub fn running(&self, address: u64) -> u64 {
         wrapped(self.model.image.width(), address.wrapping_add(self.slide))
@@ -28,8 +33,9 @@ impl Object<'_, '_> {
     }
 
     /// Returns whether the object has bytes or zeroed memory at an address in memory.
-    pub fn has(&self, address: u64) -> bool {
-        self.model.image.section_at(self.of_file(address)).is_some()
+    fn has(&self, address: u64) -> bool {
+        let is_made_up = self.module.is_some_and(|(_, placed)| placed.is_made_up(address));
+        !is_made_up && self.model.image.section_at(self.of_file(address)).is_some()
     }
 }
 
@@ -87,15 +93,17 @@ impl<'a, 'd> Running<'a, 'd> {
 
     /// Returns bytes of an object in memory, at an address of its file.
     pub fn bytes(&self, object: &Object<'_, '_>, address: u64, len: usize) -> Option<Vec<u8>> {
-        match object.name {
+        match object.module {
             None => self.located.bytes(address, len).map(<[u8]>::to_vec),
+            Some((_, placed)) if placed.is_made_up(address) => None,
             Some(_) => self.located.virtual_copy(object.running(address), len),
         }
     }
 
-    /// Returns the object that has an address in memory.
+    /// Returns the object that has an address in memory. A kernel can have a section without content
+    /// in which it puts modules.
     pub fn object_at(&self, address: u64) -> Option<&Object<'a, 'd>> {
-        self.objects.iter().find(|object| object.has(address))
+        self.objects.iter().rev().find(|object| object.has(address))
     }
 
     /// Returns the op with the slot at an address in memory, and the object that defines it.
@@ -166,7 +174,14 @@ impl<'a, 'd> Running<'a, 'd> {
         kind: Kind,
     ) -> Option<Replacement<'d>> {
         let (owner, op) = self.op(slot, index)?;
-        let in_file = if target == 0 { 0 } else { owner.of_file(target) };
+        // The crate's own functions are in the kernel; a module knows them by made-up numbers.
+        let kernel = self.kernel()?;
+        let of_crate = kernel.model.functions().into_iter().zip(owner.model.functions());
+        let in_file = of_crate
+            .filter(|&(in_kernel, _)| kernel.running(in_kernel) == target)
+            .map(|(_, in_owner)| in_owner)
+            .next()
+            .unwrap_or_else(|| if target == 0 { 0 } else { owner.of_file(target) });
         let replacement = owner.model.replacement(&op, in_file, kind);
         Some(match replacement {
             Replacement::Call(_) => Replacement::Call(target),

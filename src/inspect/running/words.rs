@@ -67,9 +67,9 @@ fn name(running: &Running<'_, '_>, group: &Group) -> String {
     let named = match group.subject {
         Subject::Op { slot, index } => running.op(slot, index).map(|(owner, op)| {
             let name = owner.model.op_name(&op);
-            owner.name.map_or_else(|| name.clone(), |module| format!("{module}: {name}"))
+            owner.name().map_or_else(|| name.clone(), |module| format!("{module}: {name}"))
         }),
-        Subject::Key(key) => running.key(key).map(|(owner, key)| match owner.name {
+        Subject::Key(key) => running.key(key).map(|(owner, key)| match owner.name() {
             None => key.name.to_owned(),
             Some(module) => format!("{module}: {}", key.name),
         }),

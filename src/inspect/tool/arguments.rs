@@ -330,6 +330,10 @@ pub(super) struct ExplainArguments {
     /// The dump is plain memory from this physical address on
     #[arg(long, value_name = "0x…", value_parser = address)]
     pub phys: Option<u64>,
+    /// A module that the kernel has loaded, which is found in the dump; can be given several times.
+    /// Only for kernels with patchlet
+    #[arg(long, value_name = "OBJECT")]
+    pub module: Vec<PathBuf>,
     /// List what is proven, too
     #[arg(long)]
     pub all: bool,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::inspect::explain::{Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 use crate::inspect::hex;
 use crate::inspect::linux::{self, LinuxKernel, unpack};
-use crate::inspect::running;
+use crate::inspect::running::{self, ModuleFile};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
 use crate::inspect::tool::open::{Program, kind_of, linked, read};
@@ -36,9 +36,16 @@ fn explain_own(
     let path = &arguments.file;
     let model = linked(path, data)?;
     let dump = read(&arguments.memory)?;
-    let explanation =
-        running::explain(&model, data, &dump, raw(arguments), arguments.all || arguments.json)
-            .map_err(in_file(&arguments.memory))?;
+    let mut objects = vec![];
+    for path in &arguments.module {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        objects.push((name, read(path)?));
+    }
+    let modules: Vec<ModuleFile<'_>> =
+        objects.iter().map(|(name, object)| ModuleFile::new(name, object)).collect();
+    let all = arguments.all || arguments.json;
+    let explanation = running::explain(&model, data, &dump, raw(arguments), &modules, all)
+        .map_err(in_file(&arguments.memory))?;
     let kernel = format!("a kernel with patchlet, {}", model.image().words());
     print(arguments, &ExplainedKernel { kernel, release: None, explanation }, terminal)
 }
@@ -50,6 +57,10 @@ fn explain_linux(
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
+    if !arguments.module.is_empty() {
+        let words = "--module is for kernels with patchlet: Linux' modules are not compared";
+        return Err(Stop::Failed(format!("{}: {words}", path.display())));
+    }
     let unpacked = unpack(data).map_err(in_file(path))?;
     let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
     let dump = read(&arguments.memory)?;
