@@ -12,7 +12,7 @@
 //! wrote. An INT3 that fits none of this is nobody's.
 
 use super::judge::{Base, branch_target, is_int3, own_targets};
-use super::object::{Form, Running, SiteRecord};
+use super::object::{Form, Running};
 use super::sites::{Group, RunningSite, RunningSites, Subject};
 use crate::insn::InsnBuffer;
 
@@ -40,7 +40,7 @@ pub(super) fn find(
                 let goal = if original { Some(Form::Original) } else { group.current };
                 let Some(goal) = goal else { continue };
                 let attempt = Attempt { running, all, group, base, goal, step };
-                fitting.extend(attempt.fitting().into_iter().map(|at| (at, step)));
+                fitting.extend(attempt.best().into_iter().map(|at| (at, step)));
             }
             if fitting.len() > best.len() {
                 best = fitting;
@@ -68,8 +68,20 @@ struct Tails {
 }
 
 impl Attempt<'_, '_, '_> {
-    /// Returns the sites with an INT3 that fit.
-    fn fitting(&self) -> Vec<usize> {
+    /// Returns the sites with an INT3 that fit, with that old form with which most do.
+    fn best(&self) -> Vec<usize> {
+        let mut best = vec![];
+        for old in self.old_forms() {
+            let fitting = self.fitting(old);
+            if fitting.len() > best.len() {
+                best = fitting;
+            }
+        }
+        best
+    }
+
+    /// Returns the sites with an INT3 that fit, if the old form was this one.
+    fn fitting(&self, old: Form) -> Vec<usize> {
         let sites: Vec<(usize, &RunningSite<'_>)> = self.all.of_group(self.group).collect();
         let others = sites.iter().filter(|(_, site)| !is_int3(site));
         let hold_goal = others.clone().filter(|(_, site)| self.holds(site, self.goal)).count();
@@ -95,7 +107,7 @@ impl Attempt<'_, '_, '_> {
                 }
                 continue;
             }
-            let tails = self.tails(site);
+            let tails = self.tails(site, old);
             let is_right = match self.step {
                 2 => tails.old && !behind_writer,
                 3 if tails.new && tails.old => true,
@@ -123,41 +135,44 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// Returns which tails a site with an INT3 has.
-    fn tails(&self, site: &RunningSite<'_>) -> Tails {
-        let goal = self.form(site, self.goal);
+    fn tails(&self, site: &RunningSite<'_>, old: Form) -> Tails {
+        let (old, new) = (self.form(site, old), self.form(site, self.goal));
         let is_under = |bytes: Option<InsnBuffer>| {
             bytes.is_some_and(|bytes| bytes.bytes().get(1..) == site.seen.bytes().get(1..))
         };
-        let is_old = |form: Form| {
-            let bytes = self.form(site, form);
-            bytes != goal && is_under(bytes)
-        };
-        let old = match self.base.form {
-            // The others of step 2 say what the old form is.
-            Some(form) if self.step == 2 => is_old(form),
-            _ => self.old_forms(site).into_iter().any(is_old),
-        };
-        Tails { old, new: is_under(goal) }
+        Tails { old: old != new && is_under(old), new: is_under(new) }
     }
 
-    /// Returns the forms that a site can have had before.
-    fn old_forms(&self, site: &RunningSite<'_>) -> Vec<Form> {
+    /// Returns the forms that the sites can have had before: in step 2, that of the sites which the
+    /// writer has not reached.
+    fn old_forms(&self) -> Vec<Form> {
+        if let (2, Some(form)) = (self.step, self.base.form) {
+            return vec![form];
+        }
         let mut forms = vec![Form::Original];
-        match (self.group.subject, site.record) {
-            (Subject::Key(_), _) => forms.extend([true, false].map(Form::Direction)),
-            (Subject::Op { .. }, SiteRecord::Op(..)) => {
+        forms.extend(self.group.current);
+        match self.group.subject {
+            Subject::Key(_) => forms.extend([true, false].map(Form::Direction)),
+            Subject::Op { .. } => {
                 let own = own_targets(self.running, self.group.subject);
                 forms.extend(own.into_iter().map(Form::Holds));
-                forms.extend(self.group.current);
-                let object = self.running.objects.get(self.group.object);
-                let target = object.and_then(|object| {
-                    branch_target(self.running, object.running(site.address), site)
-                });
-                let target = target.filter(|&target| self.running.is_function(target));
-                forms.extend(target.map(Form::Holds));
+                forms.extend(self.calls().map(Form::Holds));
             }
-            (Subject::Op { .. }, SiteRecord::Branch(_)) => {}
         }
         forms
+    }
+
+    /// Returns where the tails under INT3s lead if they are those of calls or jumps.
+    fn calls(&self) -> impl Iterator<Item = u64> {
+        let object = self.running.objects.get(self.group.object);
+        let sites = self.all.of_group(self.group).filter(|(_, site)| is_int3(site));
+        let targets = sites.filter_map(move |(_, site)| {
+            branch_target(self.running, object?.running(site.address), site)
+        });
+        // They all lead to the same function, but for those that have another tail by now.
+        let mut targets: Vec<u64> = targets.collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets.into_iter().filter(|&target| self.running.is_function(target))
     }
 }
