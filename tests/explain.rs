@@ -1,5 +1,5 @@
-//! Tests `patchlet explain` on a small Linux kernel with every form of table, in memory whose text
-//! the tests write byte by byte, and on damaged files and dumps.
+//! Tests `patchlet explain` on a small Linux kernel with every form of table and on a small kernel with
+//! this crate, in memory whose text the tests write byte by byte, and on damaged files and dumps.
 #![cfg(feature = "inspect")]
 
 #[path = "explain/broken.rs"]
@@ -16,6 +16,8 @@ mod made;
 mod memory;
 #[path = "explain/names.rs"]
 mod names;
+#[path = "explain/own.rs"]
+mod own;
 #[allow(dead_code, reason = "the tests of the tool use all of it")]
 #[path = "tool/sample.rs"]
 mod sample;
