@@ -8,6 +8,8 @@ mod broken;
 mod cfi;
 #[path = "explain/features.rs"]
 mod features;
+#[path = "explain/kcore.rs"]
+mod kcore;
 #[path = "explain/kernel.rs"]
 mod kernel;
 #[path = "explain/made.rs"]

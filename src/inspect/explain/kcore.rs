@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 const MOST: u64 = 1 << 29;
 
 /// Sizes and offsets of fields of one class of ELF (gABI, "ELF Header" and "Program Header").
-struct Class {
+struct CoreClass {
     header: usize,
     program_header: usize,
     /// Offset and size of e_phoff; of e_shoff, which follows it; and offset of e_phnum.
@@ -26,7 +26,7 @@ struct Class {
     largest: u64,
 }
 
-const CLASS_64: Class = Class {
+const CLASS_64: CoreClass = CoreClass {
     header: 64,
     program_header: 56,
     phoff: (32, 8),
@@ -36,7 +36,7 @@ const CLASS_64: Class = Class {
     largest: MOST,
 };
 
-const CLASS_32: Class = Class {
+const CLASS_32: CoreClass = CoreClass {
     header: 52,
     program_header: 32,
     phoff: (28, 4),

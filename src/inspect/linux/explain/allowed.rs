@@ -84,21 +84,21 @@ impl Comparison<'_, '_> {
         // JMP *%reg, with REX.B for the upper eight.
         let mut jump = vec![0x41; usize::from(register >> 3)];
         jump.extend([0xff, 0xe0 | (register & 7)]);
-        is_filled && self.is_made_code(target, &jump)
+        is_filled && self.is_made_code(target, &jump) == Some(true)
     }
 
     /// Returns whether an address of the file is in code that the kernel has made, which is in no
-    /// section of the file, can be executed, and begins with these bytes. A dump that neither has
-    /// it nor page tables says nothing against it.
-    fn is_made_code(&self, target: u64, begins: &[u8]) -> bool {
+    /// section of the file, can be executed, and begins with these bytes; `None` if the dump has
+    /// neither it nor page tables.
+    fn is_made_code(&self, target: u64, begins: &[u8]) -> Option<bool> {
         let running = target.wrapping_add(self.located.slide);
         if self.kernel.image.section_at(target).is_some() || !self.located.is_executable_at(running)
         {
-            return false;
+            return Some(false);
         }
         match self.located.virtual_bytes(running, begins.len()) {
-            Some(there) => there == begins,
-            None => self.located.pages.is_none(),
+            Some(there) => Some(there == begins),
+            None => self.located.pages.map(|_| false),
         }
     }
 
@@ -122,7 +122,7 @@ impl Comparison<'_, '_> {
         }
         let callers = CALLERS.iter().filter_map(|name| self.kernel.names.address(name));
         let mut begins = callers.filter_map(|caller| self.text.expected(caller, SAME));
-        begins.any(|begins| self.is_made_code(target, begins))
+        begins.any(|begins| self.is_made_code(target, begins) != Some(false))
     }
 
     /// Returns how many bytes a probe has changed at an address that the kernel's list of probes
@@ -143,7 +143,7 @@ impl Comparison<'_, '_> {
                     // In read-only data, as newer kernels have it.
                     self.kernel.image.bytes_at(template, SAME as u64)
                 })?;
-                self.is_made_code(target, begins).then_some(5)
+                (self.is_made_code(target, begins) != Some(false)).then_some(5)
             }
             _ => None,
         }
