@@ -183,3 +183,55 @@ fn the_command_takes_a_cpu() {
     assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
     assert!(output.out.contains("otherwise than --cpu of: "), "{}", output.out);
 }
+
+/// Returns a section with the type of `boot_cpu_data`: 21 words at this offset.
+fn types(offset: u32) -> Vec<u8> {
+    let names = b"\0cpuinfo_x86\0x86_capability\0";
+    let types: [u32; 16] = [
+        // An integer; an array of 21 of them; the structure with one member.
+        0,
+        1 << 24,
+        4,
+        32,
+        0,
+        3 << 24,
+        0,
+        1,
+        1,
+        21,
+        1,
+        4 << 24 | 1,
+        200,
+        13,
+        2,
+        offset * 8,
+    ];
+    let mut data = vec![0x9f, 0xeb, 1, 0];
+    for number in [24, 0, 64, 64, names.len() as u32].into_iter().chain(types) {
+        data.extend(number.to_le_bytes());
+    }
+    data.extend(names);
+    data
+}
+
+/// Where the types of the build say where the features are, these are read there.
+#[test]
+fn features_are_where_the_types_say() {
+    for width in [Width::Bits64, Width::Bits32] {
+        for (offset, verdict) in [(40, Verdict::Proven), (44, Verdict::Allowed)] {
+            let (mut kernel, sites) = kernel(width, &[(PRESENT, true)]);
+            let mut cpu = vec![0x5a; 40];
+            for word in 0..21_u16 {
+                let is_there = |number: u16| u32::from(number / 32 == word) << (number % 32);
+                cpu.extend((u32::from(word == 0) | is_there(PRESENT)).to_le_bytes());
+            }
+            cpu.resize(200, 0);
+            kernel.variable("boot_cpu_data", &[0; 200], &cpu);
+            let bytes = types(offset);
+            kernel.table(".BTF", &[&|_| bytes.clone()]);
+            let (file, memory) = kernel.file_and_memory();
+            let explanation = explain_on(None, &file, &memory);
+            assert_eq!(about(&explanation, sites[0]), (verdict, "smap"), "{offset}");
+        }
+    }
+}

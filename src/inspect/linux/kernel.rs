@@ -1,5 +1,6 @@
 //! A Linux kernel's file.
 
+use super::btf::Types;
 use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind};
@@ -18,6 +19,8 @@ pub struct LinuxKernel<'d> {
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
     pub(super) feature_names: FeatureNames,
+    /// The types of this build, if the file has them.
+    pub(super) types: Option<Types<'d>>,
     /// The features of the CPU that the command line names.
     pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
@@ -33,7 +36,8 @@ impl<'d> LinuxKernel<'d> {
         let elf: &[u8] = &unpacked.elf;
         let image = parse(elf)?;
         let names = Names::new(&image);
-        let tables = tables::read(&image, &names)?;
+        let types = image.section_named(".BTF").and_then(|section| Types::new(section.data));
+        let tables = tables::read(&image, &names, types)?;
         if tables.is_empty() {
             return Err(FileError::new(
                 "not a Linux kernel: it has none of the tables in which a kernel says where it \
@@ -43,7 +47,7 @@ impl<'d> LinuxKernel<'d> {
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
         let feature_names = FeatureNames::read(&image, &names);
-        Ok(Self { image, names, tables, relocated, feature_names, cpu: None, release })
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu: None, release })
     }
 
     /// Takes this CPU's features for those that the kernel finds. What a dump says of the CPU on

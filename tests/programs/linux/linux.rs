@@ -89,7 +89,6 @@ const ROWS: &[Row] = &[
         ..clean("6.12", "Haswell", 1)
     },
     Row { append: "do=kcore:/dev/ttyS1", dump: Dump::Kcore, ..clean("6.1-cloud", "Haswell", 1) },
-    Row { append: "do=kcore:/dev/ttyS1", dump: Dump::Kcore, ..clean("6.1-686", "Nehalem", 1) },
     clean("5.10-rt", "max", 2),
     clean("5.10-cloud", "Skylake-Server", 1),
     clean("5.10-686-nopae", "Nehalem", 1),
