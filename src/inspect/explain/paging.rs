@@ -111,7 +111,9 @@ impl PageTables {
         let mut walk = Walk { form: self.form, seen: HashSet::new(), ranges: vec![] };
         // Tables that wait. An own list, so that a damaged dump cannot make the stack deep.
         let mut tables = vec![root];
-        while let Some(table) = tables.pop() {
+        while walk.ranges.len() < MOST_RANGES
+            && let Some(table) = tables.pop()
+        {
             walk.table(memory, table, &mut tables);
         }
         walk.ranges.sort_unstable();
@@ -127,6 +129,9 @@ impl PageTables {
         merged
     }
 }
+
+/// The most ranges that are kept, so that a damaged dump cannot ask for much memory.
+const MOST_RANGES: usize = 1 << 20;
 
 /// A table of some level, and the first virtual address that it maps.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,9 @@
 //! a batch are in the same step, and get what slots and keys ask for, or all what the assembler
 //! wrote. An INT3 that fits none of this is nobody's.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
 use super::judge::{Base, branch_target, is_int3, own_targets};
 use super::object::{Form, Running};
 use super::sites::{Group, RunningSite, RunningSites, Subject};
@@ -18,6 +21,9 @@ use crate::insn::InsnBuffer;
 
 /// The steps of the protocol in which there are INT3s.
 const STEPS: [u8; 3] = [2, 3, 4];
+
+/// How many targets of calls are tried as the old form.
+const MOST_CALLS: usize = 4;
 
 /// Returns the sites that are in a batch, with the step: the step and the goal with which most
 /// sites with an INT3 agree.
@@ -169,10 +175,15 @@ impl Attempt<'_, '_, '_> {
         let targets = sites.filter_map(move |(_, site)| {
             branch_target(self.running, object?.running(site.address), site)
         });
-        // They all lead to the same function, but for those that have another tail by now.
-        let mut targets: Vec<u64> = targets.collect();
-        targets.sort_unstable();
-        targets.dedup();
-        targets.into_iter().filter(|&target| self.running.is_function(target))
+        // They all lead to the same function, but for those that have another tail by now: the old
+        // form is among those with the most sites.
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        for target in targets {
+            *counts.entry(target).or_default() += 1;
+        }
+        counts.retain(|&target, _| self.running.is_function(target));
+        let mut counts: Vec<(u64, usize)> = counts.into_iter().collect();
+        counts.sort_unstable_by_key(|&(target, count)| (Reverse(count), target));
+        counts.into_iter().take(MOST_CALLS).map(|(target, _)| target)
     }
 }

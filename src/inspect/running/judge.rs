@@ -12,7 +12,7 @@
 //! in which *all* sites of an op are is allowed; a single site that is in another state than the
 //! others is not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::batch;
 use super::object::{Form, Running, SiteRecord};
@@ -127,7 +127,7 @@ pub(super) struct Base {
 impl Base {
     fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, group: &Group) -> Self {
         let mut counts: HashMap<Form, usize> = HashMap::new();
-        let mut candidates = Candidates::new(running, group);
+        let candidates = Candidates::new(running, group);
         for (_, site) in all.of_group(group).filter(|(_, site)| !is_int3(site)) {
             if let Some(form) = candidates.form_of(running, group, site) {
                 *counts.entry(form).or_default() += 1;
@@ -177,13 +177,13 @@ impl Base {
 struct Patched {
     /// Whether any branch of the kernel has another direction than the assembler wrote.
     has_branches: bool,
-    /// The objects and slots of ops with a patched site.
-    ops: Vec<(usize, u64)>,
+    /// The objects in which a site of an op is patched, and the table of the op.
+    tables: HashSet<(usize, Option<u64>)>,
 }
 
 impl Patched {
     fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, bases: &[Base]) -> Self {
-        let mut patched = Self { has_branches: false, ops: vec![] };
+        let mut patched = Self { has_branches: false, tables: HashSet::new() };
         for (group, base) in all.groups.iter().zip(bases) {
             match (group.subject, base.form) {
                 (Subject::Key(key), Some(Form::Direction(is_on))) if group.object == 0 => {
@@ -191,7 +191,7 @@ impl Patched {
                         running.key(key).is_some_and(|(_, key)| key.initially_on != is_on);
                 }
                 (Subject::Op { slot, .. }, Some(Form::Holds(_))) => {
-                    patched.ops.push((group.object, slot));
+                    patched.tables.insert((group.object, table_of(running, slot)));
                 }
                 _ => {}
             }
@@ -201,14 +201,15 @@ impl Patched {
 
     /// Returns whether a site of another op of the same table is patched in an object.
     fn has_op_near(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
-        let table = |slot: u64| {
-            let owner = running.object_at(slot)?;
-            let (table, _) = owner.model.tables.slot(owner.of_file(slot))?;
-            Some((owner.slide, owner.name(), table))
-        };
-        let wanted = table(slot);
-        self.ops.iter().any(|&(of, other)| of == object && table(other) == wanted)
+        self.tables.contains(&(object, table_of(running, slot)))
     }
+}
+
+/// Returns the address in memory of the ops table with a slot.
+fn table_of(running: &Running<'_, '_>, slot: u64) -> Option<u64> {
+    let owner = running.object_at(slot)?;
+    let (table, _) = owner.model.tables.slot(owner.of_file(slot))?;
+    owner.model.tables().get(table).map(|table| owner.running(table.address))
 }
 
 /// The forms that the sites of a group can have.
@@ -229,7 +230,7 @@ impl Candidates {
 
     /// Returns the form that a site has.
     fn form_of(
-        &mut self,
+        &self,
         running: &Running<'_, '_>,
         group: &Group,
         site: &RunningSite<'_>,
@@ -241,10 +242,7 @@ impl Candidates {
         }
         let SiteRecord::Op(..) = site.record else { return None };
         let form = Form::Holds(branch_target(running, object.running(site.address), site)?);
-        has(&form).then(|| {
-            self.list.push(form);
-            form
-        })
+        has(&form).then_some(form)
     }
 }
 

@@ -44,16 +44,22 @@ impl<'d> Text<'d> {
         let mut sections: Vec<&Section<'d>> =
             image.sections().iter().filter(|section| !section.data.is_empty()).collect();
         sections.sort_by_key(|section| section.address);
-        if !image.segments().iter().any(|segment| segment.executable) {
+        let has_segments = image.segments().iter().any(|segment| segment.executable);
+        if object.module.is_some() || !has_segments {
             for section in sections.iter().filter(|section| section.is_executable()) {
                 add(section.address, section.data);
             }
             return text;
         }
-        let mut writable = 0;
+        let (mut writable, mut end_before) = (0, 0);
         for segment in image.segments().iter().filter(|segment| segment.executable) {
             let Some(bytes) = slice(file, segment.offset, segment.size) else { continue };
             let end = segment.address.saturating_add(segment.size);
+            // Of two that overlap, as in no file that a linker has made, the first counts.
+            if segment.address < end_before {
+                continue;
+            }
+            end_before = end;
             let mut at = segment.address;
             let mut piece = |from: u64, to: u64| {
                 let offset = from.wrapping_sub(segment.address);
@@ -61,9 +67,11 @@ impl<'d> Text<'d> {
                     add(from, bytes);
                 }
             };
-            // Sections of one segment do not overlap in a file that a linker has made; in another
-            // one the first counts.
-            for section in &sections {
+            let from = sections.partition_point(|section| section.address < segment.address);
+            for section in sections.iter().skip(from) {
+                if section.address >= end {
+                    break;
+                }
                 let is_inside = at <= section.address && section.end() <= end;
                 if is_inside && section.is_writable() && !section.is_executable() {
                     piece(at, section.address);
