@@ -13,7 +13,7 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 use object::{SymbolIndex, elf};
 
 use super::image::ENDIAN;
-use super::module::{OpenField, Placing};
+use super::placing::{OpenField, Placing};
 use super::section::{little_endian, slice};
 use crate::inspect::error::FileError;
 
@@ -67,7 +67,7 @@ pub(super) fn search<E: FileHeader<Endian = LittleEndian>>(
     fields.sort_by_key(|field| field.section);
     let mut sites = memory.sites.clone();
     sites.sort_by_key(|(section, site)| (*section, site.start));
-    let mut search = Search {
+    let mut search = ModuleSearch {
         placing,
         memory,
         fields: &fields,
@@ -83,11 +83,11 @@ pub(super) fn search<E: FileHeader<Endian = LittleEndian>>(
             break;
         }
     }
-    let Search { known, symbols, .. } = search;
+    let ModuleSearch { known, symbols, .. } = search;
     finish(placing, memory, &known, &symbols)
 }
 
-struct Search<'s, 'p, 'd, 'm, E: FileHeader<Endian = LittleEndian>> {
+struct ModuleSearch<'s, 'p, 'd, 'm, E: FileHeader<Endian = LittleEndian>> {
     placing: &'s Placing<'d, E>,
     memory: &'p ModuleMemory<'m>,
     /// Sorted by section.
@@ -112,13 +112,13 @@ struct Piece {
 }
 
 /// A symbol, by where its value comes from.
-enum Place {
+enum SymbolPlace {
     /// A section of the module, and the offset in it.
     Section(usize, u64),
     Outside,
 }
 
-impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> Search<'_, 'p, 'd, '_, E> {
+impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> ModuleSearch<'_, 'p, 'd, '_, E> {
     fn data(&self, section: usize) -> &'d [u8] {
         let header = self.placing.sections.section(object::SectionIndex(section)).ok();
         let range = header.and_then(|header| header.file_range(ENDIAN));
@@ -168,7 +168,7 @@ impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> Search<'_, 'p, 'd, '_, E> {
         };
         for field in self.fields_of(section) {
             let symbol = match self.place(field.symbol) {
-                Some(Place::Section(of, offset)) => {
+                Some(SymbolPlace::Section(of, offset)) => {
                     self.known.get(&of).map(|address| address.wrapping_add(offset))
                 }
                 _ => None,
@@ -182,13 +182,13 @@ impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> Search<'_, 'p, 'd, '_, E> {
         content
     }
 
-    fn place(&self, symbol: usize) -> Option<Place> {
+    fn place(&self, symbol: usize) -> Option<SymbolPlace> {
         let index = SymbolIndex(symbol);
         let found = self.placing.symbols.symbol(index).ok()?;
         let section = self.placing.symbols.symbol_section(ENDIAN, found, index).ok()?;
         Some(match section {
-            Some(section) => Place::Section(section.0, found.st_value(ENDIAN).into()),
-            None => Place::Outside,
+            Some(section) => SymbolPlace::Section(section.0, found.st_value(ENDIAN).into()),
+            None => SymbolPlace::Outside,
         })
     }
 
@@ -273,11 +273,11 @@ impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> Search<'_, 'p, 'd, '_, E> {
             };
             let value = self.wrapped(field.symbol_of(address, value));
             match place {
-                Place::Section(of, offset) if !self.known.contains_key(&of) => {
+                SymbolPlace::Section(of, offset) if !self.known.contains_key(&of) => {
                     let start = self.wrapped(value.wrapping_sub(offset));
                     *sections.entry(of).or_default().entry(start).or_default() += 1;
                 }
-                Place::Outside if !self.symbols.contains_key(&field.symbol) => {
+                SymbolPlace::Outside if !self.symbols.contains_key(&field.symbol) => {
                     *symbols.entry(field.symbol).or_default().entry(value).or_default() += 1;
                 }
                 _ => {}
