@@ -4,10 +4,20 @@
 
 #[path = "explain/broken.rs"]
 mod broken;
+#[path = "explain/cfi.rs"]
+mod cfi;
+#[path = "explain/features.rs"]
+mod features;
+#[path = "explain/kcore.rs"]
+mod kcore;
 #[path = "explain/kernel.rs"]
 mod kernel;
+#[path = "explain/made.rs"]
+mod made;
 #[path = "explain/memory.rs"]
 mod memory;
+#[path = "explain/names.rs"]
+mod names;
 #[path = "explain/own.rs"]
 mod own;
 #[path = "explain/own_broken.rs"]

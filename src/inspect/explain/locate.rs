@@ -112,6 +112,10 @@ impl<'d> Located<'_, 'd> {
     pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
+        if page.is_some() && !pages.can_forbid() {
+            // Everything that is mapped can be executed, also memory that was given back.
+            return None;
+        }
         // Another mapping there means that the memory has been given to somebody else.
         let same =
             |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
@@ -201,7 +205,12 @@ pub(crate) fn locate<'m, 'd>(
     };
     // Linux slides within a gigabyte; the negative half costs nothing.
     let all_steps = (2u64 << 30) / alignment;
-    let slides = |tables: PageTables, steps: u64| -> Option<u64> {
+    // Memory can also be mapped where it lies, in the other half of the addresses.
+    let half = |address: u64| address >> if image.width() == Width::Bits64 { 63 } else { 31 };
+    let in_half = |slide: u64| {
+        half(wrapped(image.width(), text.address.wrapping_add(slide))) == half(text.address)
+    };
+    let slides = |tables: PageTables, steps: u64, anywhere: bool| -> Option<u64> {
         if !physical {
             let page = tables.page(memory, text.address.wrapping_add(distance));
             return page.map(|_| distance);
@@ -209,14 +218,16 @@ pub(crate) fn locate<'m, 'd>(
         (0..steps)
             .map(|step| step * alignment)
             .flat_map(|up| [up, up.wrapping_neg()])
+            .filter(|&slide| anywhere || in_half(slide))
             .find(|&slide| is_mapped(image, memory, tables, text.address, slide, distance))
     };
     // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
     // kernel's text in them but without the memory in which it makes code. Where it did not move,
     // that is seen at once.
     let candidates = || tables.into_iter().flat_map(|tables| [tables.sibling(), tables]);
-    let by_tables =
-        |steps: u64| candidates().find_map(|tables| Some((tables, slides(tables, steps)?)));
+    let by_tables = |steps: u64, anywhere: bool| {
+        candidates().find_map(|tables| Some((tables, slides(tables, steps, anywhere)?)))
+    };
     let by_pointers = || {
         let (slide, evidence) = vote(image, &located)?;
         let mapped = candidates()
@@ -228,7 +239,9 @@ pub(crate) fn locate<'m, 'd>(
         (located.pages, located.slide, located.evidence) = by_pointers()?;
         return Ok(located);
     }
-    let with_tables = by_tables(1).or_else(|| by_tables(all_steps));
+    let with_tables = by_tables(1, false)
+        .or_else(|| by_tables(all_steps, false))
+        .or_else(|| by_tables(all_steps, true));
     if let Some((tables, slide)) = with_tables {
         located.pages = Some(tables);
         if physical {

@@ -147,6 +147,10 @@ The sites of one op or key are patched together: one that differs from the other
 is in no file is not compared: modules but those of --module, BPF programs, copies of blobs, text that is
 made at run time.
 
+A dump in which the features of the CPU are not found needs --cpu. Names behind it are those of
+/proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only the
+kernel decides is then taken from what most sites are, and its sites are allowed, not proven.
+
 Examples:
   patchlet explain kernel --memory core --module driver.o
   patchlet explain vmlinuz-6.12 --memory guest.core
@@ -334,6 +338,12 @@ pub(super) struct ExplainArguments {
     /// The dump is plain memory from this physical address on
     #[arg(long, value_name = "0x…", value_parser = address)]
     pub phys: Option<u64>,
+    /// The CPU, as for `plan`, for a dump of Linux in which its features are not found
+    #[arg(long, value_name = "MODEL|@FILE[,+NAME,-NAME…]")]
+    pub cpu: Option<String>,
+    /// Leave out what QEMU's own emulation of the CPU does not have
+    #[arg(long, value_name = "ACCELERATOR", requires = "cpu")]
+    pub accel: Option<AcceleratorName>,
     /// A module that the kernel has loaded, which is found in the dump; can be given several times.
     /// Only for kernels with patchlet
     #[arg(long, value_name = "OBJECT")]

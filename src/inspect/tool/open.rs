@@ -1,5 +1,6 @@
 //! Opens the files and platforms that the command line names. Each error names the file.
 
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{PlacedModule, map, parse};
 use crate::inspect::error::FileError;
+use crate::inspect::explain::copy_kcore;
 use crate::inspect::formats::is_with_crate;
 use crate::inspect::model::Model;
 use crate::inspect::plan::{PlatformSpec, on_platform};
@@ -16,6 +18,22 @@ use crate::inspect::plan::{PlatformSpec, on_platform};
 /// Maps a file.
 pub(super) fn read(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Stop> {
     map(path).map_err(in_file(path))
+}
+
+/// Reads a dump of memory. `/proc/kcore`, which is larger than any file can be, is copied as far as
+/// the kernel's image goes.
+pub(super) fn read_memory(path: &Path) -> Result<Box<dyn Deref<Target = [u8]>>, Stop> {
+    /// More than any file system takes for one file.
+    const LARGEST_FILE: u64 = 1 << 46;
+    let failed = |error: std::io::Error| {
+        Stop::Failed(format!("{}: cannot read it: {error}", path.display()))
+    };
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() <= LARGEST_FILE) {
+        return Ok(Box::new(read(path)?));
+    }
+    let mut image = Vec::new();
+    copy_kcore(&mut File::open(path).map_err(failed)?, &mut image).map_err(failed)?;
+    Ok(Box::new(image))
 }
 
 /// Makes the sites of a file be compared with their replacements on a platform.
@@ -48,8 +66,7 @@ pub(super) fn slots(words: &str) -> Result<PlatformSpec, Stop> {
 pub(super) fn platform(arguments: &PlatformArguments, width: Width) -> Result<PlatformSpec, Stop> {
     let mut platform = slots(&arguments.platform)?;
     if let Some(words) = &arguments.cpu {
-        let tcg = arguments.accel.map(|AcceleratorName::Tcg| width);
-        platform = platform.on_cpu(cpu(words, tcg)?);
+        platform = platform.on_cpu(cpu(words, arguments.accel, width)?);
     }
     for words in &arguments.key {
         let (name, state) = words.rsplit_once('=').unwrap_or((words, ""));
@@ -67,8 +84,14 @@ fn bad_key(words: &str) -> Stop {
     Stop::Failed(format!("`{words}` is no state of a key: say `KEY=on` or `KEY=off`"))
 }
 
-/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump.
-fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
+/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump. `width`
+/// is that of the kernel's file.
+pub(super) fn cpu(
+    words: &str,
+    accel: Option<AcceleratorName>,
+    width: Width,
+) -> Result<CpuSpec, Stop> {
+    let tcg = accel.map(|AcceleratorName::Tcg| width);
     let Some(words) = words.strip_prefix('@') else {
         return CpuSpec::model(words, tcg).map_err(|error| Stop::Failed(error.to_string()));
     };

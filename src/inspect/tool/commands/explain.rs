@@ -11,7 +11,7 @@ use crate::inspect::linux::{self, LinuxKernel, unpack};
 use crate::inspect::running::{self, ModuleFile};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{Program, kind_of, linked, read};
+use crate::inspect::tool::open::{Program, cpu, kind_of, linked, read, read_memory};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -62,8 +62,12 @@ fn explain_linux(
         return Err(Stop::Failed(format!("{}: {words}", path.display())));
     }
     let unpacked = unpack(data).map_err(in_file(path))?;
-    let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
-    let dump = read(&arguments.memory)?;
+    let mut kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
+    if let Some(words) = &arguments.cpu {
+        let cpu = cpu(words, arguments.accel, kernel.width())?;
+        kernel = kernel.on_cpu(&cpu).map_err(|error| Stop::Failed(error.to_string()))?;
+    }
+    let dump = read_memory(&arguments.memory)?;
     let explanation =
         linux::explain(&kernel, &dump, raw(arguments), arguments.all || arguments.json)
             .map_err(in_file(&arguments.memory))?;
