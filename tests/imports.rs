@@ -130,6 +130,17 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     (
+        "inspect::running",
+        &[
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::formats",
+            "inspect::model",
+        ],
+    ),
+    (
         "inspect::tool",
         &[
             "contract",
@@ -148,6 +159,7 @@ const LAYERS: &[Layer] = &[
             "inspect::model",
             "inspect::plan",
             "inspect::raw",
+            "inspect::running",
             "inspect::verify",
         ],
     ),

@@ -6,6 +6,8 @@ use patchlet::inspect::{
     Explained, Explanation, Model, RawAddress, Verdict, explain_running, parse,
 };
 
+use crate::kernel::core;
+use crate::memory::page_tables;
 use crate::sample::{DATA, ET_DYN, KEY_WORDS, NOP5, Sample, TEXT, jump};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
@@ -20,7 +22,7 @@ const NOP6: &[u8] = &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00];
 const SAVE_FL: &[u8] = &[0x9c, 0x58, 0x0f, 0x1f, 0x40, 0x00];
 
 /// The sites of the sample by their ops, in the order of `Sample::sites`.
-const SAVE: [usize; 4] = [0, 6, 7, 8];
+pub const SAVE: [usize; 4] = [0, 6, 7, 8];
 const DISABLE: usize = 1;
 const INVLPG: usize = 2;
 const TICK: usize = 3;
@@ -456,6 +458,42 @@ fn all_sites_of_a_live_batch_are_in_the_same_step() {
     call[0] = 0xcc;
     own.fill(DISABLE, &call);
     assert_eq!(unexplained(&own.explain()), 0);
+}
+
+/// A CPU of 32 bit can run without page tables, and the register for them then says nothing.
+#[test]
+fn page_tables_count_only_if_they_are_in_use() {
+    const TABLES: u64 = 0x10_0000;
+    const PHYSICAL: u64 = 0x60_0000;
+    const MOVED: u64 = 0x4000_0000;
+    /// Where CR0 is in the core: behind the headers, the head of the note, and the other registers.
+    const CR0: usize = 64 + 3 * 56 + 20 + 392;
+    let mut own = Own::new(Width::Bits64);
+    own.patch();
+    let tables = page_tables(TABLES, TEXT + MOVED, PHYSICAL, &[true; 8]);
+    let mut dump = core(&[(TABLES, &tables), (PHYSICAL, &own.memory)], TABLES);
+    let file = own.sample.bytes();
+    let model = Model::new(parse(&file).expect("an ELF file")).expect("a kernel");
+    let explain = |dump: &[u8]| {
+        let explanation = explain_running(&model, &file, dump, None, &[], true);
+        explanation.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = explain(&dump);
+    assert_eq!((explanation.slide, explanation.has_page_tables), (MOVED, true));
+    // What is mapped behind text, up to the end of the eighth page.
+    let size = own.sample.section(".text").data.len();
+    let elsewhere = format!(
+        "{:#x} bytes that the kernel can execute are in no file, the first at {:#x}",
+        0x8000 - size,
+        TEXT + MOVED + size as u64
+    );
+    let notes = &explanation.notes;
+    assert!(notes.iter().any(|note| note.contains(&elsewhere)), "{notes:?}");
+    assert_eq!(dump[CR0 + 3], 0x80);
+    dump[CR0 + 3] = 0;
+    let explanation = explain(&dump);
+    assert_eq!((explanation.slide, explanation.has_page_tables), (0, false));
+    assert_eq!(unexplained(&explanation), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::object::{Form, Object, Running, SiteRecord};
+use super::object::{Object, Running, SiteForm, SiteRecord};
 use crate::insn::InsnBuffer;
 
 /// What decides what a site holds, by its address in memory.
@@ -29,14 +29,14 @@ pub(super) struct RunningSite<'a> {
 /// The sites of one op or key in one object. They are patched together, so that all hold the same
 /// unless they are just being written.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(super) struct SiteGroup {
     /// Position of the object.
     pub object: usize,
     pub subject: Subject,
     /// Positions of the sites, in the order of their records.
     pub sites: Vec<usize>,
     /// The form that the op's slot, or the key, asks for; `None` if the dump does not have it.
-    pub current: Option<Form>,
+    pub current: Option<SiteForm>,
 }
 
 /// The sites of all objects.
@@ -44,7 +44,7 @@ pub(super) struct Group {
 pub(super) struct RunningSites<'a> {
     /// Sorted by address, those of each object in one piece.
     pub sites: Vec<RunningSite<'a>>,
-    pub groups: Vec<Group>,
+    pub groups: Vec<SiteGroup>,
     /// Sites that are not in the dump.
     pub missing: usize,
 }
@@ -98,7 +98,7 @@ impl<'a> RunningSites<'a> {
             end = address.saturating_add(len.into());
             let group = *groups.entry((number, subject)).or_insert_with(|| {
                 let current = current(running, subject);
-                self.groups.push(Group { object: number, subject, sites: vec![], current });
+                self.groups.push(SiteGroup { object: number, subject, sites: vec![], current });
                 self.groups.len() - 1
             });
             orders.push((order, self.sites.len()));
@@ -116,16 +116,16 @@ impl<'a> RunningSites<'a> {
     /// Returns the sites of a group, in the order of their records.
     pub fn of_group<'s>(
         &'s self,
-        group: &'s Group,
+        group: &'s SiteGroup,
     ) -> impl Iterator<Item = (usize, &'s RunningSite<'a>)> {
         group.sites.iter().filter_map(|&at| Some((at, self.sites.get(at)?)))
     }
 }
 
 /// Returns the form that an op's slot, or a key, asks for.
-fn current(running: &Running<'_, '_>, subject: Subject) -> Option<Form> {
+fn current(running: &Running<'_, '_>, subject: Subject) -> Option<SiteForm> {
     match subject {
-        Subject::Op { slot, .. } => running.slot(slot).map(Form::Holds),
-        Subject::Key(key) => running.key_state(key).map(|(is_on, _)| Form::Direction(is_on)),
+        Subject::Op { slot, .. } => running.slot(slot).map(SiteForm::Holds),
+        Subject::Key(key) => running.key_state(key).map(|(is_on, _)| SiteForm::Direction(is_on)),
     }
 }

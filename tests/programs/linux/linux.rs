@@ -10,6 +10,8 @@
 
 mod flips;
 mod machine;
+#[path = "../../support/qmp.rs"]
+mod qmp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
