@@ -13,7 +13,7 @@ use super::key_table::{Keys, KnownKey};
 use super::state::BranchState;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::{Record, Sites};
-use crate::text::{Emulation, Follow, Part, Recipe, RecordFault, SiteTable, Source};
+use crate::text::{Emulation, Follow, Part, Recipe, RecordFault, SiteTable, Source, Subject};
 
 /// The front end of branches for one site set: the records of these branches, the keys that decide
 /// them, and what they were last patched for. [`site_set!`](crate::site_set) uses that of the
@@ -152,11 +152,12 @@ impl<'a> BranchSource<'a> {
 
     /// Returns the key that a record names.
     fn key(&self, record: &Record) -> Option<KeyInSet<'a>> {
-        let address = record.subject();
-        self.find(|found| {
-            let is_it = core::ptr::from_ref(found.key.cell).addr() == address;
-            (is_it && record.number() == 0).then_some(found)
-        })
+        if record.number() == 0 { self.key_at(record.subject()) } else { None }
+    }
+
+    /// Returns the key at this address.
+    fn key_at(&self, address: usize) -> Option<KeyInSet<'a>> {
+        self.find(|found| (core::ptr::from_ref(found.key.cell).addr() == address).then_some(found))
     }
 }
 
@@ -260,6 +261,17 @@ unsafe impl Source for BranchSource<'_> {
         one.is_same(other) && self.target(one) == self.target(other)
     }
 
+    fn follows(&self, subject: Subject) -> bool {
+        match subject {
+            // A key is known by its branches. One that has none, here or elsewhere, changes in
+            // memory only, and that is all there is to change.
+            Subject::Key { address, has_patched_branches } => {
+                !has_patched_branches || self.key_at(address).is_some()
+            }
+            Subject::Slot { .. } => false,
+        }
+    }
+
     fn begin(&self) {
         self.find(|KeyInSet { key, state }| {
             state.at_start.store(key.cell.is_on(), Ordering::Relaxed);
@@ -270,7 +282,8 @@ unsafe impl Source for BranchSource<'_> {
     fn finish(&self, follow: Follow) {
         let is_patched = follow == Follow::Batch;
         if is_patched {
-            self.find(|KeyInSet { state, .. }| {
+            self.find(|KeyInSet { key, state }| {
+                key.cell.has_patched_branches.store(true, Ordering::Relaxed);
                 let applied = state.at_start.load(Ordering::Relaxed);
                 state.last_applied.store(applied, Ordering::Relaxed);
                 None::<()>

@@ -175,6 +175,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that neither
+    ///   these sets know nor that of a member;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply). After [`Error::ReadBack`] from step 3 or 4 the
     ///   hook goes on answering for the changes, and so they stay.

@@ -78,6 +78,8 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that neither
+    ///   these sets know nor that of a member;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply).
     pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {

@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::insn::{InsnBuffer, Kind, Replacement, Width};
 use crate::patchlet::native;
 use crate::site::Record;
-use crate::text::{Emulation, Follow, Recipe, RecordFault, Source};
+use crate::text::{Emulation, Follow, Recipe, RecordFault, Source, Subject};
 
 /// The target that one op's sites of one site set were last patched for. It has no meaning while
 /// the set is not patched, see [`OpSource`].
@@ -79,6 +79,11 @@ impl<'a> OpSource<'a> {
             table.ops().iter().enumerate().map(move |(index, op)| (table, index, op))
         });
         ops.zip(self.states).map(|((table, index, op), state)| Entry { table, op, index, state })
+    }
+
+    /// Returns whether a slot of one of the tables is at this address.
+    fn has_slot(&self, address: usize) -> bool {
+        self.tables.iter().any(|table| table.index_of_slot(address).is_some())
     }
 
     /// Returns the op that a record belongs to.
@@ -196,8 +201,12 @@ unsafe impl Source for OpSource<'_> {
                 }
                 Width::Bits32 => operand.cast_unsigned() as usize,
             };
-            self.tables.iter().any(|table| table.index_of_slot(slot).is_some())
+            self.has_slot(slot)
         })
+    }
+
+    fn follows(&self, subject: Subject) -> bool {
+        matches!(subject, Subject::Slot { address, .. } if self.has_slot(address))
     }
 
     fn begin(&self) {

@@ -197,7 +197,8 @@ impl Table {
     /// [`Rendezvous::change`]: crate::live::Rendezvous::change
     #[must_use]
     pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
-        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
+        let (slot, op) = (self.slots.get(index)?, self.ops.get(index)?);
+        Some(Change::of_address(&slot.0, target.0, op.name()))
     }
 
     /// Puts the native function of every op back into its slot.

@@ -46,9 +46,9 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff};
 pub use report::{Goal, Report};
 pub use serialize::Serializer;
 pub use site_set::{Part, SiteSet};
-pub use source::{Emulation, Follow, Recipe, RecordFault, Source};
+pub use source::{Emulation, Follow, Recipe, RecordFault, Source, Subject};
 
-pub(crate) use change::undo;
+pub(crate) use change::{KeyRef, undo};
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;

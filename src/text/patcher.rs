@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::platform::Platform;
 use super::report::{Goal, Report};
 use super::site_set::SiteSet;
-use super::source::Follow;
+use super::source::{Follow, Subject};
 use super::write::{put_back, write};
 use crate::error::Error;
 
@@ -86,6 +86,8 @@ impl<'a, P: Platform> Patcher<'a, P> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that the set does
+    ///   not know;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply).
     pub fn change(
@@ -113,13 +115,22 @@ impl<'a, P: Platform> Patcher<'a, P> {
 /// Makes these changes. `sets` are those whose sites follow.
 ///
 /// # Errors
-/// Returns [`Error::Count`] if one of them cannot be made; then none was.
+/// Returns, if one of them cannot be made, one of these; then none was.
+/// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`], if no set follows it;
+/// - [`Error::Count`].
 pub(crate) fn make_changes<'r>(
-    mut sets: impl Iterator<Item = &'r SiteSet<'r>>,
+    mut sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
     changes: &mut [Change<'_>],
 ) -> Result<(), Error> {
-    change::make(changes).map_err(|(position, count)| {
-        let key = changes.get(position).map_or(0, Change::subject);
+    for subject in changes.iter().map(Change::subject) {
+        if !sets.clone().any(|set| set.follows(subject)) {
+            return Err(match subject {
+                Subject::Slot { address, name } => Error::SlotNotFollowed { slot: address, name },
+                Subject::Key { address, .. } => Error::KeyNotFollowed { key: address },
+            });
+        }
+    }
+    change::make(changes).map_err(|(key, count)| {
         let name = sets.find_map(|set| set.name_of(key)).unwrap_or_default();
         Error::Count { key, name, count }
     })

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::once_range::OnceRange;
-use super::source::{Follow, Source};
+use super::source::{Follow, Source, Subject};
 use crate::site::{Record, Sites};
 
 /// The records of one kind, and the front end that knows what they stand for.
@@ -197,6 +197,11 @@ impl<'a> SiteSet<'a> {
             let record = part.sites().records().find(|record| record.subject() == subject)?;
             part.source.recipe(record, Follow::Present).ok().map(|recipe| recipe.name)
         })
+    }
+
+    /// Returns whether sites of the set follow a change of this subject.
+    pub(super) fn follows(&self, subject: Subject) -> bool {
+        self.parts.iter().any(|part| part.source.follows(subject))
     }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`].

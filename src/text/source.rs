@@ -51,6 +51,25 @@ impl<'a> Recipe<'a> {
     }
 }
 
+/// The subject of a change: what is set, and what the records of its sites name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A slot.
+    Slot {
+        /// Its address.
+        address: usize,
+        /// The name of its op.
+        name: &'static str,
+    },
+    /// A key.
+    Key {
+        /// Its address.
+        address: usize,
+        /// Whether branches of the key were ever patched, in whatever set.
+        has_patched_branches: bool,
+    },
+}
+
 /// The reason why a record belongs to no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordFault {
@@ -139,6 +158,14 @@ pub unsafe trait Source: Sync {
     /// same code into one (`--icf=all`) leave the records of each, and they are one site.
     fn is_same(&self, one: &Record, other: &Record) -> bool {
         one.is_same(other)
+    }
+
+    /// Returns whether sites of this source follow a change of this subject, of which there may be
+    /// none: it is a slot or a key that this source knows. A change that no source of a writer
+    /// follows is refused, since memory would say something else than text.
+    fn follows(&self, subject: Subject) -> bool {
+        let _ = subject;
+        false
     }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`]: the batch begins.
