@@ -234,14 +234,10 @@ unsafe impl Source for BranchSource<'_> {
         self.branches.sites().target(record).unwrap_or(0)
     }
 
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        bytes[0] == 0xe9 || bytes == [NOP[0], NOP[1]]
-    }
-
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
-        let openings = text.windows(2).zip(0..usize::from(capacity)).skip(1);
-        openings
-            .filter(|(bytes, _)| matches!(**bytes, [a, b] if self.may_open([a, b])))
+        let pairs = text.windows(2).zip(0..usize::from(capacity)).skip(1);
+        pairs
+            .filter(|(bytes, _)| matches!(**bytes, [0xe9, _]) || NOP.starts_with(bytes))
             .any(|(_, at)| self.begins_at(address.wrapping_add(at)))
     }
 

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::op::{Abi, Op};
-use super::table::Table;
+use super::table::{Slot, Table};
 use super::target::Target;
 use crate::insn::{InsnBuffer, Kind, Replacement, Width};
 use crate::patchlet::native;
@@ -53,7 +53,7 @@ pub struct OpSource<'a> {
 struct Entry<'a> {
     table: &'a Table,
     op: &'static Op,
-    index: usize,
+    slot: &'a Slot,
     state: &'a OpState,
 }
 
@@ -74,14 +74,8 @@ impl<'a> OpSource<'a> {
         self.tables
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
-        let ops = self.tables.iter().flat_map(|&table| {
-            table.ops().iter().enumerate().map(move |(index, op)| (table, index, op))
-        });
-        ops.zip(self.states).map(|((table, index, op), state)| Entry { table, op, index, state })
-    }
-
     /// Returns whether a slot of one of the tables is at this address.
+    #[inline(never)]
     fn has_slot(&self, address: usize) -> bool {
         self.tables.iter().any(|table| table.index_of_slot(address).is_some())
     }
@@ -93,8 +87,9 @@ impl<'a> OpSource<'a> {
         for &table in self.tables {
             if table.slot_address(number) == Some(record.subject()) {
                 let op = table.ops().get(number)?;
+                let slot = table.slot(number)?;
                 let state = self.states.get(first_state + number)?;
-                return Some(Entry { table, op, index: number, state });
+                return Some(Entry { table, op, slot, state });
             }
             first_state += table.ops().len();
         }
@@ -122,7 +117,7 @@ impl Entry<'_> {
 
     /// Returns what the slot holds now.
     fn slot_now(&self) -> Target {
-        self.table.get(self.index).unwrap_or(Target::NULL)
+        self.slot.get()
     }
 
     fn slot_at_start(&self) -> Target {
@@ -185,10 +180,6 @@ unsafe impl Source for OpSource<'_> {
         }
     }
 
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        matches!(bytes, [0xff, 0x15 | 0x25])
-    }
-
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         (1..usize::from(capacity)).any(|at| {
             let bytes = text.get(at..).and_then(<[u8]>::first_chunk);
@@ -210,8 +201,12 @@ unsafe impl Source for OpSource<'_> {
     }
 
     fn begin(&self) {
-        for entry in self.entries() {
-            entry.state.slot_at_start.store(entry.slot_now().0.cast_mut(), Ordering::Relaxed);
+        let mut states = self.states.iter();
+        for table in self.tables {
+            // The slots come first: where they end, no state of the next table is taken.
+            for (target, state) in table.targets().zip(&mut states) {
+                state.slot_at_start.store(target.0.cast_mut(), Ordering::Relaxed);
+            }
         }
     }
 

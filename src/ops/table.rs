@@ -28,7 +28,7 @@ impl Slot {
         Self(AtomicPtr::new(target.0.cast_mut()))
     }
 
-    fn get(&self) -> Target {
+    pub(super) fn get(&self) -> Target {
         Target(self.0.load(Ordering::Acquire))
     }
 
@@ -133,6 +133,16 @@ impl Table {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Target> {
         Some(self.slots.get(index)?.get())
+    }
+
+    /// Returns the slot of the op of this index, or `None` if there is no such op.
+    pub(super) fn slot(&self, index: usize) -> Option<&Slot> {
+        self.slots.get(index)
+    }
+
+    /// Returns what each slot holds, in the order of the ops.
+    pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
+        self.slots.iter().map(Slot::get)
     }
 
     /// Puts a function into the slot of an op. Returns false, and does nothing, if there is no op

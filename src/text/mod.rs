@@ -17,7 +17,7 @@
 //! | `plan`, `patcher` | what a kernel calls |
 //!
 //! Each file imports only those above it. Two words are used throughout: a `Run` is one pass over
-//! site sets, and a `CheckedSite` is a site whose record was checked in it.
+//! a site set, and a `CheckedSite` is a site whose record was checked in it.
 
 mod change;
 mod check;

@@ -141,6 +141,7 @@ impl<'a> SiteSet<'a> {
     }
 
     #[cold]
+    #[inline(never)]
     fn lies_in_withdrawn(&self, address: usize) -> bool {
         self.withdrawn().any(|range| range.contains(&address))
     }
