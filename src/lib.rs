@@ -254,7 +254,8 @@ pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
-    Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
+    Goal, OneCpu, Patcher, Platform, Report, SecondMapping, Serializer, SiteSet, Writable,
+    WriteProtectOff,
 };
 
 /// The code in the pages that are not part of this documentation, compiled.

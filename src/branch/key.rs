@@ -182,6 +182,10 @@ pub const fn starts_on<K: StaticKey>(_: &K) -> bool {
 /// branches are right before anything was patched. A `counted` key is a [`CountedKey`], another one
 /// a [`Key`]. Behind `as` stands the symbol by which
 /// `.S` files name the key (`PATCHLET_BRANCH` in `site.h`).
+///
+/// Keys are defined in a module, and not in a function: the macro writes the record of each key by
+/// `global_asm!`, which the compiler takes for no statement ("non-statement macro in statement
+/// position").
 #[macro_export]
 macro_rules! keys {
     ($(

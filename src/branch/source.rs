@@ -155,7 +155,9 @@ impl<'a> BranchSource<'a> {
         if record.number() == 0 { self.key_at(record.subject()) } else { None }
     }
 
-    /// Returns the key at this address.
+    /// Returns the key at this address. The keys are searched from end to end, once for each class of
+    /// branches: their records have the lengths of their names and stand in the order in which the
+    /// linker met them, and there is no memory to sort them in.
     fn key_at(&self, address: usize) -> Option<KeyInSet<'a>> {
         self.find(|found| (core::ptr::from_ref(found.key.cell).addr() == address).then_some(found))
     }

@@ -60,7 +60,9 @@ impl Live<'_> {
             set.begin();
             let follow = Follow::Batch;
             text::check(core::iter::once(set), platform, follow, &mut ClassCache::new())?;
-            text::check_between_sets(platform, writer.sets().chain([set]))?;
+            // Not those that are joined with each other: their writers check that, and this
+            // platform knows the text of the module only.
+            text::check_against(platform, set, writer.sets())?;
             // SAFETY: by the contract no CPU executes the text that has these sites.
             unsafe {
                 OneCpu::assume(|cpu| text::write_sets(core::iter::once(set), platform, follow, cpu))

@@ -54,6 +54,6 @@ pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
 pub(crate) use contents::View;
 pub(crate) use fault::{Fault, SiteFault};
-pub(crate) use overlap::check_between_sets;
+pub(crate) use overlap::{check_against, check_between_sets};
 pub(crate) use patcher::{make_changes, write_sets};
 pub(crate) use site_set::SiteTable;

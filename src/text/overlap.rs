@@ -179,12 +179,25 @@ pub(crate) fn check_between_sets<'r, P: Platform>(
     sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
 ) -> Result<(), Error> {
     for (number, set) in sets.clone().enumerate() {
-        for earlier in sets.clone().take(number) {
-            if let Err(fault) = check_between(set, earlier) {
-                // An overlap is the same whatever the sites are to follow.
-                let run = Run { set, platform, follow: Follow::Original };
-                return Err(run.error(&fault));
-            }
+        check_against(platform, set, sets.clone().take(number))?;
+    }
+    Ok(())
+}
+
+/// Checks that no site of a set, which the platform knows, overlaps a site of one of the others.
+///
+/// # Errors
+/// Returns [`Error::Overlap`], of the site of this set.
+pub(crate) fn check_against<'r, P: Platform>(
+    platform: &P,
+    set: &'r SiteSet<'r>,
+    others: impl Iterator<Item = &'r SiteSet<'r>>,
+) -> Result<(), Error> {
+    for other in others {
+        if let Err(fault) = check_between(set, other) {
+            // An overlap is the same whatever the sites are to follow.
+            let run = Run { set, platform, follow: Follow::Original };
+            return Err(run.error(&fault));
         }
     }
     Ok(())

@@ -4,12 +4,13 @@
 use std::ops::Range;
 
 use patchlet::branch::{CountedKey, Key};
-use patchlet::live::{Int3, Live, LivePlatform, Member, Rendezvous, StopOthers, Synchronize};
+use patchlet::live::{Int3, Live, LivePlatform, Member, Rendezvous};
 use patchlet::ops::Target;
 use patchlet::text::{Change, Report};
 use patchlet::{Error, Patcher, Platform, SiteSet};
 
 use crate::branch_image::{Branch, BranchImage};
+use crate::branches::Alone;
 use crate::image::{Image, call, leak_live};
 use crate::platforms::one_cpu;
 
@@ -44,20 +45,6 @@ unsafe impl Platform for TwoTexts {
 
 // SAFETY: as above.
 unsafe impl LivePlatform for TwoTexts {}
-
-struct Alone;
-
-// SAFETY: nobody executes an arena.
-unsafe impl Synchronize for Alone {
-    fn sync_all(&self) {}
-}
-
-// SAFETY: as above.
-unsafe impl StopOthers for Alone {
-    fn stop_others<R>(&self, write: impl FnOnce() -> R) -> R {
-        write()
-    }
-}
 
 /// A writer: it makes these changes in the sets of a `Live`, or at boot in the first of them.
 type Writer = fn(&'static Live<'static>, TwoTexts, &mut [Change<'_>]) -> Result<Report, Error>;
