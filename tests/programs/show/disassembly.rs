@@ -7,7 +7,7 @@ use std::path::Path;
 use iced_x86::{
     Decoder, DecoderOptions, Formatter, GasFormatter, Mnemonic, SymbolResolver, SymbolResult,
 };
-use object::{Object, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSymbol};
 
 use super::support::table::Width;
 
@@ -26,8 +26,6 @@ impl Disassembler {
         let symbols = file
             .symbols()
             .filter(|symbol| symbol.size() > 0)
-            // The symbol of an op's index is at the op's slot, and has no type (`site.h`).
-            .filter(|symbol| symbol.kind() != SymbolKind::Unknown)
             // Rust's mangled names say little in a table; an address says more.
             .filter_map(|symbol| {
                 Some((symbol.address(), (symbol.name().ok()?.to_owned(), symbol.size())))
