@@ -55,6 +55,9 @@ impl PartialEq for Form {
 }
 
 impl Form {
+    /// A form of no bytes.
+    pub(crate) const EMPTY: Self = Self { head: 0, base: 0, mask: 0, shift: 0 };
+
     /// A form that no site has: its displacement is out of reach from every address, since 2⁶³ is
     /// more than 2 GiB away from all that is an address (Intel SDM vol. 1, "Canonical
     /// Addressing").

@@ -172,19 +172,19 @@ unsafe impl Source for OpSource<'_> {
         // The trap is its native function, `ud2`; the return address that a call pushes tells
         // which site it was.
         let trap = Target::function(native::ud2.native() as *const ());
-        let function = if target == Target::NULL { trap } else { target };
-        match record.kind().ok()? {
-            Kind::Call if target == Target::NOP => Some(Emulation::Skip),
-            Kind::Call => Some(Emulation::Call(function.address())),
-            Kind::Jump => Some(Emulation::Jump(function.address())),
-        }
+        let function = if target == Target::NULL { trap } else { target }.address();
+        Some(match record.kind().ok()? {
+            Kind::Call if target == Target::NOP => Emulation::Skip,
+            Kind::Call => Emulation::Call(function),
+            Kind::Jump => Emulation::Jump(function),
+        })
     }
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         (1..usize::from(capacity)).any(|at| {
-            let bytes = text.get(at..).and_then(<[u8]>::first_chunk);
-            let Some(&[0xff, 0x15 | 0x25, a, b, c, d]) = bytes else { return false };
-            let operand = i32::from_le_bytes([a, b, c, d]);
+            let Some([0xff, 0x15 | 0x25, operand @ ..]) = text.get(at..) else { return false };
+            let Some(&operand) = operand.first_chunk() else { return true };
+            let operand = i32::from_le_bytes(operand);
             let slot = match Width::NATIVE {
                 Width::Bits64 => {
                     let end = address.wrapping_add(at + InsnBuffer::MIN);
@@ -194,6 +194,10 @@ unsafe impl Source for OpSource<'_> {
             };
             self.has_slot(slot)
         })
+    }
+
+    fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        !is_own && self.entry(record).is_some()
     }
 
     fn follows(&self, subject: Subject) -> bool {

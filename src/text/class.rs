@@ -43,18 +43,22 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// The class of a record that is at fault. Its `new` is [`Form::NEVER`], so that the record is
-    /// refused; and no part is at address 0, so that no record is found to be of it later.
-    pub(super) const NONE: Self = Self {
+    /// The class of nothing: no part is at address 0, so no record is found to be of it. It is all
+    /// zeros, which take little code.
+    const EMPTY: Self = Self {
         part: 0,
         subject: 0,
         shape: 0,
-        new: Form::NEVER,
-        usual: Form::NEVER,
+        new: Form::EMPTY,
+        usual: Form::EMPTY,
         new_is_original: false,
         usual_is_original: false,
-        new_name: ReplacementName::Nops,
+        new_name: ReplacementName::Indirect,
     };
+
+    /// The class of a record that is at fault. Its `new` is [`Form::NEVER`], so that the record is
+    /// refused.
+    pub(super) const NONE: Self = Self { new: Form::NEVER, usual: Form::NEVER, ..Self::EMPTY };
 
     /// Composes the class of this record, in the place of another one.
     pub(super) fn compose(
@@ -64,7 +68,7 @@ impl Class {
         recipe: &Recipe<'_>,
         nops: Nops,
     ) {
-        let origin = part.origin_of_class(record) as u64;
+        let origin = part.origin(record) as u64;
         let form = |replacement| Form::or_never(nops, record.capacity(), replacement, origin);
         self.part = core::ptr::from_ref(part).addr();
         self.subject = record.subject();
@@ -102,7 +106,8 @@ impl ClassCache {
     // Not inlined: the compiler would make the array in one place and copy it to another.
     #[inline(never)]
     pub(crate) const fn new() -> Self {
-        Self { places: [Class::NONE; Self::PLACES] }
+        const EMPTY: ClassCache = ClassCache { places: [Class::EMPTY; ClassCache::PLACES] };
+        EMPTY
     }
 
     /// Returns the class of this record, after `compose` has put it into its place if it is not there.

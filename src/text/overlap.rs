@@ -87,11 +87,7 @@ impl Search {
     ) -> bool {
         match self {
             Self::Nothing => false,
-            Self::InnerSites { longest } => {
-                !holds_original(site, contents)
-                    || is_known_twice(run.set, site)
-                    || may_overlap(run, site, longest)
-            }
+            Self::InnerSites { longest } => may_overlap(run, site, contents, longest),
         }
     }
 }
@@ -115,18 +111,30 @@ fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
         .any(|part| part.source().may_have_another(site.record, core::ptr::eq(part, site.part)))
 }
 
-/// Returns whether another site may begin inside this one, or a longer one at its first byte. This
-/// one holds its original.
+/// Returns whether another site may overlap this one.
 #[inline(never)]
-fn may_overlap<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>, longest: u8) -> bool {
+fn may_overlap<P: Platform>(
+    run: &Run<'_, P>,
+    site: &CheckedSite<'_, '_>,
+    contents: Contents,
+    longest: u8,
+) -> bool {
+    if !holds_original(site, contents) || is_known_twice(run.set, site) {
+        return true;
+    }
     let capacity = site.record.capacity();
-    // As far as the first six bytes of a site reach that begins at the last byte of this one.
-    let len = usize::from(capacity) + InsnBuffer::MIN - 1;
     let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
-    let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
-    let may_go_on = capacity < longest && text.get(usize::from(capacity)) == Some(&0x90);
-    let mut parts = run.set.parts().iter();
-    may_go_on || parts.any(|part| part.source().may_begin_inside(site.address, capacity, text))
+    // Whether a longer site may be at the first byte of this one, or another one begin inside, by the
+    // text of this one and so many bytes behind it. One byte nearly always tells. What is farther
+    // behind may be in another cache line, and is read only if that does not: as far as the first
+    // six bytes of a site reach that begins at the last byte of this one.
+    [1, InsnBuffer::MIN - 1].into_iter().all(|behind| {
+        let len = usize::from(capacity) + behind;
+        let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+        let may_go_on = capacity < longest && text.get(usize::from(capacity)) == Some(&0x90);
+        let mut parts = run.set.parts().iter();
+        may_go_on || parts.any(|part| part.source().may_begin_inside(site.address, capacity, text))
+    })
 }
 
 /// Returns whether the sites of two records share a byte.

@@ -72,13 +72,6 @@ impl<'a> Part<'a> {
         if self.has_targets { self.source.target(record) } else { 0 }
     }
 
-    /// Returns the same as [`origin`](Self::origin), for where it is asked once for a class.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn origin_of_class(&self, record: &Record) -> usize {
-        self.origin(record)
-    }
-
     pub(crate) const fn source(&self) -> &'a dyn Source {
         self.source
     }

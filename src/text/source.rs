@@ -137,7 +137,7 @@ pub unsafe trait Source: Sync {
 
     /// Returns whether another site, which holds its original, may begin inside the site of
     /// `capacity` bytes at `address`, behind its first byte. `text` holds the bytes of the site at
-    /// `address`, and up to five behind it.
+    /// `address`, and up to five behind it; where more would be needed to tell, this is true.
     ///
     /// Called for each site of a set whose records are not sorted, so it should be quick: the first
     /// bytes of the originals are looked for. For each site for which this is true the engine searches
