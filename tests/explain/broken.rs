@@ -294,7 +294,8 @@ fn the_corpus_is_survived() {
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    let targets: [(&str, fn(&[u8])); 6] = [
+    type EntryPoint = fn(&[u8]);
+    let targets: [(&str, EntryPoint); 6] = [
         ("explain", entry::explain),
         ("dump", entry::dump),
         ("vmlinux", entry::vmlinux),
