@@ -342,11 +342,13 @@ pub(crate) fn read(
             Some(prefix) => name.starts_with(prefix),
             None => name == format.section,
         };
+        // The types of the build say how long a record is.
+        let len = format.structure.and_then(|structure| types?.size(structure));
         let before = tables.len();
         for section in image.sections().iter().filter(|section| matches(section.name)) {
             if !section.data.is_empty() {
                 let (name, address) = (section.name, section.address);
-                tables.push(table(image, format, types, name, address, section.data)?);
+                tables.push(table(image, format, len, name, address, section.data)?);
             }
         }
         if before == tables.len()
@@ -357,7 +359,7 @@ pub(crate) fn read(
             let bytes = image.bytes_at(from, to - from).ok_or_else(|| {
                 FileError::new(format!("{start} ({from:#x}) and {stop} ({to:#x}) enclose no data"))
             })?;
-            tables.push(table(image, format, types, start, from, bytes)?);
+            tables.push(table(image, format, len, start, from, bytes)?);
         }
         if before == tables.len()
             && format.bounds.is_some_and(|(start, _)| names.address(start).is_none())
@@ -460,14 +462,13 @@ fn is_nop_of_5(code: &[u8]) -> bool {
 fn table(
     image: &Image<'_>,
     format: &Format,
-    types: Option<Types<'_>>,
+    len: Option<u32>,
     name: &str,
     address: u64,
     bytes: &[u8],
 ) -> Result<KernelTable, FileError> {
     let fitting = |layout: &Layout| layout.width.is_none_or(|width| width == image.width());
-    // The types of the build say how long a record is. Layouts of another length come last.
-    let len = format.structure.and_then(|structure| types?.size(structure));
+    // Layouts of another length than the build's come last.
     let is_len = |layout: &&Layout| len.is_none_or(|len| layout.stride == len as usize);
     let layouts = || format.layouts.iter().filter(|layout| fitting(layout));
     let others = layouts().filter(|layout| !is_len(layout));
