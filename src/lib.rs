@@ -105,13 +105,12 @@
 //! | patcher | What patches a site set while one CPU runs: [`Patcher`]. |
 //! | plan, outcome | What patching would do, without doing it, and its part for one site: [`text::Plan`], [`text::Outcome`]. |
 //! | report | How many sites have which replacement: [`text::Report`]. |
-//! | run | One pass over site sets: the sets, the platform, and what to follow. |
+//! | run | One pass over a site set: the set, the platform, and what to follow. |
 //! | checked site | A site whose record was checked. Every access to text goes through one. |
 //! | contents | What a checked site was found to hold: the new bytes, the original, something else that it may hold, or something unknown. |
 //! | view | Where a site is read: at its own address, or at its alias. |
 //! | fault | What is wrong, before an error is made of it: of a record, as a front end says it ([`text::RecordFault`]); of a site; of a table. |
 //! | search | How overlapping sites are looked for in a set: not at all, if its records are sorted. |
-//! | opening | The first two bytes of an original. The search looks for them inside other sites. |
 //!
 //! While all CPUs run:
 //!
@@ -257,7 +256,8 @@ pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
-    Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
+    Goal, OneCpu, Patcher, Platform, Report, SecondMapping, Serializer, SiteSet, Writable,
+    WriteProtectOff,
 };
 
 /// The code in the pages that are not part of this documentation, compiled.
