@@ -283,6 +283,8 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
     seeds
 }
 
+type EntryPoint = fn(&[u8]);
+
 /// Replays the corpus of the fuzz targets. With `BLESS=1` in the environment, writes its seeds.
 #[test]
 fn the_corpus_is_survived() {
@@ -294,7 +296,6 @@ fn the_corpus_is_survived() {
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    type EntryPoint = fn(&[u8]);
     let targets: [(&str, EntryPoint); 6] = [
         ("explain", entry::explain),
         ("dump", entry::dump),
