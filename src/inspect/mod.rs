@@ -67,8 +67,8 @@ pub use formats::{
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
 pub use linux::{
-    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
-    explain as explain_linux, unpack,
+    Audit, AuditFinding, AuditKind, BuiltWith, Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
+    audit as audit_linux, explain as explain_linux, unpack, unpack_module,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{

@@ -25,6 +25,12 @@ const ROOM: u64 = 8 << 16;
 /// displacements.
 const ALL_ROOM: u64 = 1 << 30;
 
+/// Returns whether a file is an ELF object that is not linked, as a module is.
+pub fn is_object(data: &[u8]) -> bool {
+    const TYPE: std::ops::Range<usize> = FILE_TYPE..FILE_TYPE + 2;
+    data.starts_with(&elf::ELFMAG) && data.get(TYPE) == Some(&elf::ET_REL.0.to_le_bytes())
+}
+
 /// A module as a loader would place it.
 #[derive(Debug)]
 pub struct PlacedModule {
@@ -249,6 +255,7 @@ impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
             elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
             elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
             elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
+            elf::R_X86_64_PC64 if E::is_type_64_sized() => (8, true),
             elf::R_386_32 if !E::is_type_64_sized() => (4, false),
             elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
             _ => return Ok(()),

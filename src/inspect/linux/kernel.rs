@@ -4,7 +4,7 @@ use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind};
 use super::unpack::{Relocated, Unpacked, relocated};
 use crate::insn::Width;
-use crate::inspect::elf::{Image, little_endian, parse, slice};
+use crate::inspect::elf::{Image, PlacedModule, little_endian, parse, slice};
 use crate::inspect::error::FileError;
 
 /// A Linux kernel: its file, its names and its tables of patch sites.
@@ -16,6 +16,8 @@ pub struct LinuxKernel<'d> {
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
     release: Option<String>,
+    /// Whether this is a module and not a whole kernel.
+    pub(super) is_module: bool,
 }
 
 impl<'d> LinuxKernel<'d> {
@@ -37,13 +39,44 @@ impl<'d> LinuxKernel<'d> {
         }
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
-        Ok(Self { image, names, tables, relocated, release })
+        Ok(Self { image, names, tables, relocated, release, is_module: false })
+    }
+
+    /// Reads a module of a kernel. It can have none of the tables.
+    ///
+    /// # Errors
+    /// Returns an error if the records of a table make no sense in any layout that is known.
+    pub fn of_module(module: &'d PlacedModule) -> Result<Self, FileError> {
+        let image = module.image()?;
+        let names = Names::new(&image);
+        let tables = tables::of_module(&image)?;
+        let release = version_magic(&image);
+        Ok(Self { image, names, tables, relocated: None, release, is_module: true })
+    }
+
+    /// Returns the bytes of the file from an address on, `most` at most; none if the address is in
+    /// no section or in several.
+    pub(super) fn code(&self, address: u64, most: usize) -> &'d [u8] {
+        let rest = || {
+            let section = self.image.section_at(address)?;
+            section.data.get(usize::try_from(address - section.address).ok()?..)
+        };
+        let rest = rest().unwrap_or_default();
+        rest.get(..most).unwrap_or(rest)
     }
 
     /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.
     #[must_use]
     pub fn release(&self) -> Option<&str> {
         self.release.as_deref()
+    }
+
+    /// Returns the release and the description of the file in one line.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        let release = self.release().unwrap_or("of an unknown release");
+        let module = if self.is_module { "module for " } else { "" };
+        format!("{module}Linux {release}, {}", self.words())
     }
 
     /// Returns a description of the file, such as `ELF64 executable, 94101 names from kallsyms`.
@@ -74,6 +107,15 @@ fn release(image: &Image<'_>) -> Option<String> {
     let rest = data.get(at + BEFORE.len()..)?.iter().take(128);
     let release: Vec<u8> = rest.copied().take_while(u8::is_ascii_graphic).collect();
     String::from_utf8(release).ok().filter(|release| !release.is_empty())
+}
+
+/// Returns the kernel for which a module was built, from what its build says of it.
+fn version_magic(image: &Image<'_>) -> Option<String> {
+    let lines = image.section_named(".modinfo")?.data.split(|&byte| byte == 0);
+    let magic = lines.filter_map(|line| line.strip_prefix(b"vermagic=")).next()?;
+    let release = magic.split(|&byte| byte == b' ').next()?;
+    let is_name = release.len() <= 128 && release.iter().all(u8::is_ascii_graphic);
+    Some(std::str::from_utf8(release).ok()?.to_owned()).filter(|_| is_name)
 }
 
 /// Returns the offset behind an ELF file: behind its section headers, or behind its last section.

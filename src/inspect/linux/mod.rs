@@ -2,9 +2,11 @@
 //! `tables` what it says about itself; `state` reads the dump; `rules` write the text that
 //! follows from both into `text`; `explain` compares it with the dump.
 
+mod audit;
 mod explain;
 mod kallsyms;
 mod kernel;
+mod module;
 mod names;
 mod nops;
 mod rules;
@@ -13,8 +15,10 @@ mod tables;
 mod text;
 mod unpack;
 
+pub use audit::{Audit, AuditFinding, AuditKind, BuiltWith, audit};
 pub use explain::{Count, Explained, Explanation, Verdict, explain};
 pub use kernel::LinuxKernel;
+pub use module::unpack_module;
 pub use tables::TableKind;
 
 pub use unpack::{Unpacked, unpack};

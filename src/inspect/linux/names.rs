@@ -50,6 +50,29 @@ impl Names {
         self.list.len()
     }
 
+    /// Returns whether there are no names.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns the addresses of all names, in their order.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.list.iter().map(|&(address, _)| address)
+    }
+
+    /// Returns the first address behind this one that has a name, or the last of all addresses.
+    pub(crate) fn next(&self, address: u64) -> u64 {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        self.list.get(behind).map_or(u64::MAX, |&(start, _)| start)
+    }
+
+    /// Returns the name before an address, and the distance from it.
+    pub(crate) fn function(&self, address: u64) -> Option<(&str, u64)> {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        let (start, _) = self.list.get(behind.checked_sub(1)?)?;
+        Some((self.at(*start).next()?, address - start))
+    }
+
     /// Returns the address of a name.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
         Some(self.list.get(*self.by_name.get(name)?)?.0)
@@ -76,14 +99,10 @@ impl Names {
     /// Returns an address as a name with the distance from it, such as `schedule+0x1f`; an empty
     /// text if there is no name before it.
     pub(crate) fn place(&self, address: u64) -> String {
-        let behind = self.list.partition_point(|&(start, _)| start <= address);
-        let Some((start, _)) = behind.checked_sub(1).and_then(|at| self.list.get(at)) else {
-            return String::new();
-        };
-        let name = self.at(*start).next().unwrap_or_default();
-        match address - start {
-            0 => name.to_owned(),
-            distance => format!("{name}+{distance:#x}"),
+        match self.function(address) {
+            None => String::new(),
+            Some((name, 0)) => name.to_owned(),
+            Some((name, distance)) => format!("{name}+{distance:#x}"),
         }
     }
 }

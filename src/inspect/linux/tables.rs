@@ -283,16 +283,8 @@ pub(crate) struct KernelTable {
 pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
-        let matches = |name: &str| match format.section.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == format.section,
-        };
         let before = tables.len();
-        for section in image.sections().iter().filter(|section| matches(section.name)) {
-            if !section.data.is_empty() {
-                tables.push(table(image, format, section.name, section.address, section.data)?);
-            }
-        }
+        tables.extend(in_sections(image, format)?);
         if before == tables.len()
             && let Some((start, stop)) = format.bounds
             && let (Some(from), Some(to)) = (names.address(start), names.address(stop))
@@ -310,6 +302,28 @@ pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>,
         }
     }
     Ok(tables)
+}
+
+/// Reads all tables of a module, each of which is a section.
+pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError> {
+    let mut tables = Vec::new();
+    for format in FORMATS {
+        tables.extend(in_sections(image, format)?);
+    }
+    Ok(tables)
+}
+
+/// Reads the tables of a format that are sections of their own.
+fn in_sections(image: &Image<'_>, format: &Format) -> Result<Vec<KernelTable>, FileError> {
+    let matches = |name: &str| match format.section.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == format.section,
+    };
+    let sections = image.sections().iter();
+    let sections = sections.filter(|section| matches(section.name) && !section.data.is_empty());
+    sections
+        .map(|section| table(image, format, section.name, section.address, section.data))
+        .collect()
 }
 
 /// Searches a table in data by its content: a kernel without the names of variables does not say

@@ -150,6 +150,40 @@ Examples:
   patchlet explain vmlinux --memory core --all             what is proven, too
   patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
     Explain(ExplainArguments),
+    /// Find instructions of a Linux kernel that lack a record, and records that are wrong
+    #[command(after_help = "\
+FILE is a vmlinux, with or without symbols, a vmlinuz, or a module (.ko, .ko.xz, .ko.zst, .ko.gz). Which
+records there must be depends on what the kernel was built with, which the first lines say.
+
+An instruction without a record, which the kernel therefore never patches:
+  indirect-branch     a call or jump by register or memory that is no retpoline. A CPU that mispredicts
+                      indirect branches can be led by an attacker here. Sources can say that this is safe
+                      (ANNOTATE_RETPOLINE_SAFE), which no linked file tells: check, then --allow it
+  paravirt-call       a call or jump through pv_ops, which stays indirect whatever the hypervisor
+                      (as in CVE-2018-15594)
+  indirect-thunk      a retpoline that stays one where the CPU does not need it, or needs another
+  return              a plain return in a kernel whose returns go through a thunk, which it bypasses
+  return-thunk        a jump to that thunk which stays as it is when the kernel chooses another one
+  direct-call         a call that is not counted where calls must be (retbleed=stuff)
+What runs only while a kernel boots (.init sections; not a module's), thunks, and replacements of
+alternatives need no record; they are counted apart.
+
+A record that is wrong, so that patching damages text:
+  not-at-instruction  its site, its end, or its target is inside of an instruction, or in padding
+  other-instruction   its table is for other instructions than the one at its site
+  too-short           a direct call does not fit into its site
+  duplicate           the same record again
+  overlap             its site shares bytes with another that the kernel patches on its own
+
+Exit status: 1 if anything is found that is not allowed. Kernels with this crate: `patchlet verify`.
+
+Examples:
+  patchlet audit vmlinux
+  patchlet audit kvm.ko.xz --all                        each finding, not each function
+  patchlet audit vmlinux --allow relocate_kernel --allow 'xen_hypercall*'
+  patchlet audit old --json | jq -r '.functions[].function' > known
+  patchlet audit new --allow-from known                 what has come since")]
+    Audit(AuditArguments),
     /// Show how patchlets, variants, keys and sites of two builds differ
     #[command(after_help = "\
 Addresses are not compared, they move with every build. Lines start with + for what only the second
@@ -331,6 +365,25 @@ pub(super) struct ExplainArguments {
     #[arg(long, value_name = "0x…", value_parser = address)]
     pub phys: Option<u64>,
     /// List what is proven, too
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArguments {
+    /// A Linux kernel or a module of one
+    pub file: PathBuf,
+    /// Leave out what is found in this function; a name that ends in `*` stands for all that begin
+    /// so; can be given several times
+    #[arg(long, value_name = "FUNCTION")]
+    pub allow: Vec<String>,
+    /// Leave out the functions in this file, one in a line; `#` starts a comment
+    #[arg(long, value_name = "LIST")]
+    pub allow_from: Vec<PathBuf>,
+    /// List each finding, not each function
     #[arg(long)]
     pub all: bool,
     /// Print JSON

@@ -1,6 +1,7 @@
 //! The commands of the tool, one file for each.
 
 mod apply;
+mod audit;
 mod diff;
 mod explain;
 mod help;
@@ -11,6 +12,7 @@ mod sites;
 mod verify;
 
 pub(super) use apply::apply;
+pub(super) use audit::audit;
 pub(super) use diff::diff;
 pub(super) use explain::explain;
 pub(super) use help::{completions, man};
