@@ -60,14 +60,14 @@ pub use elf::{
     parse,
 };
 pub use error::FileError;
-pub use explain::{RawAddress, SlideEvidence};
+pub use explain::{Count, Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
     BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
 pub use linux::{
-    Audit, AuditFinding, AuditKind, BuiltWith, Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
+    Audit, AuditFinding, AuditKind, BuiltWith, LinuxKernel, TableKind, Unpacked,
     audit as audit_linux, explain as explain_linux, unpack, unpack_module,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};

@@ -1,7 +1,6 @@
 //! Compares the text of a running kernel with what it should be, and puts down every byte that
 //! differs from the file to its cause.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::kernel::LinuxKernel;
@@ -14,106 +13,7 @@ use super::unpack::bounds;
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
 use crate::inspect::error::FileError;
-use crate::inspect::explain::{Located, RawAddress, SlideEvidence, locate, read};
-
-/// The certainty about bytes that differ from the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// They were computed from the file and the state in the dump, and are equal.
-    Proven,
-    /// The record can have this state; what decides is not read from the dump.
-    Allowed,
-    /// Nothing says why, or what says it says something else.
-    Unexplained,
-}
-
-impl Verdict {
-    /// Returns the word by which the tool prints the verdict.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Proven => "proven",
-            Self::Allowed => "allowed",
-            Self::Unexplained => "unexplained",
-        }
-    }
-}
-
-/// A range of text that differs from the file, or that should.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Explained {
-    /// Address in the running kernel.
-    pub address: u64,
-    /// The same as the file has it.
-    pub address_in_file: u64,
-    /// The function, with the distance from its start.
-    pub function: String,
-    /// The kind of cause.
-    pub cause: &'static str,
-    /// What the bytes depend on.
-    pub depends: String,
-    /// The bytes in the file.
-    pub file: Vec<u8>,
-    /// The bytes that should be there.
-    pub expected: Vec<u8>,
-    /// The bytes in the dump.
-    pub seen: Vec<u8>,
-    /// The verdict.
-    pub verdict: Verdict,
-}
-
-/// The number of ranges and of bytes that have a verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Count {
-    /// Ranges: sites, or bytes in a row.
-    pub ranges: usize,
-    /// Bytes in them that differ from the file, or from what they should be.
-    pub bytes: usize,
-}
-
-/// The comparison of a running kernel's text with what it should be.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Explanation {
-    /// The distance from an address in the file to the one in the running kernel.
-    pub slide: u64,
-    /// The distance from an address in the file to the physical one, in a dump of physical memory.
-    pub physical_distance: Option<u64>,
-    /// How the slide was found.
-    pub slide_evidence: SlideEvidence,
-    /// How many pieces of text were where they should be, of how many.
-    pub pieces: (usize, usize),
-    /// Whether the page tables said which memory can be executed.
-    pub has_page_tables: bool,
-    /// How many words of CPU features were read; `None` if they were not found.
-    pub feature_words: Option<usize>,
-    /// Bytes of text that were compared.
-    pub compared: u64,
-    /// Bytes of executable sections that no CPU can execute any more, so that they were not.
-    pub not_executable: u64,
-    /// Bytes of executable sections that the dump does not have.
-    pub missing: u64,
-    /// The counts of each cause and verdict.
-    pub counts: BTreeMap<(&'static str, Verdict), Count>,
-    /// What is unexplained and allowed, and, if all was asked for, what is proven.
-    pub list: Vec<Explained>,
-}
-
-impl Explanation {
-    /// Returns the count of a verdict, over all causes.
-    #[must_use]
-    pub fn total(&self, verdict: Verdict) -> Count {
-        let mut total = Count::default();
-        for (_, count) in self.counts.iter().filter(|((_, of), _)| *of == verdict) {
-            total.ranges += count.ranges;
-            total.bytes += count.bytes;
-        }
-        total
-    }
-}
+use crate::inspect::explain::{Explained, Explanation, Located, RawAddress, Verdict, locate, read};
 
 /// Size of a page.
 const PAGE: u64 = 0x1000;
@@ -236,6 +136,16 @@ fn is_as_expected(text: &Text<'_>, located: &Located<'_, '_>, site: &PatchedSite
     }
 }
 
+/// Returns what was read of the CPU's features, as a sentence.
+fn words_of_features(state: &State<'_, '_>) -> String {
+    match state.features.as_ref().map(KernelFeatures::words) {
+        Some(words) => format!("{words} words of CPU features read from boot_cpu_data"),
+        None => {
+            "the features of the CPU were not found, so alternatives cannot be proven".to_owned()
+        }
+    }
+}
+
 /// Sites that overlap, as one range.
 #[derive(Clone, Debug)]
 struct Group {
@@ -286,19 +196,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
         for group in &mut groups {
             group.sites.sort_unstable();
         }
-        let explanation = Explanation {
-            slide: located.slide,
-            physical_distance: located.physical_distance(),
-            slide_evidence: located.evidence,
-            pieces: located.pieces,
-            has_page_tables: located.pages.is_some(),
-            feature_words: state.features.as_ref().map(KernelFeatures::words),
-            compared: 0,
-            not_executable: 0,
-            missing: 0,
-            counts: BTreeMap::new(),
-            list: vec![],
-        };
+        let explanation = Explanation::new(located, vec![words_of_features(state)]);
         let sections = kernel.image.sections();
         let percpu =
             sections.iter().find(|section| section.name == ".data..percpu" && section.address == 0);
@@ -584,15 +482,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
         let seen = self.located.bytes(start, len).unwrap_or_default();
         let file = self.text.file(start, end - start).unwrap_or_default();
         let expected = self.text.expected(start, len).unwrap_or_default();
-        let bytes = seen.iter().zip(file).zip(expected);
-        let differ = bytes.filter(|((seen, file), expected)| seen != file || seen != expected);
-        let count = self.explanation.counts.entry((cause_name(cause), verdict)).or_default();
-        count.ranges += 1;
-        count.bytes += differ.count();
-        if !self.all && verdict == Verdict::Proven {
-            return;
-        }
-        self.explanation.list.push(Explained {
+        let explained = Explained {
             address: match self.kernel.image.width() {
                 Width::Bits64 => start.wrapping_add(self.located.slide),
                 Width::Bits32 => start.wrapping_add(self.located.slide) & 0xffff_ffff,
@@ -605,7 +495,8 @@ impl<'a, 'd> Comparison<'a, 'd> {
             expected: expected.to_vec(),
             seen: seen.to_vec(),
             verdict,
-        });
+        };
+        self.explanation.add(explained, self.all);
     }
 
     /// Returns what bytes of a cause depend on, in words.

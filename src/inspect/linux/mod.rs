@@ -16,7 +16,7 @@ mod text;
 mod unpack;
 
 pub use audit::{Audit, AuditFinding, AuditKind, BuiltWith, audit};
-pub use explain::{Count, Explained, Explanation, Verdict, explain};
+pub use explain::explain;
 pub use kernel::LinuxKernel;
 pub use module::unpack_module;
 pub use tables::TableKind;

@@ -9,6 +9,7 @@ use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{PlacedModule, map, parse};
 use crate::inspect::error::FileError;
+use crate::inspect::formats::is_with_crate;
 use crate::inspect::model::Model;
 use crate::inspect::plan::{PlatformSpec, on_platform};
 
@@ -78,6 +79,24 @@ fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
     let data = read(path)?;
     let text = String::from_utf8_lossy(&data);
     CpuSpec::dump(words, &text).map_err(in_file(path))
+}
+
+/// The means by which a kernel patches itself, as its file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// This crate: the file has its tables.
+    Crate,
+    /// Linux' own means. Every file that is not of the first kind is taken for one.
+    Linux,
+}
+
+/// Returns by what a kernel patches itself. A boot image is of Linux, and so is what cannot be
+/// read, for which Linux' reader then says why.
+pub(super) fn kind_of(data: &[u8]) -> Program {
+    match parse(data) {
+        Ok(image) if is_with_crate(&image) => Program::Crate,
+        _ => Program::Linux,
+    }
 }
 
 /// Reads a linked file.

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::arguments::{Arguments, Command};
-use super::commands::{apply, audit, completions, diff, explain, list, man, plan, raw, sites, verify};
+use super::commands::{
+    apply, audit, completions, diff, explain, list, man, plan, raw, sites, verify,
+};
 use super::stop::{Stop, fail};
 use super::terminal::{Exit, Terminal};
 

@@ -91,7 +91,9 @@ impl<'a, 'd> Branches<'a, 'd> {
             FlowControl::Return if is_near_return(instruction) => {
                 self.built_with.return_thunks.then_some((AuditKind::Return, &[TableKind::Returns]))
             }
-            FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+            FlowControl::Call
+            | FlowControl::UnconditionalBranch
+            | FlowControl::ConditionalBranch => {
                 branch_target(instruction).and_then(|target| self.direct(instruction, target))
             }
             _ => None,
@@ -188,8 +190,5 @@ impl<'a, 'd> Branches<'a, 'd> {
 fn is_near_return(instruction: &Instruction) -> bool {
     use iced_x86::Code::{Retnd, Retnd_imm16, Retnq, Retnq_imm16, Retnw, Retnw_imm16};
 
-    matches!(
-        instruction.code(),
-        Retnd | Retnd_imm16 | Retnq | Retnq_imm16 | Retnw | Retnw_imm16
-    )
+    matches!(instruction.code(), Retnd | Retnd_imm16 | Retnq | Retnq_imm16 | Retnw | Retnw_imm16)
 }

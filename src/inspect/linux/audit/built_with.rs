@@ -37,9 +37,8 @@ impl BuiltWith {
         });
         // Kernels that have one of these tables have all that their build asks for. A module can
         // have any one alone.
-        let is_recent = [TableKind::Retpolines, TableKind::Returns, TableKind::Calls]
-            .into_iter()
-            .any(has);
+        let is_recent =
+            [TableKind::Retpolines, TableKind::Returns, TableKind::Calls].into_iter().any(has);
         let has_thunks = kernel.names.with_prefix(INDIRECT_THUNK).next().is_some();
         Self {
             retpolines: has_thunks || says_retpoline || has(TableKind::Retpolines),

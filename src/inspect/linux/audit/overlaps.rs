@@ -36,8 +36,8 @@ pub(super) fn find(kernel: &LinuxKernel<'_>) -> Vec<AuditFinding> {
     let mut farthest: Option<Bytes<'_>> = None;
     let mut before: Option<Bytes<'_>> = None;
     for bytes in all {
-        let twice = before
-            .is_some_and(|before| before.kind == bytes.kind && before.record == bytes.record);
+        let twice =
+            before.is_some_and(|before| before.kind == bytes.kind && before.record == bytes.record);
         if twice {
             let words = format!("{} has this record twice", table_name(bytes.kind));
             let kind = AuditKind::Duplicate;

@@ -164,9 +164,7 @@ impl<'a, 'd> Records<'a, 'd> {
             TableKind::StaticCalls => {
                 (matches!(instruction.len(), 5 | 6) && is_branch, "a direct call or jump")
             }
-            TableKind::SmpLocks => {
-                (self.kernel.code(named.address, 1) == [0xf0], "a LOCK prefix")
-            }
+            TableKind::SmpLocks => (self.kernel.code(named.address, 1) == [0xf0], "a LOCK prefix"),
             TableKind::Retpolines => {
                 (goes_to(INDIRECT_THUNK), "a branch to a thunk for indirect branches")
             }

@@ -15,7 +15,7 @@ use crate::inspect::linux::{
 };
 use crate::inspect::tool::arguments::AuditArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::read;
+use crate::inspect::tool::open::{Program, kind_of, read};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::progress::audit_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -33,6 +33,11 @@ pub(in crate::inspect::tool) fn audit(
         let module = PlacedModule::new(&object).map_err(in_file(path))?;
         let kernel = LinuxKernel::of_module(&module).map_err(in_file(path))?;
         return report(arguments, &kernel, &allowed, terminal);
+    }
+    if kind_of(&data) == Program::Crate {
+        return Err(in_file(path)(FileError::new(
+            "a kernel that is patched by this crate: `patchlet verify` looks for the same and more",
+        )));
     }
     let unpacked = unpack(&data).map_err(in_file(path))?;
     let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
@@ -114,8 +119,13 @@ fn report(
     let tables = if tables.is_empty() { "none".to_owned() } else { tables.join(", ") };
     writeln!(terminal.out, "records: {tables}")?;
     if arguments.all && !audit.findings.is_empty() {
-        let columns =
-            [text("ADDRESS"), text("FINDING"), text("BYTES"), text("INSTRUCTION"), text("FUNCTION")];
+        let columns = [
+            text("ADDRESS"),
+            text("FINDING"),
+            text("BYTES"),
+            text("INSTRUCTION"),
+            text("FUNCTION"),
+        ];
         columns::print(terminal, &columns, || {
             audit.findings.iter().map(|finding| {
                 let mut instruction = finding.instruction.clone();
@@ -200,13 +210,7 @@ fn row(row: &FunctionRow<'_>) -> Vec<String> {
         words => format!("{} ({words})", example.instruction),
     };
     let function = if row.function.is_empty() { "(no name)" } else { row.function };
-    vec![
-        function.to_owned(),
-        row.kind.to_owned(),
-        row.count.to_string(),
-        row.first.clone(),
-        words,
-    ]
+    vec![function.to_owned(), row.kind.to_owned(), row.count.to_string(), row.first.clone(), words]
 }
 
 fn json(

@@ -4,14 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::inspect::explain::{RawAddress, SlideEvidence};
+use crate::inspect::explain::{Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 use crate::inspect::hex;
-use crate::inspect::linux::{
-    Explained, Explanation, LinuxKernel, Verdict, explain as explain_linux, unpack,
-};
+use crate::inspect::linux::{LinuxKernel, explain as explain_linux, unpack};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::read;
+use crate::inspect::tool::open::{Program, kind_of, read};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -22,6 +20,11 @@ pub(in crate::inspect::tool) fn explain(
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
     let data = read(path)?;
+    if kind_of(&data) == Program::Crate {
+        let words =
+            "kernels with this crate are not compared in memory yet; `verify` compares files";
+        return Err(Stop::Failed(format!("{}: {words}", path.display())));
+    }
     let unpacked = unpack(&data).map_err(in_file(path))?;
     let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
     let dump = read(&arguments.memory)?;
@@ -111,12 +114,7 @@ fn notes(explanation: &Explanation) -> Vec<String> {
     if explanation.missing > 0 {
         lines.push(format!("{:#x} bytes of text are not in the dump", explanation.missing));
     }
-    match explanation.feature_words {
-        Some(words) => lines.push(format!("{words} words of CPU features read from boot_cpu_data")),
-        None => lines.push(
-            "the features of the CPU were not found, so alternatives cannot be proven".to_owned(),
-        ),
-    }
+    lines.extend_from_slice(&explanation.notes);
     lines
 }
 
@@ -169,7 +167,7 @@ fn json(
         compared: u64,
         not_executable: u64,
         missing: u64,
-        feature_words: Option<usize>,
+        notes: &'e [String],
         counts: Vec<CountRow>,
         list: S,
     }
@@ -201,7 +199,7 @@ fn json(
             compared: explanation.compared,
             not_executable: explanation.not_executable,
             missing: explanation.missing,
-            feature_words: explanation.feature_words,
+            notes: &explanation.notes,
             counts: counts.collect(),
             list: Stream(rows),
         },
