@@ -150,7 +150,8 @@ impl<'a, 'd> Branches<'a, 'd> {
         }
         let is_counted = instruction.flow_control() == FlowControl::Call
             && self.built_with.counted_calls
-            && self.tracer != Some(target);
+            && self.tracer != Some(target)
+            && !self.is_inside(instruction.ip(), target);
         is_counted.then_some((AuditKind::DirectCall, CALLS))
     }
 
@@ -178,6 +179,13 @@ impl<'a, 'd> Branches<'a, 'd> {
             }
             _ => String::new(),
         }
+    }
+
+    /// Returns whether a call leads into its own function, as one does that only wants its return
+    /// address.
+    fn is_inside(&self, at: u64, target: u64) -> bool {
+        let start = |address| Some(address - self.kernel.names.function(address)?.1);
+        start(at).is_some_and(|own| start(target) == Some(own) && own != target)
     }
 
     /// Returns what was found, and how many of each kind need no record.
