@@ -62,6 +62,20 @@ const ROWS: &[Row] = &[
         ..clean("6.12", "Haswell", 1)
     },
     clean("6.12-rt", "max", 2),
+    clean("5.10-rt", "max", 2),
+    clean("5.10-cloud", "Skylake-Server", 1),
+    clean("5.10-686-nopae", "Nehalem", 1),
+    clean("6.1-cloud", "EPYC", 2),
+    clean("6.1-686-nopae", "Nehalem", 2),
+    clean("6.1-rt", "Skylake-Client", 2),
+    clean("6.5-686", "Nehalem", 1),
+    clean("6.5-686", "max", 2),
+    clean("6.12.43", "Haswell", 2),
+    clean("7.2", "Haswell", 1),
+    clean("7.2", "max", 2),
+    clean("7.2-rt", "Skylake-Client", 2),
+    clean("7.3", "Skylake-Server", 2),
+    clean("7.3", "max", 1),
 ];
 
 fn main() -> ExitCode {
