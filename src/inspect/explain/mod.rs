@@ -13,3 +13,4 @@ pub use outcome::{Count, Explained, Explanation, Verdict};
 
 pub(super) use dump::read;
 pub(super) use locate::{Located, locate};
+pub(super) use memory::{Memory, Region};

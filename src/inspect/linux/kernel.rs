@@ -1,8 +1,9 @@
 //! A Linux kernel's file.
 
 use super::names::{Names, NamesFrom};
-use super::tables::{self, KernelTable, TableKind};
+use super::tables::{self, KernelTable, TableKind, TableRecord};
 use super::unpack::{Relocated, Unpacked, relocated};
+use crate::disassemble::decoder;
 use crate::insn::Width;
 use crate::inspect::elf::{Image, PlacedModule, little_endian, parse, slice};
 use crate::inspect::error::FileError;
@@ -52,6 +53,36 @@ impl<'d> LinuxKernel<'d> {
         let tables = tables::of_module(&image)?;
         let release = version_magic(&image);
         Ok(Self { image, names, tables, relocated: None, release, is_module: true })
+    }
+
+    /// Returns how long the records of alternatives are, in bytes; 0 without any.
+    pub(super) fn alternative_stride(&self) -> usize {
+        let mut tables = self.tables.iter();
+        let table = tables.find(|table| table.kind == TableKind::Alternatives);
+        table.map_or(0, |table| table.stride)
+    }
+
+    /// Returns how many bytes a record is for.
+    pub(super) fn site_length(&self, kind: TableKind, record: &TableRecord) -> u64 {
+        match kind {
+            TableKind::Alternatives | TableKind::Paravirt => u64::from(record.length),
+            TableKind::SmpLocks | TableKind::RuntimeShifts => 1,
+            TableKind::RuntimePointers => 8,
+            TableKind::Endbr => 4,
+            TableKind::Ftrace => 5,
+            TableKind::Cfi => 0,
+            TableKind::JumpLabels
+            | TableKind::StaticCalls
+            | TableKind::Retpolines
+            | TableKind::Returns
+            | TableKind::Calls => {
+                let code = self.code(record.site, 15);
+                if code.is_empty() {
+                    return 0;
+                }
+                decoder(self.image.width(), record.site, code).decode().len() as u64
+            }
+        }
     }
 
     /// Returns the bytes of the file from an address on, `most` at most; none if the address is in

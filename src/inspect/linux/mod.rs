@@ -3,12 +3,14 @@
 //! follows from both into `text`; `explain` compares it with the dump.
 
 mod audit;
+mod describe;
 mod explain;
 mod kallsyms;
 mod kernel;
 mod module;
 mod names;
 mod nops;
+mod oops;
 mod rules;
 mod state;
 mod tables;
@@ -19,6 +21,10 @@ pub use audit::{Audit, AuditFinding, AuditKind, BuiltWith, audit};
 pub use explain::explain;
 pub use kernel::LinuxKernel;
 pub use module::unpack_module;
+pub use oops::{
+    CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, OopsDifference, SiteForm,
+    explain_oopses,
+};
 pub use tables::TableKind;
 
 pub use unpack::{Unpacked, unpack};

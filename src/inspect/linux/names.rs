@@ -73,6 +73,12 @@ impl Names {
         Some((self.at(*start).next()?, address - start))
     }
 
+    /// Returns the addresses of all symbols whose name is wanted.
+    pub(crate) fn of(&self, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = u64> {
+        let all = self.list.iter().filter(move |(_, name)| is_wanted(name));
+        all.map(|&(address, _)| address)
+    }
+
     /// Returns the address of a name.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
         Some(self.list.get(*self.by_name.get(name)?)?.0)

@@ -24,12 +24,29 @@ pub(crate) mod feature {
     pub(crate) const CALL_DEPTH: u16 = 11 * 32 + 19;
     /// Returns go through a thunk.
     pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
+
+    /// Returns a feature in words.
+    pub(crate) fn name(number: u16) -> String {
+        format!("feature {}*32+{}", number / 32, number % 32)
+    }
 }
 
 impl KernelFeatures {
     /// Makes the features of their words.
     #[cfg(test)]
     pub(crate) fn new(words: Vec<u32>) -> Self {
+        Self { words }
+    }
+
+    /// Makes the features with these numbers.
+    pub(crate) fn of_numbers(numbers: &[u16]) -> Self {
+        let len = numbers.iter().map(|number| usize::from(number / 32) + 1).max().unwrap_or(0);
+        let mut words = vec![0; len];
+        for number in numbers {
+            if let Some(word) = words.get_mut(usize::from(number / 32)) {
+                *word |= 1 << (number % 32);
+            }
+        }
         Self { words }
     }
 

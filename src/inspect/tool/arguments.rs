@@ -1,7 +1,7 @@
 //! The command line, parsed by clap. Doc comments here are the text of `--help`, so they follow
 //! clap's style: an imperative, and no full stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -356,8 +356,11 @@ pub(super) struct ExplainArguments {
     /// The kernel's file
     pub file: PathBuf,
     /// The dump of its memory
-    #[arg(long, value_name = "DUMP")]
-    pub memory: PathBuf,
+    #[arg(long, value_name = "DUMP", required_unless_present = "oops")]
+    pub memory: Option<PathBuf>,
+    /// Compare the code in a log's oopses instead of a dump; `-` is standard input
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["memory", "base", "phys", "all"])]
+    pub oops: Option<PathBuf>,
     /// The dump is plain memory from this virtual address on
     #[arg(long, value_name = "0x…", value_parser = address, conflicts_with = "phys")]
     pub base: Option<u64>,
@@ -370,6 +373,13 @@ pub(super) struct ExplainArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+impl ExplainArguments {
+    /// Returns the file of the dump. Without one there is a log, which clap has asked for.
+    pub(super) fn dump(&self) -> &Path {
+        self.memory.as_deref().unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Debug, Args)]

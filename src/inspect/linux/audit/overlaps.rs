@@ -6,7 +6,6 @@ use std::cmp::Reverse;
 
 use super::finding::{AuditFinding, AuditKind};
 use super::records::table_name;
-use crate::disassemble::decoder;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::tables::{TableKind, TableRecord};
 
@@ -27,7 +26,7 @@ pub(super) fn find(kernel: &LinuxKernel<'_>) -> Vec<AuditFinding> {
     for table in &kernel.tables {
         all.extend(table.records.iter().map(|record| {
             let (start, kind) = (record.site, table.kind);
-            let end = start.saturating_add(length(kernel, kind, record));
+            let end = start.saturating_add(kernel.site_length(kind, record));
             Bytes { start, end, kind, record }
         }));
     }
@@ -90,27 +89,4 @@ fn may_share(first: &Bytes<'_>, second: &Bytes<'_>) -> bool {
 /// Returns whether sites of a kind are patched again while the kernel runs.
 const fn is_live(kind: TableKind) -> bool {
     matches!(kind, TableKind::JumpLabels | TableKind::StaticCalls | TableKind::Ftrace)
-}
-
-/// Returns how many bytes a record is for.
-fn length(kernel: &LinuxKernel<'_>, kind: TableKind, record: &TableRecord) -> u64 {
-    match kind {
-        TableKind::Alternatives | TableKind::Paravirt => u64::from(record.length),
-        TableKind::SmpLocks | TableKind::RuntimeShifts => 1,
-        TableKind::RuntimePointers => 8,
-        TableKind::Endbr => 4,
-        TableKind::Ftrace => 5,
-        TableKind::Cfi => 0,
-        TableKind::JumpLabels
-        | TableKind::StaticCalls
-        | TableKind::Retpolines
-        | TableKind::Returns
-        | TableKind::Calls => {
-            let code = kernel.code(record.site, 15);
-            if code.is_empty() {
-                return 0;
-            }
-            decoder(kernel.image.width(), record.site, code).decode().len() as u64
-        }
-    }
 }

@@ -1,12 +1,10 @@
 //! Chooses the habits of a kernel: those with which most sites are as they are in the dump.
 
-use crate::insn::Width;
 use crate::inspect::explain::Located;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
 use crate::inspect::linux::rules::{Filling, Habits, Rules, SEALED_ENDBR};
 use crate::inspect::linux::state::State;
-use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{PatchedSite, Text};
 
 /// Returns the text that the kernel should have. Its habits are those with which most sites are as
@@ -18,20 +16,8 @@ pub(super) fn expected<'d>(
     located: &Located<'_, '_>,
     moved: &Text<'d>,
 ) -> Text<'d> {
-    let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
-    let filling = match alternatives.map_or(0, |table| table.stride) {
-        13 => Filling::Padding,
-        12 => Filling::Runs,
-        _ => Filling::Instructions,
-    };
     let width = kernel.image.width();
-    let usual = Habits {
-        filling,
-        nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
-        native_sequences: filling == Filling::Padding,
-        int3_behind_jump: true,
-        sealed_endbr: SEALED_ENDBR[0],
-    };
+    let usual = Habits::usual(kernel.alternative_stride(), width);
     let with = |habits: Habits| {
         let mut text = moved.clone();
         let (image, names) = (&kernel.image, &kernel.names);

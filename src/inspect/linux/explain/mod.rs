@@ -15,7 +15,7 @@ use crate::inspect::explain::{Explanation, RawAddress, locate, read};
 
 use choose::expected;
 use compare::Comparison;
-use moved::move_text;
+pub(super) use moved::move_text;
 
 /// Explains the text of a kernel in a dump, given as bytes. `raw` is the address of the first byte
 /// of a dump without a header. `all` lists proven ranges, too.

@@ -27,13 +27,13 @@ pub(in crate::inspect::tool) fn explain(
     }
     let unpacked = unpack(&data).map_err(in_file(path))?;
     let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
-    let dump = read(&arguments.memory)?;
+    let dump = read(arguments.dump())?;
     let raw = match (arguments.base, arguments.phys) {
         (Some(base), _) => Some(RawAddress::Virtual(base)),
         (None, phys) => phys.map(RawAddress::Physical),
     };
     let explanation = explain_linux(&kernel, &dump, raw, arguments.all || arguments.json)
-        .map_err(in_file(&arguments.memory))?;
+        .map_err(in_file(arguments.dump()))?;
     let exit = match explanation.total(Verdict::Unexplained).ranges {
         0 => Exit::Holds,
         _ => Exit::Finding,

@@ -1,0 +1,445 @@
+//! The forms that a site can have. What decides is not in a log, so the rules are asked with every
+//! state that can matter at the site: its features there and not, its key on and off, its function
+//! the one that is seen.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use crate::insn::Width;
+use crate::inspect::explain::{Located, Memory, Region};
+use crate::inspect::linux::explain::move_text;
+use crate::inspect::linux::kernel::LinuxKernel;
+use crate::inspect::linux::nops::FAMILIES;
+use crate::inspect::linux::rules::{Habits, Rules, SEALED_ENDBR};
+use crate::inspect::linux::state::{KernelFeatures, State, feature};
+use crate::inspect::linux::tables::{KernelTable, TableKind, TableRecord};
+use crate::inspect::linux::text::{Area, Text};
+
+/// Records whose bytes overlap.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub start: u64,
+    pub end: u64,
+    /// The tables, each with nothing but the records of this site.
+    pub tables: Vec<KernelTable>,
+}
+
+/// The bytes that a site can have, and when it has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SiteForm {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The state in which the site has them, in words.
+    pub condition: String,
+}
+
+/// Something that is taken to be other than the file says: bytes at an address, with words.
+type Override = (Vec<(u64, Vec<u8>)>, String);
+
+/// How many thunks for returns are tried. Kernels have about five.
+const MOST_THUNKS: usize = 16;
+
+/// The sites in a range of text, and the text around them.
+pub(super) struct Forms<'a, 'd> {
+    kernel: &'a LinuxKernel<'d>,
+    pub sites: Vec<Site>,
+    /// The text of the file, moved to where the kernel runs: around the range, and what is copied
+    /// into it.
+    pub text: Text<'d>,
+    /// The thunks through which returns can go.
+    return_thunks: Vec<u64>,
+}
+
+impl<'a, 'd> Forms<'a, 'd> {
+    /// Reads the sites of a range. `slide` is how far the kernel was moved.
+    pub(super) fn new(kernel: &'a LinuxKernel<'d>, range: &Range<u64>, slide: u64) -> Self {
+        let sites = sites(kernel, range);
+        /// More than an instruction has, and than what stands in front of a function.
+        const AROUND: u64 = 64;
+        let mut ranges = Vec::new();
+        ranges.push(range.start.saturating_sub(AROUND)..range.end.saturating_add(AROUND));
+        for site in &sites {
+            ranges.push(site.start..site.end.saturating_add(AROUND));
+            for table in &site.tables {
+                for record in &table.records {
+                    if table.kind == TableKind::Alternatives {
+                        ranges.push(record.other..record.other + u64::from(record.other_length));
+                    }
+                    // The function that is called, in front of which calls are counted.
+                    if let Some(target) = branch_target(record.site, kernel.code(record.site, 5)) {
+                        ranges.push(target.saturating_sub(16)..target);
+                    }
+                }
+            }
+        }
+        let mut text = Text { areas: areas(kernel, ranges), sites: vec![] };
+        move_text(kernel, slide, &mut text);
+        let is_thunk = |name: &str| name.ends_with("return_thunk");
+        let return_thunks = kernel.names.of(is_thunk).take(MOST_THUNKS).collect();
+        Self { kernel, sites, text, return_thunks }
+    }
+
+    /// Returns the bytes of the file, moved to where the kernel runs.
+    pub(super) fn moved(&self, address: u64, len: usize) -> Option<&[u8]> {
+        self.text.expected(address, len)
+    }
+
+    /// Returns the forms of a site. Where a branch leads to whatever function is in a variable, it
+    /// is the one of the branch in `seen`, if that leads to one.
+    pub(super) fn of(&self, site: &Site, seen: &[Option<u8>]) -> Vec<SiteForm> {
+        let Ok(len) = usize::try_from(site.end - site.start) else { return vec![] };
+        let mut forms: Vec<SiteForm> = Vec::new();
+        // How many conditions each form has, by its bytes.
+        let mut known: HashMap<Vec<u8>, (usize, HashSet<String>)> = HashMap::new();
+        let mut add = |bytes: &[u8], condition: &str| {
+            /// With more of them a form is possible in nearly every state.
+            const MOST: usize = 3;
+            let at = forms.len();
+            let (at, conditions) = known.entry(bytes.to_vec()).or_insert((at, HashSet::new()));
+            if conditions.len() >= MOST || !conditions.insert(condition.to_owned()) {
+                return;
+            }
+            match forms.get_mut(*at) {
+                Some(form) => form.condition = format!("{}; or {condition}", form.condition),
+                None => {
+                    let condition = condition.to_owned();
+                    forms.push(SiteForm { bytes: bytes.to_vec(), condition });
+                }
+            }
+        };
+        if let Some(file) = self.text.expected(site.start, len) {
+            add(file, "as in the file");
+        }
+        let habits = self.habits(site);
+        for (features, with) in self.features(site) {
+            for (bytes, words) in self.overrides(site, seen) {
+                let both = [&*with, &*words].map(str::to_owned);
+                let condition: Vec<String> =
+                    both.into_iter().filter(|words| !words.is_empty()).collect();
+                let condition = condition.join(", ");
+                for &habits in &habits {
+                    let text = self.apply(site, &features, &bytes, habits);
+                    if let Some(bytes) = text.expected(site.start, len) {
+                        add(bytes, &condition);
+                    }
+                }
+            }
+        }
+        for (bytes, words) in self.beyond_the_rules(site, seen, len) {
+            add(&bytes, words);
+        }
+        forms
+    }
+
+    /// Returns forms that no rule gives, since they depend on what is made at run time.
+    fn beyond_the_rules(
+        &self,
+        site: &Site,
+        seen: &[Option<u8>],
+        len: usize,
+    ) -> Vec<(Vec<u8>, &'static str)> {
+        let file = self.text.expected(site.start, len).unwrap_or_default();
+        let mut more = Vec::new();
+        for table in &site.tables {
+            for record in &table.records {
+                let Ok(at) = usize::try_from(record.site - site.start) else { continue };
+                let mut bytes = file.to_vec();
+                match table.kind {
+                    TableKind::SmpLocks if bytes.get(at) == Some(&0xf0) => {
+                        bytes[at] = 0x3e;
+                        more.push((bytes, "one CPU runs alone"));
+                    }
+                    TableKind::Ftrace => {
+                        let Some(here) = known(seen, at, 5) else { continue };
+                        let is_tracer = |target| {
+                            const CALLERS: &[&str] = &["ftrace_caller", "ftrace_regs_caller"];
+                            // A trampoline of the tracer is in no section.
+                            self.kernel.names.is_one_of(target, CALLERS)
+                                || self.kernel.image.section_at(target).is_none()
+                        };
+                        if here.first() == Some(&0xe8)
+                            && branch_target(record.site, &here).is_some_and(is_tracer)
+                            && let Some(to) = bytes.get_mut(at..at + 5)
+                        {
+                            to.copy_from_slice(&here);
+                            more.push((bytes, "the function is traced"));
+                        }
+                    }
+                    // A branch that the end of the bytes cuts.
+                    TableKind::StaticCalls | TableKind::Paravirt | TableKind::Alternatives => {
+                        let of = seen.get(at..at + 5).unwrap_or_default();
+                        let is_cut = matches!(of, [Some(0xe8 | 0xe9), ..])
+                            && of.iter().any(Option::is_none)
+                            && (table.kind != TableKind::Alternatives
+                                || self.kernel.slot_of(record.site).is_some());
+                        if is_cut && let Some(to) = bytes.get_mut(at..at + 5) {
+                            for (to, seen) in to.iter_mut().zip(of) {
+                                *to = seen.unwrap_or(*to);
+                            }
+                            more.push((bytes, "a function of which the log has only a part"));
+                        }
+                    }
+                    TableKind::RuntimePointers | TableKind::RuntimeShifts => {
+                        if let Some(here) = known(seen, at, len - at)
+                            && let Some(to) = bytes.get_mut(at..)
+                        {
+                            to.copy_from_slice(&here);
+                            more.push((bytes, "a value that is known when the kernel has started"));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        more
+    }
+
+    /// Returns the text when the kernel has patched the site in one state.
+    fn apply(
+        &self,
+        site: &Site,
+        features: &KernelFeatures,
+        overrides: &[(u64, Vec<u8>)],
+        habits: Habits,
+    ) -> Text<'d> {
+        let image = &self.kernel.image;
+        let mut regions: Vec<Region<'_>> = Vec::new();
+        let mut add = |address, bytes| {
+            let virtual_address = Some(address);
+            regions.push(Region { virtual_address, physical_address: None, bytes });
+        };
+        for section in image.sections().iter().filter(|section| !section.data.is_empty()) {
+            add(section.address, section.data);
+        }
+        // The nearest region before an address has it.
+        overrides.iter().for_each(|(address, bytes)| add(*address, bytes));
+        let memory = Memory::new(regions, None);
+        let located = Located::as_linked(&memory);
+        let width = image.width();
+        let features = Some(features.clone());
+        let state = State { located: &located, width, features, kprobes: HashSet::new() };
+        let mut text = self.text.clone();
+        let (names, tables) = (&self.kernel.names, &*site.tables);
+        Rules { image, names, tables, state: &state, habits }.apply_to_records(&mut text);
+        text
+    }
+
+    /// Returns the habits that matter at a site, each in every form.
+    fn habits(&self, site: &Site) -> Vec<Habits> {
+        let width = self.kernel.image.width();
+        let mut all = vec![Habits::usual(self.kernel.alternative_stride(), width)];
+        let has = |kind| site.tables.iter().any(|table| table.kind == kind);
+        let mut each = |other: &dyn Fn(Habits) -> Vec<Habits>| {
+            let more: Vec<Habits> = all.iter().flat_map(|&habits| other(habits)).collect();
+            all.extend(more);
+        };
+        each(&|habits| {
+            let families = FAMILIES.iter();
+            let families = families.filter(|of| of.width.is_none_or(|of| of == width));
+            families.map(|nops| Habits { nops, ..habits }).collect()
+        });
+        if has(TableKind::Retpolines) {
+            each(&|habits| vec![Habits { int3_behind_jump: false, ..habits }]);
+        }
+        if has(TableKind::Paravirt) {
+            let other = |of: Habits| Habits { native_sequences: !of.native_sequences, ..of };
+            each(&|habits| vec![other(habits)]);
+        }
+        if has(TableKind::Endbr) {
+            each(&|habits| {
+                let sealed = SEALED_ENDBR.iter();
+                sealed.map(|&sealed_endbr| Habits { sealed_endbr, ..habits }).collect()
+            });
+        }
+        all
+    }
+
+    /// Returns sets of features, with words for what of it matters at a site.
+    fn features(&self, site: &Site) -> Vec<(KernelFeatures, String)> {
+        /// With more of them at one site, each is tried alone.
+        const MOST: usize = 5;
+        let mut numbers: Vec<u16> = Vec::new();
+        for table in &site.tables {
+            match table.kind {
+                TableKind::Alternatives => {
+                    numbers.extend(table.records.iter().map(|record| record.number & 0x7fff));
+                }
+                TableKind::Retpolines => numbers.extend([
+                    feature::RETPOLINE,
+                    feature::RETPOLINE_LFENCE,
+                    feature::CALL_DEPTH,
+                ]),
+                TableKind::Returns => numbers.push(feature::RETHUNK),
+                TableKind::StaticCalls => {
+                    numbers.extend([feature::RETHUNK, feature::CALL_DEPTH]);
+                }
+                TableKind::Calls => numbers.push(feature::CALL_DEPTH),
+                _ => {}
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let sets: Vec<Vec<u16>> = if numbers.len() <= MOST {
+            let subsets = 0..1_u32 << numbers.len();
+            let of = |set: u32| {
+                let chosen = numbers.iter().enumerate();
+                chosen.filter(|(at, _)| set >> at & 1 == 1).map(|(_, &number)| number).collect()
+            };
+            subsets.map(of).collect()
+        } else {
+            let single = numbers.iter().map(|&number| vec![number]);
+            [vec![], numbers.clone()].into_iter().chain(single).collect()
+        };
+        let with = |set: Vec<u16>| {
+            let words: Vec<String> = numbers
+                .iter()
+                .map(|number| {
+                    let not = if set.contains(number) { "" } else { "!" };
+                    format!("{not}{}", feature::name(*number))
+                })
+                .collect();
+            (KernelFeatures::of_numbers(&set), words.join(" "))
+        };
+        sets.into_iter().map(with).collect()
+    }
+
+    /// Returns the states of the variables that a site depends on, each with words: first those of
+    /// the file.
+    fn overrides(&self, site: &Site, seen: &[Option<u8>]) -> Vec<Override> {
+        let names = &self.kernel.names;
+        let size = match self.kernel.image.width() {
+            Width::Bits64 => 8,
+            Width::Bits32 => 4,
+        };
+        let pointer = |function: u64| function.to_le_bytes()[..size].to_vec();
+        let mut all: Vec<Override> = vec![(vec![], String::new())];
+        for table in &site.tables {
+            for record in &table.records {
+                let Ok(at) = usize::try_from(record.site - site.start) else { continue };
+                let target = known(seen, at, 5).and_then(|here| branch_target(record.site, &here));
+                let is_function = |target: &u64| names.at(*target).next().is_some();
+                let target = target.filter(is_function);
+                match table.kind {
+                    TableKind::JumpLabels => {
+                        let key = names.place(record.key);
+                        for (on, words) in [(1_u64, "on"), (0, "off")] {
+                            let bytes = on.to_le_bytes()[..size].to_vec();
+                            all.push((vec![(record.key, bytes)], format!("{key} {words}")));
+                        }
+                    }
+                    TableKind::StaticCalls => {
+                        let key = names.place(record.key);
+                        let zero = names.address("__static_call_return0");
+                        for function in target.into_iter().chain(zero).chain([0]) {
+                            let words = match function {
+                                0 => format!("{key} has no function"),
+                                function => format!("{key} has {}", names.place(function)),
+                            };
+                            all.push((vec![(record.key, pointer(function))], words));
+                        }
+                    }
+                    TableKind::Paravirt | TableKind::Alternatives => {
+                        let Some(slot) = self.kernel.slot_of(record.site) else { continue };
+                        let nothing =
+                            ["nop_func", "_paravirt_nop"].iter().find_map(|name| names.address(name));
+                        for function in target.into_iter().chain(nothing).chain([0]) {
+                            let name = match function {
+                                0 => "nothing".to_owned(),
+                                function => names.place(function),
+                            };
+                            let words = format!("{} has {name}", names.place(slot));
+                            all.push((vec![(slot, pointer(function))], words));
+                        }
+                    }
+                    TableKind::Returns => {
+                        let Some(variable) = names.address("x86_return_thunk") else { continue };
+                        for &thunk in &self.return_thunks {
+                            let words = format!("returns go through {}", names.place(thunk));
+                            all.push((vec![(variable, pointer(thunk))], words));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Returns `len` bytes if all of them are known.
+fn known(seen: &[Option<u8>], at: usize, len: usize) -> Option<Vec<u8>> {
+    seen.get(at..at.checked_add(len)?)?.iter().copied().collect()
+}
+
+/// Returns the target of the CALL or JMP of five bytes with which code begins.
+pub(super) fn branch_target(address: u64, code: &[u8]) -> Option<u64> {
+    let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
+    let distance = i64::from(i32::from_le_bytes(*distance));
+    Some(address.wrapping_add(5).wrapping_add_signed(distance))
+}
+
+/// Returns the sites with bytes in a range, sorted by address.
+fn sites(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<Site> {
+    /// The longest site has fewer bytes.
+    const LONGEST: u64 = 256;
+    let near = range.start.saturating_sub(LONGEST)..range.end;
+    let mut found: Vec<(Range<u64>, usize, TableRecord)> = Vec::new();
+    for (at, table) in kernel.tables.iter().enumerate() {
+        for record in table.records.iter().filter(|record| near.contains(&record.site)) {
+            let len = kernel.site_length(table.kind, record);
+            let end = record.site.saturating_add(len);
+            if range.start < end && len > 0 {
+                found.push((record.site..end, at, *record));
+            }
+        }
+    }
+    // The order of records at one address stays, for it is the one in which they are applied.
+    found.sort_by_key(|(range, ..)| range.start);
+    let mut sites: Vec<Site> = Vec::new();
+    for (range, at, record) in found {
+        if sites.last().is_none_or(|last| last.end <= range.start) {
+            sites.push(Site { start: range.start, end: range.end, tables: vec![] });
+        }
+        let (Some(site), Some(table)) = (sites.last_mut(), kernel.tables.get(at)) else { continue };
+        site.end = site.end.max(range.end);
+        match site.tables.iter_mut().find(|of| of.name == table.name) {
+            Some(of) => of.records.push(record),
+            None => site.tables.push(KernelTable {
+                kind: table.kind,
+                name: table.name.clone(),
+                stride: table.stride,
+                records: vec![record],
+            }),
+        }
+    }
+    sites
+}
+
+/// Returns the text in some ranges, which can overlap.
+fn areas<'d>(kernel: &LinuxKernel<'d>, mut ranges: Vec<Range<u64>>) -> Vec<Area<'d>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    let mut areas = Vec::new();
+    let mut text: Vec<_> =
+        kernel.image.sections().iter().filter(|section| section.is_executable()).collect();
+    text.sort_by_key(|section| section.address);
+    for section in text {
+        for range in &merged {
+            let start = range.start.max(section.address);
+            let end = range.end.min(section.address + section.data.len() as u64);
+            let Some(len) = end.checked_sub(start).filter(|&len| len > 0) else { continue };
+            let Ok(len) = usize::try_from(len) else { continue };
+            let file = kernel.code(start, len);
+            let name = section.name;
+            areas.push(Area { name, address: start, file, expected: file.to_vec() });
+        }
+    }
+    areas
+}

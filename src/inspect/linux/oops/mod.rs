@@ -1,0 +1,125 @@
+//! The code that a kernel prints when it crashes (an *oops*), against the kernel's file: which bytes
+//! differ, and which of them its tables allow. A log says nothing of keys and features, so a site
+//! may have each form that any state gives it; nothing here is *proven* but addresses that moved.
+//!
+//! `log` reads the oopses; `place` finds each in the file; `forms` says what its sites can be;
+//! `compare` puts down each byte that differs to its cause.
+
+mod compare;
+mod forms;
+mod lines;
+mod log;
+mod place;
+
+pub use compare::OopsDifference;
+pub use forms::SiteForm;
+pub use lines::{CodeLine, LineSign};
+
+use super::kernel::LinuxKernel;
+use crate::inspect::error::FileError;
+use crate::inspect::explain::Verdict;
+use log::LoggedOops;
+
+/// An oops of a log, compared with a kernel's file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ExplainedOops {
+    /// The line of the log with the bytes, from 1.
+    pub line: usize,
+    /// Where it was, as the log says.
+    pub place: String,
+    /// The comparison, or why there is none.
+    pub outcome: Result<ComparedOops, String>,
+}
+
+/// The comparison of an oops with a kernel's file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ComparedOops {
+    /// The address in the file of the instruction that failed.
+    pub address_in_file: u64,
+    /// How far the kernel was moved when it was loaded; `None` if that is not known.
+    pub slide: Option<u64>,
+    /// How the slide is known.
+    pub slide_words: &'static str,
+    /// The number of bytes in the log, and of those that could be read.
+    pub bytes: (usize, usize),
+    /// What differs from the file.
+    pub differences: Vec<OopsDifference>,
+    /// The code, instruction by instruction.
+    pub lines: Vec<CodeLine>,
+    /// Whether so much differs that the file is probably another kernel's.
+    pub is_other_file: bool,
+}
+
+/// All oopses of a log, compared with a kernel's file.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ExplainedLog {
+    /// The oopses, in the order of the log, each once.
+    pub oopses: Vec<ExplainedOops>,
+    /// The release of the kernel that wrote the log, if it says it.
+    pub release: Option<String>,
+    /// Oopses without bytes that can be used.
+    pub unusable: usize,
+}
+
+impl ExplainedLog {
+    /// Returns how many differences have a verdict.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let compared = self.oopses.iter().filter_map(|oops| oops.outcome.as_ref().ok());
+        let differences = compared.flat_map(|oops| &oops.differences);
+        differences.filter(|difference| difference.verdict == verdict).count()
+    }
+}
+
+/// Explains the oopses in a log.
+///
+/// # Errors
+/// Returns an error if there is no oops in it, or none that can be compared with this file.
+pub fn explain_oopses(kernel: &LinuxKernel<'_>, log: &[u8]) -> Result<ExplainedLog, FileError> {
+    /// More than a person reads; a limit for a log that has nothing else.
+    const MOST: usize = 1000;
+    let read = log::read(log);
+    if read.oopses.is_empty() {
+        return Err(FileError::new(match read.unusable {
+            0 => "no oops in it: there is no line with `Code: ` and bytes".to_owned(),
+            lines => format!(
+                "no oops that can be used: {lines} with `Code: ` and no bytes, or none in <…>, which \
+                 marks the one at the address"
+            ),
+        }));
+    }
+    let oopses = read.oopses.iter().take(MOST).map(|oops| ExplainedOops {
+        line: oops.line,
+        place: place::words(&oops.pointer),
+        outcome: explained(kernel, oops, read.kernel_offset),
+    });
+    let oopses: Vec<ExplainedOops> = oopses.collect();
+    if let Some(why) = oopses.iter().find_map(|oops| oops.outcome.as_ref().err())
+        && oopses.iter().all(|oops| oops.outcome.is_err())
+    {
+        let first = oopses.first().map_or("", |oops| &*oops.place);
+        return Err(FileError::new(format!(
+            "no oops that can be compared with this file: {first}: {why}"
+        )));
+    }
+    Ok(ExplainedLog { oopses, release: read.release, unusable: read.unusable })
+}
+
+/// Compares one oops with the file.
+fn explained(
+    kernel: &LinuxKernel<'_>,
+    oops: &LoggedOops,
+    kernel_offset: Option<u64>,
+) -> Result<ComparedOops, String> {
+    let address = place::find(kernel, oops, kernel_offset)?;
+    let start = address.checked_sub(oops.at as u64).ok_or("its address is lower than its bytes")?;
+    let end = start.checked_add(oops.code.len() as u64).ok_or("its bytes reach beyond the end")?;
+    if kernel.code(start, oops.code.len()).len() != oops.code.len() {
+        return Err(format!("{start:#x}..{end:#x} is not all in text of the file"));
+    }
+    let (slide, slide_words) = place::slide(kernel, oops, start, address, kernel_offset);
+    Ok(compare::compare(kernel, oops, start, address, (slide, slide_words)))
+}
