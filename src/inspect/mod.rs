@@ -67,8 +67,10 @@ pub use formats::{
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
 pub use linux::{
-    Audit, AuditFinding, AuditKind, BuiltWith, CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, LinuxKernel, OopsDifference, SiteForm, TableKind, Unpacked,
-    audit as audit_linux, explain as explain_linux, explain_oopses, unpack, unpack_module,
+    Audit, AuditFinding, AuditKind, BuiltWith, CodeLine, ComparedOops, ExplainedLog, ExplainedOops,
+    LineSign, LinuxKernel, LinuxSite, ListedSite, OopsDifference, SiteFilter, SiteForm, Slide,
+    SlideFrom, TableKind, Unpacked, audit as audit_linux, explain as explain_linux, explain_oopses,
+    unpack, unpack_module,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{

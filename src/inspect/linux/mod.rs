@@ -7,6 +7,7 @@ mod describe;
 mod explain;
 mod kallsyms;
 mod kernel;
+mod listing;
 mod module;
 mod names;
 mod nops;
@@ -20,11 +21,12 @@ mod unpack;
 pub use audit::{Audit, AuditFinding, AuditKind, BuiltWith, audit};
 pub use explain::explain;
 pub use kernel::LinuxKernel;
-pub use module::unpack_module;
+pub use listing::{LinuxSite, ListedSite, SiteFilter};
+pub use module::{is_packed, unpack_module};
 pub use oops::{
-    CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, OopsDifference, SiteForm,
-    explain_oopses,
+    CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, OopsDifference, SiteForm, Slide,
+    SlideFrom, explain_oopses,
 };
-pub use tables::TableKind;
+pub use tables::{TableKind, has_tables};
 
 pub use unpack::{Unpacked, unpack};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 
+use super::unpack::is_boot_image;
 use crate::inspect::error::FileError;
 
 /// How many times larger than its file a module can be. Modules are packed to a quarter or so; without
@@ -12,6 +13,12 @@ const MOST_PACKED: u64 = 64;
 /// The memory that a decoder may use, in KiB. Linux' build packs modules with dictionaries of two
 /// megabytes at most.
 const DECODER_KIB: u32 = 16 << 10;
+
+/// Returns whether a file is a boot image, or packed as a module can be.
+pub fn is_packed(data: &[u8]) -> bool {
+    let magic: [&[u8]; 3] = [b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08"];
+    is_boot_image(data) || magic.iter().any(|magic| data.starts_with(magic))
+}
 
 /// Returns the object in the file of a module: the file itself, or what is packed in it by xz, zstd
 /// or gzip.

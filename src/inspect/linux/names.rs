@@ -1,6 +1,7 @@
 //! Names of a kernel's functions and variables: from its symbol table, else from its kallsyms.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::kallsyms;
 use crate::inspect::elf::Image;
@@ -71,6 +72,13 @@ impl Names {
         let behind = self.list.partition_point(|&(start, _)| start <= address);
         let (start, _) = self.list.get(behind.checked_sub(1)?)?;
         Some((self.at(*start).next()?, address - start))
+    }
+
+    /// Returns the names in a range of addresses.
+    pub(crate) fn between(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &str)> {
+        let from = self.list.partition_point(|&(start, _)| start < range.start);
+        let here = self.list.get(from..).unwrap_or_default().iter();
+        here.take_while(move |(start, _)| *start < range.end).map(|(at, name)| (*at, &**name))
     }
 
     /// Returns the addresses of all symbols whose name is wanted.

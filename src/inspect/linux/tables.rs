@@ -5,7 +5,7 @@
 //! sense.
 
 use crate::insn::Width;
-use crate::inspect::elf::{Image, little_endian, slice};
+use crate::inspect::elf::{Image, Section, little_endian, slice};
 use crate::inspect::error::FileError;
 
 use super::names::Names;
@@ -223,6 +223,23 @@ const FORMATS: &[Format] = &[
 ];
 
 impl TableKind {
+    /// All kinds, in the order in which the tool lists them.
+    pub const ALL: [Self; 13] = [
+        Self::Alternatives,
+        Self::Paravirt,
+        Self::JumpLabels,
+        Self::StaticCalls,
+        Self::SmpLocks,
+        Self::Retpolines,
+        Self::Returns,
+        Self::Calls,
+        Self::Endbr,
+        Self::Cfi,
+        Self::Ftrace,
+        Self::RuntimePointers,
+        Self::RuntimeShifts,
+    ];
+
     /// Returns the name by which the tool prints the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -304,6 +321,11 @@ pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>,
     Ok(tables)
 }
 
+/// Returns whether a file has a section that is a table of patch sites.
+pub fn has_tables(image: &Image<'_>) -> bool {
+    FORMATS.iter().any(|format| sections(image, format).next().is_some())
+}
+
 /// Reads all tables of a module, each of which is a section.
 pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
@@ -315,15 +337,19 @@ pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError
 
 /// Reads the tables of a format that are sections of their own.
 fn in_sections(image: &Image<'_>, format: &Format) -> Result<Vec<KernelTable>, FileError> {
+    sections(image, format)
+        .map(|section| table(image, format, section.name, section.address, section.data))
+        .collect()
+}
+
+/// Returns the sections of a format's name that are not empty.
+fn sections<'i>(image: &'i Image<'_>, format: &Format) -> impl Iterator<Item = &'i Section<'i>> {
     let matches = |name: &str| match format.section.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == format.section,
     };
     let sections = image.sections().iter();
-    let sections = sections.filter(|section| matches(section.name) && !section.data.is_empty());
-    sections
-        .map(|section| table(image, format, section.name, section.address, section.data))
-        .collect()
+    sections.filter(move |section| matches(section.name) && !section.data.is_empty())
 }
 
 /// Searches a table in data by its content: a kernel without the names of variables does not say

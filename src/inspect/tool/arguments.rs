@@ -47,11 +47,17 @@ Sites of ops come first, then those of static branches. Out of line, behind a ju
 branch that the column says: `on` is what runs when the key is on. With --op only sites of ops are
 shown, with --key only branch sites, with both those of both.
 
+Of a Linux kernel or a module of one (vmlinux, vmlinuz, .ko, .ko.xz), the sites of all its tables: what
+decides the bytes (a feature, a key, a slot of pv_ops), where the record leads, and what the file has.
+--table is alternative, paravirt, jump-label, static-call, smp-lock, retpoline, return, call, endbr,
+cfi, ftrace, runtime-pointer or runtime-shift; --key names the key of jump labels or static calls.
+
 Examples:
   patchlet sites kernel
   patchlet sites kernel --op irq.save_fl --op restore_fl      with or without the group
   patchlet sites kernel --key TRACE        where a static branch asks for this key
   patchlet sites kernel --function schedule      sites in functions with that in their names
+  patchlet sites vmlinuz --table jump-label --key sched_schedstats
   patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
     Sites(SitesArguments),
     /// Prove what can be proven of a linked file; one line for each finding
@@ -228,6 +234,9 @@ pub(super) struct SitesArguments {
     /// given several times
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
+    /// Of a Linux kernel, only sites of this table; can be given several times
+    #[arg(long, value_name = "KIND")]
+    pub table: Vec<String>,
     /// Only sites in functions with this in their names; can be given several times
     #[arg(long, value_name = "PART")]
     pub function: Vec<String>,

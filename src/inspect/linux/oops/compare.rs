@@ -4,6 +4,7 @@ use super::ComparedOops;
 use super::forms::{Forms, Site, SiteForm};
 use super::lines;
 use super::log::LoggedOops;
+use super::place::{Slide, SlideFrom};
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
 use crate::inspect::explain::Verdict;
@@ -40,8 +41,7 @@ struct Comparison<'a, 'd> {
     oops: &'a LoggedOops,
     start: u64,
     end: u64,
-    slide: Option<u64>,
-    slide_words: &'static str,
+    slide: Option<Slide>,
     forms: Forms<'a, 'd>,
     differences: Vec<OopsDifference>,
 }
@@ -53,25 +53,26 @@ pub(super) fn compare(
     oops: &LoggedOops,
     start: u64,
     address: u64,
-    (slide, slide_words): (Option<u64>, &'static str),
+    slide: Option<Slide>,
 ) -> ComparedOops {
     let end = start + oops.code.len() as u64;
-    let forms = Forms::new(kernel, &(start..end), slide.unwrap_or(0));
+    let distance = slide.map_or(0, |slide| slide.distance);
+    let forms = Forms::new(kernel, &(start..end), distance);
     let differences = vec![];
-    let mut comparison =
-        Comparison { kernel, oops, start, end, slide, slide_words, forms, differences };
+    let mut comparison = Comparison { kernel, oops, start, end, slide, forms, differences };
     comparison.run();
     let Comparison { forms, differences, .. } = comparison;
     let known = oops.code.iter().filter(|byte| byte.is_some()).count();
     let unexplained = differences.iter().filter(|of| of.verdict == Verdict::Unexplained);
     let wrong: usize = unexplained
-        .map(|of| of.seen.iter().zip(&of.file).filter(|(seen, file)| **seen != Some(**file)).count())
+        .map(|of| {
+            of.seen.iter().zip(&of.file).filter(|(seen, file)| **seen != Some(**file)).count()
+        })
         .sum();
     let lines = lines::lines(kernel, oops, &forms, &differences, start, address);
     ComparedOops {
         address_in_file: address,
         slide,
-        slide_words,
         bytes: (oops.code.len(), known),
         differences,
         lines,
@@ -115,9 +116,9 @@ impl Comparison<'_, '_> {
                 continue;
             }
             if let Some(behind) = self.moved_address(at, start, end) {
-                let verdict = match self.slide_words {
-                    "from addresses in the bytes" => Verdict::Allowed,
-                    _ => Verdict::Proven,
+                let verdict = match self.slide.map(|slide| slide.from) {
+                    Some(SlideFrom::Log | SlideFrom::Address) => Verdict::Proven,
+                    _ => Verdict::Allowed,
                 };
                 let words = "an address that moved with the kernel".to_owned();
                 self.difference(at..behind, "moved-address", verdict, words);
@@ -145,7 +146,7 @@ impl Comparison<'_, '_> {
         if self.kernel.relocated.is_some() {
             return None;
         }
-        let slide = self.slide.filter(|&slide| slide != 0)? as u32;
+        let slide = self.slide.filter(|slide| slide.distance != 0)?.distance as u32;
         let bounds = bounds(&self.kernel.image);
         (0..4).filter_map(|back| at.checked_sub(back)).find_map(|start| {
             if start < from || start + 4 > to {

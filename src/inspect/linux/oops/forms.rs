@@ -117,7 +117,10 @@ impl<'a, 'd> Forms<'a, 'd> {
                 let both = [&*with, &*words].map(str::to_owned);
                 let condition: Vec<String> =
                     both.into_iter().filter(|words| !words.is_empty()).collect();
-                let condition = condition.join(", ");
+                let condition = match &*condition {
+                    [] => "as the kernel patches it when it boots".to_owned(),
+                    condition => condition.join(", "),
+                };
                 for &habits in &habits {
                     let text = self.apply(site, &features, &bytes, habits);
                     if let Some(bytes) = text.expected(site.start, len) {
@@ -130,6 +133,16 @@ impl<'a, 'd> Forms<'a, 'd> {
             add(&bytes, words);
         }
         forms
+    }
+
+    /// Returns the function that a branch in the log leads to. Its first byte can be missing at the
+    /// start of the bytes.
+    fn function(&self, site: u64, seen: &[Option<u8>], at: usize) -> Option<u64> {
+        let mut seen = seen.get(at..at.checked_add(5)?)?.to_vec();
+        let first = seen.first_mut()?;
+        *first = first.or(Some(0xe8));
+        let target = branch_target(site, &known(&seen, 0, 5)?)?;
+        self.kernel.names.at(target).next().is_some().then_some(target)
     }
 
     /// Returns forms that no rule gives, since they depend on what is made at run time.
@@ -169,8 +182,7 @@ impl<'a, 'd> Forms<'a, 'd> {
                     // A branch that the end of the bytes cuts.
                     TableKind::StaticCalls | TableKind::Paravirt | TableKind::Alternatives => {
                         let of = seen.get(at..at + 5).unwrap_or_default();
-                        let is_cut = matches!(of, [Some(0xe8 | 0xe9), ..])
-                            && of.iter().any(Option::is_none)
+                        let is_cut = matches!(of, [Some(0xe8 | 0xe9), .., None])
                             && (table.kind != TableKind::Alternatives
                                 || self.kernel.slot_of(record.site).is_some());
                         if is_cut && let Some(to) = bytes.get_mut(at..at + 5) {
@@ -178,6 +190,15 @@ impl<'a, 'd> Forms<'a, 'd> {
                                 *to = seen.unwrap_or(*to);
                             }
                             more.push((bytes, "a function of which the log has only a part"));
+                        } else if record.key == 0
+                            && table.kind == TableKind::StaticCalls
+                            && of.first() == Some(&Some(0xe9))
+                            && self.function(record.site, seen, at).is_some()
+                            && let (Some(here), Some(to)) =
+                                (known(seen, at, 5), bytes.get_mut(at..at + 5))
+                        {
+                            to.copy_from_slice(&here);
+                            more.push((bytes, "the function of a key that has no name"));
                         }
                     }
                     TableKind::RuntimePointers | TableKind::RuntimeShifts => {
@@ -317,9 +338,7 @@ impl<'a, 'd> Forms<'a, 'd> {
         for table in &site.tables {
             for record in &table.records {
                 let Ok(at) = usize::try_from(record.site - site.start) else { continue };
-                let target = known(seen, at, 5).and_then(|here| branch_target(record.site, &here));
-                let is_function = |target: &u64| names.at(*target).next().is_some();
-                let target = target.filter(is_function);
+                let target = self.function(record.site, seen, at);
                 match table.kind {
                     TableKind::JumpLabels => {
                         let key = names.place(record.key);
@@ -341,8 +360,9 @@ impl<'a, 'd> Forms<'a, 'd> {
                     }
                     TableKind::Paravirt | TableKind::Alternatives => {
                         let Some(slot) = self.kernel.slot_of(record.site) else { continue };
-                        let nothing =
-                            ["nop_func", "_paravirt_nop"].iter().find_map(|name| names.address(name));
+                        let nothing = ["nop_func", "_paravirt_nop"]
+                            .iter()
+                            .find_map(|name| names.address(name));
                         for function in target.into_iter().chain(nothing).chain([0]) {
                             let name = match function {
                                 0 => "nothing".to_owned(),
@@ -394,6 +414,17 @@ fn sites(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<Site> {
             }
         }
     }
+    // Trampolines of static calls have a name instead of a record.
+    for (trampoline, name) in kernel.names.between(near.clone()) {
+        if let Some(name) = name.strip_prefix("__SCT__") {
+            let key = kernel.names.address(&format!("__SCK__{name}")).unwrap_or(0);
+            let record = TableRecord { site: trampoline, key, key_flags: 1, ..Default::default() };
+            let end = trampoline.saturating_add(5);
+            if range.start < end {
+                found.push((trampoline..end, usize::MAX, record));
+            }
+        }
+    }
     // The order of records at one address stays, for it is the one in which they are applied.
     found.sort_by_key(|(range, ..)| range.start);
     let mut sites: Vec<Site> = Vec::new();
@@ -401,14 +432,18 @@ fn sites(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<Site> {
         if sites.last().is_none_or(|last| last.end <= range.start) {
             sites.push(Site { start: range.start, end: range.end, tables: vec![] });
         }
-        let (Some(site), Some(table)) = (sites.last_mut(), kernel.tables.get(at)) else { continue };
+        let Some(site) = sites.last_mut() else { continue };
         site.end = site.end.max(range.end);
-        match site.tables.iter_mut().find(|of| of.name == table.name) {
+        let (kind, name, stride) = match kernel.tables.get(at) {
+            Some(table) => (table.kind, &*table.name, table.stride),
+            None => (TableKind::StaticCalls, "trampoline", 0),
+        };
+        match site.tables.iter_mut().find(|of| of.name == name) {
             Some(of) => of.records.push(record),
             None => site.tables.push(KernelTable {
-                kind: table.kind,
-                name: table.name.clone(),
-                stride: table.stride,
+                kind,
+                name: name.to_owned(),
+                stride,
                 records: vec![record],
             }),
         }

@@ -14,6 +14,7 @@ mod place;
 pub use compare::OopsDifference;
 pub use forms::SiteForm;
 pub use lines::{CodeLine, LineSign};
+pub use place::{Slide, SlideFrom};
 
 use super::kernel::LinuxKernel;
 use crate::inspect::error::FileError;
@@ -39,9 +40,7 @@ pub struct ComparedOops {
     /// The address in the file of the instruction that failed.
     pub address_in_file: u64,
     /// How far the kernel was moved when it was loaded; `None` if that is not known.
-    pub slide: Option<u64>,
-    /// How the slide is known.
-    pub slide_words: &'static str,
+    pub slide: Option<Slide>,
     /// The number of bytes in the log, and of those that could be read.
     pub bytes: (usize, usize),
     /// What differs from the file.
@@ -50,6 +49,15 @@ pub struct ComparedOops {
     pub lines: Vec<CodeLine>,
     /// Whether so much differs that the file is probably another kernel's.
     pub is_other_file: bool,
+}
+
+impl ComparedOops {
+    /// Returns what is added to an address of the file to have the one in the running kernel, as far
+    /// as that is known.
+    #[must_use]
+    pub fn distance(&self) -> u64 {
+        self.slide.map_or(0, |slide| slide.distance)
+    }
 }
 
 /// All oopses of a log, compared with a kernel's file.
@@ -91,10 +99,12 @@ pub fn explain_oopses(kernel: &LinuxKernel<'_>, log: &[u8]) -> Result<ExplainedL
             ),
         }));
     }
-    let oopses = read.oopses.iter().take(MOST).map(|oops| ExplainedOops {
+    let logged = read.oopses.get(..MOST).unwrap_or(&read.oopses);
+    let slide = place::slide(kernel, logged, read.kernel_offset);
+    let oopses = logged.iter().map(|oops| ExplainedOops {
         line: oops.line,
         place: place::words(&oops.pointer),
-        outcome: explained(kernel, oops, read.kernel_offset),
+        outcome: explained(kernel, oops, slide),
     });
     let oopses: Vec<ExplainedOops> = oopses.collect();
     if let Some(why) = oopses.iter().find_map(|oops| oops.outcome.as_ref().err())
@@ -112,14 +122,13 @@ pub fn explain_oopses(kernel: &LinuxKernel<'_>, log: &[u8]) -> Result<ExplainedL
 fn explained(
     kernel: &LinuxKernel<'_>,
     oops: &LoggedOops,
-    kernel_offset: Option<u64>,
+    slide: Option<Slide>,
 ) -> Result<ComparedOops, String> {
-    let address = place::find(kernel, oops, kernel_offset)?;
+    let address = place::find(kernel, oops, slide)?;
     let start = address.checked_sub(oops.at as u64).ok_or("its address is lower than its bytes")?;
     let end = start.checked_add(oops.code.len() as u64).ok_or("its bytes reach beyond the end")?;
     if kernel.code(start, oops.code.len()).len() != oops.code.len() {
         return Err(format!("{start:#x}..{end:#x} is not all in text of the file"));
     }
-    let (slide, slide_words) = place::slide(kernel, oops, start, address, kernel_offset);
-    Ok(compare::compare(kernel, oops, start, address, (slide, slide_words)))
+    Ok(compare::compare(kernel, oops, start, address, slide))
 }

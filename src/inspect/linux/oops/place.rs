@@ -16,11 +16,12 @@ pub(super) fn words(pointer: &Pointer) -> String {
     }
 }
 
-/// Returns the address in the file of the instruction at which an oops was, or why it has none.
+/// Returns the address in the file of the instruction at which an oops was, or why it has none. With
+/// the function's name that does not depend on the slide.
 pub(super) fn find(
     kernel: &LinuxKernel<'_>,
     oops: &LoggedOops,
-    kernel_offset: Option<u64>,
+    slide: Option<Slide>,
 ) -> Result<u64, String> {
     let pointer = &oops.pointer;
     if pointer.is_user {
@@ -31,7 +32,7 @@ pub(super) fn find(
     }
     let Some((name, distance, size)) = &pointer.symbol else {
         let address = pointer.address.ok_or("no line in front of it says where it was")?;
-        let moved = address.wrapping_sub(kernel_offset.unwrap_or(0));
+        let moved = address.wrapping_sub(slide.map_or(0, |slide| slide.distance));
         let address = match kernel.image.width() {
             Width::Bits64 => moved,
             Width::Bits32 => moved & 0xffff_ffff,
@@ -60,31 +61,83 @@ pub(super) fn find(
     best.checked_add(*distance).ok_or_else(|| format!("{name}+{distance:#x} is no address"))
 }
 
-/// Returns how far the kernel was moved, and how that is known.
-pub(super) fn slide(
-    kernel: &LinuxKernel<'_>,
-    oops: &LoggedOops,
-    start: u64,
-    address: u64,
-    kernel_offset: Option<u64>,
-) -> (Option<u64>, &'static str) {
-    if let Some(offset) = kernel_offset {
-        return (Some(offset), "the log says so");
-    }
-    let is_possible = |slide: u64| slide < 1 << 31 && slide.is_multiple_of(0x1000);
-    if let Some(running) = oops.pointer.address {
-        let slide = running.wrapping_sub(address);
-        if is_possible(slide) {
-            return (Some(slide), "from the address in the log");
+/// The source of a slide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SlideFrom {
+    /// The line `Kernel Offset`.
+    Log,
+    /// The address of an oops, which the log has with the function's name.
+    Address,
+    /// Addresses in the bytes.
+    Bytes,
+}
+
+impl SlideFrom {
+    /// Returns the source in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Log => "the log says so",
+            Self::Address => "by the address in the log",
+            Self::Bytes => "by addresses in the bytes",
         }
     }
+}
+
+/// The distance by which a kernel was moved when it was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Slide {
+    /// What is added to an address of the file.
+    pub distance: u64,
+    /// How that is known.
+    pub from: SlideFrom,
+}
+
+/// Returns how far the kernel of a log was moved: as the log says, else by any of its oopses, which
+/// are all of one kernel.
+pub(super) fn slide(
+    kernel: &LinuxKernel<'_>,
+    oopses: &[LoggedOops],
+    kernel_offset: Option<u64>,
+) -> Option<Slide> {
+    if let Some(distance) = kernel_offset {
+        return Some(Slide { distance, from: SlideFrom::Log });
+    }
+    let found: Vec<(&LoggedOops, u64)> = oopses
+        .iter()
+        .filter(|oops| oops.pointer.symbol.is_some())
+        .filter_map(|oops| Some((oops, find(kernel, oops, None).ok()?)))
+        .collect();
+    let by_address = found.iter().find_map(|(oops, address)| {
+        let distance = oops.pointer.address?.wrapping_sub(*address);
+        is_possible(distance).then_some(Slide { distance, from: SlideFrom::Address })
+    });
+    by_address.or_else(|| {
+        found.iter().find_map(|(oops, address)| {
+            let start = address.checked_sub(oops.at as u64)?;
+            let distance = by_bytes(kernel, oops, start)?;
+            Some(Slide { distance, from: SlideFrom::Bytes })
+        })
+    })
+}
+
+/// Returns whether a kernel can be moved so far.
+fn is_possible(slide: u64) -> bool {
+    slide < 1 << 31 && slide.is_multiple_of(0x1000)
+}
+
+/// Returns the distance by which the addresses in an oops differ from those of the file, if all
+/// agree. `start` is the address in the file of its first byte.
+fn by_bytes(kernel: &LinuxKernel<'_>, oops: &LoggedOops, start: u64) -> Option<u64> {
     let seen = |place: u64| {
         let at = usize::try_from(place.checked_sub(start)?).ok()?;
         let bytes: Option<Vec<u8>> = oops.code.get(at..at + 4)?.iter().copied().collect();
         Some(little_endian(&bytes?) as u32)
     };
     let file = |place: u64| Some(little_endian(kernel.code(place, 4).first_chunk::<4>()?) as u32);
-    let end = start + oops.code.len() as u64;
+    let end = start.checked_add(oops.code.len() as u64)?;
     let by = |place: u64| {
         let slide = u64::from(seen(place)?.wrapping_sub(file(place)?));
         is_possible(slide).then_some(slide)
@@ -109,10 +162,6 @@ pub(super) fn slide(
         }
     };
     let mut slides = places.iter().filter_map(|&place| by(place));
-    match slides.next() {
-        Some(slide) if slides.all(|other| other == slide) => {
-            (Some(slide), "from addresses in the bytes")
-        }
-        _ => (None, "nothing says it"),
-    }
+    let first = slides.next()?;
+    slides.all(|other| other == first).then_some(first)
 }

@@ -7,15 +7,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::inspect::elf::{PlacedModule, is_object};
 use crate::inspect::error::FileError;
 use crate::inspect::hex;
-use crate::inspect::linux::{
-    Audit, AuditFinding, AuditKind, LinuxKernel, TableKind, unpack, unpack_module,
-};
+use crate::inspect::linux::{Audit, AuditFinding, AuditKind, LinuxKernel, TableKind};
 use crate::inspect::tool::arguments::AuditArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{Program, kind_of, read};
+use crate::inspect::tool::open::{Program, kind_of, read, with_linux};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::progress::audit_with_progress;
 use crate::inspect::tool::stop::{Stop, in_file};
@@ -28,20 +25,12 @@ pub(in crate::inspect::tool) fn audit(
     let path = &arguments.file;
     let data = read(path)?;
     let allowed = Allowed::new(arguments)?;
-    let object = unpack_module(&data).map_err(in_file(path))?;
-    if is_object(&object) {
-        let module = PlacedModule::new(&object).map_err(in_file(path))?;
-        let kernel = LinuxKernel::of_module(&module).map_err(in_file(path))?;
-        return report(arguments, &kernel, &allowed, terminal);
-    }
     if kind_of(&data) == Program::Crate {
         return Err(in_file(path)(FileError::new(
             "a kernel that is patched by this crate: `patchlet verify` looks for the same and more",
         )));
     }
-    let unpacked = unpack(&data).map_err(in_file(path))?;
-    let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
-    report(arguments, &kernel, &allowed, terminal)
+    with_linux(path, &data, |kernel| report(arguments, kernel, &allowed, terminal))
 }
 
 /// The functions whose findings are known and meant.

@@ -10,7 +10,8 @@ use crate::inspect::error::FileError;
 use crate::inspect::explain::Verdict;
 use crate::inspect::hex;
 use crate::inspect::linux::{
-    CodeLine, ComparedOops, ExplainedLog, LineSign, LinuxKernel, OopsDifference, explain_oopses, unpack,
+    CodeLine, ComparedOops, ExplainedLog, LineSign, LinuxKernel, OopsDifference, explain_oopses,
+    unpack,
 };
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::open::{Program, kind_of, read};
@@ -63,9 +64,7 @@ pub(in crate::inspect::tool) fn oops(
         [Verdict::Proven, Verdict::Allowed, Verdict::Unexplained].map(|of| explained.count(of));
     let verdict = match unexplained {
         0 => terminal.paint(Paint::Good, "nothing unexplained"),
-        ranges => {
-            terminal.paint(Paint::Bad, &format!("{} unexplained", count(ranges, "range")))
-        }
+        ranges => terminal.paint(Paint::Bad, &format!("{} unexplained", count(ranges, "range"))),
     };
     let oopses = count_oopses(explained.oopses.len());
     writeln!(terminal.out, "{oopses}: {proven} proven, {allowed} allowed: {verdict}")?;
@@ -99,7 +98,7 @@ fn other_release(kernel: &LinuxKernel<'_>, explained: &ExplainedLog) -> Option<S
 fn print(compared: &ComparedOops, terminal: &mut Terminal<'_>) -> Result<(), Stop> {
     let (bytes, known) = compared.bytes;
     let moved = match compared.slide {
-        Some(slide) => format!("moved by {slide:#x} ({})", compared.slide_words),
+        Some(slide) => format!("moved by {:#x} ({})", slide.distance, slide.from.words()),
         None => "not known how far it was moved".to_owned(),
     };
     let lost = match bytes - known {
@@ -140,7 +139,7 @@ fn print(compared: &ComparedOops, terminal: &mut Terminal<'_>) -> Result<(), Sto
             (LineSign::File, _) => '-',
             (LineSign::Log, _) => '+',
         };
-        let running = line.address_in_file.wrapping_add(compared.slide.unwrap_or(0));
+        let running = line.address_in_file.wrapping_add(compared.distance());
         let bytes = hex_of(&line.bytes);
         let text = format!("{sign} {running:#x}  {bytes:width$} {}{times}", line.instruction);
         let text = text.trim_end();
@@ -249,7 +248,7 @@ fn json(
         oopses: Vec<Oops<'a>>,
     }
     let difference = |of: &ComparedOops, difference: &'_ OopsDifference| {
-        let address = difference.address_in_file.wrapping_add(of.slide.unwrap_or(0));
+        let address = difference.address_in_file.wrapping_add(of.distance());
         format!("{address:#x}")
     };
     let oopses = explained.oopses.iter().map(|oops| {
@@ -282,10 +281,7 @@ fn json(
                     LineSign::File => "file",
                     LineSign::Log => "log",
                 },
-                address: format!(
-                    "{:#x}",
-                    line.address_in_file.wrapping_add(compared.slide.unwrap_or(0))
-                ),
+                address: format!("{:#x}", line.address_in_file.wrapping_add(compared.distance())),
                 bytes: hex_of(&line.bytes),
                 instruction: &line.instruction,
                 failing: line.is_failing,
@@ -296,7 +292,7 @@ fn json(
             place: &oops.place,
             not_compared: oops.outcome.as_ref().err().map(|why| &**why),
             address_in_file: compared.map(|of| format!("{:#x}", of.address_in_file)),
-            slide: compared.and_then(|of| of.slide).map(|slide| format!("{slide:#x}")),
+            slide: compared.and_then(|of| of.slide).map(|slide| format!("{:#x}", slide.distance)),
             is_other_file: compared.is_some_and(|of| of.is_other_file),
             differences: differences.collect(),
             code: code.collect(),
