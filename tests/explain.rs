@@ -4,10 +4,14 @@
 
 #[path = "explain/broken.rs"]
 mod broken;
+#[path = "explain/features.rs"]
+mod features;
 #[path = "explain/kernel.rs"]
 mod kernel;
 #[path = "explain/memory.rs"]
 mod memory;
+#[path = "explain/names.rs"]
+mod names;
 #[allow(dead_code, reason = "the tests of the tool use all of it")]
 #[path = "tool/sample.rs"]
 mod sample;

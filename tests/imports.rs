@@ -51,10 +51,6 @@ const LAYERS: &[Layer] = &[
     ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
     ("inspect::explain", &["insn", "inspect::elf", "inspect::error"]),
     (
-        "inspect::linux",
-        &["disassemble", "insn", "inspect::elf", "inspect::error", "inspect::explain"],
-    ),
-    (
         "inspect::formats",
         &[
             "contract",
@@ -79,6 +75,19 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     ("inspect::cpu", &["cpu", "insn", "inspect::error", "inspect::formats", "inspect::near"]),
+    (
+        "inspect::linux",
+        &[
+            "cpu",
+            "disassemble",
+            "insn",
+            "inspect::cpu",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::near",
+        ],
+    ),
     (
         "inspect::plan",
         &[

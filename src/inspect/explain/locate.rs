@@ -109,6 +109,10 @@ impl<'d> Located<'_, 'd> {
     pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
+        if page.is_some() && !pages.can_forbid() {
+            // Everything that is mapped can be executed, also memory that was given back.
+            return None;
+        }
         // Another mapping there means that the memory has been given to somebody else.
         let same =
             |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
@@ -184,29 +188,31 @@ pub(crate) fn locate<'m, 'd>(
         pieces: (found, pieces.len()),
     };
     let tables = memory.registers.map(|registers| PageTables::new(image.width(), registers));
-    let slides = |tables: PageTables| -> Option<u64> {
+    // Memory can also be mapped where it lies, in the other half of the addresses.
+    let half = |address: u64| address >> if image.width() == Width::Bits64 { 63 } else { 31 };
+    let slides = |tables: PageTables, in_half: bool| -> Option<u64> {
         if !physical {
             let page = tables.page(memory, text.address.wrapping_add(distance));
             return page.map(|_| distance);
         }
         // Linux slides within a gigabyte; the negative half costs nothing.
         let steps = (2u64 << 30) / alignment;
-        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(
-            |&slide| {
-                let address = wrapped(image.width(), text.address.wrapping_add(slide));
-                let page = tables.page(memory, address);
-                page.is_some_and(|page| {
-                    page.executable && page.physical == text.address.wrapping_add(distance)
-                })
-            },
-        )
+        let slides = (0..steps).map(|step| step * alignment);
+        let address = |slide| wrapped(image.width(), text.address.wrapping_add(slide));
+        slides.flat_map(|up| [up, up.wrapping_neg()]).find(|&slide| {
+            let page = tables.page(memory, address(slide));
+            let is_there = page.is_some_and(|page| {
+                page.executable && page.physical == text.address.wrapping_add(distance)
+            });
+            is_there && (!in_half || half(address(slide)) == half(text.address))
+        })
     };
     // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
     // kernel's text in them but without the memory in which it makes code.
-    let with_tables = tables
+    let all = || tables.into_iter().flat_map(|tables| [tables.sibling(), tables]);
+    let with_tables = [true, false]
         .into_iter()
-        .flat_map(|tables| [tables.sibling(), tables])
-        .find_map(|tables| Some((tables, slides(tables)?)));
+        .find_map(|in_half| all().find_map(|tables| Some((tables, slides(tables, in_half)?))));
     if let Some((tables, slide)) = with_tables {
         located.pages = Some(tables);
         if physical {

@@ -57,6 +57,11 @@ impl PageTables {
         Self { root: self.root & !0x1000, form: self.form }
     }
 
+    /// Returns whether an entry of these tables can forbid execution.
+    pub(crate) fn can_forbid(self) -> bool {
+        self.form != PagingForm::TwoLevels
+    }
+
     /// Returns where a virtual address lies, or `None` if it is not mapped or a table is not in
     /// the dump.
     pub(crate) fn page(self, memory: &Memory<'_>, address: u64) -> Option<Page> {

@@ -1,7 +1,6 @@
 //! What a record says, in words.
 
 use super::kernel::LinuxKernel;
-use super::state::feature;
 use super::tables::{KernelTable, TableKind, TableRecord};
 use crate::disassemble::{branch_target, decoder};
 use crate::insn::Width;
@@ -31,7 +30,7 @@ impl LinuxKernel<'_> {
                 let not = record.number & NOT_IN_NUMBER != 0 || record.flags & NOT != 0;
                 let not = if not { "!" } else { "" };
                 let direct = if record.flags & DIRECT_CALL == 0 { "" } else { ", direct call" };
-                format!("{not}{}{direct}", feature::name(number))
+                format!("{not}{}{direct}", self.feature_names.words_for(number))
             }
             TableKind::Paravirt => match self.slot_of(record.site) {
                 Some(slot) => self.named(slot),
@@ -53,8 +52,8 @@ impl LinuxKernel<'_> {
             TableKind::Endbr => String::new(),
             TableKind::Cfi => "control-flow integrity".to_owned(),
             TableKind::Ftrace => "tracing".to_owned(),
-            TableKind::RuntimePointers | TableKind::RuntimeShifts => {
-                let prefixes = ["runtime_ptr_", "runtime_shift_"];
+            TableKind::RuntimePointers | TableKind::RuntimeShifts | TableKind::RuntimeMasks => {
+                let prefixes = ["runtime_ptr_", "runtime_shift_", "runtime_mask_"];
                 let name = prefixes.iter().find_map(|prefix| table.name.strip_prefix(prefix));
                 name.unwrap_or(&table.name).to_owned()
             }

@@ -1,10 +1,12 @@
 //! A Linux kernel's file.
 
+use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind, TableRecord};
 use super::unpack::{Relocated, Unpacked, relocated};
 use crate::disassemble::decoder;
 use crate::insn::Width;
+use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{Image, PlacedModule, little_endian, parse, slice};
 use crate::inspect::error::FileError;
 
@@ -16,6 +18,9 @@ pub struct LinuxKernel<'d> {
     pub(super) tables: Vec<KernelTable>,
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
+    pub(super) feature_names: FeatureNames,
+    /// The features of the CPU that the command line names.
+    pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
     /// Whether this is a module and not a whole kernel.
     pub(super) is_module: bool,
@@ -40,7 +45,9 @@ impl<'d> LinuxKernel<'d> {
         }
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
-        Ok(Self { image, names, tables, relocated, release, is_module: false })
+        let feature_names = FeatureNames::read(&image, &names);
+        let (cpu, is_module) = (None, false);
+        Ok(Self { image, names, tables, relocated, feature_names, cpu, release, is_module })
     }
 
     /// Reads a module of a kernel. It can have none of the tables.
@@ -52,14 +59,9 @@ impl<'d> LinuxKernel<'d> {
         let names = Names::new(&image);
         let tables = tables::of_module(&image)?;
         let release = version_magic(&image);
-        Ok(Self { image, names, tables, relocated: None, release, is_module: true })
-    }
-
-    /// Returns how long the records of alternatives are, in bytes; 0 without any.
-    pub(super) fn alternative_stride(&self) -> usize {
-        let mut tables = self.tables.iter();
-        let table = tables.find(|table| table.kind == TableKind::Alternatives);
-        table.map_or(0, |table| table.stride)
+        let feature_names = FeatureNames::read(&image, &names);
+        let (relocated, cpu, is_module) = (None, None, true);
+        Ok(Self { image, names, tables, relocated, feature_names, cpu, release, is_module })
     }
 
     /// Returns how many bytes a record is for.
@@ -68,7 +70,7 @@ impl<'d> LinuxKernel<'d> {
             TableKind::Alternatives | TableKind::Paravirt => u64::from(record.length),
             TableKind::SmpLocks | TableKind::RuntimeShifts => 1,
             TableKind::RuntimePointers => 8,
-            TableKind::Endbr => 4,
+            TableKind::Endbr | TableKind::RuntimeMasks => 4,
             TableKind::Ftrace => 5,
             TableKind::Cfi => 0,
             TableKind::JumpLabels
@@ -94,6 +96,22 @@ impl<'d> LinuxKernel<'d> {
         };
         let rest = rest().unwrap_or_default();
         rest.get(..most).unwrap_or(rest)
+    }
+
+    /// Takes this CPU's features for those that the kernel finds. What a dump says of the CPU on
+    /// which the kernel ran counts more.
+    ///
+    /// # Errors
+    /// Returns an error if a feature that is switched on or off is none that this kernel knows.
+    pub fn on_cpu(mut self, cpu: &CpuSpec) -> Result<Self, FileError> {
+        self.cpu = Some(KernelFeatures::of_cpu(cpu, &self.feature_names)?);
+        Ok(self)
+    }
+
+    /// Returns the width of its code.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.image.width()
     }
 
     /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.

@@ -87,8 +87,10 @@ impl<'d> LinuxKernel<'d> {
         let len = self.site_length(table.kind, record);
         let bytes = self.code(record.site, usize::try_from(len).unwrap_or(0)).to_vec();
         let name = |target| Some(self.names.place(target)).filter(|name| !name.is_empty());
-        let is_operand =
-            matches!(table.kind, TableKind::RuntimePointers | TableKind::RuntimeShifts);
+        let is_operand = matches!(
+            table.kind,
+            TableKind::RuntimePointers | TableKind::RuntimeShifts | TableKind::RuntimeMasks
+        );
         ListedSite {
             address: record.site,
             table: table.kind,

@@ -5,6 +5,7 @@
 mod audit;
 mod describe;
 mod explain;
+mod features;
 mod kallsyms;
 mod kernel;
 mod listing;

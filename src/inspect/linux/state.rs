@@ -2,108 +2,64 @@
 
 use std::collections::HashSet;
 
+use super::features::KernelFeatures;
 use super::names::Names;
 use crate::insn::Width;
 use crate::inspect::elf::{Image, little_endian};
 use crate::inspect::explain::Located;
 
-/// The features of the CPU as the kernel has noted them, by the kernel's own numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelFeatures {
-    words: Vec<u32>,
+/// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
+/// version and on how it was configured, but not what is around them: the largest number for
+/// CPUID's extended leaves and the one for its basic leaves in front of them, with or without
+/// zeros up to an alignment of eight, and the name of the CPU's vendor behind them.
+fn find_features(bytes: &[u8]) -> Option<KernelFeatures> {
+    const VENDORS: &[&[u8]] = &[
+        b"GenuineIntel",
+        b"AuthenticAMD",
+        b"HygonGenuine",
+        b"CentaurHauls",
+        b"  Shanghai  ",
+        b"CyrixInstead",
+        b"GenuineTMx86",
+        b"Geode by NSC",
+        b"Vortex86 SoC",
+    ];
+    let is_vendor = |&at: &usize| {
+        bytes.get(at..).is_some_and(|rest| VENDORS.iter().any(|name| rest.starts_with(name)))
+    };
+    (0..bytes.len()).step_by(4).filter(is_vendor).find_map(|vendor| features_before(bytes, vendor))
 }
 
-/// Numbers of features that rules ask for: 32 times the word, plus the bit. Kernels that have the
-/// tables for which they matter have these bits here.
-pub(crate) mod feature {
-    /// Indirect branches go through thunks.
-    pub(crate) const RETPOLINE: u16 = 11 * 32 + 12;
-    /// Indirect branches have an LFENCE in front of them.
-    pub(crate) const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
-    /// Calls are counted, in kernels that have a template for it.
-    pub(crate) const CALL_DEPTH: u16 = 11 * 32 + 19;
-    /// Returns go through a thunk.
-    pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
-
-    /// Returns a feature in words.
-    pub(crate) fn name(number: u16) -> String {
-        format!("feature {}*32+{}", number / 32, number % 32)
-    }
+/// Finds the words in front of the vendor's name, which stands at `vendor`.
+fn features_before(bytes: &[u8], vendor: usize) -> Option<KernelFeatures> {
+    let word = |at: usize| Some(little_endian(bytes.get(at..at + 4)?) as u32);
+    // At least 18 words of features and one of faults, at most 64.
+    let mut starts = (19..=64).filter_map(|words: usize| vendor.checked_sub(4 * words));
+    let is_start = |&at: &usize| {
+        let before = |distance: usize| at.checked_sub(distance).and_then(word);
+        let (Some(a), Some(b), Some(c)) = (before(12), before(8), before(4)) else {
+            return false;
+        };
+        let (extended, basic) = if c == 0 { (a, b) } else { (b, c) };
+        let order = |extended: u32, basic: u32| {
+            (extended >> 16 == 0x8000 || extended == 0) && (1..0x100).contains(&basic)
+        };
+        // The lowest bit of the first word is the FPU, which every CPU has that is left.
+        order(extended, basic) && word(at).is_some_and(|first| first & 1 == 1)
+    };
+    let start = starts.find(is_start)?;
+    let words = bytes.get(start..vendor)?.chunks_exact(4);
+    Some(KernelFeatures::new(words.map(|word| little_endian(word) as u32).collect()))
 }
 
-impl KernelFeatures {
-    /// Makes the features of their words.
-    #[cfg(test)]
-    pub(crate) fn new(words: Vec<u32>) -> Self {
-        Self { words }
-    }
-
-    /// Makes the features with these numbers.
-    pub(crate) fn of_numbers(numbers: &[u16]) -> Self {
-        let len = numbers.iter().map(|number| usize::from(number / 32) + 1).max().unwrap_or(0);
-        let mut words = vec![0; len];
-        for number in numbers {
-            if let Some(word) = words.get_mut(usize::from(number / 32)) {
-                *word |= 1 << (number % 32);
-            }
-        }
-        Self { words }
-    }
-
-    /// Returns whether the CPU has a feature.
-    pub(crate) fn has(&self, number: u16) -> bool {
-        let word = self.words.get(usize::from(number / 32)).copied().unwrap_or(0);
-        word >> (number % 32) & 1 == 1
-    }
-
-    /// Returns how many words there are.
-    pub(crate) fn words(&self) -> usize {
-        self.words.len()
-    }
-
-    /// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
-    /// version and on how it was configured, but not what is around them: the largest number for
-    /// CPUID's extended leaves and the one for its basic leaves in front of them, with or without
-    /// zeros up to an alignment of eight, and the name of the CPU's vendor behind them.
-    pub(crate) fn find(bytes: &[u8]) -> Option<Self> {
-        const VENDORS: &[&[u8]] = &[
-            b"GenuineIntel",
-            b"AuthenticAMD",
-            b"HygonGenuine",
-            b"CentaurHauls",
-            b"  Shanghai  ",
-            b"CyrixInstead",
-            b"GenuineTMx86",
-            b"Geode by NSC",
-            b"Vortex86 SoC",
-        ];
-        let is_vendor = |&at: &usize| {
-            bytes.get(at..).is_some_and(|rest| VENDORS.iter().any(|name| rest.starts_with(name)))
-        };
-        (0..bytes.len()).step_by(4).filter(is_vendor).find_map(|vendor| Self::before(bytes, vendor))
-    }
-
-    /// Finds the words in front of the vendor's name, which stands at `vendor`.
-    fn before(bytes: &[u8], vendor: usize) -> Option<Self> {
-        let word = |at: usize| Some(little_endian(bytes.get(at..at + 4)?) as u32);
-        // At least 18 words of features and one of faults, at most 64.
-        let mut starts = (19..=64).filter_map(|words: usize| vendor.checked_sub(4 * words));
-        let is_start = |&at: &usize| {
-            let before = |distance: usize| at.checked_sub(distance).and_then(word);
-            let (Some(a), Some(b), Some(c)) = (before(12), before(8), before(4)) else {
-                return false;
-            };
-            let (extended, basic) = if c == 0 { (a, b) } else { (b, c) };
-            let order = |extended: u32, basic: u32| {
-                (extended >> 16 == 0x8000 || extended == 0) && (1..0x100).contains(&basic)
-            };
-            // The lowest bit of the first word is the FPU, which every CPU has that is left.
-            order(extended, basic) && word(at).is_some_and(|first| first & 1 == 1)
-        };
-        let start = starts.find(is_start)?;
-        let words = bytes.get(start..vendor)?.chunks_exact(4);
-        Some(Self { words: words.map(|word| little_endian(word) as u32).collect() })
-    }
+/// The origin of the features of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FeaturesFrom {
+    /// What the kernel has in memory.
+    Dump,
+    /// What the command line says of the CPU.
+    CommandLine,
+    Nowhere,
 }
 
 /// The state of a kernel in a dump.
@@ -111,20 +67,27 @@ impl KernelFeatures {
 pub(crate) struct State<'a, 'd> {
     pub located: &'a Located<'a, 'd>,
     pub width: Width,
-    pub features: Option<KernelFeatures>,
+    pub features: KernelFeatures,
+    pub features_from: FeaturesFrom,
     /// The addresses of the file at which there are probes.
     pub kprobes: HashSet<u64>,
 }
 
 impl<'a, 'd> State<'a, 'd> {
-    /// Reads the state of a kernel.
-    pub(crate) fn new(image: &Image<'_>, names: &Names, located: &'a Located<'a, 'd>) -> Self {
+    /// Reads the state of a kernel. `cpu` are the features that the command line says, which count
+    /// if the dump says none.
+    pub(crate) fn new(
+        image: &Image<'_>,
+        names: &Names,
+        located: &'a Located<'a, 'd>,
+        cpu: Option<&KernelFeatures>,
+    ) -> Self {
         /// More than the structure has before the vendor's name.
         const SIZE: usize = 512;
-        let features = match names.address("boot_cpu_data") {
+        let read = match names.address("boot_cpu_data") {
             Some(address) => located
                 .onwards(address)
-                .and_then(|bytes| KernelFeatures::find(bytes.get(..SIZE).unwrap_or(bytes))),
+                .and_then(|bytes| find_features(bytes.get(..SIZE).unwrap_or(bytes))),
             // Without its name: in data, where the name of a vendor stands behind such words.
             None => image
                 .sections()
@@ -134,17 +97,22 @@ impl<'a, 'd> State<'a, 'd> {
                     let len = usize::try_from(section.size).ok()?;
                     located.bytes(section.address, len)
                 })
-                .find_map(KernelFeatures::find),
+                .find_map(find_features),
         };
         let width = image.width();
-        let mut state = Self { located, width, features, kprobes: HashSet::new() };
+        let (features, features_from) = match (read, cpu) {
+            (Some(features), _) => (features, FeaturesFrom::Dump),
+            (None, Some(features)) => (features.clone(), FeaturesFrom::CommandLine),
+            (None, None) => (KernelFeatures::unknown(), FeaturesFrom::Nowhere),
+        };
+        let mut state = Self { located, width, features, features_from, kprobes: HashSet::new() };
         state.kprobes = state.read_kprobes(names);
         state
     }
 
-    /// Returns whether the CPU has a feature, if that is known.
+    /// Returns whether the CPU has a feature: as it is known, else as the text says.
     pub(crate) fn has(&self, number: u16) -> Option<bool> {
-        Some(self.features.as_ref()?.has(number))
+        self.features.has_or_inferred(number)
     }
 
     /// Returns the number of four bytes at an address of the file.
@@ -202,7 +170,8 @@ impl<'a, 'd> State<'a, 'd> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KernelFeatures, feature};
+    use super::find_features;
+    use crate::inspect::linux::features::{KernelFeatures, feature};
 
     #[test]
     fn features_stand_between_the_levels_and_the_vendor() {
@@ -215,11 +184,14 @@ mod tests {
         words[11] = 1 << 12;
         words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         bytes.extend(b"GenuineIntel\0\0\0\0");
-        let found = KernelFeatures::find(&bytes).unwrap();
+        let found = find_features(&bytes).expect("they are there");
         assert_eq!(found, KernelFeatures::new(words));
-        assert!(found.has(3 * 32 + 9) && found.has(feature::RETPOLINE));
-        assert!(!found.has(feature::RETHUNK) && !found.has(u16::MAX));
+        for number in [3 * 32 + 9, feature::RETPOLINE] {
+            assert_eq!(found.has(number), Some(true));
+        }
+        assert_eq!(found.has(feature::RETHUNK), Some(false));
+        assert_eq!(found.has(u16::MAX), Some(false), "no kernel has so many");
         bytes.truncate(bytes.len() - 5);
-        assert_eq!(KernelFeatures::find(&bytes), None);
+        assert_eq!(find_features(&bytes), None);
     }
 }

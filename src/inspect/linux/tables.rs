@@ -40,6 +40,8 @@ pub enum TableKind {
     RuntimePointers,
     /// `runtime_shift_*`: shift counts in instructions, set at boot.
     RuntimeShifts,
+    /// `runtime_mask_*`: masks in instructions, set at boot.
+    RuntimeMasks,
 }
 
 /// The form in which a record refers to an address.
@@ -220,11 +222,17 @@ const FORMATS: &[Format] = &[
         bounds: None,
         layouts: &[SITE],
     },
+    Format {
+        kind: TableKind::RuntimeMasks,
+        section: "runtime_mask_*",
+        bounds: None,
+        layouts: &[SITE],
+    },
 ];
 
 impl TableKind {
     /// All kinds, in the order in which the tool lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Alternatives,
         Self::Paravirt,
         Self::JumpLabels,
@@ -238,6 +246,7 @@ impl TableKind {
         Self::Ftrace,
         Self::RuntimePointers,
         Self::RuntimeShifts,
+        Self::RuntimeMasks,
     ];
 
     /// Returns the name by which the tool prints the kind.
@@ -257,6 +266,7 @@ impl TableKind {
             Self::Ftrace => "ftrace",
             Self::RuntimePointers => "runtime-pointer",
             Self::RuntimeShifts => "runtime-shift",
+            Self::RuntimeMasks => "runtime-mask",
         }
     }
 }

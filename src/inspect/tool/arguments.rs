@@ -150,6 +150,10 @@ and a verdict:
   unexplained  nothing says why, or what says it says something else
 Modules, BPF programs and other text that is made at run time are not compared.
 
+A dump in which the features of the CPU are not found needs --cpu. Names behind it are those of
+/proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only the
+kernel decides is then taken from what most sites are, and its sites are allowed, not proven.
+
 Examples:
   patchlet explain vmlinuz-6.12 --memory guest.core
   patchlet explain vmlinux --memory ram --phys 0x0         plain memory from physical address 0 on
@@ -376,6 +380,12 @@ pub(super) struct ExplainArguments {
     /// The dump is plain memory from this physical address on
     #[arg(long, value_name = "0x…", value_parser = address)]
     pub phys: Option<u64>,
+    /// The CPU, as for `plan`, for a dump of Linux in which its features are not found
+    #[arg(long, value_name = "MODEL|@FILE[,+NAME,-NAME…]")]
+    pub cpu: Option<String>,
+    /// Leave out what QEMU's own emulation of the CPU does not have
+    #[arg(long, value_name = "ACCELERATOR", requires = "cpu")]
+    pub accel: Option<AcceleratorName>,
     /// List what is proven, too
     #[arg(long)]
     pub all: bool,

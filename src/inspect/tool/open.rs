@@ -49,8 +49,7 @@ pub(super) fn slots(words: &str) -> Result<PlatformSpec, Stop> {
 pub(super) fn platform(arguments: &PlatformArguments, width: Width) -> Result<PlatformSpec, Stop> {
     let mut platform = slots(&arguments.platform)?;
     if let Some(words) = &arguments.cpu {
-        let tcg = arguments.accel.map(|AcceleratorName::Tcg| width);
-        platform = platform.on_cpu(cpu(words, tcg)?);
+        platform = platform.on_cpu(cpu(words, arguments.accel, width)?);
     }
     for words in &arguments.key {
         let (name, state) = words.rsplit_once('=').unwrap_or((words, ""));
@@ -68,8 +67,14 @@ fn bad_key(words: &str) -> Stop {
     Stop::Failed(format!("`{words}` is no state of a key: say `KEY=on` or `KEY=off`"))
 }
 
-/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump.
-fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
+/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump. `width`
+/// is that of the kernel's file.
+pub(super) fn cpu(
+    words: &str,
+    accel: Option<AcceleratorName>,
+    width: Width,
+) -> Result<CpuSpec, Stop> {
+    let tcg = accel.map(|AcceleratorName::Tcg| width);
     let Some(words) = words.strip_prefix('@') else {
         return CpuSpec::model(words, tcg).map_err(|error| Stop::Failed(error.to_string()));
     };

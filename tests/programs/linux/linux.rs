@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
 
-use patchlet::inspect::{Explanation, LinuxKernel, Verdict, explain_linux, map, unpack};
+use patchlet::inspect::{CpuSpec, Explanation, LinuxKernel, Verdict, explain_linux, map, unpack};
 
 use machine::{Machine, build_init, dump};
 
@@ -130,6 +130,9 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
     let data = map(&kernel).map_err(|error| error.to_string())?;
     let unpacked = unpack(&data).map_err(|error| error.to_string())?;
     let linux = LinuxKernel::new(&unpacked).map_err(|error| error.to_string())?;
+    // What `--cpu` would say is compared with what the kernel has found.
+    let cpu = CpuSpec::model(row.cpu, Some(linux.width())).map_err(|error| error.to_string())?;
+    let linux = linux.on_cpu(&cpu).map_err(|error| error.to_string())?;
     let memory = map(&core).map_err(|error| error.to_string())?;
     let explanation =
         explain_linux(&linux, &memory, None, false).map_err(|error| error.to_string())?;
@@ -151,6 +154,9 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
         flips::run(&linux, &unpacked, &memory, &explanation)?;
     }
     fs::remove_file(&core).map_err(|error| error.to_string())?;
+    if let Some(note) = explanation.notes.iter().find(|note| note.contains("otherwise")) {
+        return Err(note.clone());
+    }
     for cause in row.allowed {
         if !explanation.counts.contains_key(&(cause, Verdict::Allowed)) {
             return Err(format!("nothing is allowed because of {cause}"));

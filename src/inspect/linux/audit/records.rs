@@ -55,6 +55,7 @@ impl<'a, 'd> Records<'a, 'd> {
                 match kind {
                     TableKind::RuntimePointers => add(record.site, Part::Operand(8)),
                     TableKind::RuntimeShifts => add(record.site, Part::Operand(1)),
+                    TableKind::RuntimeMasks => add(record.site, Part::Operand(4)),
                     _ => add(record.site, Part::Site),
                 }
                 match kind {
@@ -183,7 +184,8 @@ impl<'a, 'd> Records<'a, 'd> {
             TableKind::Alternatives
             | TableKind::Cfi
             | TableKind::RuntimePointers
-            | TableKind::RuntimeShifts => (true, ""),
+            | TableKind::RuntimeShifts
+            | TableKind::RuntimeMasks => (true, ""),
         };
         (!is_wanted).then_some(wanted)
     }

@@ -1,10 +1,12 @@
 //! Chooses the habits of a kernel: those with which most sites are as they are in the dump.
 
+use crate::insn::Width;
 use crate::inspect::explain::Located;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
 use crate::inspect::linux::rules::{Filling, Habits, Rules, SEALED_ENDBR};
 use crate::inspect::linux::state::State;
+use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{PatchedSite, Text};
 
 /// Returns the text that the kernel should have. Its habits are those with which most sites are as
@@ -17,11 +19,12 @@ pub(super) fn expected<'d>(
     moved: &Text<'d>,
 ) -> Text<'d> {
     let width = kernel.image.width();
-    let usual = Habits::usual(kernel.alternative_stride(), width);
+    let usual = usual(kernel);
     let with = |habits: Habits| {
         let mut text = moved.clone();
         let (image, names) = (&kernel.image, &kernel.names);
-        Rules { image, names, tables: &kernel.tables, state, habits }.apply(&mut text);
+        let tables = &kernel.tables;
+        Rules { image, names, tables, state, habits, assumed: vec![] }.apply(&mut text);
         let wrong = text.sites.iter().filter(|site| !is_as_expected(&text, located, site)).count();
         (wrong, habits, text)
     };
@@ -52,6 +55,24 @@ pub(super) fn expected<'d>(
         }
     }
     best.2
+}
+
+/// Returns the usual habits of kernels whose alternatives have such records.
+pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
+    let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
+    let filling = match alternatives.map_or(0, |table| table.stride) {
+        13 => Filling::Padding,
+        12 => Filling::Runs,
+        _ => Filling::Instructions,
+    };
+    let width = kernel.image.width();
+    Habits {
+        filling,
+        nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
+        native_sequences: filling == Filling::Padding,
+        int3_behind_jump: true,
+        sealed_endbr: SEALED_ENDBR[0],
+    }
 }
 
 /// Returns whether a site is in the dump as it should be, or is not in the dump.

@@ -5,21 +5,43 @@ use std::ops::RangeInclusive;
 use crate::insn::Width;
 use crate::inspect::explain::{Explained, Explanation, Located, Verdict};
 use crate::inspect::linux::kernel::LinuxKernel;
-use crate::inspect::linux::state::{KernelFeatures, State};
-use crate::inspect::linux::text::{Area, Cause, Depends, PatchedSite, Text};
+use crate::inspect::linux::state::{FeaturesFrom, State};
+use crate::inspect::linux::text::{Area, Cause, Depends, PatchedSite, Text, is_kept};
 use crate::inspect::linux::unpack::bounds;
 
 /// Size of a page.
 const PAGE: u64 = 0x1000;
 
-/// Returns what was read of the CPU's features, as a sentence.
+/// Returns what is known of the CPU's features, as a sentence.
 fn words_of_features(state: &State<'_, '_>) -> String {
-    match state.features.as_ref().map(KernelFeatures::words) {
-        Some(words) => format!("{words} words of CPU features read from boot_cpu_data"),
-        None => {
-            "the features of the CPU were not found, so alternatives cannot be proven".to_owned()
+    let features = &state.features;
+    let inferred = match features.inferred() {
+        0 => String::new(),
+        number => format!("; {number} more are taken from what most of their sites are"),
+    };
+    match state.features_from {
+        FeaturesFrom::Dump => {
+            format!("{} words of CPU features read from boot_cpu_data", features.words())
         }
+        FeaturesFrom::CommandLine => {
+            format!("the features of the CPU are those of --cpu{inferred}")
+        }
+        FeaturesFrom::Nowhere => format!(
+            "the features of the CPU were not found, so alternatives cannot be proven \
+             (--cpu MODEL says them){inferred}"
+        ),
     }
+}
+
+/// Returns a sentence about what the dump and the command line both say of the CPU, and say
+/// differently, if there is such a thing.
+fn contradictions(kernel: &LinuxKernel<'_>, state: &State<'_, '_>) -> Option<String> {
+    let cpu = kernel.cpu.as_ref().filter(|_| state.features_from == FeaturesFrom::Dump)?;
+    let numbers = state.features.contradictions(cpu);
+    let names = numbers.iter().map(|&number| kernel.feature_names.words_for(number));
+    let names: Vec<String> = names.collect();
+    (!names.is_empty())
+        .then(|| format!("the dump says otherwise than --cpu of: {}", names.join(", ")))
 }
 
 /// Sites that overlap, as one range.
@@ -72,7 +94,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
         for group in &mut groups {
             group.sites.sort_unstable();
         }
-        let explanation = Explanation::new(located, vec![words_of_features(state)]);
+        let mut notes = vec![words_of_features(state)];
+        notes.extend(contradictions(kernel, state));
+        let explanation = Explanation::new(located, notes);
         let sections = kernel.image.sections();
         let percpu =
             sections.iter().find(|section| section.name == ".data..percpu" && section.address == 0);
@@ -110,12 +134,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
         let size = end - start;
         let offset = (start - area.address) as usize;
         let range = offset..offset + size as usize;
-        // Without page tables: what Linux gives back after boot has these names.
-        let is_kept = || {
-            let freed = [".init.", ".exit.", ".altinstr_"];
-            !freed.iter().any(|prefix| area.name.starts_with(prefix))
-        };
-        if !self.located.is_executable(start).unwrap_or_else(is_kept) {
+        // Without page tables that can tell, the names of sections do.
+        let executable = self.located.is_executable(start);
+        if !executable.unwrap_or_else(|| is_kept(area.name)) {
             self.explanation.not_executable += size;
             return;
         }
@@ -247,7 +268,7 @@ impl<'a, 'd> Comparison<'a, 'd> {
         match depends {
             Depends::Feature(number, absent) => {
                 let not = if absent { "!" } else { "" };
-                format!("{not}feature {}*32+{}", number / 32, number % 32)
+                format!("{not}{}", self.kernel.feature_names.words_for(number))
             }
             Depends::Variable(address) => match self.kernel.names.place(address) {
                 name if name.is_empty() => format!("variable at {address:#x}"),

@@ -4,6 +4,7 @@
 mod allowed;
 mod choose;
 mod compare;
+mod infer;
 mod moved;
 
 use super::kernel::LinuxKernel;
@@ -14,7 +15,9 @@ use crate::inspect::error::FileError;
 use crate::inspect::explain::{Explanation, RawAddress, locate, read};
 
 use choose::expected;
+pub(super) use choose::usual;
 use compare::Comparison;
+use infer::infer;
 pub(super) use moved::move_text;
 
 /// Explains the text of a kernel in a dump, given as bytes. `raw` is the address of the first byte
@@ -35,9 +38,10 @@ pub fn explain(
         Width::Bits32 => 0x2000,
     };
     let located = locate(&kernel.image, &memory, alignment)?;
-    let state = State::new(&kernel.image, &kernel.names, &located);
+    let mut state = State::new(&kernel.image, &kernel.names, &located, kernel.cpu.as_ref());
     let mut moved = Text::new(&kernel.image);
     move_text(kernel, located.slide, &mut moved);
+    infer(kernel, &mut state, &located, &moved);
     let text = expected(kernel, &state, &located, &moved);
     let explanation = Comparison::new(kernel, &located, &state, &text, all).run();
     if explanation.compared == 0 {

@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use crate::insn::Width;
 use crate::inspect::explain::{Located, Memory, Region};
-use crate::inspect::linux::explain::move_text;
+use crate::inspect::linux::explain::{move_text, usual};
+use crate::inspect::linux::features::{KernelFeatures, feature};
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
 use crate::inspect::linux::rules::{Habits, Rules, SEALED_ENDBR};
-use crate::inspect::linux::state::{KernelFeatures, State, feature};
+use crate::inspect::linux::state::{FeaturesFrom, State};
 use crate::inspect::linux::tables::{KernelTable, TableKind, TableRecord};
 use crate::inspect::linux::text::{Area, Text};
 
@@ -201,7 +202,9 @@ impl<'a, 'd> Forms<'a, 'd> {
                             more.push((bytes, "the function of a key that has no name"));
                         }
                     }
-                    TableKind::RuntimePointers | TableKind::RuntimeShifts => {
+                    TableKind::RuntimePointers
+                    | TableKind::RuntimeShifts
+                    | TableKind::RuntimeMasks => {
                         if let Some(here) = known(seen, at, len - at)
                             && let Some(to) = bytes.get_mut(at..)
                         {
@@ -238,18 +241,20 @@ impl<'a, 'd> Forms<'a, 'd> {
         let memory = Memory::new(regions, None);
         let located = Located::as_linked(&memory);
         let width = image.width();
-        let features = Some(features.clone());
-        let state = State { located: &located, width, features, kprobes: HashSet::new() };
+        let (features, features_from) = (features.clone(), FeaturesFrom::Nowhere);
+        let kprobes = HashSet::new();
+        let state = State { located: &located, width, features, features_from, kprobes };
         let mut text = self.text.clone();
         let (names, tables) = (&self.kernel.names, &*site.tables);
-        Rules { image, names, tables, state: &state, habits }.apply_to_records(&mut text);
+        let (state, assumed) = (&state, vec![]);
+        Rules { image, names, tables, state, habits, assumed }.apply_to_records(&mut text);
         text
     }
 
     /// Returns the habits that matter at a site, each in every form.
     fn habits(&self, site: &Site) -> Vec<Habits> {
         let width = self.kernel.image.width();
-        let mut all = vec![Habits::usual(self.kernel.alternative_stride(), width)];
+        let mut all = vec![usual(self.kernel)];
         let has = |kind| site.tables.iter().any(|table| table.kind == kind);
         let mut each = |other: &dyn Fn(Habits) -> Vec<Habits>| {
             let more: Vec<Habits> = all.iter().flat_map(|&habits| other(habits)).collect();
@@ -317,10 +322,11 @@ impl<'a, 'd> Forms<'a, 'd> {
                 .iter()
                 .map(|number| {
                     let not = if set.contains(number) { "" } else { "!" };
-                    format!("{not}{}", feature::name(*number))
+                    format!("{not}{}", self.kernel.feature_names.words_for(*number))
                 })
                 .collect();
-            (KernelFeatures::of_numbers(&set), words.join(" "))
+            let known = numbers.iter().map(|number| (*number, set.contains(number)));
+            (KernelFeatures::of(known), words.join(" "))
         };
         sets.into_iter().map(with).collect()
     }

@@ -13,29 +13,52 @@ const DIRECT_CALL: u16 = 2;
 /// The flag for CPUs without the feature, where records have no flags.
 const NOT_IN_NUMBER: u16 = 1 << 15;
 
+/// Returns the feature of a record, and whether it is for CPUs without it.
+pub(in crate::inspect::linux) const fn feature_of(record: &TableRecord) -> (u16, bool) {
+    match record.number & NOT_IN_NUMBER {
+        0 => (record.number, record.flags & NOT != 0),
+        _ => (record.number & !NOT_IN_NUMBER, true),
+    }
+}
+
+/// Returns the records of each site, which stand in a row. Each has the length of the longest.
+pub(in crate::inspect::linux) fn groups(
+    records: &[&TableRecord],
+) -> impl Iterator<Item = Vec<TableRecord>> {
+    records.chunk_by(|a, b| a.site == b.site).map(|group| {
+        let length = group.iter().map(|record| record.length).max().unwrap_or(0);
+        group.iter().map(|&&record| TableRecord { length, ..record }).collect()
+    })
+}
+
 impl Rules<'_, '_> {
     /// Writes alternatives, in the order of the table: a later record overwrites an earlier one.
     pub(super) fn alternatives(&self, text: &mut Text<'_>) {
         let records: Vec<&TableRecord> = self.records(TableKind::Alternatives).collect();
-        // Records of one site stand in a row; each has the length of the longest.
-        let of_one_site = records.chunk_by(|a, b| a.site == b.site);
-        let with_length = of_one_site.flat_map(|group| {
-            let length = group.iter().map(|record| record.length).max().unwrap_or(0);
-            group.iter().map(move |&&record| TableRecord { length, ..record })
-        });
-        for record in with_length {
-            let (number, absent) = match record.number & NOT_IN_NUMBER {
-                0 => (record.number, record.flags & NOT != 0),
-                _ => (record.number & !NOT_IN_NUMBER, true),
-            };
-            let cause = Cause::Record(TableKind::Alternatives, Depends::Feature(number, absent));
-            text.answer(record.site, u64::from(record.length), cause);
-            // Without the features nothing is written, and every difference is unexplained.
-            let Some(has) = self.state.has(number) else { continue };
-            if has == absent {
-                self.not_replaced(text, &record);
-            } else {
-                self.replace(text, &record);
+        for group in groups(&records) {
+            for record in &group {
+                let (number, absent) = feature_of(record);
+                let depends = Depends::Feature(number, absent);
+                let cause = Cause::Record(TableKind::Alternatives, depends);
+                self.answer_by(&[number], text, record.site, u64::from(record.length), cause);
+            }
+            self.alternatives_of_site(text, &group);
+        }
+    }
+
+    /// Writes the alternatives of one site. Without the feature of a record nothing is written, and
+    /// every difference is unexplained.
+    pub(in crate::inspect::linux) fn alternatives_of_site(
+        &self,
+        text: &mut Text<'_>,
+        group: &[TableRecord],
+    ) {
+        for record in group {
+            let (number, absent) = feature_of(record);
+            match self.has(number) {
+                Some(has) if has == absent => self.not_replaced(text, record),
+                Some(_) => self.replace(text, record),
+                None => {}
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What is written once, when the kernel starts: sealed ENDBRs, LOCK prefixes, constants.
 
+use std::collections::BTreeMap;
+
 use super::Rules;
-use crate::inspect::linux::tables::TableKind;
+use crate::inspect::linux::tables::{KernelTable, TableKind, TableRecord};
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
@@ -52,15 +54,17 @@ impl Rules<'_, '_> {
             let (prefix, len) = match table.kind {
                 TableKind::RuntimePointers => ("runtime_ptr_", 8),
                 TableKind::RuntimeShifts => ("runtime_shift_", 1),
+                TableKind::RuntimeMasks => ("runtime_mask_", 4),
                 _ => continue,
             };
             let name = table.name.strip_prefix(prefix).unwrap_or_default();
             let variable = self.names.address(name);
             // Without the variable, all sites must at least agree.
-            let place = variable.or(table.records.first().map(|first| first.site));
-            let Some(value) = place.and_then(|place| self.state.located.bytes(place, len)) else {
-                continue;
+            let value = match variable {
+                Some(variable) => self.state.located.bytes(variable, len),
+                None => self.value_of_most(table, len, text),
             };
+            let Some(value) = value else { continue };
             for record in &table.records {
                 match variable {
                     Some(variable) => {
@@ -75,5 +79,20 @@ impl Rules<'_, '_> {
                 text.write(record.site, value);
             }
         }
+    }
+
+    /// Returns the bytes that most sites of a table have in the dump, of those in text that was not
+    /// given back.
+    fn value_of_most(&self, table: &KernelTable, len: usize, text: &Text<'_>) -> Option<&[u8]> {
+        let mut values = BTreeMap::new();
+        for &TableRecord { site, .. } in &table.records {
+            let located = self.state.located;
+            if located.is_executable(site).unwrap_or_else(|| text.is_kept(site))
+                && let Some(value) = located.bytes(site, len)
+            {
+                *values.entry(value).or_insert(0_usize) += 1;
+            }
+        }
+        values.into_iter().max_by_key(|&(_, count)| count).map(|(value, _)| value)
     }
 }

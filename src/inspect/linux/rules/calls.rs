@@ -3,7 +3,7 @@
 use super::Rules;
 use super::code::branch;
 use crate::inspect::elf::little_endian;
-use crate::inspect::linux::state::feature;
+use crate::inspect::linux::features::feature;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
@@ -14,7 +14,7 @@ impl Rules<'_, '_> {
     /// Returns the address and the bytes of the instruction that counts a call, if this kernel
     /// counts calls. The instruction has a displacement at its fourth byte.
     pub(super) fn call_template(&self) -> Option<(u64, &'static [u8], u32)> {
-        if self.state.has(feature::CALL_DEPTH) != Some(true) {
+        if self.has(feature::CALL_DEPTH) != Some(true) {
             return None;
         }
         let template = self.names.address("skl_call_thunk_template")?;
@@ -44,7 +44,7 @@ impl Rules<'_, '_> {
                 if counted != function {
                     if kind == TableKind::Calls {
                         let cause = Cause::Record(kind, Depends::Mitigation);
-                        text.answer(record.site, 5, cause);
+                        self.answer_by(&[feature::CALL_DEPTH], text, record.site, 5, cause);
                     }
                     text.write(record.site, &branch(0xe8, record.site, counted));
                 }
@@ -81,7 +81,8 @@ impl Rules<'_, '_> {
             Some(there) if there.iter().all(|&byte| byte == 0x90) => {
                 text.write(padding, &counts);
                 let cause = Cause::Record(TableKind::Calls, Depends::Mitigation);
-                text.answer(padding, counts.len() as u64, cause);
+                let len = counts.len() as u64;
+                self.answer_by(&[feature::CALL_DEPTH], text, padding, len, cause);
                 padding
             }
             _ => function,

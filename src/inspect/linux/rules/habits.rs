@@ -1,7 +1,7 @@
 //! The points in which kernels of different age differ.
 
 use crate::insn::Width;
-use crate::inspect::linux::nops::{FAMILIES, NopFamily};
+use crate::inspect::linux::nops::NopFamily;
 
 /// The way in which alternatives are put in and filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,22 +32,6 @@ pub(crate) struct Habits {
 pub(crate) const SEALED_ENDBR: &[[u8; 4]] = &[[0x66, 0x0f, 0x1f, 0x00], [0x0f, 0x1f, 0x40, 0xd6]];
 
 impl Habits {
-    /// Returns the usual habits of kernels whose records of alternatives have so many bytes.
-    pub(crate) fn usual(stride: usize, width: Width) -> Self {
-        let filling = match stride {
-            13 => Filling::Padding,
-            12 => Filling::Runs,
-            _ => Filling::Instructions,
-        };
-        Self {
-            filling,
-            nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
-            native_sequences: filling == Filling::Padding,
-            int3_behind_jump: true,
-            sealed_endbr: SEALED_ENDBR[0],
-        }
-    }
-
     /// Returns the length of the longest NOP of one instruction.
     pub(super) fn longest(&self, width: Width) -> usize {
         match (self.filling, width) {

@@ -7,6 +7,10 @@ use crate::insn::Width;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
+/// The function that gives a lock back where no hypervisor is told.
+const NATIVE_UNLOCK: &[&str] =
+    &["__raw_callee_save___native_queued_spin_unlock", "__native_queued_spin_unlock"];
+
 impl Rules<'_, '_> {
     /// Writes static calls: a call or a jump to the function in the key; for none, nothing or a
     /// return.
@@ -35,9 +39,8 @@ impl Rules<'_, '_> {
     fn static_call(&self, text: &mut Text<'_>, site: u64, key: u64, tail: bool, trampoline: bool) {
         let cause = Cause::Record(TableKind::StaticCalls, Depends::Variable(key));
         let Some(function) = self.state.target(key) else { return };
-        let Some(before) = text.expected(site, 6) else { return };
-        // A jump on a condition keeps the condition.
-        if let [0x0f, condition @ 0x80..=0x8f, ..] = *before {
+        // A jump on a condition has six bytes, and keeps the condition.
+        if let [0x0f, condition @ 0x80..=0x8f, _, _, _, _] = *text.onwards(site, 6) {
             text.answer(site, 6, cause);
             let target = match function {
                 0 => self.names.address(RETURN_THUNK).unwrap_or(site + 6),
@@ -80,6 +83,15 @@ impl Rules<'_, '_> {
             // The function for warnings is never called: an instruction that traps stands for it.
             (_, false) if self.names.is_one_of(function, &["__WARN_trap"]) => {
                 [0x67, 0x48, 0x0f, 0xb9, 0x3a]
+            }
+            // The function that gives a lock back is one store, MOVB $0, (%RDI).
+            (_, false)
+                if self.width() == Width::Bits64
+                    && counted == function
+                    && self.names.is_one_of(function, NATIVE_UNLOCK)
+                    && self.names.is_one_of(key, &["__SCK__queued_spin_unlock"]) =>
+            {
+                [0x3e, 0x3e, 0xc6, 0x07, 0]
             }
             (_, false) => branch(0xe8, site, counted),
             (function, true) => branch(0xe9, site, function),

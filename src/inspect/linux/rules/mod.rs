@@ -21,10 +21,11 @@ mod tracer;
 use super::names::Names;
 use super::state::State;
 use super::tables::{KernelTable, TableKind, TableRecord};
-use super::text::Text;
+use super::text::{Cause, Text};
 use crate::insn::Width;
 use crate::inspect::elf::Image;
 
+pub(super) use alternatives::{feature_of, groups};
 pub(super) use habits::{Filling, Habits, SEALED_ENDBR};
 
 /// The rules of one kernel, with all that they need to know.
@@ -35,6 +36,8 @@ pub(crate) struct Rules<'a, 'd> {
     pub tables: &'a [KernelTable],
     pub state: &'a State<'a, 'a>,
     pub habits: Habits,
+    /// Features that are tried, to see whether the text is as if they were so.
+    pub assumed: Vec<(u16, bool)>,
 }
 
 impl Rules<'_, '_> {
@@ -44,6 +47,21 @@ impl Rules<'_, '_> {
 
     fn width(&self) -> Width {
         self.state.width
+    }
+
+    /// Returns whether the CPU has a feature.
+    fn has(&self, number: u16) -> Option<bool> {
+        let assumed = self.assumed.iter().find(|(of, _)| *of == number);
+        assumed.map(|(_, is)| *is).or_else(|| self.state.has(number))
+    }
+
+    /// Answers for a range of text that depends on features: decided, if these are known.
+    fn answer_by(&self, features: &[u16], text: &mut Text<'_>, at: u64, len: u64, cause: Cause) {
+        if features.iter().all(|&number| self.state.features.has(number).is_some()) {
+            text.answer(at, len, cause);
+        } else {
+            text.answer_undecided(at, len, cause);
+        }
     }
 
     /// Applies every rule.

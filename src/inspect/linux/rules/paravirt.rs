@@ -10,7 +10,7 @@ use crate::inspect::linux::text::{Cause, Depends, Text};
 impl Rules<'_, '_> {
     /// Writes calls through `pv_ops`: a direct call of the function that is in the slot, NOPs for
     /// the function that does nothing, in older kernels the instructions of a native function.
-    pub(super) fn paravirt(&self, text: &mut Text<'_>) {
+    pub(in crate::inspect::linux) fn paravirt(&self, text: &mut Text<'_>) {
         let pv_ops = self.names.address("pv_ops");
         for record in self.records(TableKind::Paravirt) {
             // The instruction names the slot; else its type counts the pointers in `pv_ops`.

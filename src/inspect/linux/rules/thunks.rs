@@ -4,7 +4,7 @@ use iced_x86::{Code, Instruction};
 
 use super::Rules;
 use super::code::{branch, decode};
-use crate::inspect::linux::state::feature;
+use crate::inspect::linux::features::feature;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
@@ -14,16 +14,14 @@ const RETURN_THUNK_NOW: &str = "x86_return_thunk";
 
 impl Rules<'_, '_> {
     /// Writes retpolines: where the thunks are not needed, the indirect branch itself.
-    pub(super) fn retpolines(&self, text: &mut Text<'_>) {
+    pub(in crate::inspect::linux) fn retpolines(&self, text: &mut Text<'_>) {
         for record in self.records(TableKind::Retpolines) {
             let code = text.onwards(record.site, 15);
             let Some(instruction) = decode(self.width(), record.site, code) else { continue };
             let len = instruction.len();
-            text.answer(
-                record.site,
-                len as u64,
-                Cause::Record(TableKind::Retpolines, Depends::Mitigation),
-            );
+            let cause = Cause::Record(TableKind::Retpolines, Depends::Mitigation);
+            let features = [feature::RETPOLINE, feature::RETPOLINE_LFENCE];
+            self.answer_by(&features, text, record.site, len as u64, cause);
             let Some(register) = self.thunk_register(instruction.near_branch_target()) else {
                 continue;
             };
@@ -31,8 +29,8 @@ impl Rules<'_, '_> {
                 text.write(record.site, &tracked);
                 continue;
             }
-            let lfence = self.state.has(feature::RETPOLINE_LFENCE) == Some(true);
-            if self.state.has(feature::RETPOLINE) != Some(false) && !lfence {
+            let lfence = self.has(feature::RETPOLINE_LFENCE) == Some(true);
+            if self.has(feature::RETPOLINE) != Some(false) && !lfence {
                 continue;
             }
             let mut bytes = Vec::with_capacity(16);
@@ -67,8 +65,8 @@ impl Rules<'_, '_> {
     /// Returns the branch that a retpoline becomes while the kernel counts calls.
     fn tracked_thunk(&self, of: &Instruction, register: u8, site: u64) -> Option<Vec<u8>> {
         self.call_template()?;
-        if self.state.has(feature::RETPOLINE) != Some(true)
-            || self.state.has(feature::RETPOLINE_LFENCE) != Some(false)
+        if self.has(feature::RETPOLINE) != Some(true)
+            || self.has(feature::RETPOLINE_LFENCE) != Some(false)
             || of.is_jcc_short_or_near()
         {
             return None;
@@ -105,7 +103,7 @@ impl Rules<'_, '_> {
     /// Returns where a return at an address goes: `None` for the instruction itself. One thunk is
     /// against a fault that only returns in the lower half of a cache line have.
     pub(super) fn return_thunk(&self, address: u64) -> Option<u64> {
-        if self.state.has(feature::RETHUNK) != Some(true) {
+        if self.has(feature::RETHUNK) != Some(true) {
             return None;
         }
         let now = self.names.address(RETURN_THUNK_NOW).and_then(|at| self.state.target(at));
@@ -115,17 +113,14 @@ impl Rules<'_, '_> {
     }
 
     /// Writes returns: the instruction, or a jump to the thunk that the kernel has chosen.
-    pub(super) fn returns(&self, text: &mut Text<'_>) {
+    pub(in crate::inspect::linux) fn returns(&self, text: &mut Text<'_>) {
         let default = self.names.address(RETURN_THUNK);
         for record in self.records(TableKind::Returns) {
             let code = text.onwards(record.site, 15);
             let Some(instruction) = decode(self.width(), record.site, code) else { continue };
             let len = instruction.len();
-            text.answer(
-                record.site,
-                len as u64,
-                Cause::Record(TableKind::Returns, Depends::Mitigation),
-            );
+            let cause = Cause::Record(TableKind::Returns, Depends::Mitigation);
+            self.answer_by(&[feature::RETHUNK], text, record.site, len as u64, cause);
             // Anything else is left alone.
             if default.is_none_or(|default| instruction.near_branch_target() != default) {
                 continue;

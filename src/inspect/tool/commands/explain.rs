@@ -9,7 +9,7 @@ use crate::inspect::hex;
 use crate::inspect::linux::{LinuxKernel, explain as explain_linux, unpack};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{Program, kind_of, read};
+use crate::inspect::tool::open::{Program, cpu, kind_of, read};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -26,7 +26,11 @@ pub(in crate::inspect::tool) fn explain(
         return Err(Stop::Failed(format!("{}: {words}", path.display())));
     }
     let unpacked = unpack(&data).map_err(in_file(path))?;
-    let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
+    let mut kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
+    if let Some(words) = &arguments.cpu {
+        let cpu = cpu(words, arguments.accel, kernel.width())?;
+        kernel = kernel.on_cpu(&cpu).map_err(|error| Stop::Failed(error.to_string()))?;
+    }
     let dump = read(arguments.dump())?;
     let raw = match (arguments.base, arguments.phys) {
         (Some(base), _) => Some(RawAddress::Virtual(base)),
