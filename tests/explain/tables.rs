@@ -28,6 +28,7 @@ pub fn check(kernel: &mut Kernel, cause: &str, proven: usize) {
     assert!(unexplained.is_empty(), "{unexplained:#x?}");
     let count = explanation.counts.get(&(cause, Verdict::Proven)).copied().unwrap_or_default();
     assert_eq!(count.ranges, proven, "{:?}", explanation.counts);
+    crate::oops::check(kernel, &file, &memory);
     let text = kernel.sample.section(".text").address..kernel.sample.here();
     let sites = kernel.patched.iter().filter(|(address, _)| text.contains(address));
     for (&address, bytes) in sites {

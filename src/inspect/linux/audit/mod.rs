@@ -66,7 +66,9 @@ pub fn audit(kernel: &LinuxKernel<'_>, progress: &mut dyn FnMut(u64, u64)) -> Au
     // Replacements stand one behind the other, without names.
     let alternatives = kernel.tables.iter().filter(|table| table.kind == TableKind::Alternatives);
     let replacements = alternatives.flat_map(|table| &table.records).map(|record| record.other);
-    let named = kernel.names.addresses();
+    // The sweep knows the symbols of the file itself.
+    let has_symbols = !kernel.image.symbols().is_empty();
+    let named = kernel.names.addresses().filter(|_| !has_symbols);
     sweep_text(&kernel.image, named.chain(replacements), &mut reader);
     let Reader { branches, records, .. } = reader;
     let (mut findings, exempt) = branches.finish();

@@ -109,9 +109,6 @@ impl<'a, 'd> Forms<'a, 'd> {
                 }
             }
         };
-        if let Some(file) = self.text.expected(site.start, len) {
-            add(file, "as in the file");
-        }
         let habits = self.habits(site);
         for (features, with) in self.features(site) {
             for (bytes, words) in self.overrides(site, seen) {
@@ -132,6 +129,13 @@ impl<'a, 'd> Forms<'a, 'd> {
         }
         for (bytes, words) in self.beyond_the_rules(site, seen, len) {
             add(&bytes, words);
+        }
+        // Before the kernel has patched it.
+        if let Some(file) = self.text.expected(site.start, len)
+            && forms.iter().all(|form| form.bytes != file)
+        {
+            let condition = "not patched".to_owned();
+            forms.push(SiteForm { bytes: file.to_vec(), condition });
         }
         forms
     }
@@ -331,8 +335,8 @@ impl<'a, 'd> Forms<'a, 'd> {
         sets.into_iter().map(with).collect()
     }
 
-    /// Returns the states of the variables that a site depends on, each with words: first those of
-    /// the file.
+    /// Returns the states of the variables that a site depends on, each with words. A site that
+    /// depends on none has one state.
     fn overrides(&self, site: &Site, seen: &[Option<u8>]) -> Vec<Override> {
         let names = &self.kernel.names;
         let size = match self.kernel.image.width() {
@@ -340,7 +344,7 @@ impl<'a, 'd> Forms<'a, 'd> {
             Width::Bits32 => 4,
         };
         let pointer = |function: u64| function.to_le_bytes()[..size].to_vec();
-        let mut all: Vec<Override> = vec![(vec![], String::new())];
+        let mut all: Vec<Override> = vec![];
         for table in &site.tables {
             for record in &table.records {
                 let Ok(at) = usize::try_from(record.site - site.start) else { continue };
@@ -356,7 +360,9 @@ impl<'a, 'd> Forms<'a, 'd> {
                     TableKind::StaticCalls => {
                         let key = names.place(record.key);
                         let zero = names.address("__static_call_return0");
-                        for function in target.into_iter().chain(zero).chain([0]) {
+                        let first = self.kernel.image.pointer_at(record.key);
+                        let first = first.filter(|&first| first != 0);
+                        for function in target.into_iter().chain(first).chain(zero).chain([0]) {
                             let words = match function {
                                 0 => format!("{key} has no function"),
                                 function => format!("{key} has {}", names.place(function)),
@@ -369,7 +375,9 @@ impl<'a, 'd> Forms<'a, 'd> {
                         let nothing = ["nop_func", "_paravirt_nop"]
                             .iter()
                             .find_map(|name| names.address(name));
-                        for function in target.into_iter().chain(nothing).chain([0]) {
+                        let first = self.kernel.image.pointer_at(slot).filter(|&first| first != 0);
+                        let all_functions = target.into_iter().chain(first).chain(nothing);
+                        for function in all_functions.chain([0]) {
                             let name = match function {
                                 0 => "nothing".to_owned(),
                                 function => names.place(function),
@@ -388,6 +396,9 @@ impl<'a, 'd> Forms<'a, 'd> {
                     _ => {}
                 }
             }
+        }
+        if all.is_empty() {
+            all.push((vec![], String::new()));
         }
         all
     }

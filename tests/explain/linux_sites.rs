@@ -1,0 +1,1 @@
+//! `patchlet sites` on a Linux kernel.
