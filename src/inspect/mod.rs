@@ -68,9 +68,9 @@ pub use formats::{
 };
 pub use linux::{
     Audit, AuditFinding, AuditKind, BuiltWith, CodeLine, ComparedOops, ExplainedLog, ExplainedOops,
-    LineSign, LinuxKernel, LinuxSite, ListedSite, OopsDifference, SiteFilter, SiteForm, Slide,
-    SlideFrom, TableKind, Unpacked, audit as audit_linux, explain as explain_linux, explain_oopses,
-    unpack, unpack_module,
+    LineSign, LinuxKernel, LinuxSite, LinuxSitePlan, ListedSite, OopsDifference, PlanCertainty,
+    SiteFilter, SiteForm, Slide, SlideFrom, TableKind, Unpacked, audit as audit_linux,
+    explain as explain_linux, explain_oopses, plan as plan_linux, unpack, unpack_module,
 };
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{

@@ -32,7 +32,7 @@ impl LinuxKernel<'_> {
                 let direct = if record.flags & DIRECT_CALL == 0 { "" } else { ", direct call" };
                 format!("{not}{}{direct}", self.feature_names.words_for(number))
             }
-            TableKind::Paravirt => match self.slot_of(record.site) {
+            TableKind::Paravirt => match self.slot_of_record(record) {
                 Some(slot) => self.named(slot),
                 None => format!("type {}", record.number),
             },
@@ -97,11 +97,32 @@ impl LinuxKernel<'_> {
 
     /// Returns the slot of `pv_ops` that the file's instruction at a site calls or jumps through.
     pub(super) fn slot_of(&self, site: u64) -> Option<u64> {
-        let &[0xff, 0x15 | 0x25, a, b, c, d] = self.code(site, 6) else { return None };
-        let field = u32::from_le_bytes([a, b, c, d]);
+        let code = self.code(site, 7);
+        let is_64_bit = self.image.width() == Width::Bits64;
+        let (at, field) = match *code {
+            [0xff, 0x15 | 0x25, a, b, c, d, ..] => (6, [a, b, c, d]),
+            // An address of 32 bit that is extended by its sign (Intel SDM vol. 2A, "64-Bit Mode
+            // SIB Byte").
+            [0xff, 0x14 | 0x24, 0x25, a, b, c, d] if is_64_bit => {
+                let address = i32::from_le_bytes([a, b, c, d]);
+                return Some(i64::from(address).cast_unsigned());
+            }
+            _ => return None,
+        };
+        let field = u32::from_le_bytes(field);
         Some(match self.image.width() {
-            Width::Bits64 => self.image.relative(site.wrapping_add(6), field),
+            Width::Bits64 => self.image.relative(site.wrapping_add(at), field),
             Width::Bits32 => u64::from(field),
         })
+    }
+
+    /// Returns the slot of `pv_ops` that a record of a paravirt call is for: the one in the
+    /// instruction, else the one that its type counts.
+    pub(super) fn slot_of_record(&self, record: &TableRecord) -> Option<u64> {
+        let by_type = || {
+            let slots = self.names.address("pv_ops")?;
+            slots.checked_add(u64::from(record.number) * self.image.width().pointer_size())
+        };
+        self.slot_of(record.site).or_else(by_type)
     }
 }

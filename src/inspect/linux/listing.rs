@@ -63,7 +63,7 @@ impl<'d> LinuxKernel<'d> {
                     .filter(|record| {
                         filter.keys.is_empty() || has_key && filter.keys.contains(&record.key)
                     })
-                    .filter(|record| self.is_in(&filter.functions, record.site))
+                    .filter(|record| self.is_in_function(&filter.functions, record.site))
                     .map(|record| LinuxSite { table, record }),
             );
         }
@@ -71,8 +71,16 @@ impl<'d> LinuxKernel<'d> {
         sites
     }
 
-    /// Returns whether an address is in a function with one of `parts` in its name.
-    fn is_in(&self, parts: &[String], address: u64) -> bool {
+    /// Returns the name of what is at an address or before it.
+    #[must_use]
+    pub fn name_of(&self, address: u64) -> Option<String> {
+        Some(self.names.place(address)).filter(|name| !name.is_empty())
+    }
+
+    /// Returns whether an address is in a function with one of `parts` in its name; with no parts,
+    /// any is.
+    #[must_use]
+    pub fn is_in_function(&self, parts: &[String], address: u64) -> bool {
         if parts.is_empty() {
             return true;
         }
@@ -87,10 +95,7 @@ impl<'d> LinuxKernel<'d> {
         let len = self.site_length(table.kind, record);
         let bytes = self.code(record.site, usize::try_from(len).unwrap_or(0)).to_vec();
         let name = |target| Some(self.names.place(target)).filter(|name| !name.is_empty());
-        let is_operand = matches!(
-            table.kind,
-            TableKind::RuntimePointers | TableKind::RuntimeShifts | TableKind::RuntimeMasks
-        );
+        let is_operand = table.kind.is_operand();
         ListedSite {
             address: record.site,
             table: table.kind,

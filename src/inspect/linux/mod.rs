@@ -6,6 +6,7 @@ mod audit;
 mod describe;
 mod explain;
 mod features;
+mod file_state;
 mod kallsyms;
 mod kernel;
 mod listing;
@@ -13,7 +14,9 @@ mod module;
 mod names;
 mod nops;
 mod oops;
+mod plan;
 mod rules;
+mod site_groups;
 mod state;
 mod tables;
 mod text;
@@ -28,6 +31,7 @@ pub use oops::{
     CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, OopsDifference, SiteForm, Slide,
     SlideFrom, explain_oopses,
 };
+pub use plan::{LinuxSitePlan, PlanCertainty, plan};
 pub use tables::{TableKind, has_tables};
 
 pub use unpack::{Unpacked, unpack};

@@ -249,6 +249,12 @@ impl TableKind {
         Self::RuntimeMasks,
     ];
 
+    /// Returns whether its sites are operands of instructions.
+    #[must_use]
+    pub const fn is_operand(self) -> bool {
+        matches!(self, Self::RuntimePointers | Self::RuntimeShifts | Self::RuntimeMasks)
+    }
+
     /// Returns the name by which the tool prints the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -101,12 +101,23 @@ register to itself, which every 32-bit CPU executes. Without --nops it is `lea` 
 they say that they were compiled for CPUs with SSE2; the kernel's own patching decides the same way.
 Where the kernel asks for other NOPs (`with_nops`), say the same here.
 
+Of a Linux kernel (vmlinux, vmlinuz) or a module of one: what its own patching makes of the sites of all
+tables. The names of features are those of /proc/cpuinfo; one without a name is written as 11*32+14.
+Sites that stay as they are, are only counted. Each site is
+  computed   it follows from the file and from features that are known
+  initial    it follows from a variable that has its first value and can have another at any time: a static
+             key, the function of a static call or of pv_ops, tracing, the number of CPUs
+  undecided  a feature decides that only the kernel knows, as for mitigations, or of which nothing is said;
+             what it can get is listed behind `?`. Say +retpoline, -rethunk and so on in --cpu
+  run-time   it depends on what is only known when the kernel runs
+
 Examples:
   patchlet plan kernel --platform native
   patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop
   patchlet plan kernel --cpu Haswell,-erms          what a kernel gets that selects variants there
   patchlet plan kernel --cpu max --accel tcg        what it gets in QEMU without KVM
-  patchlet plan kernel --key TRACE=on")]
+  patchlet plan kernel --key TRACE=on
+  patchlet plan vmlinuz --cpu Haswell,+retpoline,-rethunk --function vfs_read")]
     Plan(PlanArguments),
     /// Patch the sites in a copy of the file, for bare metal or another platform
     #[command(after_help = "\
@@ -291,6 +302,12 @@ pub(super) struct PlanArguments {
     /// What fills sites of a 32-bit file
     #[arg(long, value_name = "FAMILY")]
     pub nops: Option<NopsName>,
+    /// Of a Linux kernel, only sites of this table; can be given several times
+    #[arg(long, value_name = "KIND")]
+    pub table: Vec<String>,
+    /// Of a Linux kernel, only sites in functions with this in their names; can be given several times
+    #[arg(long, value_name = "PART")]
+    pub function: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -118,20 +118,29 @@ pub(super) fn is_linux(data: &[u8]) -> bool {
     }
 }
 
-/// Reads a Linux kernel or a module of one, and does something with it.
+/// Reads a Linux kernel or a module of one, on a CPU if the command line names one, and does something
+/// with it.
 pub(super) fn with_linux<T>(
     path: &Path,
     data: &[u8],
+    platform: Option<&PlatformArguments>,
     work: impl FnOnce(&LinuxKernel<'_>) -> Result<T, Stop>,
 ) -> Result<T, Stop> {
     let bad = in_file(path);
+    let on_cpu = |kernel: LinuxKernel<'_>| -> Result<T, Stop> {
+        let Some(PlatformArguments { cpu: Some(words), accel, .. }) = platform else {
+            return work(&kernel);
+        };
+        let cpu = cpu(words, *accel, kernel.width())?;
+        work(&kernel.on_cpu(&cpu).map_err(&bad)?)
+    };
     let object = unpack_module(data).map_err(&bad)?;
     if is_object(&object) {
         let module = PlacedModule::new(&object).map_err(&bad)?;
-        return work(&LinuxKernel::of_module(&module).map_err(&bad)?);
+        return on_cpu(LinuxKernel::of_module(&module).map_err(&bad)?);
     }
     let unpacked = unpack(&object).map_err(&bad)?;
-    work(&LinuxKernel::new(&unpacked).map_err(&bad)?)
+    on_cpu(LinuxKernel::new(&unpacked).map_err(&bad)?)
 }
 
 /// Reads a linked file.

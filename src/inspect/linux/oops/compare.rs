@@ -1,7 +1,7 @@
 //! The comparison of the bytes of one oops with the file.
 
 use super::ComparedOops;
-use super::forms::{Forms, Site, SiteForm};
+use super::forms::{Forms, SiteForm};
 use super::lines;
 use super::log::LoggedOops;
 use super::place::{Slide, SlideFrom};
@@ -9,6 +9,7 @@ use crate::insn::Width;
 use crate::inspect::elf::little_endian;
 use crate::inspect::explain::Verdict;
 use crate::inspect::linux::kernel::LinuxKernel;
+use crate::inspect::linux::site_groups::SiteGroup;
 use crate::inspect::linux::unpack::bounds;
 
 /// Bytes of an oops that differ from the file.
@@ -164,7 +165,7 @@ impl Comparison<'_, '_> {
     }
 
     /// Compares the bytes of a site, as far as they are in the log.
-    fn site(&mut self, site: &Site) {
+    fn site(&mut self, site: &SiteGroup) {
         if !(site.start..site.end).any(|at| self.differs(at)) {
             return;
         }
@@ -199,7 +200,7 @@ impl Comparison<'_, '_> {
     }
 
     /// Returns whether the kernel's list has a place in a site.
-    fn has_addresses(&self, site: &Site) -> bool {
+    fn has_addresses(&self, site: &SiteGroup) -> bool {
         self.kernel.relocated.as_ref().is_some_and(|relocated| {
             let mut places = relocated.added.iter().chain(&relocated.subtracted);
             places.any(|place| (site.start..site.end).contains(place))

@@ -6,24 +6,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::insn::Width;
-use crate::inspect::explain::{Located, Memory, Region};
 use crate::inspect::linux::explain::{move_text, usual};
 use crate::inspect::linux::features::{KernelFeatures, feature};
+use crate::inspect::linux::file_state::in_file;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
 use crate::inspect::linux::rules::{Habits, Rules, SEALED_ENDBR};
-use crate::inspect::linux::state::{FeaturesFrom, State};
-use crate::inspect::linux::tables::{KernelTable, TableKind, TableRecord};
+use crate::inspect::linux::site_groups::{SiteGroup, groups_in};
+use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Area, Text};
-
-/// Records whose bytes overlap.
-#[derive(Clone, Debug)]
-pub(super) struct Site {
-    pub start: u64,
-    pub end: u64,
-    /// The tables, each with nothing but the records of this site.
-    pub tables: Vec<KernelTable>,
-}
 
 /// The bytes that a site can have, and when it has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +29,10 @@ pub struct SiteForm {
 /// Something that is taken to be other than the file says: bytes at an address, with words.
 type Override = (Vec<(u64, Vec<u8>)>, String);
 
-/// How many thunks for returns are tried. Kernels have about five.
-const MOST_THUNKS: usize = 16;
-
 /// The sites in a range of text, and the text around them.
-pub(super) struct Forms<'a, 'd> {
+pub(in crate::inspect::linux) struct Forms<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
-    pub sites: Vec<Site>,
+    pub sites: Vec<SiteGroup>,
     /// The text of the file, moved to where the kernel runs: around the range, and what is copied
     /// into it.
     pub text: Text<'d>,
@@ -55,7 +43,17 @@ pub(super) struct Forms<'a, 'd> {
 impl<'a, 'd> Forms<'a, 'd> {
     /// Reads the sites of a range. `slide` is how far the kernel was moved.
     pub(super) fn new(kernel: &'a LinuxKernel<'d>, range: &Range<u64>, slide: u64) -> Self {
-        let sites = sites(kernel, range);
+        Self::of_groups(kernel, groups_in(kernel, range), range, slide, return_thunks(kernel))
+    }
+
+    /// Reads some sites, with the text in a range around them.
+    pub(in crate::inspect::linux) fn of_groups(
+        kernel: &'a LinuxKernel<'d>,
+        sites: Vec<SiteGroup>,
+        range: &Range<u64>,
+        slide: u64,
+        return_thunks: Vec<u64>,
+    ) -> Self {
         /// More than an instruction has, and than what stands in front of a function.
         const AROUND: u64 = 64;
         let mut ranges = Vec::new();
@@ -75,9 +73,9 @@ impl<'a, 'd> Forms<'a, 'd> {
             }
         }
         let mut text = Text { areas: areas(kernel, ranges), sites: vec![] };
-        move_text(kernel, slide, &mut text);
-        let is_thunk = |name: &str| name.ends_with("return_thunk");
-        let return_thunks = kernel.names.of(is_thunk).take(MOST_THUNKS).collect();
+        if slide != 0 {
+            move_text(kernel, slide, &mut text);
+        }
         Self { kernel, sites, text, return_thunks }
     }
 
@@ -88,7 +86,11 @@ impl<'a, 'd> Forms<'a, 'd> {
 
     /// Returns the forms of a site. Where a branch leads to whatever function is in a variable, it
     /// is the one of the branch in `seen`, if that leads to one.
-    pub(super) fn of(&self, site: &Site, seen: &[Option<u8>]) -> Vec<SiteForm> {
+    pub(in crate::inspect::linux) fn of(
+        &self,
+        site: &SiteGroup,
+        seen: &[Option<u8>],
+    ) -> Vec<SiteForm> {
         let Ok(len) = usize::try_from(site.end - site.start) else { return vec![] };
         let mut forms: Vec<SiteForm> = Vec::new();
         // How many conditions each form has, by its bytes.
@@ -153,7 +155,7 @@ impl<'a, 'd> Forms<'a, 'd> {
     /// Returns forms that no rule gives, since they depend on what is made at run time.
     fn beyond_the_rules(
         &self,
-        site: &Site,
+        site: &SiteGroup,
         seen: &[Option<u8>],
         len: usize,
     ) -> Vec<(Vec<u8>, &'static str)> {
@@ -226,37 +228,22 @@ impl<'a, 'd> Forms<'a, 'd> {
     /// Returns the text when the kernel has patched the site in one state.
     fn apply(
         &self,
-        site: &Site,
+        site: &SiteGroup,
         features: &KernelFeatures,
         overrides: &[(u64, Vec<u8>)],
         habits: Habits,
     ) -> Text<'d> {
-        let image = &self.kernel.image;
-        let mut regions: Vec<Region<'_>> = Vec::new();
-        let mut add = |address, bytes| {
-            let virtual_address = Some(address);
-            regions.push(Region { virtual_address, physical_address: None, bytes });
-        };
-        for section in image.sections().iter().filter(|section| !section.data.is_empty()) {
-            add(section.address, section.data);
-        }
-        // The nearest region before an address has it.
-        overrides.iter().for_each(|(address, bytes)| add(*address, bytes));
-        let memory = Memory::new(regions, None);
-        let located = Located::as_linked(&memory);
-        let width = image.width();
-        let (features, features_from) = (features.clone(), FeaturesFrom::Nowhere);
-        let kprobes = HashSet::new();
-        let state = State { located: &located, width, features, features_from, kprobes };
         let mut text = self.text.clone();
-        let (names, tables) = (&self.kernel.names, &*site.tables);
-        let (state, assumed) = (&state, vec![]);
-        Rules { image, names, tables, state, habits, assumed }.apply_to_records(&mut text);
+        in_file(self.kernel, features, overrides, |state| {
+            let (image, names) = (&self.kernel.image, &self.kernel.names);
+            let (tables, assumed) = (&*site.tables, vec![]);
+            Rules { image, names, tables, state, habits, assumed }.apply_to_records(&mut text);
+        });
         text
     }
 
     /// Returns the habits that matter at a site, each in every form.
-    fn habits(&self, site: &Site) -> Vec<Habits> {
+    fn habits(&self, site: &SiteGroup) -> Vec<Habits> {
         let width = self.kernel.image.width();
         let mut all = vec![usual(self.kernel)];
         let has = |kind| site.tables.iter().any(|table| table.kind == kind);
@@ -286,7 +273,7 @@ impl<'a, 'd> Forms<'a, 'd> {
     }
 
     /// Returns sets of features, with words for what of it matters at a site.
-    fn features(&self, site: &Site) -> Vec<(KernelFeatures, String)> {
+    fn features(&self, site: &SiteGroup) -> Vec<(KernelFeatures, String)> {
         /// With more of them at one site, each is tried alone.
         const MOST: usize = 5;
         let mut numbers: Vec<u16> = Vec::new();
@@ -337,7 +324,7 @@ impl<'a, 'd> Forms<'a, 'd> {
 
     /// Returns the states of the variables that a site depends on, each with words. A site that
     /// depends on none has one state.
-    fn overrides(&self, site: &Site, seen: &[Option<u8>]) -> Vec<Override> {
+    fn overrides(&self, site: &SiteGroup, seen: &[Option<u8>]) -> Vec<Override> {
         let names = &self.kernel.names;
         let size = match self.kernel.image.width() {
             Width::Bits64 => 8,
@@ -404,6 +391,13 @@ impl<'a, 'd> Forms<'a, 'd> {
     }
 }
 
+/// Returns the thunks through which returns can go.
+pub(in crate::inspect::linux) fn return_thunks(kernel: &LinuxKernel<'_>) -> Vec<u64> {
+    /// How many are tried. Kernels have about five.
+    const MOST: usize = 16;
+    kernel.names.of(|name| name.ends_with("return_thunk")).take(MOST).collect()
+}
+
 /// Returns `len` bytes if all of them are known.
 fn known(seen: &[Option<u8>], at: usize, len: usize) -> Option<Vec<u8>> {
     seen.get(at..at.checked_add(len)?)?.iter().copied().collect()
@@ -414,58 +408,6 @@ pub(super) fn branch_target(address: u64, code: &[u8]) -> Option<u64> {
     let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
     let distance = i64::from(i32::from_le_bytes(*distance));
     Some(address.wrapping_add(5).wrapping_add_signed(distance))
-}
-
-/// Returns the sites with bytes in a range, sorted by address.
-fn sites(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<Site> {
-    /// The longest site has fewer bytes.
-    const LONGEST: u64 = 256;
-    let near = range.start.saturating_sub(LONGEST)..range.end;
-    let mut found: Vec<(Range<u64>, usize, TableRecord)> = Vec::new();
-    for (at, table) in kernel.tables.iter().enumerate() {
-        for record in table.records.iter().filter(|record| near.contains(&record.site)) {
-            let len = kernel.site_length(table.kind, record);
-            let end = record.site.saturating_add(len);
-            if range.start < end && len > 0 {
-                found.push((record.site..end, at, *record));
-            }
-        }
-    }
-    // Trampolines of static calls have a name instead of a record.
-    for (trampoline, name) in kernel.names.between(near.clone()) {
-        if let Some(name) = name.strip_prefix("__SCT__") {
-            let key = kernel.names.address(&format!("__SCK__{name}")).unwrap_or(0);
-            let record = TableRecord { site: trampoline, key, key_flags: 1, ..Default::default() };
-            let end = trampoline.saturating_add(5);
-            if range.start < end {
-                found.push((trampoline..end, usize::MAX, record));
-            }
-        }
-    }
-    // The order of records at one address stays, for it is the one in which they are applied.
-    found.sort_by_key(|(range, ..)| range.start);
-    let mut sites: Vec<Site> = Vec::new();
-    for (range, at, record) in found {
-        if sites.last().is_none_or(|last| last.end <= range.start) {
-            sites.push(Site { start: range.start, end: range.end, tables: vec![] });
-        }
-        let Some(site) = sites.last_mut() else { continue };
-        site.end = site.end.max(range.end);
-        let (kind, name, stride) = match kernel.tables.get(at) {
-            Some(table) => (table.kind, &*table.name, table.stride),
-            None => (TableKind::StaticCalls, "trampoline", 0),
-        };
-        match site.tables.iter_mut().find(|of| of.name == name) {
-            Some(of) => of.records.push(record),
-            None => site.tables.push(KernelTable {
-                kind,
-                name: name.to_owned(),
-                stride,
-                records: vec![record],
-            }),
-        }
-    }
-    sites
 }
 
 /// Returns the text in some ranges, which can overlap.

@@ -13,6 +13,7 @@ mod place;
 
 pub use compare::OopsDifference;
 pub use forms::SiteForm;
+pub(super) use forms::{Forms, return_thunks};
 pub use lines::{CodeLine, LineSign};
 pub use place::{Slide, SlideFrom};
 

@@ -30,7 +30,7 @@ pub(in crate::inspect::tool) fn audit(
             "a kernel that is patched by this crate: `patchlet verify` looks for the same and more",
         )));
     }
-    with_linux(path, &data, |kernel| report(arguments, kernel, &allowed, terminal))
+    with_linux(path, &data, None, |kernel| report(arguments, kernel, &allowed, terminal))
 }
 
 /// The functions whose findings are known and meant.

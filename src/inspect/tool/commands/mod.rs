@@ -5,6 +5,7 @@ mod audit;
 mod diff;
 mod explain;
 mod help;
+mod linux_plan;
 mod linux_sites;
 mod list;
 mod oops;

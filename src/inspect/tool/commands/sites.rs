@@ -48,7 +48,7 @@ pub(in crate::inspect::tool) fn sites(
     let path = &arguments.file;
     let data = read(path)?;
     if is_linux(&data) {
-        return with_linux(path, &data, |kernel| linux_sites(arguments, kernel, terminal));
+        return with_linux(path, &data, None, |kernel| linux_sites(arguments, kernel, terminal));
     }
     if !arguments.table.is_empty() {
         let words = "--table is for Linux kernels: this one has sites of ops and branches";
