@@ -155,7 +155,8 @@ pub fn explain(data: &[u8]) {
 /// Unpacks a boot image: its header and each form of compression.
 pub fn boot(data: &[u8]) {
     if let Ok(unpacked) = unpack(data) {
-        assert!(!unpacked.elf().is_empty() || data.is_empty());
+        // Nothing asks for memory out of proportion to the file.
+        assert!(unpacked.elf().len() <= data.len() * 64);
     }
 }
 
@@ -232,7 +233,8 @@ pub fn kallsyms(data: &[u8]) {
         file.extend(1_u64.to_le_bytes());
         file.extend([0; 8]);
     }
-    let unpacked = unpack(&file).expect("no boot image");
+    // The data can have a boot image's magic number in its place.
+    let Ok(unpacked) = unpack(&file) else { return };
     let kernel = LinuxKernel::new(&unpacked).expect("a table of one record");
     assert!(kernel.words().starts_with("ELF64"));
 }

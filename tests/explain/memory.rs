@@ -58,7 +58,7 @@ fn a_dump_can_have_virtual_addresses() {
 }
 
 /// Page tables of four levels that map the first pages of the kernel, each executable or not.
-fn page_tables(at: u64, address: u64, physical: u64, executable: &[bool]) -> Vec<u8> {
+pub fn page_tables(at: u64, address: u64, physical: u64, executable: &[bool]) -> Vec<u8> {
     let mut tables = vec![0_u8; 4 * 0x1000];
     let mut put = |table: u64, index: u64, entry: u64| {
         let offset = (table * 0x1000 + index * 8) as usize;

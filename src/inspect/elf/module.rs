@@ -11,7 +11,9 @@ use object::{FileKind, LittleEndian, SymbolIndex};
 
 use super::files::kind_of;
 use super::image::{ENDIAN, Image, Linkage};
+use super::module_search::{ModuleMemory, search};
 use super::read::parse;
+use super::section::slice;
 use crate::inspect::error::FileError;
 
 /// The address of the first section. None of the kernel's.
@@ -37,6 +39,9 @@ pub struct PlacedModule {
     /// A copy of the file, as of a linked one.
     file: Vec<u8>,
     outside: Range<u64>,
+    /// The addresses of sections that were not found in memory; of one that was not looked for
+    /// there, nothing.
+    made_up: Vec<Range<u64>>,
 }
 
 impl PlacedModule {
@@ -50,6 +55,33 @@ impl PlacedModule {
             Some(FileKind::Elf64) => place::<FileHeader64<LittleEndian>>(object),
             _ => Err(FileError::new("no ELF object: a module is linked by `ld -r`")),
         }
+    }
+
+    /// Places a module where a kernel's loader put it in memory.
+    ///
+    /// # Errors
+    /// Returns an error if the file is no relocatable object or is damaged, or if it is not there.
+    pub(crate) fn in_memory(object: &[u8], memory: &ModuleMemory<'_>) -> Result<Self, FileError> {
+        fn place<E: FileHeader<Endian = LittleEndian>>(
+            object: &[u8],
+            memory: &ModuleMemory<'_>,
+        ) -> Result<PlacedModule, FileError> {
+            let mut placing = Placing::<E>::new(object)?;
+            let made_up = search(&mut placing, memory)?;
+            placing.relocate()?;
+            placing.outside = 0..0;
+            Ok(PlacedModule { made_up, ..placing.finish()? })
+        }
+        match kind_of(object) {
+            Some(FileKind::Elf32) => place::<FileHeader32<LittleEndian>>(object, memory),
+            Some(FileKind::Elf64) => place::<FileHeader64<LittleEndian>>(object, memory),
+            _ => Err(FileError::new("no ELF object: a module is linked by `ld -r`")),
+        }
+    }
+
+    /// Returns whether an address is made up, because a section was not found in memory.
+    pub(crate) fn is_made_up(&self, address: u64) -> bool {
+        self.made_up.iter().any(|range| range.contains(&address))
     }
 
     /// Reads the module like a linked file.
@@ -107,56 +139,106 @@ const FIELDS_64: Fields = Fields {
 const SECTION_TYPE: usize = 4;
 const FILE_TYPE: usize = 16;
 
+/// A field that the linker left open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenField {
+    /// Number of the section that it is in, its offset there, and that in the file.
+    pub section: usize,
+    pub offset: u64,
+    at: u64,
+    /// Size in bytes.
+    pub len: u64,
+    /// Whether it counts from its own address.
+    pub relative: bool,
+    /// Number of the symbol, and what is added to its value.
+    pub symbol: usize,
+    pub addend: i64,
+}
+
+impl OpenField {
+    /// Returns what is in the field if its section is at `address`, and the symbol at `symbol`.
+    pub(super) fn value(&self, address: u64, symbol: u64) -> u64 {
+        let place = if self.relative { address.wrapping_add(self.offset) } else { 0 };
+        symbol.wrapping_add_signed(self.addend).wrapping_sub(place)
+    }
+
+    /// Returns the value of the symbol if this is in the field.
+    pub(super) fn symbol_of(&self, address: u64, value: u64) -> u64 {
+        let place = if self.relative { address.wrapping_add(self.offset) } else { 0 };
+        value.wrapping_add(place).wrapping_add_signed(self.addend.wrapping_neg())
+    }
+}
+
+/// Returns the size of a field with a relocation of this type, and whether it counts from its own
+/// address.
+fn shape<E: FileHeader<Endian = LittleEndian>>(kind: RelocationType) -> Option<(u64, bool)> {
+    Some(match kind {
+        elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
+        elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
+        elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
+        elf::R_X86_64_PC64 if E::is_type_64_sized() => (8, true),
+        elf::R_386_32 if !E::is_type_64_sized() => (4, false),
+        elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
+        _ => return None,
+    })
+}
+
 /// A module that is being placed.
-struct Placing<'d, E: FileHeader<Endian = LittleEndian>> {
-    object: &'d [u8],
-    sections: SectionTable<'d, E>,
-    symbols: SymbolTable<'d, E>,
+pub(super) struct Placing<'d, E: FileHeader<Endian = LittleEndian>> {
+    pub(super) object: &'d [u8],
+    pub(super) sections: SectionTable<'d, E>,
+    pub(super) symbols: SymbolTable<'d, E>,
     fields: &'static Fields,
     /// Offset of the table of sections in the file.
     section_table: u64,
     /// The address of each section that is loaded.
-    addresses: Vec<Option<u64>>,
+    pub(super) addresses: Vec<Option<u64>>,
     /// Where the kernel's symbols are.
     outside: Range<u64>,
     /// The address of each symbol.
-    values: Vec<u64>,
+    pub(super) values: Vec<u64>,
     /// The room of each symbol of the kernel.
     room: u64,
     file: Vec<u8>,
 }
 
 fn place<E: FileHeader<Endian = LittleEndian>>(object: &[u8]) -> Result<PlacedModule, FileError> {
-    let header = E::parse(object).map_err(damaged("ELF header"))?;
-    if header.e_type(ENDIAN) != elf::ET_REL {
-        return Err(FileError::new(
-            "not a relocatable object: a module is linked by `ld -r`; give a linked file without \
-             --module",
-        ));
-    }
-    let sections = header.sections(ENDIAN, object).map_err(damaged("section headers"))?;
-    let symbols = sections.symbols(ENDIAN, object, elf::SHT_SYMTAB).map_err(damaged("symbols"))?;
-    let mut placing = Placing {
-        object,
-        sections,
-        symbols,
-        fields: if E::is_type_64_sized() { &FIELDS_64 } else { &FIELDS_32 },
-        section_table: header.e_shoff(ENDIAN).into(),
-        addresses: vec![],
-        outside: 0..0,
-        values: vec![],
-        room: ROOM,
-        file: object.to_vec(),
-    };
+    let mut placing = Placing::<E>::new(object)?;
     placing.lay_out()?;
     placing.find_symbols()?;
     placing.relocate()?;
     placing.finish()
 }
 
-impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
+impl<'d, E: FileHeader<Endian = LittleEndian>> Placing<'d, E> {
+    /// Reads the tables of an object.
+    pub(super) fn new(object: &'d [u8]) -> Result<Self, FileError> {
+        let header = E::parse(object).map_err(damaged("ELF header"))?;
+        if header.e_type(ENDIAN) != elf::ET_REL {
+            return Err(FileError::new(
+                "not a relocatable object: a module is linked by `ld -r`; give a linked file without \
+             --module",
+            ));
+        }
+        let sections = header.sections(ENDIAN, object).map_err(damaged("section headers"))?;
+        let symbols =
+            sections.symbols(ENDIAN, object, elf::SHT_SYMTAB).map_err(damaged("symbols"))?;
+        Ok(Self {
+            object,
+            sections,
+            symbols,
+            fields: if E::is_type_64_sized() { &FIELDS_64 } else { &FIELDS_32 },
+            section_table: header.e_shoff(ENDIAN).into(),
+            addresses: vec![],
+            outside: 0..0,
+            values: vec![],
+            room: ROOM,
+            file: object.to_vec(),
+        })
+    }
+
     /// Finds an address for each section that is loaded.
-    fn lay_out(&mut self) -> Result<(), FileError> {
+    pub(super) fn lay_out(&mut self) -> Result<(), FileError> {
         let mut next = BASE;
         for section in self.sections.iter() {
             let flags = section.sh_flags(ENDIAN);
@@ -206,17 +288,23 @@ impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
     }
 
     /// Returns the address of the section that a symbol is in, if that is loaded.
-    fn section_of(&self, index: SymbolIndex, symbol: &E::Sym) -> Result<Option<u64>, FileError> {
+    pub(super) fn section_of(
+        &self,
+        index: SymbolIndex,
+        symbol: &E::Sym,
+    ) -> Result<Option<u64>, FileError> {
         let section =
             self.symbols.symbol_section(ENDIAN, symbol, index).map_err(damaged("symbol"))?;
         Ok(section.and_then(|section| self.addresses.get(section.0).copied().flatten()))
     }
 
-    /// Fills in the fields that the linker left open.
-    fn relocate(&mut self) -> Result<(), FileError> {
+    /// Returns the fields that the linker left open. One of an unknown type is left out: nothing
+    /// that the macros of patchlet emit has one.
+    pub(super) fn open_fields(&self) -> Result<Vec<OpenField>, FileError> {
+        let mut fields = vec![];
         for section in self.sections.iter() {
             let target = section.info_link(ENDIAN);
-            let Some(&Some(address)) = self.addresses.get(target.0) else { continue };
+            let Some(Some(_)) = self.addresses.get(target.0) else { continue };
             let bad = damaged("relocations");
             let rela = section.rela(ENDIAN, self.object).map_err(&bad)?;
             let rel = section.rel(ENDIAN, self.object).map_err(&bad)?;
@@ -225,62 +313,49 @@ impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
             }
             let relocated = self.sections.section(target).map_err(&bad)?;
             let Some((start, size)) = relocated.file_range(ENDIAN) else { continue };
+            let mut add = |kind, symbol: u32, addend: Option<i64>, offset: u64| {
+                let Some((len, relative)) = shape::<E>(kind) else { return Ok(()) };
+                let end = offset.checked_add(len).filter(|&end| end <= size);
+                let in_file = end.and_then(|_| slice(self.object, start.checked_add(offset)?, len));
+                let Some(in_file) = in_file else {
+                    return Err(FileError::new(format!(
+                        "a relocation is at offset {offset:#x} of a section of {size:#x} bytes"
+                    )));
+                };
+                let addend = addend.unwrap_or_else(|| match *in_file {
+                    [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).into(),
+                    _ => 0,
+                });
+                let symbol = symbol as usize;
+                let section = target.0;
+                let at = start + offset;
+                fields.push(OpenField { section, offset, at, len, relative, symbol, addend });
+                Ok(())
+            };
             for rela in rela.map_or(&[][..], |(all, _)| all) {
-                let (offset, addend) = (rela.r_offset(ENDIAN).into(), rela.r_addend(ENDIAN).into());
                 let kind = rela.r_type(ENDIAN, false);
-                let symbol = rela.r_sym(ENDIAN, false);
-                self.fill(kind, symbol, Some(addend), address, offset, start..start + size)?;
+                let addend = Some(rela.r_addend(ENDIAN).into());
+                add(kind, rela.r_sym(ENDIAN, false), addend, rela.r_offset(ENDIAN).into())?;
             }
             for rel in rel.map_or(&[][..], |(all, _)| all) {
-                let (offset, kind) = (rel.r_offset(ENDIAN).into(), rel.r_type(ENDIAN));
-                self.fill(kind, rel.r_sym(ENDIAN), None, address, offset, start..start + size)?;
+                let offset = rel.r_offset(ENDIAN).into();
+                add(rel.r_type(ENDIAN), rel.r_sym(ENDIAN), None, offset)?;
             }
         }
-        Ok(())
+        Ok(fields)
     }
 
-    /// Fills in one field, at an offset in the section at this address, whose bytes are this part of
-    /// the file. One of an unknown type is left as it is: nothing that the macros of patchlet emit
-    /// has one.
-    fn fill(
-        &mut self,
-        kind: RelocationType,
-        symbol: u32,
-        addend: Option<i64>,
-        address: u64,
-        offset: u64,
-        part: Range<u64>,
-    ) -> Result<(), FileError> {
-        let (length, is_relative) = match kind {
-            elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
-            elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
-            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
-            elf::R_X86_64_PC64 if E::is_type_64_sized() => (8, true),
-            elf::R_386_32 if !E::is_type_64_sized() => (4, false),
-            elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
-            _ => return Ok(()),
-        };
-        let end = part.start.checked_add(offset).and_then(|at| at.checked_add(length));
-        let field = end
-            .filter(|end| *end <= part.end)
-            .and_then(|end| self.file.get_mut((end - length) as usize..end as usize));
-        let Some(field) = field else {
-            return Err(FileError::new(format!(
-                "a relocation is at offset {offset:#x} of a section of {:#x} bytes",
-                part.end - part.start
-            )));
-        };
-        let addend = addend.unwrap_or_else(|| match *field {
-            [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).into(),
-            _ => 0,
-        });
-        let value = self.values.get(symbol as usize).copied().unwrap_or(0);
-        let mut value = value.wrapping_add_signed(addend);
-        if is_relative {
-            value = value.wrapping_sub(address.wrapping_add(offset));
-        }
-        for (byte, new) in field.iter_mut().zip(value.to_le_bytes()) {
-            *byte = new;
+    /// Fills in the fields that the linker left open.
+    fn relocate(&mut self) -> Result<(), FileError> {
+        for field in self.open_fields()? {
+            let Some(&Some(address)) = self.addresses.get(field.section) else { continue };
+            let symbol = self.values.get(field.symbol).copied().unwrap_or(0);
+            let value = field.value(address, symbol).to_le_bytes();
+            let bytes = usize::try_from(field.at).ok().and_then(|at| self.file.get_mut(at..));
+            let len = usize::try_from(field.len).unwrap_or(0);
+            for (byte, &new) in bytes.unwrap_or_default().iter_mut().zip(&value).take(len) {
+                *byte = new;
+            }
         }
         Ok(())
     }
@@ -327,7 +402,7 @@ impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
             }
         }
         self.put(FILE_TYPE, 2, elf::ET_EXEC.0.into());
-        Ok(PlacedModule { file: self.file, outside: self.outside })
+        Ok(PlacedModule { file: self.file, outside: self.outside, made_up: vec![] })
     }
 
     /// Writes a number of so many bytes, at an offset in the file.

@@ -2,6 +2,7 @@
 //! comparing the kernel with its file says. Nothing here knows how a kernel patches itself.
 
 mod dump;
+mod kcore;
 mod locate;
 mod memory;
 mod outcome;
@@ -12,5 +13,6 @@ pub use locate::SlideEvidence;
 pub use outcome::{Count, Explained, Explanation, Verdict};
 
 pub(super) use dump::read;
+pub(super) use kcore::copy as copy_kcore;
 pub(super) use locate::{Located, locate};
 pub(super) use memory::{Memory, Region};

@@ -403,6 +403,10 @@ pub(super) struct ExplainArguments {
     /// Leave out what QEMU's own emulation of the CPU does not have
     #[arg(long, value_name = "ACCELERATOR", requires = "cpu")]
     pub accel: Option<AcceleratorName>,
+    /// A module that the kernel has loaded, which is found in the dump; can be given several times.
+    /// Only for kernels with patchlet
+    #[arg(long, value_name = "OBJECT")]
+    pub module: Vec<PathBuf>,
     /// List what is proven, too
     #[arg(long)]
     pub all: bool,

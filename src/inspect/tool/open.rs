@@ -1,5 +1,6 @@
 //! Opens the files and platforms that the command line names. Each error names the file.
 
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{PlacedModule, is_object, map, parse};
 use crate::inspect::error::FileError;
+use crate::inspect::explain::copy_kcore;
 use crate::inspect::formats::is_with_crate;
 use crate::inspect::linux::{LinuxKernel, has_tables, is_packed, unpack, unpack_module};
 use crate::inspect::model::Model;
@@ -17,6 +19,22 @@ use crate::inspect::plan::{PlatformSpec, on_platform};
 /// Maps a file.
 pub(super) fn read(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Stop> {
     map(path).map_err(in_file(path))
+}
+
+/// Reads a dump of memory. `/proc/kcore`, which is larger than any file can be, is copied as far as
+/// the kernel's image goes.
+pub(super) fn read_memory(path: &Path) -> Result<Box<dyn Deref<Target = [u8]>>, Stop> {
+    /// More than any file system takes for one file.
+    const LARGEST_FILE: u64 = 1 << 46;
+    let failed = |error: std::io::Error| {
+        Stop::Failed(format!("{}: cannot read it: {error}", path.display()))
+    };
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() <= LARGEST_FILE) {
+        return Ok(Box::new(read(path)?));
+    }
+    let mut image = Vec::new();
+    copy_kcore(&mut File::open(path).map_err(failed)?, &mut image).map_err(failed)?;
+    Ok(Box::new(image))
 }
 
 /// Makes the sites of a file be compared with their replacements on a platform.

@@ -1,6 +1,7 @@
 //! States that a site may be in, of which the dump does not say why.
 
 use super::compare::{Comparison, Group};
+use crate::inspect::linux::rules::{decode, thunk_register};
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, PatchedSite};
 
@@ -22,7 +23,8 @@ impl Comparison<'_, '_> {
             })
         };
         let here = seen.get(start..)?;
-        if here.first() == Some(&0xcc) && others_are_as_expected(1) && self.is_kprobe(site.address)
+        if let Some(len) = self.kprobe_len(site.address)
+            && others_are_as_expected(len)
         {
             return Some(Cause::Kprobe);
         }
@@ -51,7 +53,52 @@ impl Comparison<'_, '_> {
                 };
                 (state && others_are_as_expected(5)).then_some(site.cause)
             }
+            Cause::Record(TableKind::Retpolines, _) => {
+                let len = usize::try_from(site.len).ok()?;
+                let here = here.get(..len)?;
+                (self.is_made_thunk(site.address, here) && others_are_as_expected(len))
+                    .then_some(site.cause)
+            }
             _ => None,
+        }
+    }
+
+    /// Returns whether code at a retpoline's site leads to a thunk that the kernel has made: one
+    /// that does nothing but jump to the register of the thunk in the file. Such thunks lie where
+    /// a fault of the CPU ("ITS") does not matter, and are made for each site.
+    fn is_made_thunk(&self, site: u64, seen: &[u8]) -> bool {
+        let width = self.kernel.image.width();
+        let file = self.text.file(site, seen.len() as u64).unwrap_or_default();
+        let Some(instruction) = decode(width, site, file) else { return false };
+        let thunk = instruction.near_branch_target();
+        let Some(register) = thunk_register(&self.kernel.names, thunk) else { return false };
+        // A prefix makes a branch as long as it was. A jump on a condition is too short for another.
+        let skipped = seen.iter().take_while(|&&byte| byte == 0x2e).count();
+        let opcode = if instruction.is_call_near() { 0xe8 } else { 0xe9 };
+        let Some(branch) = seen.get(skipped..).filter(|code| code.first() == Some(&opcode)) else {
+            return false;
+        };
+        let rest = branch.get(5..).unwrap_or_default();
+        let is_filled = rest.iter().all(|&byte| byte == 0xcc || byte == 0x90);
+        let Some(target) = branch_target(site + skipped as u64, branch) else { return false };
+        // JMP *%reg, with REX.B for the upper eight.
+        let mut jump = vec![0x41; usize::from(register >> 3)];
+        jump.extend([0xff, 0xe0 | (register & 7)]);
+        is_filled && self.is_made_code(target, &jump) == Some(true)
+    }
+
+    /// Returns whether an address of the file is in code that the kernel has made, which is in no
+    /// section of the file, can be executed, and begins with these bytes; `None` if the dump has
+    /// neither it nor page tables.
+    fn is_made_code(&self, target: u64, begins: &[u8]) -> Option<bool> {
+        let running = target.wrapping_add(self.located.slide);
+        if self.kernel.image.section_at(target).is_some() || !self.located.is_executable_at(running)
+        {
+            return Some(false);
+        }
+        match self.located.virtual_bytes(running, begins.len()) {
+            Some(there) => Some(there == begins),
+            None => self.located.pages.map(|_| false),
         }
     }
 
@@ -73,25 +120,33 @@ impl Comparison<'_, '_> {
         if self.kernel.names.is_one_of(target, CALLERS) {
             return true;
         }
-        let running = target.wrapping_add(self.located.slide);
-        if self.kernel.image.section_at(target).is_some() || !self.located.is_executable_at(running)
-        {
-            return false;
-        }
-        let Some(there) = self.located.virtual_bytes(running, SAME) else {
-            // The dump does not have it, or no page tables.
-            return self.located.pages.is_none();
-        };
         let callers = CALLERS.iter().filter_map(|name| self.kernel.names.address(name));
-        callers
-            .filter_map(|caller| self.text.expected(caller, SAME))
-            .any(|expected| expected == there)
+        let mut begins = callers.filter_map(|caller| self.text.expected(caller, SAME));
+        begins.any(|begins| self.is_made_code(target, begins) != Some(false))
     }
 
-    /// Returns whether a breakpoint stands at an address of the file, and the kernel's list of
-    /// probes has the address.
-    pub(super) fn is_kprobe(&self, address: u64) -> bool {
-        self.located.bytes(address, 1) == Some(&[0xcc]) && self.state.kprobes.contains(&address)
+    /// Returns how many bytes a probe has changed at an address that the kernel's list of probes
+    /// has: one for a breakpoint, five for a jump to the copy of the code that calls the probe, of
+    /// which the kernel has a template.
+    pub(super) fn kprobe_len(&self, address: u64) -> Option<usize> {
+        /// How many bytes of the copy are compared: three PUSHes, in front of what differs.
+        const SAME: usize = 4;
+        if !self.state.kprobes.contains(&address) {
+            return None;
+        }
+        match *self.located.bytes(address, 1)? {
+            [0xcc] => Some(1),
+            [0xe9] => {
+                let target = branch_target(address, self.located.bytes(address, 5)?)?;
+                let template = self.kernel.names.address("optprobe_template_entry")?;
+                let begins = self.text.file(template, SAME as u64).or_else(|| {
+                    // In read-only data, as newer kernels have it.
+                    self.kernel.image.bytes_at(template, SAME as u64)
+                })?;
+                (self.is_made_code(target, begins) != Some(false)).then_some(5)
+            }
+            _ => None,
+        }
     }
 }
 

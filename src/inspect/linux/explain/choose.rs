@@ -29,7 +29,7 @@ pub(super) fn expected<'d>(
         (wrong, habits, text)
     };
     let mut best = with(usual);
-    for step in 0..5 {
+    for step in 0..6 {
         if best.0 == 0 {
             break;
         }
@@ -45,6 +45,7 @@ pub(super) fn expected<'d>(
                 .collect(),
             2 => vec![Habits { native_sequences: !now.native_sequences, ..now }],
             3 => vec![Habits { int3_behind_jump: !now.int3_behind_jump, ..now }],
+            4 => vec![Habits { hash_is_sealed: !now.hash_is_sealed, ..now }],
             _ => SEALED_ENDBR.iter().map(|&sealed_endbr| Habits { sealed_endbr, ..now }).collect(),
         };
         for habits in others.into_iter().filter(|&habits| habits != now) {
@@ -72,6 +73,7 @@ pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
         native_sequences: filling == Filling::Padding,
         int3_behind_jump: true,
         sealed_endbr: SEALED_ENDBR[0],
+        hash_is_sealed: true,
     }
 }
 

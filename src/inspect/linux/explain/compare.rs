@@ -183,9 +183,11 @@ impl<'a, 'd> Comparison<'a, 'd> {
             self.count(Cause::Moved, Verdict::Proven, address, end);
             return end;
         }
-        if self.is_kprobe(address) {
-            self.count(Cause::Kprobe, Verdict::Allowed, address, address + 1);
-            return address + 1;
+        if let Some(len) = self.kprobe_len(address)
+            && next >= address + len as u64
+        {
+            self.count(Cause::Kprobe, Verdict::Allowed, address, address + len as u64);
+            return address + len as u64;
         }
         let end = self.end_of_run(address, next, |seen, _, expected| seen != expected);
         self.count(Cause::Nothing, Verdict::Unexplained, address, end);

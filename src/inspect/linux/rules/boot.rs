@@ -6,15 +6,19 @@ use super::Rules;
 use crate::inspect::linux::tables::{KernelTable, TableKind, TableRecord};
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
-const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+pub(super) const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 impl Rules<'_, '_> {
     /// Writes the ENDBR of functions that nothing calls indirectly.
     pub(super) fn endbr(&self, text: &mut Text<'_>) {
+        let cfi = self.cfi_state();
         for record in self.records(TableKind::Endbr) {
             text.answer(record.site, 4, Cause::Record(TableKind::Endbr, Depends::Boot));
             if text.expected(record.site, 4) == Some(&ENDBR64) {
                 text.write(record.site, &self.habits.sealed_endbr);
+            }
+            if let Some(cfi) = cfi {
+                self.seal_preamble(text, record.site, cfi);
             }
         }
     }

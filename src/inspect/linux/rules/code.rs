@@ -30,7 +30,11 @@ pub(super) fn sign_extended(bytes: &[u8]) -> i64 {
 }
 
 /// Decodes the first instruction, or returns `None` if it is none.
-pub(super) fn decode(width: Width, address: u64, code: &[u8]) -> Option<Instruction> {
+pub(in crate::inspect::linux) fn decode(
+    width: Width,
+    address: u64,
+    code: &[u8],
+) -> Option<Instruction> {
     let instruction = decoder(width, address, code).decode();
     (!instruction.is_invalid()).then_some(instruction)
 }

@@ -26,6 +26,8 @@ pub(crate) struct Habits {
     pub int3_behind_jump: bool,
     /// What a sealed ENDBR becomes.
     pub sealed_endbr: [u8; 4],
+    /// Whether the hash in front of a function that nothing calls indirectly becomes zero.
+    pub hash_is_sealed: bool,
 }
 
 /// The forms of a sealed ENDBR: NOPs of four bytes that nothing else uses.

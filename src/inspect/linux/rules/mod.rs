@@ -1,6 +1,6 @@
 //! The rules by which Linux patches its text, in the order in which it does it at boot: paravirt
-//! calls, retpolines, returns, alternatives, sealed ENDBRs, LOCK prefixes, constants; then what can
-//! change at any time: static calls, jump labels, the tracer.
+//! calls, checks of indirect calls, retpolines, returns, alternatives, sealed ENDBRs, LOCK prefixes,
+//! constants; then what can change at any time: static calls, jump labels, the tracer.
 //!
 //! A rule writes what the kernel writes into the expected text and answers for the site, changed
 //! or not. Kernels of different age do it differently in a few points, which are in [`Habits`].
@@ -10,6 +10,7 @@
 mod alternatives;
 mod boot;
 mod calls;
+mod cfi;
 mod code;
 mod filling;
 mod habits;
@@ -26,7 +27,9 @@ use crate::insn::Width;
 use crate::inspect::elf::Image;
 
 pub(super) use alternatives::{feature_of, groups};
+pub(super) use code::decode;
 pub(super) use habits::{Filling, Habits, SEALED_ENDBR};
+pub(super) use thunks::thunk_register;
 
 /// The rules of one kernel, with all that they need to know.
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl Rules<'_, '_> {
     /// Applies the rules for records, without those for places that have only a name.
     pub(crate) fn apply_to_records(&self, text: &mut Text<'_>) {
         self.paravirt(text);
+        self.cfi(text);
         self.retpolines(text);
         self.returns(text);
         self.alternatives(text);

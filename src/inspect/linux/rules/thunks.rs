@@ -5,6 +5,7 @@ use iced_x86::{Code, Instruction};
 use super::Rules;
 use super::code::{branch, decode};
 use crate::inspect::linux::features::feature;
+use crate::inspect::linux::names::Names;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
@@ -22,7 +23,8 @@ impl Rules<'_, '_> {
             let cause = Cause::Record(TableKind::Retpolines, Depends::Mitigation);
             let features = [feature::RETPOLINE, feature::RETPOLINE_LFENCE];
             self.answer_by(&features, text, record.site, len as u64, cause);
-            let Some(register) = self.thunk_register(instruction.near_branch_target()) else {
+            let Some(register) = thunk_register(self.names, instruction.near_branch_target())
+            else {
                 continue;
             };
             if let Some(tracked) = self.tracked_thunk(&instruction, register, record.site) {
@@ -84,22 +86,6 @@ impl Rules<'_, '_> {
         Some(bytes)
     }
 
-    /// Returns the register that a thunk for indirect branches jumps to.
-    fn thunk_register(&self, thunk: u64) -> Option<u8> {
-        const PREFIX: &str = "__x86_indirect_thunk_";
-        let name = self.names.at(thunk).find_map(|name| {
-            let register = name.strip_prefix(PREFIX)?;
-            REGISTERS.iter().position(|names| names.contains(&register))
-        });
-        // Thunks lie 32 bytes from each other.
-        let by_place = || {
-            let distance = thunk.checked_sub(self.names.address("__x86_indirect_thunk_array")?)?;
-            Some(usize::try_from(distance / 32).ok()?).filter(|_| distance % 32 == 0)
-        };
-        let register = name.or_else(by_place)?;
-        u8::try_from(register).ok().filter(|&register| register < 16 && register != 4)
-    }
-
     /// Returns where a return at an address goes: `None` for the instruction itself. One thunk is
     /// against a fault that only returns in the lower half of a cache line have.
     pub(super) fn return_thunk(&self, address: u64) -> Option<u64> {
@@ -133,6 +119,22 @@ impl Rules<'_, '_> {
             text.write(record.site, &bytes);
         }
     }
+}
+
+/// Returns the register that a thunk for indirect branches jumps to.
+pub(in crate::inspect::linux) fn thunk_register(names: &Names, thunk: u64) -> Option<u8> {
+    const PREFIX: &str = "__x86_indirect_thunk_";
+    let name = names.at(thunk).find_map(|name| {
+        let register = name.strip_prefix(PREFIX)?;
+        REGISTERS.iter().position(|names| names.contains(&register))
+    });
+    // Thunks lie 32 bytes from each other.
+    let by_place = || {
+        let distance = thunk.checked_sub(names.address("__x86_indirect_thunk_array")?)?;
+        Some(usize::try_from(distance / 32).ok()?).filter(|_| distance % 32 == 0)
+    };
+    let register = name.or_else(by_place)?;
+    u8::try_from(register).ok().filter(|&register| register < 16 && register != 4)
 }
 
 /// The registers by their numbers, as thunks are named after them.
