@@ -5,6 +5,11 @@ use std::ops::Range;
 use super::kernel::LinuxKernel;
 use super::tables::{KernelTable, TableKind, TableRecord};
 
+/// Length of a function's preamble where indirect calls are checked, and of what stands in front of
+/// such a call.
+const PREAMBLE: u64 = 16;
+const CALLER: u64 = 14;
+
 /// Records whose bytes overlap.
 #[derive(Clone, Debug)]
 pub(super) struct SiteGroup {
@@ -18,14 +23,22 @@ pub(super) struct SiteGroup {
 pub(super) fn groups_in(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<SiteGroup> {
     /// The longest site has fewer bytes.
     const LONGEST: u64 = 256;
-    let near = range.start.saturating_sub(LONGEST)..range.end;
+    let near = range.start.saturating_sub(LONGEST)..range.end.saturating_add(CALLER);
+    let checks_calls = kernel.tables.iter().any(|table| table.kind == TableKind::Cfi);
     let mut found: Vec<(Range<u64>, usize, TableRecord)> = Vec::new();
     for (at, table) in kernel.tables.iter().enumerate() {
         for record in table.records.iter().filter(|record| near.contains(&record.site)) {
-            let len = kernel.site_length(table.kind, record);
-            let end = record.site.saturating_add(len);
-            if range.start < end && len > 0 {
-                found.push((record.site..end, at, *record));
+            let (start, end) = match table.kind {
+                // With the first instruction of the function, behind the preamble.
+                TableKind::Cfi => (record.site, record.site.saturating_add(PREAMBLE + 4)),
+                kind => {
+                    let end = record.site.saturating_add(kernel.site_length(kind, record));
+                    let checked = checks_calls && kind == TableKind::Retpolines;
+                    (record.site.saturating_sub(if checked { CALLER } else { 0 }), end)
+                }
+            };
+            if range.start < end && record.site < end {
+                found.push((start..end, at, *record));
             }
         }
     }
@@ -63,5 +76,7 @@ pub(super) fn groups_in(kernel: &LinuxKernel<'_>, range: &Range<u64>) -> Vec<Sit
             }),
         }
     }
+    // Of what lies behind the range, nothing is in it.
+    sites.retain(|site| site.start < range.end);
     sites
 }

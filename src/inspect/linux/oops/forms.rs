@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::insn::Width;
+use crate::inspect::elf::little_endian;
 use crate::inspect::linux::explain::{move_text, usual};
 use crate::inspect::linux::features::{KernelFeatures, feature};
 use crate::inspect::linux::file_state::in_file;
@@ -13,7 +14,7 @@ use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
 use crate::inspect::linux::rules::{Habits, Rules, SEALED_ENDBR};
 use crate::inspect::linux::site_groups::{SiteGroup, groups_in};
-use crate::inspect::linux::tables::TableKind;
+use crate::inspect::linux::tables::{KernelTable, TableKind};
 use crate::inspect::linux::text::{Area, Text};
 
 /// The bytes that a site can have, and when it has them.
@@ -234,9 +235,19 @@ impl<'a, 'd> Forms<'a, 'd> {
         habits: Habits,
     ) -> Text<'d> {
         let mut text = self.text.clone();
+        let mut tables = site.tables.clone();
+        // Calls are checked if there are preambles at all.
+        if tables.iter().all(|table| table.kind != TableKind::Cfi) {
+            let preambles = self.kernel.tables.iter().find(|table| table.kind == TableKind::Cfi);
+            tables.extend(preambles.map(|table| KernelTable {
+                name: table.name.clone(),
+                records: table.records.first().copied().into_iter().collect(),
+                ..*table
+            }));
+        }
         in_file(self.kernel, features, overrides, |state| {
             let (image, names) = (&self.kernel.image, &self.kernel.names);
-            let (tables, assumed) = (&*site.tables, vec![]);
+            let (tables, assumed) = (&*tables, vec![]);
             Rules { image, names, tables, state, habits, assumed }.apply_to_records(&mut text);
         });
         text
@@ -261,6 +272,10 @@ impl<'a, 'd> Forms<'a, 'd> {
         }
         if has(TableKind::Paravirt) {
             let other = |of: Habits| Habits { native_sequences: !of.native_sequences, ..of };
+            each(&|habits| vec![other(habits)]);
+        }
+        if has(TableKind::Endbr) && has(TableKind::Cfi) {
+            let other = |of: Habits| Habits { hash_is_sealed: !of.hash_is_sealed, ..of };
             each(&|habits| vec![other(habits)]);
         }
         if has(TableKind::Endbr) {
@@ -322,6 +337,52 @@ impl<'a, 'd> Forms<'a, 'd> {
         sets.into_iter().map(with).collect()
     }
 
+    /// Returns the ways in which indirect calls are checked, each with every seed of the hashes that
+    /// the bytes can come from.
+    fn checks_of_calls(&self, site: &SiteGroup, seen: &[Option<u8>]) -> Vec<Override> {
+        const MODES: [(u8, &str); 3] = [(1, "calls are not checked"), (2, "kCFI"), (3, "FineIBT")];
+        let names = &self.kernel.names;
+        let (Some(mode), Some(seed)) = (names.address("cfi_mode"), names.address("cfi_seed"))
+        else {
+            return vec![];
+        };
+        // The hash that the compiler has put there.
+        let hash = site.tables.iter().find_map(|table| {
+            let record = table.records.first()?;
+            match (table.kind, self.kernel.code(site.start, 6)) {
+                (TableKind::Cfi, _) => match self.kernel.code(record.site, 5) {
+                    &[0xb8, a, b, c, d] => Some(u32::from_le_bytes([a, b, c, d])),
+                    _ => None,
+                },
+                (TableKind::Retpolines, &[0x41, 0xba, a, b, c, d]) => {
+                    Some(u32::from_le_bytes([a, b, c, d]).wrapping_neg())
+                }
+                _ => None,
+            }
+        });
+        let Some(hash) = hash else { return vec![] };
+        // Of a hash that the start or the end of the bytes cuts, any other byte can be taken.
+        let windows = seen.windows(4).filter(|bytes| bytes.iter().any(Option::is_some));
+        let numbers = windows.map(|bytes| {
+            let bytes: Vec<u8> = bytes.iter().map(|byte| byte.unwrap_or(0)).collect();
+            little_endian(&bytes) as u32
+        });
+        let mut seeds: Vec<u32> =
+            numbers.flat_map(|number| [number ^ hash, number.wrapping_neg() ^ hash]).collect();
+        // Those with which the hash would be an ENDBR, so that it is mixed again.
+        let endbr = u32::from_le_bytes([0xf3, 0x0f, 0x1e, 0xfa]);
+        seeds.extend([0, endbr ^ hash, endbr.wrapping_neg() ^ hash]);
+        seeds.sort_unstable();
+        seeds.dedup();
+        let all = MODES.iter().flat_map(|&(number, words)| {
+            seeds.iter().map(move |&of| {
+                let bytes = vec![(mode, vec![number, 0, 0, 0]), (seed, of.to_le_bytes().to_vec())];
+                (bytes, words.to_owned())
+            })
+        });
+        all.collect()
+    }
+
     /// Returns the states of the variables that a site depends on, each with words. A site that
     /// depends on none has one state.
     fn overrides(&self, site: &SiteGroup, seen: &[Option<u8>]) -> Vec<Override> {
@@ -331,7 +392,7 @@ impl<'a, 'd> Forms<'a, 'd> {
             Width::Bits32 => 4,
         };
         let pointer = |function: u64| function.to_le_bytes()[..size].to_vec();
-        let mut all: Vec<Override> = vec![];
+        let mut all: Vec<Override> = self.checks_of_calls(site, seen);
         for table in &site.tables {
             for record in &table.records {
                 let Ok(at) = usize::try_from(record.site - site.start) else { continue };
