@@ -489,8 +489,29 @@ init_module:
 	.size init_module, . - init_module
 ";
 
+/// Returns the file of a kernel that has a record of each table.
+pub fn file_of_all_tables(width: Width) -> Vec<u8> {
+    Sound::new(width).with_tables().file_and_memory().0
+}
+
+/// Returns a log with an oops at each site of a jump label, a retpoline and a return of that kernel.
+pub fn log_of_all_tables() -> String {
+    let sound = Sound::new(Width::Bits64);
+    let mut kernel = sound.with_tables();
+    let (_, mut memory) = kernel.file_and_memory();
+    let (label, target, _) = sound.labels[0];
+    let at = (label - kernel.base) as usize;
+    memory[at..at + 5].copy_from_slice(&branch(0xe9, label, target));
+    let site = |table: &str| {
+        let (_, sites) = sound.sites.iter().find(|(name, _)| *name == table).expect(table);
+        sites[0]
+    };
+    let sites = [label, site(".retpoline_sites"), site(".return_sites")];
+    sites.map(|site| crate::oops::log(&kernel, &memory, site)).concat()
+}
+
 /// Assembles a module.
-fn module(width: Width, name: &str, extra: &str, init: &str) -> Vec<u8> {
+pub fn module(width: Width, name: &str, extra: &str, init: &str) -> Vec<u8> {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("inspect/audit-module");
     fs::create_dir_all(&scratch).expect("a folder below CARGO_TARGET_TMPDIR");
     let (bits, register, pointer, thunk) = match width {

@@ -33,7 +33,7 @@ fn code_line(kernel: &Kernel, memory: &[u8], address: u64) -> String {
 
 /// Returns the log of an oops at an address of the file: without the function's name, and with the
 /// distance that the kernel was moved.
-fn log(kernel: &Kernel, memory: &[u8], address: u64) -> String {
+pub fn log(kernel: &Kernel, memory: &[u8], address: u64) -> String {
     let running = address.wrapping_add(SLIDE);
     let (pointer, offset) = match kernel.sample.width {
         Width::Bits64 => (format!("RIP: 0010:[<{running:016x}>]"), SLIDE),

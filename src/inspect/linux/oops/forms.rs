@@ -30,6 +30,10 @@ pub struct SiteForm {
 /// Something that is taken to be other than the file says: bytes at an address, with words.
 type Override = (Vec<(u64, Vec<u8>)>, String);
 
+/// The most records of a site whose forms are computed, and the most states in which they are.
+const MOST_RECORDS: usize = 64;
+const MOST_STATES: usize = 1024;
+
 /// The sites in a range of text, and the text around them.
 pub(in crate::inspect::linux) struct Forms<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
@@ -112,22 +116,34 @@ impl<'a, 'd> Forms<'a, 'd> {
                 }
             }
         };
-        let habits = self.habits(site);
-        for (features, with) in self.features(site) {
-            for (bytes, words) in self.overrides(site, seen) {
-                let both = [&*with, &*words].map(str::to_owned);
-                let condition: Vec<String> =
-                    both.into_iter().filter(|words| !words.is_empty()).collect();
+        let records: usize = site.tables.iter().map(|table| table.records.len()).sum();
+        // Real sites have a few records. Time is limited for files that were made up.
+        let (habits, tables) = (self.habits(site), self.tables(site));
+        let (features, overrides) = match records {
+            0..=MOST_RECORDS => (self.features(site), self.overrides(site, seen)),
+            _ => (vec![], vec![]),
+        };
+        let sets = features.len();
+        for (features, with) in &features {
+            for (bytes, words) in overrides.iter().take(MOST_STATES / sets.max(1)) {
+                let both = [&**with, &**words].into_iter();
+                let condition: Vec<&str> = both.filter(|words| !words.is_empty()).collect();
                 let condition = match &*condition {
                     [] => "as the kernel patches it when it boots".to_owned(),
                     condition => condition.join(", "),
                 };
-                for &habits in &habits {
-                    let text = self.apply(site, &features, &bytes, habits);
-                    if let Some(bytes) = text.expected(site.start, len) {
-                        add(bytes, &condition);
+                in_file(self.kernel, features, bytes, |state| {
+                    for &habits in &habits {
+                        let mut text = self.text.clone();
+                        let (image, names) = (&self.kernel.image, &self.kernel.names);
+                        let (tables, assumed) = (&*tables, vec![]);
+                        let rules = Rules { image, names, tables, state, habits, assumed };
+                        rules.apply_to_records(&mut text);
+                        if let Some(bytes) = text.expected(site.start, len) {
+                            add(bytes, &condition);
+                        }
                     }
-                }
+                });
             }
         }
         for (bytes, words) in self.beyond_the_rules(site, seen, len) {
@@ -226,17 +242,10 @@ impl<'a, 'd> Forms<'a, 'd> {
         more
     }
 
-    /// Returns the text when the kernel has patched the site in one state.
-    fn apply(
-        &self,
-        site: &SiteGroup,
-        features: &KernelFeatures,
-        overrides: &[(u64, Vec<u8>)],
-        habits: Habits,
-    ) -> Text<'d> {
-        let mut text = self.text.clone();
+    /// Returns the tables that the rules are asked with: those of the site, and one of preambles, for
+    /// indirect calls are checked if there are any at all.
+    fn tables(&self, site: &SiteGroup) -> Vec<KernelTable> {
         let mut tables = site.tables.clone();
-        // Calls are checked if there are preambles at all.
         if tables.iter().all(|table| table.kind != TableKind::Cfi) {
             let preambles = self.kernel.tables.iter().find(|table| table.kind == TableKind::Cfi);
             tables.extend(preambles.map(|table| KernelTable {
@@ -245,12 +254,7 @@ impl<'a, 'd> Forms<'a, 'd> {
                 ..*table
             }));
         }
-        in_file(self.kernel, features, overrides, |state| {
-            let (image, names) = (&self.kernel.image, &self.kernel.names);
-            let (tables, assumed) = (&*tables, vec![]);
-            Rules { image, names, tables, state, habits, assumed }.apply_to_records(&mut text);
-        });
-        text
+        tables
     }
 
     /// Returns the habits that matter at a site, each in every form.
@@ -260,7 +264,11 @@ impl<'a, 'd> Forms<'a, 'd> {
         let has = |kind| site.tables.iter().any(|table| table.kind == kind);
         let mut each = |other: &dyn Fn(Habits) -> Vec<Habits>| {
             let more: Vec<Habits> = all.iter().flat_map(|&habits| other(habits)).collect();
-            all.extend(more);
+            for habits in more {
+                if !all.contains(&habits) {
+                    all.push(habits);
+                }
+            }
         };
         each(&|habits| {
             let families = FAMILIES.iter();
