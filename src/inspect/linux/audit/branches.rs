@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use iced_x86::{FlowControl, Instruction, OpKind, Register};
 
 use super::built_with::{BuiltWith, INDIRECT_THUNK, RETURN_THUNK};
+use super::code_kinds::{CodeKind, CodeKinds};
 use super::finding::{AuditFinding, AuditKind};
-use super::places::{Place, Places};
 use crate::disassemble::branch_target;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::tables::TableKind;
@@ -18,7 +18,7 @@ const CALLS: &[TableKind] = &[TableKind::Calls, TableKind::StaticCalls];
 pub(super) struct Branches<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
     built_with: BuiltWith,
-    places: &'a Places<'a, 'd>,
+    code_kinds: &'a CodeKinds<'a, 'd>,
     /// The tables that have a record for an address, of those that name single instructions.
     recorded: HashMap<u64, Vec<TableKind>>,
     /// The ranges that alternatives and paravirt calls replace as a whole, sorted, none inside of
@@ -37,7 +37,7 @@ impl<'a, 'd> Branches<'a, 'd> {
     pub(super) fn new(
         kernel: &'a LinuxKernel<'d>,
         built_with: BuiltWith,
-        places: &'a Places<'a, 'd>,
+        code_kinds: &'a CodeKinds<'a, 'd>,
     ) -> Self {
         let mut recorded: HashMap<u64, Vec<TableKind>> = HashMap::new();
         let mut ranges = Vec::new();
@@ -72,7 +72,7 @@ impl<'a, 'd> Branches<'a, 'd> {
         Self {
             kernel,
             built_with,
-            places,
+            code_kinds,
             recorded,
             replaced,
             thunks,
@@ -107,7 +107,7 @@ impl<'a, 'd> Branches<'a, 'd> {
         if has_record() {
             return;
         }
-        if self.places.of(at) != Place::Text {
+        if self.code_kinds.of(at) != CodeKind::Text {
             *self.exempt.entry(kind).or_default() += 1;
             return;
         }

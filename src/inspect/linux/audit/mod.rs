@@ -4,14 +4,14 @@
 //!
 //! `branches` looks at the instructions of all text for those that lack a record, `records` at the
 //! records for those that name something else, `overlaps` at the records alone. What needs no
-//! record is told from what does by [`Place`](places::Place) and by what the kernel was
+//! record is told from what does by [`CodeKind`](code_kinds::CodeKind) and by what the kernel was
 //! [built with](BuiltWith).
 
 mod branches;
 mod built_with;
+mod code_kinds;
 mod finding;
 mod overlaps;
-mod places;
 mod records;
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ use super::kernel::LinuxKernel;
 use super::tables::TableKind;
 use crate::inspect::sweep::{Visitor, sweep_text};
 use branches::Branches;
-use places::Places;
-use records::Records;
+use code_kinds::CodeKinds;
+use records::RecordCheck;
 
 /// The result of an audit.
 #[derive(Debug)]
@@ -57,10 +57,10 @@ impl Audit {
 /// done, of how many.
 pub fn audit(kernel: &LinuxKernel<'_>, progress: &mut dyn FnMut(u64, u64)) -> Audit {
     let built_with = BuiltWith::of(kernel);
-    let places = Places::new(kernel);
-    let mut reader = Reader {
-        branches: Branches::new(kernel, built_with, &places),
-        records: Records::new(kernel),
+    let code_kinds = CodeKinds::new(kernel);
+    let mut reader = AuditVisitor {
+        branches: Branches::new(kernel, built_with, &code_kinds),
+        records: RecordCheck::new(kernel),
         progress,
     };
     // Replacements stand one behind the other, without names.
@@ -70,7 +70,7 @@ pub fn audit(kernel: &LinuxKernel<'_>, progress: &mut dyn FnMut(u64, u64)) -> Au
     let has_symbols = !kernel.image.symbols().is_empty();
     let named = kernel.names.addresses().filter(|_| !has_symbols);
     sweep_text(&kernel.image, named.chain(replacements), &mut reader);
-    let Reader { branches, records, .. } = reader;
+    let AuditVisitor { branches, records, .. } = reader;
     let (mut findings, exempt) = branches.finish();
     findings.extend(records.finish());
     findings.extend(overlaps::find(kernel));
@@ -80,13 +80,13 @@ pub fn audit(kernel: &LinuxKernel<'_>, progress: &mut dyn FnMut(u64, u64)) -> Au
 }
 
 /// The receiver of what the sweep finds.
-struct Reader<'a, 'd> {
+struct AuditVisitor<'a, 'd> {
     branches: Branches<'a, 'd>,
-    records: Records<'a, 'd>,
+    records: RecordCheck<'a, 'd>,
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
-impl Visitor for Reader<'_, '_> {
+impl Visitor for AuditVisitor<'_, '_> {
     fn instruction(&mut self, at: u64, instruction: &iced_x86::Instruction) {
         self.records.instruction(at, instruction);
         self.branches.instruction(at, instruction);

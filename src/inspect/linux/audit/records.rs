@@ -1,4 +1,4 @@
-//! Records that name something else than they are for. The sweep tells which addresses are
+//! RecordCheck that name something else than they are for. The sweep tells which addresses are
 //! instructions; each address that a record names is one of them, or is inside of one as the record's
 //! kind says.
 
@@ -10,9 +10,9 @@ use crate::disassemble::branch_target;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::tables::{TableKind, TableRecord};
 
-/// The part that an address has in a record.
+/// The role that an address has in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum AddressRole {
     /// The instruction at the site.
     Site,
     /// The first byte behind the site.
@@ -27,13 +27,13 @@ enum Part {
 #[derive(Clone, Copy, Debug)]
 struct Named<'a> {
     address: u64,
-    part: Part,
+    role: AddressRole,
     kind: TableKind,
     record: &'a TableRecord,
 }
 
 /// The check of all records.
-pub(super) struct Records<'a, 'd> {
+pub(super) struct RecordCheck<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
     /// Sorted by address.
     named: Vec<Named<'a>>,
@@ -44,25 +44,25 @@ pub(super) struct Records<'a, 'd> {
     findings: Vec<AuditFinding>,
 }
 
-impl<'a, 'd> Records<'a, 'd> {
+impl<'a, 'd> RecordCheck<'a, 'd> {
     pub(super) fn new(kernel: &'a LinuxKernel<'d>) -> Self {
         let mut named = Vec::new();
         let mut findings = Vec::new();
         for table in &kernel.tables {
             for record in &table.records {
                 let kind = table.kind;
-                let mut add = |address, part| named.push(Named { address, part, kind, record });
+                let mut add = |address, role| named.push(Named { address, role, kind, record });
                 match kind {
-                    TableKind::RuntimePointers => add(record.site, Part::Operand(8)),
-                    TableKind::RuntimeShifts => add(record.site, Part::Operand(1)),
-                    TableKind::RuntimeMasks => add(record.site, Part::Operand(4)),
-                    _ => add(record.site, Part::Site),
+                    TableKind::RuntimePointers => add(record.site, AddressRole::Operand(8)),
+                    TableKind::RuntimeShifts => add(record.site, AddressRole::Operand(1)),
+                    TableKind::RuntimeMasks => add(record.site, AddressRole::Operand(4)),
+                    _ => add(record.site, AddressRole::Site),
                 }
                 match kind {
                     TableKind::Alternatives | TableKind::Paravirt => {
-                        add(record.site + u64::from(record.length), Part::End);
+                        add(record.site + u64::from(record.length), AddressRole::End);
                     }
-                    TableKind::JumpLabels => add(record.other, Part::Target),
+                    TableKind::JumpLabels => add(record.other, AddressRole::Target),
                     _ => {}
                 }
                 if kind == TableKind::Paravirt && record.length < 5 {
@@ -75,7 +75,7 @@ impl<'a, 'd> Records<'a, 'd> {
                 }
             }
         }
-        named.sort_by_key(|named| (named.address, named.part));
+        named.sort_by_key(|named| (named.address, named.role));
         Self { kernel, named, next: 0, before: (0, 0), findings }
     }
 
@@ -84,10 +84,10 @@ impl<'a, 'd> Records<'a, 'd> {
         self.pass(at);
         while let Some(&named) = self.named.get(self.next).filter(|named| named.address == at) {
             self.next += 1;
-            if let Part::Operand(_) = named.part {
+            if let AddressRole::Operand(_) = named.role {
                 self.not_at_instruction(&named);
             }
-            if named.part == Part::Site
+            if named.role == AddressRole::Site
                 && let Some(wanted) = self.other_than_wanted(&named, instruction)
             {
                 let words = format!("a record of {} is for {wanted}", table_name(named.kind));
@@ -103,13 +103,13 @@ impl<'a, 'd> Records<'a, 'd> {
         let (start, end) = self.before;
         while let Some(&named) = self.named.get(self.next).filter(|named| named.address < to) {
             self.next += 1;
-            let is_fine = match named.part {
-                Part::Operand(len) => {
+            let is_fine = match named.role {
+                AddressRole::Operand(len) => {
                     start < named.address && named.address.checked_add(len) == Some(end)
                 }
                 // Padding can follow.
-                Part::End => named.address == end,
-                Part::Site | Part::Target => false,
+                AddressRole::End => named.address == end,
+                AddressRole::Site | AddressRole::Target => false,
             };
             if !is_fine {
                 self.not_at_instruction(&named);
@@ -118,13 +118,13 @@ impl<'a, 'd> Records<'a, 'd> {
     }
 
     fn not_at_instruction(&mut self, named: &Named<'_>) {
-        let part = match named.part {
-            Part::Site => "names",
-            Part::End => "ends at",
-            Part::Target => "jumps to",
-            Part::Operand(_) => "names as an operand",
+        let does = match named.role {
+            AddressRole::Site => "names",
+            AddressRole::End => "ends at",
+            AddressRole::Target => "jumps to",
+            AddressRole::Operand(_) => "names as an operand",
         };
-        let words = format!("a record of {} {part} this address", table_name(named.kind));
+        let words = format!("a record of {} {does} this address", table_name(named.kind));
         let kind = AuditKind::NotAtInstruction;
         self.findings.push(AuditFinding::new(self.kernel, kind, named.address, words));
     }

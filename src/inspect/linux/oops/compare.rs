@@ -1,9 +1,9 @@
 //! The comparison of the bytes of one oops with the file.
 
-use super::ComparedOops;
 use super::forms::{Forms, SiteForm};
 use super::lines;
 use super::log::LoggedOops;
+use super::outcome::{ComparedOops, OopsDifference};
 use super::place::{Slide, SlideFrom};
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
@@ -12,32 +12,8 @@ use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::site_groups::SiteGroup;
 use crate::inspect::linux::unpack::bounds;
 
-/// Bytes of an oops that differ from the file.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct OopsDifference {
-    /// The address in the file.
-    pub address_in_file: u64,
-    /// The function, with the distance from its start.
-    pub function: String,
-    /// The kinds of records of the site; without a site `moved-address`, `probe` or `none`.
-    pub cause: String,
-    /// What the records depend on.
-    pub depends: String,
-    /// The bytes of the file, moved to where the kernel ran.
-    pub file: Vec<u8>,
-    /// The bytes in the log. `None` for one that could not be read.
-    pub seen: Vec<Option<u8>>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What the verdict rests on, in words.
-    pub words: String,
-    /// All forms that the site can have.
-    pub forms: Vec<SiteForm>,
-}
-
 /// The comparison while it is made.
-struct Comparison<'a, 'd> {
+struct OopsComparison<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
     oops: &'a LoggedOops,
     start: u64,
@@ -60,9 +36,9 @@ pub(super) fn compare(
     let distance = slide.map_or(0, |slide| slide.distance);
     let forms = Forms::new(kernel, &(start..end), distance);
     let differences = vec![];
-    let mut comparison = Comparison { kernel, oops, start, end, slide, forms, differences };
+    let mut comparison = OopsComparison { kernel, oops, start, end, slide, forms, differences };
     comparison.run();
-    let Comparison { forms, differences, .. } = comparison;
+    let OopsComparison { forms, differences, .. } = comparison;
     let known = oops.code.iter().filter(|byte| byte.is_some()).count();
     let unexplained = differences.iter().filter(|of| of.verdict == Verdict::Unexplained);
     let wrong: usize = unexplained
@@ -81,7 +57,7 @@ pub(super) fn compare(
     }
 }
 
-impl Comparison<'_, '_> {
+impl OopsComparison<'_, '_> {
     fn run(&mut self) {
         let sites = self.forms.sites.clone();
         let mut at = self.start;

@@ -2,40 +2,11 @@
 //! file that of the file, too. The bytes of a log begin in the middle of an instruction; the file
 //! says where the next one starts.
 
-use super::compare::OopsDifference;
 use super::forms::Forms;
 use super::log::LoggedOops;
+use super::outcome::{CodeLine, LineSign, OopsDifference};
 use crate::disassemble::{decoder, disassemble};
 use crate::inspect::linux::kernel::LinuxKernel;
-
-/// The side that a line of the listing is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineSign {
-    /// File and log have the same.
-    Same,
-    /// The file has it.
-    File,
-    /// The log has it.
-    Log,
-}
-
-/// An instruction in the listing of an oops.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct CodeLine {
-    /// The side that has it.
-    pub sign: LineSign,
-    /// The address in the file.
-    pub address_in_file: u64,
-    /// The bytes. `None` for one that could not be read.
-    pub bytes: Vec<Option<u8>>,
-    /// The instruction; empty where bytes are missing.
-    pub instruction: String,
-    /// Whether the oops was at this instruction.
-    pub is_failing: bool,
-    /// Number of the difference that this line shows.
-    pub difference: Option<usize>,
-}
 
 /// Returns the listing of an oops.
 pub(super) fn lines(

@@ -3,85 +3,24 @@
 //! may have each form that any state gives it; nothing here is *proven* but addresses that moved.
 //!
 //! `log` reads the oopses; `place` finds each in the file; `forms` says what its sites can be;
-//! `compare` puts down each byte that differs to its cause.
+//! `compare` puts down each byte that differs to its cause, and
+//! `lines` makes a listing of it.
 
 mod compare;
 mod forms;
 mod lines;
 mod log;
+mod outcome;
 mod place;
 
-pub use compare::OopsDifference;
 pub use forms::SiteForm;
 pub(super) use forms::{Forms, return_thunks};
-pub use lines::{CodeLine, LineSign};
+pub use outcome::{CodeLine, ComparedOops, ExplainedLog, ExplainedOops, LineSign, OopsDifference};
 pub use place::{Slide, SlideFrom};
 
 use super::kernel::LinuxKernel;
 use crate::inspect::error::FileError;
-use crate::inspect::explain::Verdict;
 use log::LoggedOops;
-
-/// An oops of a log, compared with a kernel's file.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ExplainedOops {
-    /// The line of the log with the bytes, from 1.
-    pub line: usize,
-    /// Where it was, as the log says.
-    pub place: String,
-    /// The comparison, or why there is none.
-    pub outcome: Result<ComparedOops, String>,
-}
-
-/// The comparison of an oops with a kernel's file.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ComparedOops {
-    /// The address in the file of the instruction that failed.
-    pub address_in_file: u64,
-    /// How far the kernel was moved when it was loaded; `None` if that is not known.
-    pub slide: Option<Slide>,
-    /// The number of bytes in the log, and of those that could be read.
-    pub bytes: (usize, usize),
-    /// What differs from the file.
-    pub differences: Vec<OopsDifference>,
-    /// The code, instruction by instruction.
-    pub lines: Vec<CodeLine>,
-    /// Whether so much differs that the file is probably another kernel's.
-    pub is_other_file: bool,
-}
-
-impl ComparedOops {
-    /// Returns what is added to an address of the file to have the one in the running kernel, as far
-    /// as that is known.
-    #[must_use]
-    pub fn distance(&self) -> u64 {
-        self.slide.map_or(0, |slide| slide.distance)
-    }
-}
-
-/// All oopses of a log, compared with a kernel's file.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ExplainedLog {
-    /// The oopses, in the order of the log, each once.
-    pub oopses: Vec<ExplainedOops>,
-    /// The release of the kernel that wrote the log, if it says it.
-    pub release: Option<String>,
-    /// Oopses without bytes that can be used.
-    pub unusable: usize,
-}
-
-impl ExplainedLog {
-    /// Returns how many differences have a verdict.
-    #[must_use]
-    pub fn count(&self, verdict: Verdict) -> usize {
-        let compared = self.oopses.iter().filter_map(|oops| oops.outcome.as_ref().ok());
-        let differences = compared.flat_map(|oops| &oops.differences);
-        differences.filter(|difference| difference.verdict == verdict).count()
-    }
-}
 
 /// Explains the oopses in a log.
 ///

@@ -17,7 +17,7 @@ use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
 
 /// How many sites of a table have each certainty, and how many of them change.
 #[derive(Clone, Copy, Default)]
-struct Counts {
+struct PlanCounts {
     sites: usize,
     change: usize,
 }
@@ -50,7 +50,7 @@ pub(super) fn linux_plan(
     let mut plans = plan(kernel, &keys, is_wanted);
     let of_table = |kind: &TableKind| tables.is_empty() || tables.contains(kind);
     plans.retain(|plan| plan.tables.iter().any(of_table));
-    let mut counts: BTreeMap<(TableKind, PlanCertainty), Counts> = BTreeMap::new();
+    let mut counts: BTreeMap<(TableKind, PlanCertainty), PlanCounts> = BTreeMap::new();
     for plan in &plans {
         for &kind in plan.tables.iter().filter(|kind| of_table(kind)) {
             let of = counts.entry((kind, plan.certainty)).or_default();
@@ -133,7 +133,7 @@ fn json(
     arguments: &PlanArguments,
     kernel: &LinuxKernel<'_>,
     plans: &[LinuxSitePlan],
-    counts: &BTreeMap<(TableKind, PlanCertainty), Counts>,
+    counts: &BTreeMap<(TableKind, PlanCertainty), PlanCounts>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Stop> {
     #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Places in text where an instruction needs no record.
+//! CodeKinds in text where an instruction needs no record.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::inspect::linux::tables::TableKind;
 
 /// The kind of code that stands at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CodeKind {
     /// Code that runs at any time.
     Text,
     /// Code that a kernel runs only while it boots, before there is anything to protect.
@@ -20,7 +20,7 @@ pub(super) enum Place {
 
 /// The places of a kernel.
 #[derive(Debug)]
-pub(super) struct Places<'a, 'd> {
+pub(super) struct CodeKinds<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,
     /// Where there are thunks, by the names around them.
     thunks: Vec<Range<u64>>,
@@ -28,7 +28,7 @@ pub(super) struct Places<'a, 'd> {
     replacements: Vec<Range<u64>>,
 }
 
-impl<'a, 'd> Places<'a, 'd> {
+impl<'a, 'd> CodeKinds<'a, 'd> {
     pub(super) fn new(kernel: &'a LinuxKernel<'d>) -> Self {
         const BOUNDS: &[(&str, &str)] = &[
             ("__indirect_thunk_start", "__indirect_thunk_end"),
@@ -55,26 +55,26 @@ impl<'a, 'd> Places<'a, 'd> {
     }
 
     /// Returns the kind of code at an address.
-    pub(super) fn of(&self, address: u64) -> Place {
+    pub(super) fn of(&self, address: u64) -> CodeKind {
         let section = self.kernel.image.section_at(address).map_or("", |section| section.name);
         // A module's start runs when there is user space already.
         let is_boot = [".init.", ".head.text"].iter().any(|prefix| section.starts_with(prefix));
         if is_boot && !self.kernel.is_module {
-            return Place::Boot;
+            return CodeKind::Boot;
         }
         let behind = self.replacements.partition_point(|range| range.start <= address);
         let before = behind.checked_sub(1).and_then(|at| self.replacements.get(at));
         if before.is_some_and(|range| range.contains(&address)) {
-            return Place::Replacement;
+            return CodeKind::Replacement;
         }
         let named = || {
             let function = self.kernel.names.function(address);
             function.is_some_and(|(name, _)| is_thunk(name))
         };
         if self.thunks.iter().any(|range| range.contains(&address)) || named() {
-            return Place::Thunk;
+            return CodeKind::Thunk;
         }
-        Place::Text
+        CodeKind::Text
     }
 }
 
