@@ -68,7 +68,9 @@ impl<'a, 'd> Forms<'a, 'd> {
             for table in &site.tables {
                 for record in &table.records {
                     if table.kind == TableKind::Alternatives {
-                        ranges.push(record.other..record.other + u64::from(record.other_length));
+                        // One of no bytes lies somewhere, too, at the end of a section perhaps.
+                        let end = record.other.saturating_add(u64::from(record.other_length) + 1);
+                        ranges.push(record.other.saturating_sub(1)..end);
                     }
                     // The function that is called, in front of which calls are counted.
                     if let Some(target) = branch_target(record.site, kernel.code(record.site, 5)) {
