@@ -110,7 +110,7 @@ pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Ju
     judged
 }
 
-/// What of a kernel is patched.
+/// The parts of a kernel that are patched.
 struct Patched {
     /// Whether any branch of the kernel has another direction than the assembler wrote.
     has_branches: bool,

@@ -57,7 +57,7 @@ pub(super) struct Running<'a, 'd> {
     pub nops: Nops,
 }
 
-/// What a site can hold.
+/// The content that a site can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SiteContent {
     /// What the assembler wrote.

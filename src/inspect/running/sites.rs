@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::object::{Object, Running, SiteContent, SiteRecord};
 use crate::insn::InsnBuffer;
 
-/// What decides what a site holds, by its address in memory.
+/// The slot or key that decides what a site holds, by its address in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Decider {
     Op { slot: u64, index: u16 },
