@@ -144,6 +144,7 @@
 //! | dump | A file with the memory of a machine. |
 //! | slide | The distance from an address in a kernel's file to the one in the running kernel. |
 //! | cause, verdict | Why bytes of text differ from the file, and how sure that is. |
+//! | inferred feature | A feature of the CPU that is taken from what most sites that depend on it are. |
 //! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
 //! | group | The sites of one op or key in one linked object. They are patched together, so that what one may hold follows from the others. |
 //! | form of a site in memory | What its slot or key asks for, what another target or state would ask for, or the original. |
