@@ -1,11 +1,13 @@
 // The functions that are fuzzed with arbitrary bytes. The fuzz targets use them, and the test that
 // replays their corpus (tests/tool/replay.rs).
 
+use std::sync::LazyLock;
+
 use patchlet::inspect::{
     BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, PlatformSpec, RawAddress, Reference,
-    SiteState, diff, edits, edits_of_branches, explain_linux, is_archive, keys_of, members, ops_of,
-    parse, patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert, plan_revert, raw,
-    unpack, variants_of, write_edited,
+    SiteState, Unpacked, diff, edits, edits_of_branches, explain_linux, is_archive, keys_of,
+    members, ops_of, parse, patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert,
+    plan_revert, raw, unpack, variants_of, write_edited,
 };
 
 /// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
@@ -129,18 +131,110 @@ pub fn cpu(data: &[u8]) {
     }
 }
 
+/// Returns the file and the dump in an input for `explain`.
+fn file_and_dump(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (units, rest) = data.split_first_chunk::<2>()?;
+    Some(rest.split_at(rest.len().min(usize::from(u16::from_le_bytes(*units)) * 16)))
+}
+
 /// Does what `patchlet explain` does. The first two bytes say how long the kernel's file is, in
 /// units of 16 bytes; the dump follows, with a header or, if the length is odd, without one.
 pub fn explain(data: &[u8]) {
-    let Some((&[low, high], rest)) = data.split_first_chunk::<2>() else { return };
-    let units = usize::from(u16::from_le_bytes([low, high]));
-    let (file, dump) = rest.split_at(rest.len().min(units * 16));
+    let Some((file, dump)) = file_and_dump(data) else { return };
     let Ok(unpacked) = unpack(file) else { return };
     let Ok(kernel) = LinuxKernel::new(&unpacked) else { return };
     assert!(!kernel.tables().is_empty());
-    let raw = (units % 2 == 1).then_some(RawAddress::Physical(0x60_0000));
+    let is_raw = data.first().is_some_and(|low| low % 2 == 1);
+    let raw = is_raw.then_some(RawAddress::Physical(0x60_0000));
     if let Ok(explanation) = explain_linux(&kernel, dump, raw, true) {
         let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
         assert_eq!(ranges, explanation.list.len());
     }
+}
+
+/// Unpacks a boot image: its header and each form of compression.
+pub fn boot(data: &[u8]) {
+    if let Ok(unpacked) = unpack(data) {
+        // Nothing asks for memory out of proportion to the file.
+        assert!(unpacked.elf().len() <= data.len() * 64);
+    }
+}
+
+/// Reads the file of a Linux kernel: its tables, names and names of features.
+pub fn vmlinux(data: &[u8]) {
+    let Ok(unpacked) = unpack(data) else { return };
+    if let Ok(kernel) = LinuxKernel::new(&unpacked) {
+        assert!(kernel.tables().iter().all(|table| table.2 > 0));
+        let cpu = CpuSpec::model("Haswell,-smap", None).expect("a model");
+        assert!(kernel.words().starts_with("ELF") && kernel.on_cpu(&cpu).is_ok());
+    }
+}
+
+/// Explains any dump, with the kernel of a seed. The first byte says whether the dump has a header
+/// (2 and more), or what the address of its first byte is: virtual (0) or physical (1).
+pub fn dump(data: &[u8]) {
+    const SEED: &[u8] = include_bytes!("corpus/explain/core");
+    static UNPACKED: LazyLock<Unpacked<'static>> = LazyLock::new(|| {
+        let (file, _) = file_and_dump(SEED).expect("a seed");
+        unpack(file).expect("the seed's kernel")
+    });
+    thread_local! {
+        static KERNEL: LinuxKernel<'static> = LinuxKernel::new(&UNPACKED).expect("a kernel");
+    }
+    let Some((kind, dump)) = data.split_first() else { return };
+    let raw = match kind {
+        0 => Some(RawAddress::Virtual(0xffff_ffff_8100_0000)),
+        1 => Some(RawAddress::Physical(0x60_0000)),
+        _ => None,
+    };
+    KERNEL.with(|kernel| {
+        if let Ok(explanation) = explain_linux(kernel, dump, raw, true) {
+            let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
+            assert_eq!(ranges, explanation.list.len());
+        }
+    });
+}
+
+/// Reads names from read-only data, in a file of 64 bit with nothing else but a table of one record.
+/// The tables of names are far too large for a fuzzer to find them in a whole file.
+pub fn kallsyms(data: &[u8]) {
+    let names = b"\0.text\0.rodata\0.smp_locks\0.shstrtab\0";
+    let text = 0xffff_ffff_8100_0000_u64;
+    let record = (text.wrapping_sub(text + 0x1000) as u32).to_le_bytes();
+    // Name, flags, address, offset and size: text, read-only data, the table, and the names.
+    let locks = 64;
+    let strings = locks + 4;
+    let rodata = strings + names.len();
+    let headers = (rodata + data.len()).next_multiple_of(8);
+    let sections = [
+        (0, 0, 0, 0, 0, 0),
+        (1, 1, 6, text, 0, 64),
+        (7, 1, 2, text + 0x2000, rodata, data.len()),
+        (15, 1, 2, text + 0x1000, locks, 4),
+        (26, 3, 0, 0, strings, names.len()),
+    ];
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // ET_EXEC, EM_X86_64, version, no entry, no segments, sections behind all else.
+    file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+    file.extend([0; 16]);
+    file.extend((headers as u64).to_le_bytes());
+    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 0, 0, 64, 0, 5, 0, 4, 0]);
+    file.extend(record);
+    file.extend(names);
+    file.extend(data);
+    file.resize(headers, 0);
+    for (name, kind, flags, address, offset, size) in sections {
+        file.extend(u32::to_le_bytes(name));
+        file.extend(u32::to_le_bytes(kind));
+        for field in [flags, address, offset as u64, size as u64] {
+            file.extend(field.to_le_bytes());
+        }
+        file.extend([0; 8]);
+        file.extend(1_u64.to_le_bytes());
+        file.extend([0; 8]);
+    }
+    // The data can have a boot image's magic number in its place.
+    let Ok(unpacked) = unpack(&file) else { return };
+    let kernel = LinuxKernel::new(&unpacked).expect("a table of one record");
+    assert!(kernel.words().starts_with("ELF64"));
 }

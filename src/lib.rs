@@ -145,6 +145,8 @@
 //! | slide | The distance from an address in a kernel's file to the one in the running kernel. |
 //! | cause, verdict | Why bytes of text differ from the file, and how sure that is. |
 //! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
+//! | group | The sites of one op or key in one linked object. They are patched together, so that what one may hold follows from the others. |
+//! | form of a site in memory | What its slot or key asks for, what another target or state would ask for, or the original. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
 //! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!

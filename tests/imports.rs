@@ -51,10 +51,6 @@ const LAYERS: &[Layer] = &[
     ("inspect::elf", &["disassemble", "insn", "inspect::error"]),
     ("inspect::explain", &["insn", "inspect::elf", "inspect::error"]),
     (
-        "inspect::linux",
-        &["disassemble", "insn", "inspect::elf", "inspect::error", "inspect::explain"],
-    ),
-    (
         "inspect::formats",
         &[
             "contract",
@@ -79,6 +75,19 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     ("inspect::cpu", &["cpu", "insn", "inspect::error", "inspect::formats", "inspect::near"]),
+    (
+        "inspect::linux",
+        &[
+            "cpu",
+            "disassemble",
+            "insn",
+            "inspect::cpu",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::near",
+        ],
+    ),
     (
         "inspect::plan",
         &[
@@ -121,6 +130,17 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     (
+        "inspect::running",
+        &[
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::formats",
+            "inspect::model",
+        ],
+    ),
+    (
         "inspect::tool",
         &[
             "contract",
@@ -139,6 +159,7 @@ const LAYERS: &[Layer] = &[
             "inspect::model",
             "inspect::plan",
             "inspect::raw",
+            "inspect::running",
             "inspect::verify",
         ],
     ),

@@ -16,8 +16,8 @@
 //!
 //! Imports run one way: `elf` reads a file into plain data; `formats` finds patchlets and
 //! tables of records in it; `model` joins all of it; `cpu` knows what other CPUs have; `verify`,
-//! `plan`, `apply`, `diff` and `raw` work on the model. Apart from these, `explain` reads memory
-//! dumps, and `linux` says what the text of a Linux kernel should be. `tool` is the command line on
+//! `plan`, `apply`, `diff` and `raw` work on the model. `explain` reads memory dumps; `running` says
+//! what the text of a kernel with this crate should be, and `linux` that of a Linux kernel. `tool` is the command line on
 //! top, over any [`std::io::Write`].
 //! The replacement of a site is chosen by [`Choice`](crate::choose::Choice) and composed by
 //! [`insn`](crate::insn), the same code that patches at boot.
@@ -48,6 +48,7 @@ mod model;
 mod near;
 mod plan;
 mod raw;
+mod running;
 mod sweep;
 mod tool;
 mod verify;
@@ -60,21 +61,19 @@ pub use elf::{
     parse,
 };
 pub use error::FileError;
-pub use explain::{RawAddress, SlideEvidence};
+pub use explain::{Count, Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 pub use finding::{Finding, FindingCode, Findings};
 pub use formats::{
     BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
-pub use linux::{
-    Count, Explained, Explanation, LinuxKernel, TableKind, Unpacked, Verdict,
-    explain as explain_linux, unpack,
-};
+pub use linux::{LinuxKernel, TableKind, Unpacked, explain as explain_linux, unpack};
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{
     BranchPlan, KeyPlan, PlatformSpec, SitePlan, on_platform, plan, plan_branches, plan_keys,
     plan_keys_revert, plan_revert,
 };
 pub use raw::{RawInstruction, raw};
+pub use running::{ModuleFile, explain as explain_running};
 pub use tool::{Exit, Terminal, run};
 pub use verify::{ExpectedSites, Reference, verify};

@@ -8,6 +8,7 @@ use patchlet::Width;
 use patchlet::inspect::{Exit, LinuxKernel, RawAddress, explain_linux, unpack};
 
 use crate::kernel::{Kernel, PHYSICAL, core, relative};
+use crate::names::{FORMS, names, tables};
 use crate::sample::Sample;
 use crate::tool::{file, tool};
 
@@ -99,8 +100,7 @@ fn the_command_names_the_file() {
     assert!(output.err.contains("cannot be used with"), "{}", output.err);
 }
 
-/// A boot image: a sector of header, one of set-up code, and the kernel in one stored block of
-/// gzip (RFC 1951, "Non-compressed blocks").
+/// A boot image with the kernel in stored blocks of gzip (RFC 1951, "Non-compressed blocks").
 fn boot_image(elf: &[u8]) -> Vec<u8> {
     let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     for (at, block) in elf.chunks(0xffff).enumerate() {
@@ -111,7 +111,12 @@ fn boot_image(elf: &[u8]) -> Vec<u8> {
         packed.extend(block);
     }
     packed.extend([0; 8]);
-    packed.extend((elf.len() as u32).to_le_bytes());
+    boot_image_of(packed, elf.len())
+}
+
+/// A boot image: a sector of header, one of set-up code, and a packed kernel with its size.
+fn boot_image_of(mut packed: Vec<u8>, size: usize) -> Vec<u8> {
+    packed.extend((size as u32).to_le_bytes());
     let mut image = vec![0; 1024];
     image[0x1f1] = 1;
     image[0x202..0x206].copy_from_slice(b"HdrS");
@@ -140,6 +145,57 @@ fn a_boot_image_is_unpacked() {
         let error = unpack(&image).expect_err(part).to_string();
         assert!(error.contains(part), "{part}: {error}");
     }
+}
+
+/// Returns a kernel in blocks of LZ4's legacy format, without any match: a token with 15 in its
+/// upper half, the rest of the length in bytes, and the bytes.
+fn packed_by_lz4(elf: &[u8]) -> Vec<u8> {
+    let mut packed = vec![0x02, 0x21, 0x4c, 0x18];
+    for block in elf.chunks(8 << 20) {
+        let rest = block.len() - 15;
+        let mut coded = vec![0xf0];
+        coded.resize(1 + rest / 255, 0xff);
+        coded.push((rest % 255) as u8);
+        coded.extend(block);
+        packed.extend((coded.len() as u32).to_le_bytes());
+        packed.extend(coded);
+    }
+    packed
+}
+
+/// What `xz --format=lzma` makes of `a kernel, packed by lzma; ` four times.
+const PACKED_BY_LZMA: &[u8] = &[
+    0x5d, 0x00, 0x00, 0x10, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00, 0x30, 0x88,
+    0x09, 0x66, 0x94, 0x53, 0x74, 0xb6, 0x71, 0x69, 0xd8, 0x74, 0x7e, 0x47, 0x38, 0x75, 0x5e, 0x1a,
+    0xf9, 0x84, 0xae, 0x6e, 0x69, 0x79, 0xf9, 0x7f, 0x30, 0xd8, 0xcd, 0x1e, 0xa5, 0xab, 0xb3, 0xff,
+    0xff, 0xe3, 0xfb, 0xa0, 0x00,
+];
+
+#[test]
+fn boot_images_of_lz4_and_lzma_are_unpacked() {
+    // More than one block.
+    let long: Vec<u8> = (0..(9_u32 << 20)).map(|at| (at % 251) as u8).collect();
+    let packed = packed_by_lz4(&long);
+    let image = boot_image_of(packed.clone(), long.len());
+    assert!(unpack(&image).unwrap_or_else(|error| panic!("{error}")).elf() == long);
+    let error = |packed: Vec<u8>, size: usize| {
+        unpack(&boot_image_of(packed, size)).expect_err("damaged").to_string()
+    };
+    assert!(error(packed.clone(), long.len() + 1).contains("instead of"));
+    let short = error(packed.clone(), long.len() - 1);
+    assert!(short.contains("instead of"), "{short}");
+    let cut = error(packed[..packed.len() - 9].to_vec(), long.len());
+    assert!(cut.contains("cannot be unpacked"), "{cut}");
+
+    let text = "a kernel, packed by lzma; ".repeat(4);
+    let image = boot_image_of(PACKED_BY_LZMA.to_vec(), text.len());
+    let unpacked = unpack(&image).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(unpacked.elf(), text.as_bytes());
+    // A dictionary that no kernel has, for which memory would be needed.
+    let mut large = PACKED_BY_LZMA.to_vec();
+    large[4] = 0x7f;
+    let error = error(large, text.len());
+    assert!(error.contains("cannot be unpacked"), "{error}");
 }
 
 /// Changes every byte of headers, tables and memory in turn: nothing panics, and no time is without
@@ -191,29 +247,61 @@ fn input(file: &[u8], dump: &[u8], is_raw: bool) -> Vec<u8> {
     input
 }
 
-/// Replays the corpus of the fuzz target. With `BLESS=1` in the environment, writes its seeds.
+/// Returns the inputs that the fuzzer starts from, for each target.
+fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
+    let (file, memory) = small().file_and_memory();
+    // As little of the memory as has all of the text.
+    let memory = &memory[..0x1800];
+    let with_header = core(&[(PHYSICAL, memory)], 0);
+    let image = boot_image(&file);
+    let text = b"a kernel that is not packed at all";
+    let mut seeds = vec![
+        ("explain", "raw".to_owned(), input(&file, memory, true)),
+        ("explain", "core".to_owned(), input(&file, &with_header, false)),
+        ("explain", "boot-image".to_owned(), input(&image, memory, true)),
+        ("dump", "core".to_owned(), [&[2], &with_header[..]].concat()),
+        ("dump", "virtual".to_owned(), [&[0], memory].concat()),
+        ("dump", "physical".to_owned(), [&[1], memory].concat()),
+        ("vmlinux", "symbols".to_owned(), file),
+        ("boot", "gzip".to_owned(), boot_image(text)),
+        ("boot", "lz4".to_owned(), boot_image_of(packed_by_lz4(text), text.len())),
+        ("boot", "lzma".to_owned(), boot_image_of(PACKED_BY_LZMA.to_vec(), 104)),
+    ];
+    for (at, form) in FORMS.into_iter().enumerate() {
+        let text = 0xffff_ffff_8100_0000;
+        // The address of read-only data in the file that this target makes.
+        let tables = tables(Width::Bits64, form, text + 0x2000, &names(text));
+        seeds.push(("kallsyms", format!("form-{at}"), tables));
+    }
+    seeds
+}
+
+/// Replays the corpus of the fuzz targets. With `BLESS=1` in the environment, writes its seeds.
 #[test]
 fn the_corpus_is_survived() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/explain");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     if env::var_os("BLESS").is_some() {
-        fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
-        let (file, memory) = small().file_and_memory();
-        // As little of the memory as has all of the text.
-        let memory = &memory[..0x1800];
-        let with_header = core(&[(PHYSICAL, memory)], 0);
-        let image = boot_image(&file);
-        for (name, input) in [
-            ("raw", input(&file, memory, true)),
-            ("core", input(&file, &with_header, false)),
-            ("boot-image", input(&image, memory, true)),
-        ] {
+        for (target, name, input) in seeds() {
+            let folder = corpus.join(target);
+            fs::create_dir_all(&folder).expect("a folder below fuzz/corpus");
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    let mut count = 0;
-    for input in fs::read_dir(&folder).expect("the corpus") {
-        entry::explain(&fs::read(input.expect("an entry").path()).expect("an input"));
-        count += 1;
+    let targets: [(&str, fn(&[u8])); 5] = [
+        ("explain", entry::explain),
+        ("dump", entry::dump),
+        ("vmlinux", entry::vmlinux),
+        ("boot", entry::boot),
+        ("kallsyms", entry::kallsyms),
+    ];
+    for (target, run) in targets {
+        let inputs = fs::read_dir(corpus.join(target)).expect("the corpus");
+        let mut count = 0;
+        for input in inputs {
+            run(&fs::read(input.expect("an entry").path()).expect("an input"));
+            count += 1;
+        }
+        let least = seeds().iter().filter(|seed| seed.0 == target).count();
+        assert!(count >= least, "{target}: {count} inputs");
     }
-    assert!(count >= 3, "{count} inputs");
 }

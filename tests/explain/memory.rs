@@ -58,7 +58,7 @@ fn a_dump_can_have_virtual_addresses() {
 }
 
 /// Page tables of four levels that map the first pages of the kernel, each executable or not.
-fn page_tables(at: u64, address: u64, physical: u64, executable: &[bool]) -> Vec<u8> {
+pub fn page_tables(at: u64, address: u64, physical: u64, executable: &[bool]) -> Vec<u8> {
     let mut tables = vec![0_u8; 4 * 0x1000];
     let mut put = |table: u64, index: u64, entry: u64| {
         let offset = (table * 0x1000 + index * 8) as usize;
@@ -105,6 +105,42 @@ fn page_tables_say_where_it_runs_and_what_can_be_executed() {
     let explanation = run(&memory, &[true, true, false, true, true]);
     assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0);
     assert_eq!(explanation.not_executable, others + 0x1000);
+}
+
+/// Page tables of two levels, without a bit that forbids execution: a page of 4 MiB where the
+/// kernel runs, and one where the memory lies. What was given back after boot can be executed, and
+/// is not compared.
+#[test]
+fn page_tables_of_two_levels() {
+    const TABLES: u64 = 0x10_0000;
+    /// Physical memory is mapped in the kernel's half from here on.
+    const OFFSET: u64 = 0xc000_0000;
+    let (mut kernel, site) = kernel(Width::Bits32);
+    let physical = kernel.base.wrapping_add(SLIDE) - OFFSET;
+    let (file, mut memory) = kernel.file_and_memory();
+    let run = |memory: &[u8]| {
+        // In front of the tables of the CPU lie others, which map memory only where it lies.
+        let mut tables = vec![0; 0x2000];
+        for (start, address) in [(0, physical), (0x1000, physical), (0x1000, physical + OFFSET)] {
+            // Present, writable, and a page of 4 MiB.
+            let entry = (physical & !0x3f_ffff) as u32 | 0x83;
+            let at = start + (address >> 22) as usize * 4;
+            tables[at..at + 4].copy_from_slice(&entry.to_le_bytes());
+        }
+        let mut dump = core(&[(TABLES, &tables), (physical, memory)], TABLES + 0x1000);
+        // Without CR4.PAE.
+        let cr4 = dump.windows(4).position(|part| part == b"QEMU").expect("the note") + 8 + 424;
+        dump[cr4] = 0x10;
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        explain_linux(&linux, &dump, None, true).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = run(&memory);
+    assert_eq!((explanation.slide, explanation.slide_evidence), (SLIDE, SlideEvidence::PageTables));
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0, "{:?}", explanation.list);
+    assert_eq!(explanation.not_executable, 64);
+    memory[(site - kernel.base) as usize] ^= 1;
+    assert_eq!(run(&memory).total(Verdict::Unexplained).ranges, 1);
 }
 
 #[test]

@@ -6,3 +6,5 @@ mod registers;
 mod spec;
 
 pub use spec::{CpuFeatures, CpuSpec};
+
+pub(crate) use spec::{feature_named, is_same};

@@ -9,13 +9,15 @@ use crate::inspect::error::FileError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CpuidValues {
     leaves: BTreeMap<(u32, u32), CpuidResult>,
+    /// The registers that are known; `None` for all, as of a dump.
+    known: Option<Vec<(u32, u32, CpuidRegister)>>,
 }
 
 impl CpuidValues {
     /// Returns the values of a CPU of this vendor that has all leaves which a model can have, with
     /// zeros in them so far.
     pub(super) fn of_vendor(vendor: &str) -> Self {
-        let mut values = Self::default();
+        let mut values = Self { known: Some(vec![]), ..Self::default() };
         let mut name = vendor.bytes().chain(std::iter::repeat(0));
         // The highest leaf, and the vendor's name in this order.
         values.put(0, 0, CpuidRegister::Eax, 0x1f);
@@ -32,6 +34,9 @@ impl CpuidValues {
 
     /// Notes the value of a register.
     pub(super) fn put(&mut self, leaf: u32, sub_leaf: u32, register: CpuidRegister, value: u32) {
+        if let Some(known) = &mut self.known {
+            known.push((leaf, sub_leaf, register));
+        }
         let [eax, ebx, ecx, edx] = self.leaves.entry((leaf, sub_leaf)).or_default();
         *match register {
             CpuidRegister::Eax => eax,
@@ -39,6 +44,26 @@ impl CpuidValues {
             CpuidRegister::Ecx => ecx,
             CpuidRegister::Edx => edx,
         } = value;
+    }
+
+    /// Returns the value of a register, or `None` if the model's table does not have it.
+    pub(super) fn register(
+        &self,
+        leaf: u32,
+        sub_leaf: u32,
+        register: CpuidRegister,
+    ) -> Option<u32> {
+        let is_known = |known: &Vec<_>| known.contains(&(leaf, sub_leaf, register));
+        if !self.known.as_ref().is_none_or(is_known) {
+            return None;
+        }
+        let [eax, ebx, ecx, edx] = self.get(leaf, sub_leaf);
+        Some(match register {
+            CpuidRegister::Eax => eax,
+            CpuidRegister::Ebx => ebx,
+            CpuidRegister::Ecx => ecx,
+            CpuidRegister::Edx => edx,
+        })
     }
 
     fn get(&self, leaf: u32, sub_leaf: u32) -> CpuidResult {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::models::{TCG, names, registers_of};
 use super::registers::{CpuidValues, switched_on};
-use crate::cpu::{Feature, FeatureWord, Features};
+use crate::cpu::{CpuidRegister, Feature, FeatureWord, Features};
 use crate::insn::Width;
 use crate::inspect::error::FileError;
 use crate::inspect::formats::VariantImage;
@@ -78,6 +78,23 @@ impl CpuSpec {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns the bits of a register of CPUID that all CPUs have, or `None` if it is not known.
+    pub(crate) fn register(
+        &self,
+        leaf: u32,
+        sub_leaf: u32,
+        register: CpuidRegister,
+    ) -> Option<u32> {
+        let mut values = self.cpus.iter().map(|cpu| cpu.register(leaf, sub_leaf, register));
+        let first = values.next()??;
+        values.try_fold(first, |all, value| Some(all & value?))
+    }
+
+    /// Returns what the command line says of features: names, and whether the CPU has each.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.changes.iter().map(|(name, is_on)| (&**name, *is_on))
     }
 
     /// Returns what the CPU has, as far as the conditions of these variants ask for it.
@@ -163,12 +180,12 @@ fn parts(words: &str) -> Result<(&str, Changes), FileError> {
 
 /// Returns whether a word of the command line is this name: case does not count, and `-` and `.`
 /// stand for `_`, as QEMU has them in names.
-fn is_same(name: &str, word: &str) -> bool {
+pub(crate) fn is_same(name: &str, word: &str) -> bool {
     name.eq_ignore_ascii_case(&word.replace(['-', '.'], "_"))
 }
 
 /// Returns the feature that a word of the command line names, by the name here or by QEMU's.
-fn feature_named(word: &str) -> Option<Feature> {
+pub(crate) fn feature_named(word: &str) -> Option<Feature> {
     let same = |name: &str| is_same(name, word);
     let alias = ALIASES.iter().find(|alias| same(alias.0)).map(|alias| alias.1);
     let mut named = Feature::named();

@@ -5,6 +5,8 @@ mod address_map;
 mod files;
 mod image;
 mod module;
+mod module_search;
+mod placing;
 mod read;
 mod relocations;
 mod section;
@@ -18,5 +20,6 @@ pub use section::Section;
 pub use symbols::{Symbol, SymbolKind, Symbols};
 
 pub(super) use files::objects;
+pub(super) use module_search::ModuleMemory;
 pub(super) use section::{Segment, little_endian, slice};
 pub(super) use symbols::readable;

@@ -5,25 +5,16 @@
 
 use std::ops::Range;
 
-use object::elf::{self, FileHeader32, FileHeader64, RelocationType};
-use object::read::elf::{FileHeader, Rel, Rela, SectionHeader, SectionTable, Sym, SymbolTable};
-use object::{FileKind, LittleEndian, SymbolIndex};
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::FileHeader;
+use object::{FileKind, LittleEndian};
 
 use super::files::kind_of;
-use super::image::{ENDIAN, Image, Linkage};
+use super::image::{Image, Linkage};
+use super::module_search::{ModuleMemory, search};
+use super::placing::Placing;
 use super::read::parse;
 use crate::inspect::error::FileError;
-
-/// The address of the first section. None of the kernel's.
-const BASE: u64 = 0x10_0000;
-
-/// The room that each symbol of the kernel gets at most, in bytes: that of a table with as many
-/// slots as an index can number.
-const ROOM: u64 = 8 << 16;
-
-/// The room of all of them together. With the module they stay within the reach of 32-bit
-/// displacements.
-const ALL_ROOM: u64 = 1 << 30;
 
 /// A module as a loader would place it.
 #[derive(Debug)]
@@ -31,6 +22,9 @@ pub struct PlacedModule {
     /// A copy of the file, as of a linked one.
     file: Vec<u8>,
     outside: Range<u64>,
+    /// The addresses of sections that were not found in memory; of one that was not looked for
+    /// there, nothing.
+    made_up: Vec<Range<u64>>,
 }
 
 impl PlacedModule {
@@ -46,6 +40,34 @@ impl PlacedModule {
         }
     }
 
+    /// Places a module where a kernel's loader put it in memory.
+    ///
+    /// # Errors
+    /// Returns an error if the file is no relocatable object or is damaged, or if it is not there.
+    pub(crate) fn in_memory(object: &[u8], memory: &ModuleMemory<'_>) -> Result<Self, FileError> {
+        fn place<E: FileHeader<Endian = LittleEndian>>(
+            object: &[u8],
+            memory: &ModuleMemory<'_>,
+        ) -> Result<PlacedModule, FileError> {
+            let mut placing = Placing::<E>::new(object)?;
+            let made_up = search(&mut placing, memory)?;
+            placing.relocate()?;
+            placing.outside = 0..0;
+            let (file, outside) = placing.finish()?;
+            Ok(PlacedModule { file, outside, made_up })
+        }
+        match kind_of(object) {
+            Some(FileKind::Elf32) => place::<FileHeader32<LittleEndian>>(object, memory),
+            Some(FileKind::Elf64) => place::<FileHeader64<LittleEndian>>(object, memory),
+            _ => Err(FileError::new("no ELF object: a module is linked by `ld -r`")),
+        }
+    }
+
+    /// Returns whether an address is made up, because a section was not found in memory.
+    pub(crate) fn is_made_up(&self, address: u64) -> bool {
+        self.made_up.iter().any(|range| range.contains(&address))
+    }
+
     /// Reads the module like a linked file.
     ///
     /// # Errors
@@ -58,276 +80,11 @@ impl PlacedModule {
     }
 }
 
-fn damaged(what: &'static str) -> impl Fn(object::Error) -> FileError {
-    move |error| FileError::new(format!("unusable {what}: {error}"))
-}
-
-/// The offsets of the fields that are changed, in a header of a section and in a symbol. (gABI,
-/// "Sections" and "Symbol Table")
-struct Fields {
-    word: usize,
-    flags: usize,
-    address: usize,
-    size: usize,
-    symbol_info: usize,
-    symbol_section: usize,
-    symbol_value: usize,
-    symbol_size: usize,
-}
-
-const FIELDS_32: Fields = Fields {
-    word: 4,
-    flags: 8,
-    address: 12,
-    size: 20,
-    symbol_info: 12,
-    symbol_section: 14,
-    symbol_value: 4,
-    symbol_size: 8,
-};
-
-const FIELDS_64: Fields = Fields {
-    word: 8,
-    flags: 8,
-    address: 16,
-    size: 32,
-    symbol_info: 4,
-    symbol_section: 6,
-    symbol_value: 8,
-    symbol_size: 16,
-};
-
-/// Offset of the type in a header of a section, and of that of the file.
-const SECTION_TYPE: usize = 4;
-const FILE_TYPE: usize = 16;
-
-/// A module that is being placed.
-struct Placing<'d, E: FileHeader<Endian = LittleEndian>> {
-    object: &'d [u8],
-    sections: SectionTable<'d, E>,
-    symbols: SymbolTable<'d, E>,
-    fields: &'static Fields,
-    /// Offset of the table of sections in the file.
-    section_table: u64,
-    /// The address of each section that is loaded.
-    addresses: Vec<Option<u64>>,
-    /// Where the kernel's symbols are.
-    outside: Range<u64>,
-    /// The address of each symbol.
-    values: Vec<u64>,
-    /// The room of each symbol of the kernel.
-    room: u64,
-    file: Vec<u8>,
-}
-
 fn place<E: FileHeader<Endian = LittleEndian>>(object: &[u8]) -> Result<PlacedModule, FileError> {
-    let header = E::parse(object).map_err(damaged("ELF header"))?;
-    if header.e_type(ENDIAN) != elf::ET_REL {
-        return Err(FileError::new(
-            "not a relocatable object: a module is linked by `ld -r`; give a linked file without \
-             --module",
-        ));
-    }
-    let sections = header.sections(ENDIAN, object).map_err(damaged("section headers"))?;
-    let symbols = sections.symbols(ENDIAN, object, elf::SHT_SYMTAB).map_err(damaged("symbols"))?;
-    let mut placing = Placing {
-        object,
-        sections,
-        symbols,
-        fields: if E::is_type_64_sized() { &FIELDS_64 } else { &FIELDS_32 },
-        section_table: header.e_shoff(ENDIAN).into(),
-        addresses: vec![],
-        outside: 0..0,
-        values: vec![],
-        room: ROOM,
-        file: object.to_vec(),
-    };
+    let mut placing = Placing::<E>::new(object)?;
     placing.lay_out()?;
     placing.find_symbols()?;
     placing.relocate()?;
-    placing.finish()
-}
-
-impl<E: FileHeader<Endian = LittleEndian>> Placing<'_, E> {
-    /// Finds an address for each section that is loaded.
-    fn lay_out(&mut self) -> Result<(), FileError> {
-        let mut next = BASE;
-        for section in self.sections.iter() {
-            let flags = section.sh_flags(ENDIAN);
-            let is_loaded = flags.contains(elf::SHF_ALLOC) && !flags.contains(elf::SHF_TLS);
-            let alignment: u64 = section.sh_addralign(ENDIAN).into();
-            let size: u64 = section.sh_size(ENDIAN).into();
-            if is_loaded {
-                let alignment = alignment.max(1);
-                let address = next.checked_next_multiple_of(alignment);
-                let end = address.and_then(|address| address.checked_add(size));
-                let (Some(address), Some(end @ 0..ALL_ROOM)) = (address, end) else {
-                    return Err(FileError::new(format!(
-                        "a section has {size:#x} bytes, aligned to {alignment:#x}: no module is that \
-                         large"
-                    )));
-                };
-                self.addresses.push(Some(address));
-                next = end;
-            } else {
-                self.addresses.push(None);
-            }
-        }
-        let start = next.next_multiple_of(ROOM);
-        self.outside = start..start;
-        Ok(())
-    }
-
-    /// Finds an address for each symbol.
-    fn find_symbols(&mut self) -> Result<(), FileError> {
-        let is_outside =
-            |symbol: &E::Sym| symbol.is_undefined(ENDIAN) && symbol.st_name(ENDIAN) != 0;
-        let count = self.symbols.iter().filter(|symbol| is_outside(symbol)).count() as u64;
-        self.room = (ALL_ROOM / count.max(1)).min(ROOM) & !0xfff;
-        for (index, symbol) in self.symbols.enumerate() {
-            let value: u64 = symbol.st_value(ENDIAN).into();
-            let address = if is_outside(symbol) {
-                let address = self.outside.end;
-                self.outside.end += self.room;
-                address
-            } else {
-                let section = self.section_of(index, symbol)?;
-                section.map_or(value, |address| address.wrapping_add(value))
-            };
-            self.values.push(address);
-        }
-        Ok(())
-    }
-
-    /// Returns the address of the section that a symbol is in, if that is loaded.
-    fn section_of(&self, index: SymbolIndex, symbol: &E::Sym) -> Result<Option<u64>, FileError> {
-        let section =
-            self.symbols.symbol_section(ENDIAN, symbol, index).map_err(damaged("symbol"))?;
-        Ok(section.and_then(|section| self.addresses.get(section.0).copied().flatten()))
-    }
-
-    /// Fills in the fields that the linker left open.
-    fn relocate(&mut self) -> Result<(), FileError> {
-        for section in self.sections.iter() {
-            let target = section.info_link(ENDIAN);
-            let Some(&Some(address)) = self.addresses.get(target.0) else { continue };
-            let bad = damaged("relocations");
-            let rela = section.rela(ENDIAN, self.object).map_err(&bad)?;
-            let rel = section.rel(ENDIAN, self.object).map_err(&bad)?;
-            if rela.is_none() && rel.is_none() {
-                continue;
-            }
-            let relocated = self.sections.section(target).map_err(&bad)?;
-            let Some((start, size)) = relocated.file_range(ENDIAN) else { continue };
-            for rela in rela.map_or(&[][..], |(all, _)| all) {
-                let (offset, addend) = (rela.r_offset(ENDIAN).into(), rela.r_addend(ENDIAN).into());
-                let kind = rela.r_type(ENDIAN, false);
-                let symbol = rela.r_sym(ENDIAN, false);
-                self.fill(kind, symbol, Some(addend), address, offset, start..start + size)?;
-            }
-            for rel in rel.map_or(&[][..], |(all, _)| all) {
-                let (offset, kind) = (rel.r_offset(ENDIAN).into(), rel.r_type(ENDIAN));
-                self.fill(kind, rel.r_sym(ENDIAN), None, address, offset, start..start + size)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Fills in one field, at an offset in the section at this address, whose bytes are this part of
-    /// the file. One of an unknown type is left as it is: nothing that the macros of patchlet emit
-    /// has one.
-    fn fill(
-        &mut self,
-        kind: RelocationType,
-        symbol: u32,
-        addend: Option<i64>,
-        address: u64,
-        offset: u64,
-        part: Range<u64>,
-    ) -> Result<(), FileError> {
-        let (length, is_relative) = match kind {
-            elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
-            elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
-            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
-            elf::R_386_32 if !E::is_type_64_sized() => (4, false),
-            elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
-            _ => return Ok(()),
-        };
-        let end = part.start.checked_add(offset).and_then(|at| at.checked_add(length));
-        let field = end
-            .filter(|end| *end <= part.end)
-            .and_then(|end| self.file.get_mut((end - length) as usize..end as usize));
-        let Some(field) = field else {
-            return Err(FileError::new(format!(
-                "a relocation is at offset {offset:#x} of a section of {:#x} bytes",
-                part.end - part.start
-            )));
-        };
-        let addend = addend.unwrap_or_else(|| match *field {
-            [a, b, c, d] => i32::from_le_bytes([a, b, c, d]).into(),
-            _ => 0,
-        });
-        let value = self.values.get(symbol as usize).copied().unwrap_or(0);
-        let mut value = value.wrapping_add_signed(addend);
-        if is_relative {
-            value = value.wrapping_sub(address.wrapping_add(offset));
-        }
-        for (byte, new) in field.iter_mut().zip(value.to_le_bytes()) {
-            *byte = new;
-        }
-        Ok(())
-    }
-
-    /// Makes the copy look like a linked file.
-    fn finish(mut self) -> Result<PlacedModule, FileError> {
-        let fields = self.fields;
-        let header_size = if E::is_type_64_sized() { 64 } else { 40 };
-        let mut outside_section = None;
-        for (index, section) in self.sections.enumerate() {
-            let header = self.section_table as usize + index.0 * header_size;
-            if let Some(&Some(address)) = self.addresses.get(index.0) {
-                self.put(header + fields.address, fields.word, address);
-            }
-            let kind = section.sh_type(ENDIAN);
-            if kind != elf::SHT_RELA && kind != elf::SHT_REL {
-                continue;
-            }
-            // The relocations are applied. In the place of the first of their sections comes one for
-            // the kernel's symbols.
-            let is_first = outside_section.is_none() && !self.outside.is_empty();
-            let new = if is_first { elf::SHT_NOBITS } else { elf::SHT_NULL };
-            self.put(header + SECTION_TYPE, 4, new.0.into());
-            if is_first {
-                outside_section = Some(index.0 as u64);
-                let flags = elf::SHF_ALLOC.0 | elf::SHF_WRITE.0;
-                self.put(header + fields.flags, fields.word, flags);
-                self.put(header + fields.address, fields.word, self.outside.start);
-                let size = self.outside.end - self.outside.start;
-                self.put(header + fields.size, fields.word, size);
-            }
-        }
-        let table = self.sections.section(self.symbols.section()).map_err(damaged("symbols"));
-        let table: u64 = if self.symbols.is_empty() { 0 } else { table?.sh_offset(ENDIAN).into() };
-        let symbol_size = if E::is_type_64_sized() { 24 } else { 16 };
-        for (index, &value) in self.values.clone().iter().enumerate() {
-            let symbol = table as usize + index * symbol_size;
-            self.put(symbol + fields.symbol_value, fields.word, value);
-            if self.outside.contains(&value) {
-                const GLOBAL_OBJECT: u64 = 1 << 4 | 1;
-                self.put(symbol + fields.symbol_info, 1, GLOBAL_OBJECT);
-                self.put(symbol + fields.symbol_section, 2, outside_section.unwrap_or(0));
-                self.put(symbol + fields.symbol_size, fields.word, self.room);
-            }
-        }
-        self.put(FILE_TYPE, 2, elf::ET_EXEC.0.into());
-        Ok(PlacedModule { file: self.file, outside: self.outside })
-    }
-
-    /// Writes a number of so many bytes, at an offset in the file.
-    fn put(&mut self, at: usize, bytes: usize, value: u64) {
-        let Some(field) = self.file.get_mut(at..at + bytes) else { return };
-        for (byte, new) in field.iter_mut().zip(value.to_le_bytes()) {
-            *byte = new;
-        }
-    }
+    let (file, outside) = placing.finish()?;
+    Ok(PlacedModule { file, outside, made_up: vec![] })
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use super::memory::Memory;
 use super::paging::PageTables;
 use crate::insn::Width;
-use crate::inspect::elf::{Image, Section, little_endian};
+use crate::inspect::elf::{Image, Linkage, Section, little_endian};
 use crate::inspect::error::FileError;
 
 /// The evidence for the slide.
@@ -81,6 +81,25 @@ impl<'d> Located<'_, 'd> {
         self.memory.physical(page.physical, len)
     }
 
+    /// Returns `len` bytes in the dump from a virtual address of the running kernel on, also if they
+    /// are in several pages.
+    pub(crate) fn virtual_copy(&self, address: u64, len: usize) -> Option<Vec<u8>> {
+        const PAGE: u64 = 0x1000;
+        let mut bytes = vec![];
+        while bytes.len() < len {
+            let at = address.checked_add(bytes.len() as u64)?;
+            let in_page = usize::try_from(PAGE - at % PAGE).ok()?;
+            bytes.extend_from_slice(self.virtual_bytes(at, in_page.min(len - bytes.len()))?);
+        }
+        Some(bytes)
+    }
+
+    /// Returns the ranges of virtual addresses that only the kernel can execute: the first address
+    /// of each, and its size. There are none without page tables.
+    pub(crate) fn executable(&self) -> Vec<(u64, u64)> {
+        self.pages.map_or_else(Vec::new, |pages| pages.executable(self.memory))
+    }
+
     /// Returns whether a virtual address of the running kernel is mapped and can be executed.
     /// Without page tables every address is taken for one that is.
     pub(crate) fn is_executable_at(&self, address: u64) -> bool {
@@ -93,6 +112,10 @@ impl<'d> Located<'_, 'd> {
     pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
+        if page.is_some() && !pages.can_forbid() {
+            // Everything that is mapped can be executed, also memory that was given back.
+            return None;
+        }
         // Another mapping there means that the memory has been given to somebody else.
         let same =
             |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
@@ -124,10 +147,23 @@ pub(crate) fn locate<'m, 'd>(
         return Err(FileError::new("its text has too few bytes to be found in a dump"));
     }
     let physical = memory.is_physical();
+    let tables = memory.registers.map(|registers| PageTables::new(image.width(), registers));
+    // A dump by virtual addresses can have the same memory at several: text is what can be executed.
+    let can_run = |distance: u64| {
+        let mut tables =
+            tables.into_iter().flat_map(|tables| [tables, tables.sibling()]).peekable();
+        let address = wrapped(image.width(), text.address.wrapping_add(distance));
+        tables.peek().is_none()
+            || tables.any(|tables| tables.page(memory, address).is_some_and(|page| page.executable))
+    };
     let mut best: Option<(usize, u64, bool)> = None;
     let mut consider = |distance: u64, physical: bool| {
         let found = score(memory, &pieces, distance, physical);
-        if found > best.map_or(0, |(most, ..)| most) {
+        let most = best.map_or(0, |(most, ..)| most);
+        let replaces = |(_, before, was_physical): (usize, u64, bool)| {
+            !(was_physical || can_run(before)) && (physical || can_run(distance))
+        };
+        if found > most || (found > 0 && found == most && best.is_some_and(replaces)) {
             best = Some((found, distance, physical));
         }
     };
@@ -167,39 +203,68 @@ pub(crate) fn locate<'m, 'd>(
         pages: None,
         pieces: (found, pieces.len()),
     };
-    let tables = memory.registers.map(|registers| PageTables::new(image.width(), registers));
-    let slides = |tables: PageTables| -> Option<u64> {
+    // Linux slides within a gigabyte; the negative half costs nothing.
+    let all_steps = (2u64 << 30) / alignment;
+    // Memory can also be mapped where it lies, in the other half of the addresses.
+    let half = |address: u64| address >> if image.width() == Width::Bits64 { 63 } else { 31 };
+    let in_half = |slide: u64| {
+        half(wrapped(image.width(), text.address.wrapping_add(slide))) == half(text.address)
+    };
+    let slides = |tables: PageTables, steps: u64, anywhere: bool| -> Option<u64> {
         if !physical {
             let page = tables.page(memory, text.address.wrapping_add(distance));
             return page.map(|_| distance);
         }
-        // Linux slides within a gigabyte; the negative half costs nothing.
-        let steps = (2u64 << 30) / alignment;
-        (0..steps).map(|step| step * alignment).flat_map(|up| [up, up.wrapping_neg()]).find(
-            |&slide| {
-                let address = wrapped(image.width(), text.address.wrapping_add(slide));
-                let page = tables.page(memory, address);
-                page.is_some_and(|page| {
-                    page.executable && page.physical == text.address.wrapping_add(distance)
-                })
-            },
-        )
+        (0..steps)
+            .map(|step| step * alignment)
+            .flat_map(|up| [up, up.wrapping_neg()])
+            .filter(|&slide| anywhere || in_half(slide))
+            .find(|&slide| is_mapped(image, memory, tables, text.address, slide, distance))
     };
     // The kernel's own tables come first: a CPU that is stopped in user mode can use tables with the
-    // kernel's text in them but without the memory in which it makes code.
-    let with_tables = tables
-        .into_iter()
-        .flat_map(|tables| [tables.sibling(), tables])
-        .find_map(|tables| Some((tables, slides(tables)?)));
+    // kernel's text in them but without the memory in which it makes code. Where it did not move,
+    // that is seen at once.
+    let candidates = || tables.into_iter().flat_map(|tables| [tables.sibling(), tables]);
+    let by_tables = |steps: u64, anywhere: bool| {
+        candidates().find_map(|tables| Some((tables, slides(tables, steps, anywhere)?)))
+    };
+    let by_pointers = || {
+        let (slide, evidence) = vote(image, &located)?;
+        let mapped = candidates()
+            .find(|&tables| is_mapped(image, memory, tables, text.address, slide, distance));
+        Ok::<_, FileError>((mapped, slide, evidence))
+    };
+    // A position-independent file says where its pointers are, and can be loaded anywhere.
+    if physical && image.kind() == Linkage::PositionIndependent {
+        (located.pages, located.slide, located.evidence) = by_pointers()?;
+        return Ok(located);
+    }
+    let with_tables = by_tables(1, false)
+        .or_else(|| by_tables(all_steps, false))
+        .or_else(|| by_tables(all_steps, true));
     if let Some((tables, slide)) = with_tables {
         located.pages = Some(tables);
         if physical {
             (located.slide, located.evidence) = (slide, SlideEvidence::PageTables);
         }
     } else if physical {
-        (located.slide, located.evidence) = vote(image, &located)?;
+        (located.pages, located.slide, located.evidence) = by_pointers()?;
     }
     Ok(located)
+}
+
+/// Returns whether page tables map an address, moved by a slide, to where it was found, and allow it
+/// to be executed.
+fn is_mapped(
+    image: &Image<'_>,
+    memory: &Memory<'_>,
+    tables: PageTables,
+    address: u64,
+    slide: u64,
+    distance: u64,
+) -> bool {
+    let page = tables.page(memory, wrapped(image.width(), address.wrapping_add(slide)));
+    page.is_some_and(|page| page.executable && page.physical == address.wrapping_add(distance))
 }
 
 fn wrapped(width: Width, address: u64) -> u64 {
@@ -263,25 +328,32 @@ fn vote(image: &Image<'_>, located: &Located<'_, '_>) -> Result<(u64, SlideEvide
         .collect();
     let mut votes: HashMap<u64, usize> = HashMap::new();
     let mut of = 0;
-    for section in image.sections().iter().filter(|section| !section.is_executable()) {
-        if section.address == 0 || of > ENOUGH {
-            continue;
-        }
-        for (at, word) in section.data.chunks_exact(size).enumerate() {
-            let value = little_endian(word);
-            if !text.iter().any(|&(start, end)| start < value && value < end) {
-                continue;
-            }
-            let Some(seen) = located.bytes(section.address + (at * size) as u64, size) else {
-                continue;
-            };
-            *votes
-                .entry(wrapped(image.width(), little_endian(seen).wrapping_sub(value)))
-                .or_default() += 1;
+    let mut count = |place: u64, value: u64| {
+        if let Some(seen) = located.bytes(place, size) {
+            let distance = little_endian(seen).wrapping_sub(value);
+            *votes.entry(wrapped(image.width(), distance)).or_default() += 1;
             of += 1;
-            if of > ENOUGH {
+        }
+        of > ENOUGH
+    };
+    if image.kind() == Linkage::PositionIndependent {
+        // A file whose pointers a loader fills in says where they are, and need not have them.
+        let all = image.relocations_in(0, u64::MAX).iter();
+        for relocation in all.filter(|relocation| relocation.dynamic && relocation.absolute) {
+            let value = relocation.value.or_else(|| image.pointer_at(relocation.address));
+            if value.is_some_and(|value| count(relocation.address, value)) {
                 break;
             }
+        }
+    }
+    let data = image.sections().iter().filter(|section| !section.is_executable());
+    let words = data.filter(|section| section.address != 0).flat_map(|section| {
+        let words = section.data.chunks_exact(size).map(little_endian);
+        (section.address..).step_by(size).zip(words)
+    });
+    for (place, value) in words {
+        if text.iter().any(|&(start, end)| start < value && value < end) && count(place, value) {
+            break;
         }
     }
     let (slide, agree) = votes.into_iter().max_by_key(|&(_, count)| count).unwrap_or((0, 0));

@@ -1,6 +1,8 @@
 //! Page tables in a dump: where a virtual address lies in physical memory, and whether a CPU may
 //! execute it (Intel SDM vol. 3A, "Paging").
 
+use std::collections::HashSet;
+
 use super::memory::{ControlRegisters, Memory};
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
@@ -21,6 +23,18 @@ enum PagingForm {
     Pae,
     /// 4-level and 5-level paging: levels of 512 entries of 8 bytes.
     Long { levels: u32 },
+}
+
+impl PagingForm {
+    /// Returns the number of levels, how many bits of an address each uses, and the size of an
+    /// entry in bytes.
+    const fn shape(self) -> (u32, u32, u64) {
+        match self {
+            Self::TwoLevels => (2, 10, 4),
+            Self::Pae => (3, 9, 8),
+            Self::Long { levels } => (levels, 9, 8),
+        }
+    }
 }
 
 /// The place of a virtual address in physical memory.
@@ -57,14 +71,15 @@ impl PageTables {
         Self { root: self.root & !0x1000, form: self.form }
     }
 
+    /// Returns whether an entry of these tables can forbid execution.
+    pub(crate) fn can_forbid(self) -> bool {
+        self.form != PagingForm::TwoLevels
+    }
+
     /// Returns where a virtual address lies, or `None` if it is not mapped or a table is not in
     /// the dump.
     pub(crate) fn page(self, memory: &Memory<'_>, address: u64) -> Option<Page> {
-        let (levels, index_bits, entry_size) = match self.form {
-            PagingForm::TwoLevels => (2, 10, 4),
-            PagingForm::Pae => (3, 9, 8),
-            PagingForm::Long { levels } => (levels, 9, 8),
-        };
+        let (levels, index_bits, entry_size) = self.form.shape();
         let mut table = self.root;
         let mut executable = true;
         for level in (0..levels).rev() {
@@ -88,5 +103,102 @@ impl PageTables {
             table = frame;
         }
         None
+    }
+
+    /// Returns the ranges of virtual addresses that the kernel can execute and programs cannot use:
+    /// the first address of each, and its size. Each table is read once for each level at which it
+    /// is used: kernels map their tables into themselves, and the time is limited by the size of
+    /// the dump.
+    pub(crate) fn executable(self, memory: &Memory<'_>) -> Vec<(u64, u64)> {
+        let (levels, ..) = self.form.shape();
+        let root = PagingTable {
+            address: self.root,
+            level: levels.saturating_sub(1),
+            start: 0,
+            user: true,
+        };
+        let mut walk = Walk { form: self.form, seen: HashSet::new(), ranges: vec![] };
+        // Tables that wait. An own list, so that a damaged dump cannot make the stack deep.
+        let mut tables = vec![root];
+        while walk.ranges.len() < MOST_RANGES
+            && let Some(table) = tables.pop()
+        {
+            walk.table(memory, table, &mut tables);
+        }
+        walk.ranges.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = vec![];
+        for (start, size) in walk.ranges {
+            match merged.last_mut() {
+                Some((first, len)) if first.checked_add(*len) == Some(start) => {
+                    *len = len.saturating_add(size);
+                }
+                _ => merged.push((start, size)),
+            }
+        }
+        merged
+    }
+}
+
+/// The most ranges that are kept, so that a damaged dump cannot ask for much memory.
+const MOST_RANGES: usize = 1 << 20;
+
+/// A table of some level, and the first virtual address that it maps.
+#[derive(Clone, Copy, Debug)]
+struct PagingTable {
+    address: u64,
+    level: u32,
+    start: u64,
+    /// Whether programs may use what it maps, as far as the levels above say.
+    user: bool,
+}
+
+/// A walk through all tables.
+struct Walk {
+    form: PagingForm,
+    /// The tables that were read, each with its level.
+    seen: HashSet<(u64, u32)>,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Walk {
+    /// Reads one table, and adds those below it to `tables`.
+    fn table(&mut self, memory: &Memory<'_>, table: PagingTable, tables: &mut Vec<PagingTable>) {
+        let (levels, index_bits, entry_size) = self.form.shape();
+        let is_root = table.level + 1 == levels;
+        let count: u64 = match self.form {
+            // The root of PAE has four entries.
+            PagingForm::Pae if is_root => 4,
+            _ => 1 << index_bits,
+        };
+        let bytes = usize::try_from(count * entry_size).unwrap_or(0);
+        if !self.seen.insert((table.address, table.level)) {
+            return;
+        }
+        let Some(bytes) = memory.physical(table.address, bytes) else { return };
+        let shift = 12 + table.level * index_bits;
+        for (index, entry) in (0_u64..).zip(bytes.chunks_exact(entry_size as usize)) {
+            let entry = little_endian(entry);
+            let forbidden = entry_size == 8 && entry >> 63 == 1;
+            if entry & 1 == 0 || forbidden {
+                continue;
+            }
+            let mut start = table.start | (index << shift);
+            if matches!(self.form, PagingForm::Long { .. }) && is_root && index >= count / 2 {
+                // The upper half: the highest bit is repeated in all above it.
+                start |= u64::MAX << (shift + index_bits);
+            }
+            // The root of PAE has no bit for programs.
+            let has_user_bit = !(self.form == PagingForm::Pae && is_root);
+            let user = table.user && (!has_user_bit || entry & 4 != 0);
+            let is_large = table.level > 0 && entry & 0x80 != 0 && table.level < 3;
+            if table.level == 0 || is_large {
+                if !user {
+                    self.ranges.push((start, 1 << shift));
+                }
+                continue;
+            }
+            let frame = entry & 0x000f_ffff_ffff_f000;
+            tables.push(PagingTable { address: frame, level: table.level - 1, start, user });
+        }
     }
 }

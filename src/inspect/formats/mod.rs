@@ -18,6 +18,8 @@ mod table;
 mod variants;
 mod width;
 
+use super::elf::Image;
+
 pub use branches::BranchImage;
 pub use keys::{KeyImage, keys_of};
 pub use means::Means;
@@ -39,3 +41,12 @@ pub(super) use places::PLACES;
 pub(super) use sites::{SITES, SiteRecords, read as read_sites};
 pub(super) use variants::read as read_variants;
 pub(super) use width::sites_are_of_width;
+
+/// Returns whether a linked file has any of the tables that the crate's macros write.
+pub(super) fn is_with_crate(image: &Image<'_>) -> bool {
+    let has_section = |name| image.section_named(name).is_some();
+    SITES.is_in(image)
+        || BRANCHES.is_in(image)
+        || has_section(INDEX.section)
+        || has_section(KEYS.section)
+}

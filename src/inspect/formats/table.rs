@@ -60,6 +60,12 @@ pub(crate) enum TableSearch<'d> {
 }
 
 impl RecordFormat {
+    /// Returns whether a file has the section of the table, or both symbols that bound it.
+    pub fn is_in(&self, image: &Image<'_>) -> bool {
+        image.section_named(self.section).is_some()
+            || self.bounds.iter().all(|name| image.symbols().find(name).is_some())
+    }
+
     /// Finds the table in a file: the bytes between its two symbols or, if these are stripped, all
     /// of its section. Adds the defects of the table to `findings`.
     pub fn find<'d>(&self, image: &Image<'d>, findings: &mut Findings) -> TableSearch<'d> {

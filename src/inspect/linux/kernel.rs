@@ -1,9 +1,12 @@
 //! A Linux kernel's file.
 
+use super::btf::Types;
+use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind};
 use super::unpack::{Relocated, Unpacked, relocated};
 use crate::insn::Width;
+use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{Image, little_endian, parse, slice};
 use crate::inspect::error::FileError;
 
@@ -15,6 +18,11 @@ pub struct LinuxKernel<'d> {
     pub(super) tables: Vec<KernelTable>,
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
+    pub(super) feature_names: FeatureNames,
+    /// The types of this build, if the file has them.
+    pub(super) types: Option<Types<'d>>,
+    /// The features of the CPU that the command line names.
+    pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
 }
 
@@ -28,7 +36,8 @@ impl<'d> LinuxKernel<'d> {
         let elf: &[u8] = &unpacked.elf;
         let image = parse(elf)?;
         let names = Names::new(&image);
-        let tables = tables::read(&image, &names)?;
+        let types = image.section_named(".BTF").and_then(|section| Types::new(section.data));
+        let tables = tables::read(&image, &names, types)?;
         if tables.is_empty() {
             return Err(FileError::new(
                 "not a Linux kernel: it has none of the tables in which a kernel says where it \
@@ -37,7 +46,24 @@ impl<'d> LinuxKernel<'d> {
         }
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
-        Ok(Self { image, names, tables, relocated, release })
+        let feature_names = FeatureNames::read(&image, &names);
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu: None, release })
+    }
+
+    /// Takes this CPU's features for those that the kernel finds. What a dump says of the CPU on
+    /// which the kernel ran counts more.
+    ///
+    /// # Errors
+    /// Returns an error if a feature that is switched on or off is none that this kernel knows.
+    pub fn on_cpu(mut self, cpu: &CpuSpec) -> Result<Self, FileError> {
+        self.cpu = Some(KernelFeatures::of_cpu(cpu, &self.feature_names)?);
+        Ok(self)
+    }
+
+    /// Returns the width of its code.
+    #[must_use]
+    pub const fn width(&self) -> Width {
+        self.image.width()
     }
 
     /// Returns how the kernel calls itself, such as `6.1.0-50-amd64`.

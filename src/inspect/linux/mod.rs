@@ -2,7 +2,9 @@
 //! `tables` what it says about itself; `state` reads the dump; `rules` write the text that
 //! follows from both into `text`; `explain` compares it with the dump.
 
+mod btf;
 mod explain;
+mod features;
 mod kallsyms;
 mod kernel;
 mod names;
@@ -13,7 +15,7 @@ mod tables;
 mod text;
 mod unpack;
 
-pub use explain::{Count, Explained, Explanation, Verdict, explain};
+pub use explain::explain;
 pub use kernel::LinuxKernel;
 pub use tables::TableKind;
 

@@ -2,91 +2,81 @@
 
 use std::collections::HashSet;
 
-use super::names::Names;
+use super::btf::Types;
+use super::features::KernelFeatures;
+use super::kernel::LinuxKernel;
 use crate::insn::Width;
-use crate::inspect::elf::{Image, little_endian};
+use crate::inspect::elf::little_endian;
 use crate::inspect::explain::Located;
 
-/// The features of the CPU as the kernel has noted them, by the kernel's own numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelFeatures {
-    words: Vec<u32>,
+/// Reads the words where the types of this build say that they are in `boot_cpu_data`.
+fn features_by_type(
+    types: Option<Types<'_>>,
+    located: &Located<'_, '_>,
+    address: u64,
+) -> Option<KernelFeatures> {
+    /// More words than there are.
+    const MOST: u32 = 64;
+    let member = types?.member("cpuinfo_x86", "x86_capability")?;
+    let count = member.elements.filter(|count| (18..=MOST).contains(count))?;
+    let bytes = located.bytes(address.checked_add(member.offset)?, count as usize * 4)?;
+    let words: Vec<u32> = bytes.chunks_exact(4).map(|word| little_endian(word) as u32).collect();
+    // Every CPU that is left has a floating-point unit.
+    words.first().is_some_and(|first| first & 1 == 1).then(|| KernelFeatures::new(words))
 }
 
-/// Numbers of features that rules ask for: 32 times the word, plus the bit. Kernels that have the
-/// tables for which they matter have these bits here.
-pub(crate) mod feature {
-    /// Indirect branches go through thunks.
-    pub(crate) const RETPOLINE: u16 = 11 * 32 + 12;
-    /// Indirect branches have an LFENCE in front of them.
-    pub(crate) const RETPOLINE_LFENCE: u16 = 11 * 32 + 13;
-    /// Calls are counted, in kernels that have a template for it.
-    pub(crate) const CALL_DEPTH: u16 = 11 * 32 + 19;
-    /// Returns go through a thunk.
-    pub(crate) const RETHUNK: u16 = 11 * 32 + 14;
+/// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
+/// version and on how it was configured, but not what is around them: the largest number for
+/// CPUID's extended leaves and the one for its basic leaves in front of them, with or without
+/// zeros up to an alignment of eight, and the name of the CPU's vendor behind them.
+fn find_features(bytes: &[u8]) -> Option<KernelFeatures> {
+    const VENDORS: &[&[u8]] = &[
+        b"GenuineIntel",
+        b"AuthenticAMD",
+        b"HygonGenuine",
+        b"CentaurHauls",
+        b"  Shanghai  ",
+        b"CyrixInstead",
+        b"GenuineTMx86",
+        b"Geode by NSC",
+        b"Vortex86 SoC",
+    ];
+    let is_vendor = |&at: &usize| {
+        bytes.get(at..).is_some_and(|rest| VENDORS.iter().any(|name| rest.starts_with(name)))
+    };
+    (0..bytes.len()).step_by(4).filter(is_vendor).find_map(|vendor| features_before(bytes, vendor))
 }
 
-impl KernelFeatures {
-    /// Makes the features of their words.
-    #[cfg(test)]
-    pub(crate) fn new(words: Vec<u32>) -> Self {
-        Self { words }
-    }
-
-    /// Returns whether the CPU has a feature.
-    pub(crate) fn has(&self, number: u16) -> bool {
-        let word = self.words.get(usize::from(number / 32)).copied().unwrap_or(0);
-        word >> (number % 32) & 1 == 1
-    }
-
-    /// Returns how many words there are.
-    pub(crate) fn words(&self) -> usize {
-        self.words.len()
-    }
-
-    /// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
-    /// version and on how it was configured, but not what is around them: the largest number for
-    /// CPUID's extended leaves and the one for its basic leaves in front of them, with or without
-    /// zeros up to an alignment of eight, and the name of the CPU's vendor behind them.
-    pub(crate) fn find(bytes: &[u8]) -> Option<Self> {
-        const VENDORS: &[&[u8]] = &[
-            b"GenuineIntel",
-            b"AuthenticAMD",
-            b"HygonGenuine",
-            b"CentaurHauls",
-            b"  Shanghai  ",
-            b"CyrixInstead",
-            b"GenuineTMx86",
-            b"Geode by NSC",
-            b"Vortex86 SoC",
-        ];
-        let is_vendor = |&at: &usize| {
-            bytes.get(at..).is_some_and(|rest| VENDORS.iter().any(|name| rest.starts_with(name)))
+/// Finds the words in front of the vendor's name, which stands at `vendor`.
+fn features_before(bytes: &[u8], vendor: usize) -> Option<KernelFeatures> {
+    let word = |at: usize| Some(little_endian(bytes.get(at..at + 4)?) as u32);
+    // At least 18 words of features and one of faults, at most 64.
+    let mut starts = (19..=64).filter_map(|words: usize| vendor.checked_sub(4 * words));
+    let is_start = |&at: &usize| {
+        let before = |distance: usize| at.checked_sub(distance).and_then(word);
+        let (Some(a), Some(b), Some(c)) = (before(12), before(8), before(4)) else {
+            return false;
         };
-        (0..bytes.len()).step_by(4).filter(is_vendor).find_map(|vendor| Self::before(bytes, vendor))
-    }
-
-    /// Finds the words in front of the vendor's name, which stands at `vendor`.
-    fn before(bytes: &[u8], vendor: usize) -> Option<Self> {
-        let word = |at: usize| Some(little_endian(bytes.get(at..at + 4)?) as u32);
-        // At least 18 words of features and one of faults, at most 64.
-        let mut starts = (19..=64).filter_map(|words: usize| vendor.checked_sub(4 * words));
-        let is_start = |&at: &usize| {
-            let before = |distance: usize| at.checked_sub(distance).and_then(word);
-            let (Some(a), Some(b), Some(c)) = (before(12), before(8), before(4)) else {
-                return false;
-            };
-            let (extended, basic) = if c == 0 { (a, b) } else { (b, c) };
-            let order = |extended: u32, basic: u32| {
-                (extended >> 16 == 0x8000 || extended == 0) && (1..0x100).contains(&basic)
-            };
-            // The lowest bit of the first word is the FPU, which every CPU has that is left.
-            order(extended, basic) && word(at).is_some_and(|first| first & 1 == 1)
+        let (extended, basic) = if c == 0 { (a, b) } else { (b, c) };
+        let order = |extended: u32, basic: u32| {
+            (extended >> 16 == 0x8000 || extended == 0) && (1..0x100).contains(&basic)
         };
-        let start = starts.find(is_start)?;
-        let words = bytes.get(start..vendor)?.chunks_exact(4);
-        Some(Self { words: words.map(|word| little_endian(word) as u32).collect() })
-    }
+        // The lowest bit of the first word is the FPU, which every CPU has that is left.
+        order(extended, basic) && word(at).is_some_and(|first| first & 1 == 1)
+    };
+    let start = starts.find(is_start)?;
+    let words = bytes.get(start..vendor)?.chunks_exact(4);
+    Some(KernelFeatures::new(words.map(|word| little_endian(word) as u32).collect()))
+}
+
+/// The origin of the features of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FeaturesFrom {
+    /// What the kernel has in memory.
+    Dump,
+    /// What the command line says of the CPU.
+    CommandLine,
+    Nowhere,
 }
 
 /// The state of a kernel in a dump.
@@ -94,20 +84,24 @@ impl KernelFeatures {
 pub(crate) struct State<'a, 'd> {
     pub located: &'a Located<'a, 'd>,
     pub width: Width,
-    pub features: Option<KernelFeatures>,
+    pub features: KernelFeatures,
+    pub features_from: FeaturesFrom,
     /// The addresses of the file at which there are probes.
     pub kprobes: HashSet<u64>,
 }
 
 impl<'a, 'd> State<'a, 'd> {
-    /// Reads the state of a kernel.
-    pub(crate) fn new(image: &Image<'_>, names: &Names, located: &'a Located<'a, 'd>) -> Self {
+    /// Reads the state of a kernel. The features that the command line says count if the dump says
+    /// none.
+    pub(crate) fn new(kernel: &LinuxKernel<'_>, located: &'a Located<'a, 'd>) -> Self {
         /// More than the structure has before the vendor's name.
         const SIZE: usize = 512;
-        let features = match names.address("boot_cpu_data") {
-            Some(address) => located
-                .onwards(address)
-                .and_then(|bytes| KernelFeatures::find(bytes.get(..SIZE).unwrap_or(bytes))),
+        let LinuxKernel { image, names, types, .. } = kernel;
+        let read = match names.address("boot_cpu_data") {
+            Some(address) => features_by_type(*types, located, address).or_else(|| {
+                let bytes = located.onwards(address)?;
+                find_features(bytes.get(..SIZE).unwrap_or(bytes))
+            }),
             // Without its name: in data, where the name of a vendor stands behind such words.
             None => image
                 .sections()
@@ -117,17 +111,22 @@ impl<'a, 'd> State<'a, 'd> {
                     let len = usize::try_from(section.size).ok()?;
                     located.bytes(section.address, len)
                 })
-                .find_map(KernelFeatures::find),
+                .find_map(find_features),
         };
         let width = image.width();
-        let mut state = Self { located, width, features, kprobes: HashSet::new() };
-        state.kprobes = state.read_kprobes(names);
+        let (features, features_from) = match (read, &kernel.cpu) {
+            (Some(features), _) => (features, FeaturesFrom::Dump),
+            (None, Some(features)) => (features.clone(), FeaturesFrom::CommandLine),
+            (None, None) => (KernelFeatures::unknown(), FeaturesFrom::Nowhere),
+        };
+        let mut state = Self { located, width, features, features_from, kprobes: HashSet::new() };
+        state.kprobes = state.read_kprobes(kernel);
         state
     }
 
-    /// Returns whether the CPU has a feature, if that is known.
+    /// Returns whether the CPU has a feature: as it is known, else as the text says.
     pub(crate) fn has(&self, number: u16) -> Option<bool> {
-        Some(self.features.as_ref()?.has(number))
+        self.features.has_or_inferred(number)
     }
 
     /// Returns the number of four bytes at an address of the file.
@@ -143,13 +142,15 @@ impl<'a, 'd> State<'a, 'd> {
 
     /// Reads the addresses of the file at which there are probes. The list is a table of 64 chains;
     /// in a probe stand the links of the chain and of a list, a count of misses, and the address,
-    /// each as large as a pointer.
-    fn read_kprobes(&self, names: &Names) -> HashSet<u64> {
+    /// each as large as a pointer, unless the types of the build say otherwise.
+    fn read_kprobes(&self, kernel: &LinuxKernel<'_>) -> HashSet<u64> {
         const CHAINS: u64 = 64;
         /// Enough for every probe of a machine, and an end for a chain that is a circle.
         const LONGEST: usize = 1000;
         let size = self.width.pointer_size();
-        let Some(table) = names.address("kprobe_table") else { return HashSet::new() };
+        let place = kernel.types.and_then(|types| types.member("kprobe", "addr"));
+        let place = place.map_or(5 * size, |member| member.offset);
+        let Some(table) = kernel.names.address("kprobe_table") else { return HashSet::new() };
         let read = |address: u64| {
             let bytes = self.located.virtual_bytes(address, usize::try_from(size).ok()?)?;
             Some(little_endian(bytes)).filter(|&pointer| pointer != 0)
@@ -160,7 +161,7 @@ impl<'a, 'd> State<'a, 'd> {
         let probes = chains.flat_map(|first| {
             std::iter::successors(Some(first), |&probe| read(probe)).take(LONGEST)
         });
-        let places = probes.filter_map(|probe| read(probe.wrapping_add(5 * size)));
+        let places = probes.filter_map(|probe| read(probe.wrapping_add(place)));
         places.map(|place| self.in_file(place)).collect()
     }
 
@@ -185,7 +186,8 @@ impl<'a, 'd> State<'a, 'd> {
 
 #[cfg(test)]
 mod tests {
-    use super::{KernelFeatures, feature};
+    use super::find_features;
+    use crate::inspect::linux::features::{KernelFeatures, feature};
 
     #[test]
     fn features_stand_between_the_levels_and_the_vendor() {
@@ -198,11 +200,14 @@ mod tests {
         words[11] = 1 << 12;
         words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         bytes.extend(b"GenuineIntel\0\0\0\0");
-        let found = KernelFeatures::find(&bytes).unwrap();
+        let found = find_features(&bytes).expect("they are there");
         assert_eq!(found, KernelFeatures::new(words));
-        assert!(found.has(3 * 32 + 9) && found.has(feature::RETPOLINE));
-        assert!(!found.has(feature::RETHUNK) && !found.has(u16::MAX));
+        for number in [3 * 32 + 9, feature::RETPOLINE] {
+            assert_eq!(found.has(number), Some(true));
+        }
+        assert_eq!(found.has(feature::RETHUNK), Some(false));
+        assert_eq!(found.has(u16::MAX), Some(false), "no kernel has so many");
         bytes.truncate(bytes.len() - 5);
-        assert_eq!(KernelFeatures::find(&bytes), None);
+        assert_eq!(find_features(&bytes), None);
     }
 }

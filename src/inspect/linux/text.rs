@@ -57,6 +57,12 @@ pub(crate) struct Area<'d> {
     pub expected: Vec<u8>,
 }
 
+/// Returns whether a section of this name stays in memory after boot. What Linux gives back has the
+/// other names.
+pub(crate) fn is_kept(name: &str) -> bool {
+    ![".init.", ".exit.", ".altinstr_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The executable sections of a kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct Text<'d> {
@@ -87,6 +93,12 @@ impl<'d> Text<'d> {
         let behind = self.areas.partition_point(|area| area.address <= address);
         let at = behind.checked_sub(1)?;
         Some((at, usize::try_from(address - self.areas.get(at)?.address).ok()?))
+    }
+
+    /// Returns whether an address is in a section that stays in memory after boot.
+    pub(crate) fn is_kept(&self, address: u64) -> bool {
+        let area = self.area(address).and_then(|(at, _)| self.areas.get(at));
+        area.is_some_and(|area| is_kept(area.name))
     }
 
     /// Returns `len` bytes as they should be now.

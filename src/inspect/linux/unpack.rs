@@ -102,15 +102,48 @@ fn decompress(packed: &[u8], size: u64) -> Result<Vec<u8>, FileError> {
             elf = miniz_oxide::inflate::decompress_to_vec_with_limit(stream, limit)
                 .map_err(|error| bad(std::io::Error::other(error.to_string())))?;
         }
+        [0x5d, 0, 0, ..] => {
+            // The kernel's build packs with dictionaries of at most 32 MiB, and so needs little
+            // more.
+            let reader = lzma_rust2::LzmaReader::new_mem_limit(packed, 40 << 10, None);
+            let reader = reader.map_err(|error| bad(std::io::Error::other(error.to_string())))?;
+            reader.take(limit).read_to_end(&mut elf).map_err(bad)?;
+        }
+        [0x02, 0x21, 0x4c, 0x18, blocks @ ..] => {
+            elf = decompress_lz4(blocks, size)
+                .map_err(|error| bad(std::io::Error::other(error.to_string())))?;
+        }
         [a, b, c, d, ..] => {
             return Err(FileError::new(format!(
                 "a boot image whose kernel is packed in a form that starts with {a:02x} {b:02x} \
-                 {c:02x} {d:02x}, which is neither gzip nor xz nor zstd: unpack it by \
+                 {c:02x} {d:02x}, which is none of gzip, xz, zstd, lzma and lz4: unpack it by \
                  scripts/extract-vmlinux of the kernel's sources"
             )));
         }
         _ => return Err(FileError::new("a boot image without a kernel in it")),
     }
+    Ok(elf)
+}
+
+/// Decompresses blocks of LZ4's legacy format: each has a length of four bytes in front of it, and
+/// becomes 8 MiB but for the last one (LZ4 frame format, "Legacy frame").
+fn decompress_lz4(
+    mut blocks: &[u8],
+    size: u64,
+) -> Result<Vec<u8>, lz4_flex::block::DecompressError> {
+    const LARGEST_BLOCK: usize = 8 << 20;
+    // A byte more than there should be, so that too long a kernel is noticed.
+    let mut elf = vec![0; usize::try_from(size).unwrap_or(0) + 1];
+    let mut end = 0;
+    while let Some((len, rest)) = blocks.split_first_chunk::<4>() {
+        let len = (u32::from_le_bytes(*len) as usize).min(rest.len());
+        let (block, rest) = rest.split_at(len);
+        let until = elf.len().min(end + LARGEST_BLOCK);
+        let Some(to) = elf.get_mut(end..until).filter(|to| !to.is_empty()) else { break };
+        end += lz4_flex::block::decompress_into(block, to)?;
+        blocks = rest;
+    }
+    elf.truncate(end);
     Ok(elf)
 }
 

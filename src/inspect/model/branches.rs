@@ -47,7 +47,12 @@ impl<'d> Model<'d> {
     /// in the record.
     #[must_use]
     pub fn key(&self, branch: &BranchImage) -> Option<&KeyImage<'d>> {
-        let at = self.keys.binary_search_by_key(&Some(branch.key), |key| key.address).ok()?;
+        self.key_at(branch.key)
+    }
+
+    /// Returns the key at an address.
+    pub(crate) fn key_at(&self, address: u64) -> Option<&KeyImage<'d>> {
+        let at = self.keys.binary_search_by_key(&Some(address), |key| key.address).ok()?;
         self.keys.get(at)
     }
 

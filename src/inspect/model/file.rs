@@ -386,7 +386,8 @@ impl<'d> Model<'d> {
         self.ops = slots.into_iter().map(|(slot, index)| self.op_of(slot, index)).collect();
     }
 
-    fn op_of(&self, slot: u64, index: u16) -> OpImage {
+    /// Returns the op of this slot and index, whether it has a site in this file or not.
+    pub(crate) fn op_of(&self, slot: u64, index: u16) -> OpImage {
         OpImage {
             slot,
             index,
@@ -481,6 +482,17 @@ impl<'d> Model<'d> {
         }
         self.nops = nops;
         Ok(self)
+    }
+
+    /// Returns what fills the sites that are patched.
+    pub(crate) const fn nops(&self) -> Nops {
+        self.nops
+    }
+
+    /// Returns the functions that any op may have in its slot: the no-op function, the identity, and
+    /// the one that returns 0. One that is not known has a number that is no address.
+    pub(crate) const fn functions(&self) -> [u64; 3] {
+        [self.nop, self.ident, self.zero]
     }
 
     /// Returns the site with this replacement. Its NOPs are those that the file was compiled for, or

@@ -1,5 +1,6 @@
 //! Opens the files and platforms that the command line names. Each error names the file.
 
+use std::fs::{self, File};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -9,12 +10,30 @@ use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{PlacedModule, map, parse};
 use crate::inspect::error::FileError;
+use crate::inspect::explain::copy_kcore;
+use crate::inspect::formats::is_with_crate;
 use crate::inspect::model::Model;
 use crate::inspect::plan::{PlatformSpec, on_platform};
 
 /// Maps a file.
 pub(super) fn read(path: &Path) -> Result<impl Deref<Target = [u8]> + use<>, Stop> {
     map(path).map_err(in_file(path))
+}
+
+/// Reads a dump of memory. `/proc/kcore`, which is larger than any file can be, is copied as far as
+/// the kernel's image goes.
+pub(super) fn read_memory(path: &Path) -> Result<Box<dyn Deref<Target = [u8]>>, Stop> {
+    /// More than any file system takes for one file.
+    const LARGEST_FILE: u64 = 1 << 46;
+    let failed = |error: std::io::Error| {
+        Stop::Failed(format!("{}: cannot read it: {error}", path.display()))
+    };
+    if fs::metadata(path).is_ok_and(|metadata| metadata.len() <= LARGEST_FILE) {
+        return Ok(Box::new(read(path)?));
+    }
+    let mut image = Vec::new();
+    copy_kcore(&mut File::open(path).map_err(failed)?, &mut image).map_err(failed)?;
+    Ok(Box::new(image))
 }
 
 /// Makes the sites of a file be compared with their replacements on a platform.
@@ -47,8 +66,7 @@ pub(super) fn slots(words: &str) -> Result<PlatformSpec, Stop> {
 pub(super) fn platform(arguments: &PlatformArguments, width: Width) -> Result<PlatformSpec, Stop> {
     let mut platform = slots(&arguments.platform)?;
     if let Some(words) = &arguments.cpu {
-        let tcg = arguments.accel.map(|AcceleratorName::Tcg| width);
-        platform = platform.on_cpu(cpu(words, tcg)?);
+        platform = platform.on_cpu(cpu(words, arguments.accel, width)?);
     }
     for words in &arguments.key {
         let (name, state) = words.rsplit_once('=').unwrap_or((words, ""));
@@ -66,8 +84,14 @@ fn bad_key(words: &str) -> Stop {
     Stop::Failed(format!("`{words}` is no state of a key: say `KEY=on` or `KEY=off`"))
 }
 
-/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump.
-fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
+/// Reads what a command line says of a CPU: the name of a model, or `@` and that of a dump. `width`
+/// is that of the kernel's file.
+pub(super) fn cpu(
+    words: &str,
+    accel: Option<AcceleratorName>,
+    width: Width,
+) -> Result<CpuSpec, Stop> {
+    let tcg = accel.map(|AcceleratorName::Tcg| width);
     let Some(words) = words.strip_prefix('@') else {
         return CpuSpec::model(words, tcg).map_err(|error| Stop::Failed(error.to_string()));
     };
@@ -78,6 +102,24 @@ fn cpu(words: &str, tcg: Option<Width>) -> Result<CpuSpec, Stop> {
     let data = read(path)?;
     let text = String::from_utf8_lossy(&data);
     CpuSpec::dump(words, &text).map_err(in_file(path))
+}
+
+/// The means by which a kernel patches itself, as its file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    /// This crate: the file has its tables.
+    Crate,
+    /// Linux' own means. Every file that is not of the first kind is taken for one.
+    Linux,
+}
+
+/// Returns by what a kernel patches itself. A boot image is of Linux, and so is what cannot be
+/// read, for which Linux' reader then says why.
+pub(super) fn kind_of(data: &[u8]) -> Program {
+    match parse(data) {
+        Ok(image) if is_with_crate(&image) => Program::Crate,
+        _ => Program::Linux,
+    }
 }
 
 /// Reads a linked file.

@@ -14,7 +14,7 @@ use patchlet::cpu::{Feature, Features};
 use patchlet::text::Platform;
 use patchlet::{Goal, Patcher, SecondMapping, Writable, cpu_ops};
 
-use crate::{SENTINEL, cpu, image, paging, patching::KERNEL, qemu, serial, traps, user};
+use crate::{SENTINEL, cpu, image, paging, patching::KERNEL, qemu, serial, stop, traps, user};
 
 const CR4_OSFXSR: usize = 1 << 9;
 const CR4_FSGSBASE: usize = 1 << 16;
@@ -66,6 +66,10 @@ pub fn run(paged: bool) {
     effects(&features, &features);
     patch(paged, Goal::Patched);
     show(paged);
+    if paged {
+        // A CPU with paging by PAE and NX is one that this is compiled for.
+        stop::at("selected");
+    }
     effects(&features, &features);
     if features.has(Feature::SMAP) && paged {
         smap();

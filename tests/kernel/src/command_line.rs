@@ -7,6 +7,7 @@
 //! | `soak=N` | N live switches |
 //! | `cpu=only` | only the ops by CPU feature are tested, see `by_feature` |
 //! | `modules=N` | the module is loaded and unloaded N times meanwhile; 0 if there is none |
+//! | `stop=STATE,…` | the kernel waits in each of these states, see `stop` |
 //! | `break=NAME` | the live switches are made by a broken writer, see `live_broken` |
 //!
 //! Any other word fails the kernel: a run with a misspelt word must not look as if it had met it.
@@ -16,9 +17,9 @@ use core::str;
 use crate::start_info::StartInfo;
 
 /// The words that may stand before `=`.
-const NAMES: &[&str] = &["cpus", "patched", "soak", "cpu", "modules", "break"];
+const NAMES: &[&str] = &["cpus", "patched", "soak", "cpu", "modules", "break", "stop"];
 
-const LENGTH: usize = 256;
+const LENGTH: usize = 512;
 
 static mut TEXT: [u8; LENGTH] = [0; LENGTH];
 

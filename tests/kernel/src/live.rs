@@ -21,7 +21,7 @@ use patchlet::{
 
 use crate::{
     image, live_readers, live_sites, module::loaded, own, paging, park, segments,
-    segments::MAX_CPUS, sync, trace, traps,
+    segments::MAX_CPUS, stop, sync, trace, traps,
 };
 
 pub type Shared = Live<'static>;
@@ -185,7 +185,8 @@ unsafe impl Synchronize for Interrupts {
     }
 
     /// Gives the readers a turn and runs the sites on this CPU, between two steps of the protocol.
-    fn between_steps(&self, _: BatchStep) {
+    fn between_steps(&self, step: BatchStep) {
+        stop::in_batch(step);
         if !self.turns {
             return;
         }

@@ -20,7 +20,7 @@ use crate::{
         file,
         joined::{self, Joined},
     },
-    println, smp, sync,
+    println, smp, stop, sync,
 };
 
 /// The number of switches: each pair of kinds by each of three protocols, three times.
@@ -161,6 +161,7 @@ impl Writers {
     fn with_module(&mut self, number: usize, loaded: usize, end: usize) {
         joined::while_joined(self.live, joined::page(loaded), Kind::at(number), |module| {
             self.switch_keys(loaded, module);
+            stop::at("module");
             for number in number..end {
                 self.switch(number, Some(module));
             }

@@ -11,6 +11,7 @@
 //! | `asm/ap.S`, `smp` | the other CPUs, started by a blob, and jobs for them |
 //! | `asm/hypercall.S`, `hypercall` | a hypercall page, filled and executed |
 //! | `apic`, `sync`, `park`, `wait` | interrupts; serializing and stopping all CPUs; waiting |
+//! | `stop` | waits in a state, so that somebody can look at the memory |
 //! | `paging` | W^X mapping, and the second mapping through which text is written |
 //! | `scratch` | a buffer to run code from that was not linked |
 //! | `asm/user.S`, `user` | ring 3 and back |
@@ -67,6 +68,7 @@ mod sites;
 mod smp;
 mod smp_test;
 mod start_info;
+mod stop;
 mod sync;
 mod trace;
 mod traps;

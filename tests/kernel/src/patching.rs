@@ -12,7 +12,7 @@ use patchlet::{
 
 use crate::{
     apic, assembly, command_line, cpu, guest, image, own, paging, patchlets::Hex, println,
-    self_test, signatures, sites, traps, user,
+    self_test, signatures, sites, stop, traps, user,
 };
 
 /// Returns the hash FNV-1a of all of text. `tests/kernel_files.rs` compares it with that of a file.
@@ -110,6 +110,7 @@ pub fn run() {
     assert!(records >= 1000, "only {records} sites");
     let unpatched = text_hash();
     println!("text unpatched: {unpatched:#018x}");
+    stop::at("unpatched");
     one_cpu_has_interrupts_off();
     native();
     sites::run_natively();
@@ -123,6 +124,7 @@ pub fn run() {
     assert_eq!((report.calls - by_feature.calls, report.traps), (0, 0));
     let natively = text_hash();
     println!("text native: {natively:#018x}");
+    stop::at("native");
     native();
     sites::run_natively();
 
@@ -130,13 +132,16 @@ pub fn run() {
     assert_eq!(text_hash(), natively);
 
     guest::install();
+    stop::at("installed");
     let report = apply("guest", by_write_protect_off());
     let by_feature_too = by_feature.patchlets + by_feature.nops;
     assert_eq!(report.calls + report.jumps + by_feature_too, records);
+    stop::at("guest");
     as_guest();
 
     mix();
     apply("mixed", by_alias());
+    stop::at("mixed");
     mixed();
 
     pv::reset();
@@ -147,10 +152,12 @@ pub fn run() {
     assert_eq!((report.changed, report.indirect), (records, records));
     assert_eq!(text_hash() == unpatched, !ahead_of_boot);
     println!("report reverted: {} sites, all indirect", report.sites);
+    stop::at("reverted");
     native();
     sites::run_natively();
 
     apply("native-at-last", by_write_protect_off());
+    stop::at("native-at-last");
     assert_eq!(text_hash(), natively);
     native();
     sites::run_natively();

@@ -10,6 +10,7 @@ use crate::{cpu, segments};
 
 const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
+const DATA_READY: u8 = 1 << 0;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 
 struct Serial;
@@ -33,6 +34,12 @@ pub fn print_byte(byte: u8) {
         while cpu::in_8(LINE_STATUS) & TRANSMITTER_EMPTY == 0 {}
         cpu::out_8(COM1, byte);
     }
+}
+
+/// Returns a byte that has come in, if there is one.
+pub fn read() -> Option<u8> {
+    // SAFETY: reading the line status, and the byte, does not change memory.
+    unsafe { (cpu::in_8(LINE_STATUS) & DATA_READY != 0).then(|| cpu::in_8(COM1)) }
 }
 
 /// The number of the CPU that prints a line, plus 1; 0 if none does.

@@ -14,7 +14,7 @@ use crate::{
     println, segments,
     segments::MAX_CPUS,
     smp::{self, Job},
-    wait,
+    stop, wait,
 };
 
 keys! {
@@ -117,7 +117,10 @@ pub fn run() {
             switch(number, number % 2 != 0).unwrap_or_else(|error| panic!("{error}"));
             wait_for_work();
             match number {
-                1 => show("on"),
+                1 => {
+                    show("on");
+                    stop::at("traced");
+                }
                 SWITCHES => show("off again"),
                 _ => {}
             }

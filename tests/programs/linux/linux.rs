@@ -17,7 +17,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
 
-use patchlet::inspect::{Explanation, LinuxKernel, Verdict, explain_linux, map, unpack};
+use patchlet::inspect::{
+    CpuSpec, Explained, Explanation, LinuxKernel, Verdict, explain_linux, map, unpack,
+};
 
 use machine::{Machine, build_init, dump};
 
@@ -30,12 +32,27 @@ struct Row {
     append: &'static str,
     /// What must be there that is allowed and not proven, by the name of its cause.
     allowed: &'static [&'static str],
+    /// Static keys at whose branches there must be proven differences.
+    toggled: &'static [&'static str],
+    dump: Dump,
+}
+
+/// The dump that is explained.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dump {
+    /// QEMU's, of all memory.
+    Memory,
+    /// What the program in the machine has copied out of `/proc/kcore`.
+    Kcore,
 }
 
 /// A clean boot, with one CPU or two.
 const fn clean(kernel: &'static str, cpu: &'static str, cpus: u32) -> Row {
-    Row { kernel, cpu, cpus, append: "", allowed: &[] }
+    Row { kernel, cpu, cpus, append: "", allowed: &[], toggled: &[], dump: Dump::Memory }
 }
+
+/// Switches a static key on, as a user does.
+const SCHEDSTATS: &str = "do=/proc/sys/kernel/sched_schedstats:1";
 
 const ROWS: &[Row] = &[
     clean("5.10", "Nehalem", 1),
@@ -62,6 +79,30 @@ const ROWS: &[Row] = &[
         ..clean("6.12", "Haswell", 1)
     },
     clean("6.12-rt", "max", 2),
+    Row { append: SCHEDSTATS, toggled: &["sched_schedstats"], ..clean("5.10", "Nehalem", 2) },
+    Row { append: SCHEDSTATS, toggled: &["sched_schedstats"], ..clean("6.1", "Haswell", 1) },
+    Row { append: SCHEDSTATS, toggled: &["sched_schedstats"], ..clean("6.12", "Nehalem", 2) },
+    Row { append: SCHEDSTATS, toggled: &["sched_schedstats"], ..clean("6.1-686", "Nehalem", 1) },
+    Row {
+        append: "do=/trace/kprobe_events:p:x~vfs_read+5,/trace/events/kprobes/enable:1,wait:5",
+        allowed: &["kprobe"],
+        ..clean("6.12", "Haswell", 1)
+    },
+    Row { append: "do=kcore:/dev/ttyS1", dump: Dump::Kcore, ..clean("6.1-cloud", "Haswell", 1) },
+    clean("5.10-rt", "max", 2),
+    clean("5.10-cloud", "Skylake-Server", 1),
+    clean("5.10-686-nopae", "Nehalem", 1),
+    clean("6.1-cloud", "EPYC", 2),
+    clean("6.1-686-nopae", "Nehalem", 2),
+    clean("6.1-rt", "Skylake-Client", 2),
+    clean("6.5-686", "Nehalem", 1),
+    clean("6.5-686", "max", 2),
+    clean("6.12.43", "Haswell", 2),
+    clean("7.2", "Haswell", 1),
+    clean("7.2", "max", 2),
+    clean("7.2-rt", "Skylake-Client", 2),
+    clean("7.3", "Skylake-Server", 2),
+    clean("7.3", "max", 1),
 ];
 
 fn main() -> ExitCode {
@@ -116,9 +157,14 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
     let data = map(&kernel).map_err(|error| error.to_string())?;
     let unpacked = unpack(&data).map_err(|error| error.to_string())?;
     let linux = LinuxKernel::new(&unpacked).map_err(|error| error.to_string())?;
-    let memory = map(&core).map_err(|error| error.to_string())?;
-    let explanation =
-        explain_linux(&linux, &memory, None, false).map_err(|error| error.to_string())?;
+    // What `--cpu` would say is compared with what the kernel has found.
+    let cpu = CpuSpec::model(row.cpu, Some(linux.width())).map_err(|error| error.to_string())?;
+    let linux = linux.on_cpu(&cpu).map_err(|error| error.to_string())?;
+    let kcore = folder.join("kcore");
+    let dumped = if row.dump == Dump::Kcore { &kcore } else { &core };
+    let memory = map(dumped).map_err(|error| error.to_string())?;
+    let explanation = explain_linux(&linux, &memory, None, !row.toggled.is_empty())
+        .map_err(|error| error.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     let [proven, allowed, unexplained] = [Verdict::Proven, Verdict::Allowed, Verdict::Unexplained]
         .map(|verdict| explanation.total(verdict).bytes);
@@ -137,9 +183,19 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
         flips::run(&linux, &unpacked, &memory, &explanation)?;
     }
     fs::remove_file(&core).map_err(|error| error.to_string())?;
+    if let Some(note) = explanation.notes.iter().find(|note| note.contains("otherwise")) {
+        return Err(note.clone());
+    }
     for cause in row.allowed {
         if !explanation.counts.contains_key(&(cause, Verdict::Allowed)) {
             return Err(format!("nothing is allowed because of {cause}"));
+        }
+    }
+    for key in row.toggled {
+        let is_branch = |of: &&Explained| of.cause == "jump-label" && of.depends == *key;
+        let mut branches = explanation.list.iter().filter(is_branch).peekable();
+        if branches.peek().is_none() || branches.any(|of| of.verdict != Verdict::Proven) {
+            return Err(format!("there is no branch on {key} that is proven"));
         }
     }
     if unexplained > 0 {

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long a kernel may take until its program is ready. Emulated CPUs are slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) struct Machine<'a> {
     pub kernel: &'a Path,
@@ -38,6 +38,8 @@ pub(crate) fn build_init(folder: &Path) -> Result<Vec<u8>, String> {
     let mut archive = Archive::default();
     archive.entry("dev", 0o040_755, (0, 0), &[]);
     archive.entry("dev/console", 0o020_600, (5, 1), &[]);
+    // The second serial line.
+    archive.entry("dev/ttyS1", 0o020_600, (4, 65), &[]);
     archive.entry("init", 0o100_755, (0, 0), &program);
     archive.entry("TRAILER!!!", 0, (0, 0), &[]);
     Ok(archive.bytes)
@@ -108,6 +110,7 @@ pub(crate) fn dump(
         .args(["-accel", "tcg,thread=single", "-m", "256M", "-display", "none", "-no-reboot"])
         .args(["-net", "none", "-serial", "stdio", "-monitor", "none", "-cpu", machine.cpu])
         .args(["-smp", &machine.cpus.to_string(), "-append", &append])
+        .args(["-serial", &format!("file:{}", folder.join("kcore").display())])
         .arg("-kernel")
         .arg(machine.kernel)
         .arg("-initrd")

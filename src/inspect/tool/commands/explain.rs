@@ -1,17 +1,17 @@
-//! The command `patchlet explain`: says of the text in a memory dump why it differs from the file.
+//! The command `patchlet explain`: says of the text in a memory dump why it differs from the
+//! file. What it says has one shape for all kernels.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::inspect::explain::{RawAddress, SlideEvidence};
+use crate::inspect::explain::{Explained, Explanation, RawAddress, SlideEvidence, Verdict};
 use crate::inspect::hex;
-use crate::inspect::linux::{
-    Explained, Explanation, LinuxKernel, Verdict, explain as explain_linux, unpack,
-};
+use crate::inspect::linux::{self, LinuxKernel, unpack};
+use crate::inspect::running::{self, ModuleFile};
 use crate::inspect::tool::arguments::ExplainArguments;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::read;
+use crate::inspect::tool::open::{Program, cpu, kind_of, linked, read, read_memory};
 use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -20,33 +20,98 @@ pub(in crate::inspect::tool) fn explain(
     arguments: &ExplainArguments,
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
+    let data = read(&arguments.file)?;
+    match kind_of(&data) {
+        Program::Crate => explain_own(arguments, &data, terminal),
+        Program::Linux => explain_linux(arguments, &data, terminal),
+    }
+}
+
+/// Explains a kernel with this crate.
+fn explain_own(
+    arguments: &ExplainArguments,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
     let path = &arguments.file;
-    let data = read(path)?;
-    let unpacked = unpack(&data).map_err(in_file(path))?;
-    let kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
+    let model = linked(path, data)?;
     let dump = read(&arguments.memory)?;
-    let raw = match (arguments.base, arguments.phys) {
+    let mut objects = vec![];
+    for path in &arguments.module {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        objects.push((name, read(path)?));
+    }
+    let modules: Vec<ModuleFile<'_>> =
+        objects.iter().map(|(name, object)| ModuleFile::new(name, object)).collect();
+    let all = arguments.all || arguments.json;
+    let explanation = running::explain(&model, data, &dump, raw(arguments), &modules, all)
+        .map_err(in_file(&arguments.memory))?;
+    let kernel = format!("a kernel with patchlet, {}", model.image().words());
+    print(arguments, &ExplainedKernel { kernel, release: None, explanation }, terminal)
+}
+
+/// Explains a Linux kernel.
+fn explain_linux(
+    arguments: &ExplainArguments,
+    data: &[u8],
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let path = &arguments.file;
+    if !arguments.module.is_empty() {
+        let words = "--module is for kernels with patchlet: Linux' modules are not compared";
+        return Err(Stop::Failed(format!("{}: {words}", path.display())));
+    }
+    let unpacked = unpack(data).map_err(in_file(path))?;
+    let mut kernel = LinuxKernel::new(&unpacked).map_err(in_file(path))?;
+    if let Some(words) = &arguments.cpu {
+        let cpu = cpu(words, arguments.accel, kernel.width())?;
+        kernel = kernel.on_cpu(&cpu).map_err(|error| Stop::Failed(error.to_string()))?;
+    }
+    let dump = read_memory(&arguments.memory)?;
+    let explanation =
+        linux::explain(&kernel, &dump, raw(arguments), arguments.all || arguments.json)
+            .map_err(in_file(&arguments.memory))?;
+    let release = kernel.release().map(str::to_owned);
+    let words = release.as_deref().unwrap_or("of an unknown release");
+    let kernel = format!("Linux {words}, {}", kernel.words());
+    print(arguments, &ExplainedKernel { kernel, release, explanation }, terminal)
+}
+
+/// Returns the address of the first byte of a dump without a header, if the command line says it.
+fn raw(arguments: &ExplainArguments) -> Option<RawAddress> {
+    match (arguments.base, arguments.phys) {
         (Some(base), _) => Some(RawAddress::Virtual(base)),
         (None, phys) => phys.map(RawAddress::Physical),
-    };
-    let explanation = explain_linux(&kernel, &dump, raw, arguments.all || arguments.json)
-        .map_err(in_file(&arguments.memory))?;
+    }
+}
+
+/// A kernel that was explained.
+struct ExplainedKernel {
+    /// What kernel it is, in words.
+    kernel: String,
+    /// How a Linux kernel calls itself.
+    release: Option<String>,
+    explanation: Explanation,
+}
+
+/// Prints what was found, as text or as JSON.
+fn print(
+    arguments: &ExplainArguments,
+    explained: &ExplainedKernel,
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Stop> {
+    let (path, explanation) = (&arguments.file, &explained.explanation);
     let exit = match explanation.total(Verdict::Unexplained).ranges {
         0 => Exit::Holds,
         _ => Exit::Finding,
     };
     if arguments.json {
-        json(path, &kernel, &explanation, terminal)?;
+        json(path, explained, terminal)?;
         return Ok(exit);
     }
-    let heading = format!(
-        "{}: Linux {}, {}",
-        path.display(),
-        kernel.release().unwrap_or("of an unknown release"),
-        kernel.words()
-    );
+    let heading = format!("{}: {}", path.display(), explained.kernel);
     writeln!(terminal.out, "{}", terminal.paint(Paint::Heading, &heading))?;
-    for line in notes(&explanation) {
+    for line in notes(explanation) {
         writeln!(terminal.out, "{line}")?;
     }
     if !explanation.list.is_empty() {
@@ -111,12 +176,7 @@ fn notes(explanation: &Explanation) -> Vec<String> {
     if explanation.missing > 0 {
         lines.push(format!("{:#x} bytes of text are not in the dump", explanation.missing));
     }
-    match explanation.feature_words {
-        Some(words) => lines.push(format!("{words} words of CPU features read from boot_cpu_data")),
-        None => lines.push(
-            "the features of the CPU were not found, so alternatives cannot be proven".to_owned(),
-        ),
-    }
+    lines.extend_from_slice(&explanation.notes);
     lines
 }
 
@@ -136,12 +196,7 @@ fn row(explained: &Explained) -> Vec<String> {
 }
 
 /// Prints all of it as JSON.
-fn json(
-    path: &Path,
-    kernel: &LinuxKernel<'_>,
-    explanation: &Explanation,
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Stop> {
+fn json(path: &Path, explained: &ExplainedKernel, terminal: &mut Terminal<'_>) -> Result<(), Stop> {
     #[derive(Serialize)]
     struct Row<'e> {
         address: String,
@@ -164,15 +219,17 @@ fn json(
     #[derive(Serialize)]
     struct Document<'e, S: Serialize> {
         file: String,
+        kernel: &'e str,
         release: Option<&'e str>,
         slide: String,
         compared: u64,
         not_executable: u64,
         missing: u64,
-        feature_words: Option<usize>,
+        notes: &'e [String],
         counts: Vec<CountRow>,
         list: S,
     }
+    let explanation = &explained.explanation;
     let counts = explanation.counts.iter().map(|(&(cause, verdict), count)| CountRow {
         cause,
         verdict: verdict.name(),
@@ -196,12 +253,13 @@ fn json(
         terminal,
         &Document {
             file: path.display().to_string(),
-            release: kernel.release(),
+            kernel: &explained.kernel,
+            release: explained.release.as_deref(),
             slide: format!("{:#x}", explanation.slide),
             compared: explanation.compared,
             not_executable: explanation.not_executable,
             missing: explanation.missing,
-            feature_words: explanation.feature_words,
+            notes: &explanation.notes,
             counts: counts.collect(),
             list: Stream(rows),
         },

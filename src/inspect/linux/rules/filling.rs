@@ -1,0 +1,57 @@
+//! What stands where a replacement needs less than its site has.
+
+use super::Rules;
+use super::code::{instruction_length, is_nop};
+use super::habits::Filling;
+
+impl Rules<'_, '_> {
+    /// Makes longer NOPs of those in `bytes`, as far as this kernel does it.
+    pub(super) fn optimize(&self, address: u64, bytes: &mut [u8]) {
+        let longest = self.habits.longest(self.width());
+        let mut at = 0;
+        while at < bytes.len() {
+            let code = bytes.get(at..).unwrap_or_default();
+            let Some(len) = instruction_length(self.width(), address, code) else { return };
+            let end = match self.habits.filling {
+                Filling::Padding => return,
+                Filling::Runs => at + code.iter().take_while(|&&byte| byte == 0x90).count(),
+                Filling::Instructions => {
+                    if !is_nop(code) {
+                        at
+                    } else if at + len == bytes.len() {
+                        // One NOP at the end is left.
+                        return;
+                    } else {
+                        let mut end = at;
+                        while let Some(code) = bytes.get(end..).filter(|code| is_nop(code))
+                            && let Some(len) = instruction_length(self.width(), address, code)
+                        {
+                            end += len;
+                        }
+                        end.min(bytes.len())
+                    }
+                }
+            };
+            if end == at {
+                at += len;
+                continue;
+            }
+            if let Some(run) = bytes.get_mut(at..end) {
+                match self.habits.filling {
+                    Filling::Instructions => self.habits.nops.fill_or_jump(run, longest),
+                    _ => self.habits.nops.fill(run, longest),
+                }
+            }
+            at = end;
+        }
+    }
+
+    /// Returns the NOP of five bytes that is one instruction.
+    pub(super) fn atomic_nop(&self) -> [u8; 5] {
+        match self.habits.nops.name {
+            "k8" => [0x66, 0x66, 0x66, 0x66, 0x90],
+            "intel" | "generic" | "k7" => [0x3e, 0x8d, 0x74, 0x26, 0],
+            _ => [0x0f, 0x1f, 0x44, 0, 0],
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The verdict on each site. The sites of one op or key in one object are patched together, so what
+//! one of them may hold follows from what the others hold.
+//!
+//! | all sites hold | they are | verdict |
+//! |---|---|---|
+//! | what the slot or the key asks for | patched | proven |
+//! | what the assembler wrote | not patched yet, or reverted | allowed |
+//! | what another target of the slot, or the other state of the key, asks for | patched for that, and not yet again | allowed |
+//! | INT3 and a tail, as a live switch leaves them | being switched | allowed, [`batch`](super::batch) |
+//!
+//! Which of the sites are in one site set, and whether that set is patched, no dump says. So a state
+//! in which *all* sites of an op are is allowed; a single site that is in another state than the
+//! others is not.
+
+use std::collections::HashSet;
+
+use super::base::{Base, is_int3, own_targets};
+use super::batch;
+use super::object::{Running, SiteForm};
+use super::sites::{RunningSites, SiteGroup, Subject};
+use crate::insn::InsnBuffer;
+use crate::inspect::explain::Verdict;
+
+/// The state that a site is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// As its slot or its key asks for.
+    Patched,
+    /// As the assembler wrote it, together with all others of its op.
+    Unpatched,
+    /// As another target or state asked for, together with all others of its op.
+    Pending(SiteForm),
+    /// In a batch of a live switch, after this step of the protocol's list.
+    InBatch(u8),
+    /// As the assembler wrote it, while others of its op are patched.
+    LeftOriginal,
+    /// In none that says why.
+    Unknown,
+}
+
+impl Judgement {
+    /// Returns the verdict on a site in this state.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Patched => Verdict::Proven,
+            Self::Unpatched | Self::Pending(_) | Self::InBatch(_) => Verdict::Allowed,
+            Self::LeftOriginal | Self::Unknown => Verdict::Unexplained,
+        }
+    }
+}
+
+/// The judgement on a site.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Judged {
+    pub state: Judgement,
+    /// What it should hold; `None` if nothing can be composed for it.
+    pub expected: Option<InsnBuffer>,
+}
+
+/// Judges all sites; in their order.
+pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Judged> {
+    let unknown = Judged { state: Judgement::Unknown, expected: None };
+    let mut judged = vec![unknown; all.sites.len()];
+    let bases: Vec<Base> = all.groups.iter().map(|group| Base::new(running, all, group)).collect();
+    let patched = Patched::new(running, all, &bases);
+    for (group, base) in all.groups.iter().zip(&bases) {
+        let is_allowed = patched.allows(running, base, group);
+        for (at, site) in all.of_group(group) {
+            let form = |form| {
+                let object = running.objects.get(group.object)?;
+                running.form(object, &site.record, form)
+            };
+            let current = group.current.and_then(form);
+            let state = if Some(site.seen) == current {
+                Judgement::Patched
+            } else if is_int3(site) {
+                Judgement::Unknown
+            } else if base.form == Some(SiteForm::Original)
+                && form(SiteForm::Original) == Some(site.seen)
+            {
+                if is_allowed { Judgement::Unpatched } else { Judgement::LeftOriginal }
+            } else if let Some(other) = base.form
+                && base.form != group.current
+                && is_allowed
+                && form(other) == Some(site.seen)
+            {
+                Judgement::Pending(other)
+            } else if form(SiteForm::Original) == Some(site.seen) {
+                Judgement::LeftOriginal
+            } else {
+                Judgement::Unknown
+            };
+            let expected = match state {
+                Judgement::LeftOriginal => current,
+                Judgement::Unknown if is_allowed => base.form.and_then(form).or(current),
+                Judgement::Unknown => current,
+                _ => Some(site.seen),
+            };
+            if let Some(place) = judged.get_mut(at) {
+                *place = Judged { state, expected: expected.or_else(|| form(SiteForm::Original)) };
+            }
+        }
+    }
+    for (at, step) in batch::find(running, all, &bases) {
+        if let (Some(place), Some(site)) = (judged.get_mut(at), all.sites.get(at)) {
+            *place = Judged { state: Judgement::InBatch(step), expected: Some(site.seen) };
+        }
+    }
+    judged
+}
+
+/// What of a kernel is patched.
+struct Patched {
+    /// Whether any branch of the kernel has another direction than the assembler wrote.
+    has_branches: bool,
+    /// The objects in which a site of an op is patched, and the table of the op.
+    tables: HashSet<(usize, Option<u64>)>,
+}
+
+impl Patched {
+    fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, bases: &[Base]) -> Self {
+        let mut patched = Self { has_branches: false, tables: HashSet::new() };
+        for (group, base) in all.groups.iter().zip(bases) {
+            match (group.subject, base.form) {
+                (Subject::Key(key), Some(SiteForm::Direction(is_on))) if group.object == 0 => {
+                    patched.has_branches |=
+                        running.key(key).is_some_and(|(_, key)| key.initially_on != is_on);
+                }
+                (Subject::Op { slot, .. }, Some(SiteForm::Holds(_))) => {
+                    patched.tables.insert((group.object, table_of(running, slot)));
+                }
+                _ => {}
+            }
+        }
+        patched
+    }
+
+    /// Returns whether all sites of a group may be in this form, another one than is asked for.
+    fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &SiteGroup) -> bool {
+        let Some(form) = base.form.filter(|_| base.form != group.current) else { return true };
+        match (group.subject, form) {
+            (Subject::Key(key), _) => {
+                let last_applied = running.key_state(key).map(|(_, last)| last);
+                let original = running.key(key).map(|(_, key)| key.initially_on);
+                let direction = match form {
+                    SiteForm::Direction(is_on) => Some(is_on),
+                    SiteForm::Original | SiteForm::Holds(_) => None,
+                };
+                // The state of branches of a module is where no dump tells.
+                let is_of_kernel = group.object == 0;
+                if is_of_kernel && self.has_branches {
+                    direction == last_applied
+                } else {
+                    direction == original || (!is_of_kernel && base.sites > 1)
+                }
+            }
+            // A site alone could be one that was left out.
+            (Subject::Op { slot, .. }, SiteForm::Original) => {
+                base.sites > 1 || !self.has_op_near(running, group.object, slot)
+            }
+            (Subject::Op { .. }, SiteForm::Holds(target)) => {
+                let own = own_targets(running, group.subject);
+                own.contains(&target) || (base.sites > 1 && running.is_function(target))
+            }
+            (Subject::Op { .. }, SiteForm::Direction(_)) => false,
+        }
+    }
+
+    /// Returns whether a site of another op of the same table is patched in an object.
+    fn has_op_near(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
+        self.tables.contains(&(object, table_of(running, slot)))
+    }
+}
+
+/// Returns the address in memory of the ops table with a slot.
+fn table_of(running: &Running<'_, '_>, slot: u64) -> Option<u64> {
+    let owner = running.object_at(slot)?;
+    let (table, _) = owner.model.tables.slot(owner.of_file(slot))?;
+    owner.model.tables().get(table).map(|table| owner.running(table.address))
+}
