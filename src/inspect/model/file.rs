@@ -11,8 +11,8 @@ use crate::inspect::elf::Image;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{
-    BRANCH_SIZE, BRANCHES, BranchRecords, INDEX, KEY_WORD, KEYS, KeyImage, Means, OpRecord,
-    PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, SiteRecords, VariantImage, bytes_of,
+    BRANCH_SIZE, BRANCHES, BranchImage, FoundRecords, INDEX, KEY_WORD, KEYS, KeyImage, Means,
+    OpRecord, PV_TABLE_STARTS, PatchletImage, SITES, SiteImage, VariantImage, bytes_of,
     find_patchlets, read_branches, read_keys, read_op_records, read_sites, read_variants,
     sites_are_of_width,
 };
@@ -84,7 +84,7 @@ impl SiteState {
 pub struct Model<'d> {
     pub(crate) image: Image<'d>,
     pub(crate) patchlets: Vec<PatchletImage<'d>>,
-    pub(crate) records: SiteRecords,
+    pub(crate) records: FoundRecords<SiteImage>,
     pub(crate) tables: OpsTables<'d>,
     /// What the file says of its ops, by slot.
     pub(crate) op_records: Vec<OpRecord<'d>>,
@@ -92,7 +92,7 @@ pub struct Model<'d> {
     pub(crate) ops: Vec<OpImage>,
     /// The variants of all ops, sorted by slot and place.
     pub(super) variants: Vec<VariantImage<'d>>,
-    pub(crate) branches: BranchRecords,
+    pub(crate) branches: FoundRecords<BranchImage>,
     /// The keys, sorted by address.
     pub(super) keys: Vec<KeyImage<'d>>,
     /// Whether no record of a key is damaged. Behind a damaged one none is read.
