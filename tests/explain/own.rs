@@ -340,6 +340,25 @@ fn sites_can_wait_for_what_the_slot_holds() {
     }
 }
 
+/// Its sites then do what the slot says, and so they are proven.
+#[test]
+fn a_slot_that_holds_no_function_is_named() {
+    let mut own = Own::new(Width::Bits64);
+    own.patch();
+    let note = "of 1 slots no function begins at the address that they hold, the first \
+                time.ticks_low = 0x1140";
+    let has_note = |own: &Own| own.explain().notes.iter().any(|of| of.starts_with(note));
+    assert!(!has_note(&own), "{:?}", own.explain().notes);
+    let (slot, data) = (own.sample.slot("own_ops", 1), own.sample.address_of("own_ops") + 8);
+    own.point(slot, data);
+    let mut call = jump(own.site(TICK), data).to_vec();
+    call[0] = 0xe8;
+    call.push(0x90);
+    own.fill(TICK, &call);
+    assert!(has_note(&own), "{:?}", own.explain().notes);
+    own.is(TICK, "op", Verdict::Proven);
+}
+
 #[test]
 fn branches_follow_their_keys() {
     for width in WIDTHS {

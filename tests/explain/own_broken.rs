@@ -4,8 +4,9 @@
 use patchlet::Width;
 use patchlet::inspect::{Exit, Model, ModuleFile, RawAddress, explain_running, parse};
 
+use crate::kernel::core;
 use crate::own::{Own, SAVE};
-use crate::sample::TEXT;
+use crate::sample::{DATA, KEY_WORDS, TEXT};
 use crate::tool::{file, tool};
 
 #[test]
@@ -42,6 +43,26 @@ fn the_command_says_what_it_found() {
     let output = tool(&[&arguments[..], &["--module", &module]].concat());
     assert_eq!(output.exit, Exit::Failed);
     assert!(output.err.contains("module.o: "), "{}", output.err);
+}
+
+/// Returns what the fuzzer starts from: a name, a file, a dump, and whether that has no header.
+pub fn seeds() -> Vec<(String, Vec<u8>, Vec<u8>, bool)> {
+    let mut seeds = vec![];
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut own = Own::new(width);
+        own.patch();
+        let part = |address: u64, size: usize| {
+            let at = (address - TEXT) as usize;
+            (address, &own.memory[at..at + size])
+        };
+        let size = |name: &str| own.sample.section(name).data.len();
+        let text = part(TEXT, size(".text"));
+        let dump = core(&[text, part(DATA, size(".data")), part(KEY_WORDS, size(".keys"))], 0);
+        let file = own.sample.bytes();
+        seeds.push((format!("{width:?}-core"), file.clone(), dump, false));
+        seeds.push((format!("{width:?}-raw"), file, text.1.to_vec(), true));
+    }
+    seeds
 }
 
 #[test]

@@ -403,6 +403,31 @@ fn static_calls_go_to_the_function_in_the_key() {
     check(&mut kernel, "static-call", 6);
 }
 
+/// A key without a name is its address, also where functions have names.
+#[test]
+fn a_variable_without_a_name_is_its_address() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut kernel = Kernel::new(width);
+        let target = kernel.function("target");
+        let key = kernel.pointer("key", target);
+        let site = kernel.code(&CALL);
+        kernel.patched.insert(site, branch(0xe8, site, target));
+        let record = move |at| [relative(at, site), relative(at + 4, key)].concat();
+        kernel.table(".static_call_sites", &[&record]);
+        for (depends, is_named) in
+            [("key".to_owned(), true), (format!("variable at {key:#x}"), false)]
+        {
+            if !is_named {
+                kernel.sample.symbols.retain(|symbol| symbol.kind == crate::sample::FUNC);
+            }
+            let (file, memory) = kernel.file_and_memory();
+            let explanation = explain(&file, &memory);
+            let of = explanation.list.iter().find(|of| of.address_in_file == site).expect("it");
+            assert_eq!((of.verdict, &of.depends), (Verdict::Proven, &depends));
+        }
+    }
+}
+
 /// Adds a table of nothing but sites.
 fn sites(kernel: &mut Kernel, name: &'static str, sites: &[u64]) {
     let records: Vec<_> = sites.iter().map(|&site| move |at| relative(at, site)).collect();

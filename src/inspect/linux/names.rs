@@ -73,14 +73,17 @@ impl Names {
         all.filter_map(move |(address, name)| Some((*address, name.strip_prefix(prefix)?)))
     }
 
+    /// Returns the last address up to this one that has a name.
+    pub(crate) fn start(&self, address: u64) -> Option<u64> {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        Some(self.list.get(behind.checked_sub(1)?)?.0)
+    }
+
     /// Returns an address as a name with the distance from it, such as `schedule+0x1f`; an empty
     /// text if there is no name before it.
     pub(crate) fn place(&self, address: u64) -> String {
-        let behind = self.list.partition_point(|&(start, _)| start <= address);
-        let Some((start, _)) = behind.checked_sub(1).and_then(|at| self.list.get(at)) else {
-            return String::new();
-        };
-        let name = self.at(*start).next().unwrap_or_default();
+        let Some(start) = self.start(address) else { return String::new() };
+        let name = self.at(start).next().unwrap_or_default();
         match address - start {
             0 => name.to_owned(),
             distance => format!("{name}+{distance:#x}"),

@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::compare::ObjectComparison;
 use super::elsewhere;
 use super::judge::{Judged, Judgement, judge};
-use super::object::{Object, Running};
+use super::object::{Object, Running, SiteForm};
 use super::sites::{RunningSites, SiteGroup, Subject};
 use super::text::ProgramText;
-use super::words::Words;
+use super::words::{self, Words};
 use crate::insn::{Nops, Width};
 use crate::inspect::elf::{ModuleMemory, PlacedModule};
 use crate::inspect::error::FileError;
@@ -181,6 +181,15 @@ fn notes(
     ));
     if all.missing > 0 {
         notes.push(format!("{} sites are not in the dump", all.missing));
+    }
+    let is_wrong = |group: &&SiteGroup| matches!(group.current, Some(SiteForm::Holds(target)) if running.is_no_function(target));
+    let wrong: Vec<&SiteGroup> = all.groups.iter().filter(is_wrong).collect();
+    if let Some(first) = wrong.first() {
+        let (slots, first) = (wrong.len(), words::decides(running, first));
+        notes.push(format!(
+            "of {slots} slots no function begins at the address that they hold, the first {first}: a \
+             call there goes astray"
+        ));
     }
     let writable: u64 = texts.iter().map(|text| text.writable).sum();
     if writable > 0 {

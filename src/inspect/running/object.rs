@@ -212,6 +212,13 @@ impl<'a, 'd> Running<'a, 'd> {
         named.unwrap_or_else(|| format!("{address:#x}"))
     }
 
+    /// Returns whether certainly no function is at an address in memory that a slot holds, null
+    /// apart.
+    pub fn is_no_function(&self, address: u64) -> bool {
+        let is_known = self.object_at(address).is_some() || self.located.pages.is_some();
+        address != 0 && is_known && !self.is_function(address)
+    }
+
     /// Returns whether a function can be at an address in memory: one of a known object begins there
     /// or, where no object is known, the memory can be executed.
     pub fn is_function(&self, address: u64) -> bool {

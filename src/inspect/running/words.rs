@@ -24,10 +24,7 @@ impl Words {
     pub fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, states: &[Judgement]) -> Self {
         let groups = all.groups.iter().map(|group| {
             let name = name(running, group);
-            let decides = match group.current {
-                Some(form) => format!("{name} = {}", target(running, group, form)),
-                None => format!("{name}, whose state is not in the dump"),
-            };
+            let decides = decides(running, group);
             let mut states = group.sites.iter().filter_map(|&at| states.get(at));
             let pending = states.find_map(|state| match state {
                 Judgement::Pending(form) => Some((*form, target(running, group, *form))),
@@ -60,6 +57,15 @@ impl Words {
             }
             Judgement::LeftOriginal => (subject, decides.clone()),
         }
+    }
+}
+
+/// Returns what decides what the sites of a group hold: `irq.save_fl = guest_save_fl`.
+pub(super) fn decides(running: &Running<'_, '_>, group: &SiteGroup) -> String {
+    let name = name(running, group);
+    match group.current {
+        Some(form) => format!("{name} = {}", target(running, group, form)),
+        None => format!("{name}, whose state is not in the dump"),
     }
 }
 
