@@ -65,6 +65,12 @@ const FIELDS_64: Fields = Fields {
 const SECTION_TYPE: usize = 4;
 const FILE_TYPE: usize = 16;
 
+/// Returns whether a file is an ELF object that is not linked, as a module is.
+pub fn is_object(data: &[u8]) -> bool {
+    const TYPE: Range<usize> = FILE_TYPE..FILE_TYPE + 2;
+    data.starts_with(&elf::ELFMAG) && data.get(TYPE) == Some(&elf::ET_REL.0.to_le_bytes())
+}
+
 /// A field that the linker left open.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenField {
@@ -102,6 +108,7 @@ fn shape<E: FileHeader<Endian = LittleEndian>>(kind: RelocationType) -> Option<(
         elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
         elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
+        elf::R_X86_64_PC64 if E::is_type_64_sized() => (8, true),
         elf::R_386_32 if !E::is_type_64_sized() => (4, false),
         elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
         _ => return None,

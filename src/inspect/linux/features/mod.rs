@@ -109,6 +109,13 @@ impl KernelFeatures {
         features
     }
 
+    /// Makes features of which only these are known.
+    pub(crate) fn of(known: impl Iterator<Item = (u16, bool)>) -> Self {
+        let mut features = Self::unknown();
+        known.for_each(|(number, is_set)| features.put(number, is_set));
+        features
+    }
+
     /// Returns the features that the kernel finds on a CPU, of which what only the kernel decides is
     /// not known; and what the command line says of features by their name, Linux' or another.
     ///
