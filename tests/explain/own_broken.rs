@@ -4,7 +4,7 @@
 use patchlet::Width;
 use patchlet::inspect::{Exit, Model, ModuleFile, RawAddress, explain_running, parse};
 
-use crate::kernel::core;
+use crate::kernel::{Kernel, core};
 use crate::own::{Own, SAVE};
 use crate::sample::{DATA, KEY_WORDS, TEXT};
 use crate::tool::{file, tool};
@@ -43,6 +43,15 @@ fn the_command_says_what_it_found() {
     let output = tool(&[&arguments[..], &["--module", &module]].concat());
     assert_eq!(output.exit, Exit::Failed);
     assert!(output.err.contains("module.o: "), "{}", output.err);
+
+    // Options for the other kind of kernel.
+    let output = tool(&[&arguments[..], &["--cpu", "Haswell"]].concat());
+    assert_eq!(output.exit, Exit::Failed);
+    assert!(output.err.contains("--cpu is for Linux"), "{}", output.err);
+    let linux = file("explain-own", "vmlinux", &Kernel::new(Width::Bits64).file_and_memory().0);
+    let output = tool(&["explain", &linux, "--memory", &dump, "--module", &module]);
+    assert_eq!(output.exit, Exit::Failed);
+    assert!(output.err.contains("--module is for kernels with patchlet"), "{}", output.err);
 }
 
 /// Returns what the fuzzer starts from: a name, a file, a dump, and whether that has no header.

@@ -611,6 +611,26 @@ fn calls_of_the_tracer() {
     }
 }
 
+/// Of sites that overlap, one may be in another state only if all else is as it should be.
+#[test]
+fn a_state_that_is_allowed_excuses_no_other_byte() {
+    let mut kernel = Kernel::new(Width::Bits64);
+    let caller = kernel.function("ftrace_caller");
+    // A call whose last bytes are the first ones of an ENDBR.
+    let site = kernel.code(&[0xe8, 0, 0, 0xf3, 0x0f, 0x1e, 0xfa]);
+    let pointer = move |_| site.to_le_bytes().to_vec();
+    kernel.table("__mcount_loc", &[&pointer]);
+    sites(&mut kernel, ".ibt_endbr_seal", &[site + 3]);
+    for (last, verdict) in [(0x00, Verdict::Allowed), (0x01, Verdict::Unexplained)] {
+        let seen = [&branch(0xe8, site, caller)[..], &[0x1f, last]].concat();
+        kernel.patched.insert(site, seen);
+        let (file, memory) = kernel.file_and_memory();
+        let explanation = explain(&file, &memory);
+        assert_eq!(explanation.total(verdict).ranges, 1, "{:?}", explanation.list);
+        assert_eq!(explanation.list.len(), 1);
+    }
+}
+
 /// A site that still has what the linker wrote is found, although no byte differs from the file.
 #[test]
 fn a_site_that_was_not_patched_is_found() {

@@ -63,13 +63,7 @@ const FIELDS_64: Fields = Fields {
 
 /// Offset of the type in a header of a section, and of that of the file.
 const SECTION_TYPE: usize = 4;
-const FILE_TYPE: usize = 16;
-
-/// Returns whether a file is an ELF object that is not linked, as a module is.
-pub fn is_object(data: &[u8]) -> bool {
-    const TYPE: Range<usize> = FILE_TYPE..FILE_TYPE + 2;
-    data.starts_with(&elf::ELFMAG) && data.get(TYPE) == Some(&elf::ET_REL.0.to_le_bytes())
-}
+pub(super) const FILE_TYPE: usize = 16;
 
 /// A field that the linker left open.
 #[derive(Clone, Copy, Debug)]

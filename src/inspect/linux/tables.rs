@@ -362,8 +362,10 @@ pub(crate) fn read(
 ) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
+        // The types of the build say how long a record is.
+        let len = format.structure.and_then(|structure| types?.size(structure));
         let before = tables.len();
-        tables.extend(in_sections(image, format, types)?);
+        tables.extend(in_sections(image, format, len)?);
         if before == tables.len()
             && let Some((start, stop)) = format.bounds
             && let (Some(from), Some(to)) = (names.address(start), names.address(stop))
@@ -372,7 +374,7 @@ pub(crate) fn read(
             let bytes = image.bytes_at(from, to - from).ok_or_else(|| {
                 FileError::new(format!("{start} ({from:#x}) and {stop} ({to:#x}) enclose no data"))
             })?;
-            tables.push(table(image, format, types, start, from, bytes)?);
+            tables.push(table(image, format, len, start, from, bytes)?);
         }
         if before == tables.len()
             && format.bounds.is_some_and(|(start, _)| names.address(start).is_none())
@@ -401,10 +403,10 @@ pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError
 fn in_sections(
     image: &Image<'_>,
     format: &Format,
-    types: Option<Types<'_>>,
+    len: Option<u32>,
 ) -> Result<Vec<KernelTable>, FileError> {
     sections(image, format)
-        .map(|section| table(image, format, types, section.name, section.address, section.data))
+        .map(|section| table(image, format, len, section.name, section.address, section.data))
         .collect()
 }
 
@@ -510,14 +512,13 @@ fn is_nop_of_5(code: &[u8]) -> bool {
 fn table(
     image: &Image<'_>,
     format: &Format,
-    types: Option<Types<'_>>,
+    len: Option<u32>,
     name: &str,
     address: u64,
     bytes: &[u8],
 ) -> Result<KernelTable, FileError> {
     let fitting = |layout: &Layout| layout.width.is_none_or(|width| width == image.width());
-    // The types of the build say how long a record is. Layouts of another length come last.
-    let len = format.structure.and_then(|structure| types?.size(structure));
+    // Layouts of another length than the build's come last.
     let is_len = |layout: &&Layout| len.is_none_or(|len| layout.stride == len as usize);
     let layouts = || format.layouts.iter().filter(|layout| fitting(layout));
     let others = layouts().filter(|layout| !is_len(layout));
