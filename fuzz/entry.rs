@@ -4,10 +4,11 @@
 use std::sync::LazyLock;
 
 use patchlet::inspect::{
-    BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, ModuleFile, PlatformSpec, RawAddress,
-    Reference, SiteState, Unpacked, diff, edits, edits_of_branches, explain_linux, explain_running,
-    is_archive, keys_of, members, ops_of, parse, patchlets_of, plan, plan_branches, plan_keys,
-    plan_keys_revert, plan_revert, raw, unpack, variants_of, write_edited,
+    BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, ModuleFile, PlacedModule,
+    PlatformSpec, RawAddress, Reference, SiteFilter, SiteState, Unpacked, audit_linux, diff, edits,
+    edits_of_branches, explain_linux, explain_oopses, explain_running, is_archive, keys_of,
+    members, ops_of, parse, patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert,
+    plan_linux, plan_revert, raw, unpack, unpack_module, variants_of, write_edited,
 };
 
 /// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
@@ -168,6 +169,56 @@ pub fn vmlinux(data: &[u8]) {
         let cpu = CpuSpec::model("Haswell,-smap", None).expect("a model");
         assert!(kernel.words().starts_with("ELF") && kernel.on_cpu(&cpu).is_ok());
     }
+}
+
+/// Does what `patchlet audit`, `sites` and `plan` do with a Linux kernel or a module.
+pub fn audit(data: &[u8]) {
+    let Ok(object) = unpack_module(data) else { return };
+    assert!(object.len() <= data.len() * 64);
+    if let Ok(module) = PlacedModule::new(&object) {
+        if let Ok(kernel) = LinuxKernel::of_module(&module) {
+            look_at(&kernel);
+        }
+        return;
+    }
+    let Ok(unpacked) = unpack(&object) else { return };
+    if let Ok(kernel) = LinuxKernel::new(&unpacked) {
+        look_at(&kernel);
+    }
+}
+
+fn look_at(kernel: &LinuxKernel<'_>) {
+    let audit = audit_linux(kernel, &mut |_, _| ());
+    assert!(audit.findings.is_sorted_by_key(|finding| finding.address));
+    assert_eq!(audit.counts().values().sum::<usize>(), audit.findings.len());
+    let records: usize = kernel.tables().iter().map(|table| table.3).sum();
+    let sites = kernel.sites(&SiteFilter::default());
+    assert_eq!(sites.len(), records);
+    for site in &sites {
+        assert!(kernel.listed(site).bytes.len() <= 255);
+    }
+    for plan in plan_linux(kernel, &[(0, true)], |_| true) {
+        assert_eq!(plan.before.len(), plan.after.len());
+    }
+}
+
+/// Explains the oopses of any log, with the kernel of a seed.
+pub fn oops(log: &[u8]) {
+    const SEED: &[u8] = include_bytes!("corpus/audit/tables-Bits64");
+    static UNPACKED: LazyLock<Unpacked<'static>> =
+        LazyLock::new(|| unpack(SEED).expect("the seed's kernel"));
+    thread_local! {
+        static KERNEL: LinuxKernel<'static> = LinuxKernel::new(&UNPACKED).expect("a kernel");
+    }
+    KERNEL.with(|kernel| {
+        let Ok(explained) = explain_oopses(kernel, log) else { return };
+        assert!(!explained.oopses.is_empty());
+        for compared in explained.oopses.iter().filter_map(|oops| oops.outcome.as_ref().ok()) {
+            for of in &compared.differences {
+                assert_eq!(of.file.len(), of.seen.len());
+            }
+        }
+    });
 }
 
 /// Explains any dump, with the kernel of a seed. The first byte says whether the dump has a header

@@ -1,7 +1,10 @@
-//! Tests `patchlet explain` on a small Linux kernel with every form of table and on a small kernel with
-//! this crate, in memory whose text the tests write byte by byte, and on damaged files and dumps.
+//! Tests `patchlet explain`, `audit`, `sites` and `plan` on a small Linux kernel with every form of
+//! table and on a small kernel with this crate, in memory whose text the tests write byte by byte,
+//! and on damaged files and dumps.
 #![cfg(feature = "inspect")]
 
+#[path = "explain/audit.rs"]
+mod audit;
 #[path = "explain/broken.rs"]
 mod broken;
 #[path = "explain/cfi.rs"]
@@ -12,12 +15,16 @@ mod features;
 mod kcore;
 #[path = "explain/kernel.rs"]
 mod kernel;
+#[path = "explain/linux_sites.rs"]
+mod linux_sites;
 #[path = "explain/made.rs"]
 mod made;
 #[path = "explain/memory.rs"]
 mod memory;
 #[path = "explain/names.rs"]
 mod names;
+#[path = "explain/oops.rs"]
+mod oops;
 #[path = "explain/own.rs"]
 mod own;
 #[path = "explain/own_broken.rs"]

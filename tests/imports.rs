@@ -76,19 +76,6 @@ const LAYERS: &[Layer] = &[
     ),
     ("inspect::cpu", &["cpu", "insn", "inspect::error", "inspect::formats", "inspect::near"]),
     (
-        "inspect::linux",
-        &[
-            "cpu",
-            "disassemble",
-            "insn",
-            "inspect::cpu",
-            "inspect::elf",
-            "inspect::error",
-            "inspect::explain",
-            "inspect::near",
-        ],
-    ),
-    (
         "inspect::plan",
         &[
             "insn",
@@ -108,6 +95,20 @@ const LAYERS: &[Layer] = &[
     (
         "inspect::sweep",
         &["disassemble", "insn", "inspect::elf", "inspect::formats", "inspect::model", "site"],
+    ),
+    (
+        "inspect::linux",
+        &[
+            "cpu",
+            "disassemble",
+            "insn",
+            "inspect::cpu",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::near",
+            "inspect::sweep",
+        ],
     ),
     (
         "inspect::raw",

@@ -67,7 +67,12 @@ pub use formats::{
     BranchImage, HoleImage, KeyImage, Means, OpRecord, PatchletImage, PlaceImage, PlaceMode,
     SiteImage, VariantImage, keys_of, native_set, ops_of, patchlets_of, variants_of,
 };
-pub use linux::{LinuxKernel, TableKind, Unpacked, explain as explain_linux, unpack};
+pub use linux::{
+    Audit, AuditFinding, AuditKind, BuiltWith, CodeLine, ComparedOops, ExplainedLog, ExplainedOops,
+    LineSign, LinuxKernel, LinuxSite, LinuxSitePlan, ListedSite, OopsDifference, PlanCertainty,
+    SiteFilter, SiteForm, Slide, SlideFrom, TableKind, Unpacked, audit as audit_linux,
+    explain as explain_linux, explain_oopses, plan as plan_linux, unpack, unpack_module,
+};
 pub use model::{BranchForm, Model, OpImage, SiteState, TableImage};
 pub use plan::{
     BranchPlan, KeyPlan, PlatformSpec, SitePlan, on_platform, plan, plan_branches, plan_keys,

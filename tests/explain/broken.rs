@@ -268,6 +268,13 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         ("boot", "lz4".to_owned(), boot_image_of(packed_by_lz4(text), text.len())),
         ("boot", "lzma".to_owned(), boot_image_of(PACKED_BY_LZMA.to_vec(), 104)),
     ];
+    for width in [Width::Bits64, Width::Bits32] {
+        let name = format!("tables-{width:?}");
+        seeds.push(("audit", name, crate::audit::file_of_all_tables(width)));
+        let name = format!("module-{width:?}");
+        seeds.push(("audit", name, crate::audit::module(width, "seed", "call *%REG", "ret")));
+    }
+    seeds.push(("oops", "log".to_owned(), crate::audit::log_of_all_tables().into_bytes()));
     for (at, form) in FORMS.into_iter().enumerate() {
         let text = 0xffff_ffff_8100_0000;
         // The address of read-only data in the file that this target makes.
@@ -296,13 +303,15 @@ fn the_corpus_is_survived() {
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    let targets: [(&str, EntryPoint); 6] = [
+    let targets: [(&str, EntryPoint); 8] = [
         ("explain", entry::explain),
         ("dump", entry::dump),
         ("vmlinux", entry::vmlinux),
         ("boot", entry::boot),
         ("kallsyms", entry::kallsyms),
         ("running", entry::running),
+        ("audit", entry::audit),
+        ("oops", entry::oops),
     ];
     for (target, run) in targets {
         let inputs = fs::read_dir(corpus.join(target)).expect("the corpus");

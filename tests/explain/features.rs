@@ -6,6 +6,7 @@ use patchlet::inspect::{
 };
 
 use crate::kernel::{ABSENT, ALWAYS, Kernel, PHYSICAL, PRESENT, relative};
+use crate::sample::Section;
 use crate::tool::{file, tool};
 use patchlet::inspect::Exit;
 
@@ -90,6 +91,34 @@ fn what_nothing_says_is_taken_from_most_sites() {
         assert_eq!(about(&explanation, sites[3]), (Verdict::Allowed, "xenpv"));
         assert_eq!(about(&explanation, sites[5]), (Verdict::Proven, "always"));
     }
+}
+
+/// A site that depends on more features than are tried together is asked when other sites have
+/// said what some of these are.
+#[test]
+fn a_site_of_many_features_is_asked_last() {
+    // Four of Linux' own. The last two are only at the site of all four.
+    let all = [XENPV, XENPV + 2, XENPV + 3, XENPV + 4];
+    let list = [(all[0], false), (all[1], true)];
+    let (mut kernel, _) = kernel(Width::Bits64, &list);
+    let table = kernel.sample.sections.pop().expect("the table");
+    let site = kernel.site(&[0x90; 3], &[0x0f, 0x01, 0xc2]);
+    let mut bytes = table.data.clone();
+    for (number, feature) in (0..).zip(all) {
+        let replacement = kernel.replacement(|_| vec![0x0f, 0x01, 0xc0 + number]);
+        let at = table.address + bytes.len() as u64;
+        bytes.extend(relative(at, site));
+        bytes.extend(relative(at + 4, replacement));
+        bytes.extend(feature.to_le_bytes());
+        bytes.extend([0, 0, 3, 3]);
+    }
+    kernel.sample.sections.push(Section { data: bytes, ..table });
+    let (file, memory) = kernel.file_and_memory();
+    let explanation = explain_on(None, &file, &memory);
+    // The third is there and the fourth is not, for the last that is there counts.
+    assert_eq!(about(&explanation, site).0, Verdict::Allowed);
+    let notes = &explanation.notes[0];
+    assert!(notes.contains("4 more are taken"), "{notes}");
 }
 
 /// With a model, what CPUID says is known and proves; what only the kernel decides does not.

@@ -27,6 +27,7 @@ const TABLES: u64 = 0x4_0000;
 const DATA: u64 = 0x6_0000;
 const SIZE: u64 = 0x7_0000;
 
+#[derive(Clone)]
 pub struct Kernel {
     pub sample: Sample,
     pub base: u64,
@@ -36,6 +37,8 @@ pub struct Kernel {
     pub words: [u32; 22],
     next_table: u64,
     random: u32,
+    /// Whether text between what tests put there is NOPs, and not like no other.
+    is_quiet: bool,
 }
 
 fn section(name: &'static str, flags: u64, address: u64) -> Section {
@@ -83,6 +86,7 @@ impl Kernel {
             words: [0; 22],
             next_table: base + TABLES,
             random: 1,
+            is_quiet: false,
         };
         for number in [0, ALWAYS, PRESENT] {
             kernel.words[usize::from(number / 32)] |= 1 << (number % 32);
@@ -104,8 +108,20 @@ impl Kernel {
         kernel
     }
 
+    /// Makes a kernel whose text is nothing but NOPs where a test does not put something else.
+    pub fn quiet(width: Width) -> Self {
+        let mut kernel = Self::new(width);
+        kernel.is_quiet = true;
+        kernel.sample.section_mut(".text").data.fill(0x90);
+        kernel
+    }
+
     /// Appends text that is like no other.
     pub fn filler(&mut self, len: usize) {
+        if self.is_quiet {
+            self.sample.code(&vec![0x90; len]);
+            return;
+        }
         for _ in 0..len {
             self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let byte = (self.random >> 24) as u8;

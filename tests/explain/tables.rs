@@ -28,6 +28,7 @@ pub fn check(kernel: &mut Kernel, cause: &str, proven: usize) {
     assert!(unexplained.is_empty(), "{unexplained:#x?}");
     let count = explanation.counts.get(&(cause, Verdict::Proven)).copied().unwrap_or_default();
     assert_eq!(count.ranges, proven, "{:?}", explanation.counts);
+    crate::oops::check(kernel, &file, &memory);
     let text = kernel.sample.section(".text").address..kernel.sample.here();
     let sites = kernel.patched.iter().filter(|(address, _)| text.contains(address));
     for (&address, bytes) in sites {
@@ -251,8 +252,12 @@ fn alternatives_of_14_bytes() {
             ..PLAIN
         });
     }
+    // A jump over code for other CPUs becomes a NOP: its replacement has no bytes.
+    let nothing = kernel.replacement(|_| vec![]);
+    let site = kernel.site(&[0xeb, 0x02, 0x31, 0xc0], &[0x66, 0x90, 0x31, 0xc0]);
+    list.push(Alternative { site, replacement: nothing, length: 2, ..PLAIN });
     with_alternatives(&mut kernel, &list, 14);
-    check(&mut kernel, "alternative", 10);
+    check(&mut kernel, "alternative", 11);
 }
 
 #[test]
@@ -603,6 +608,26 @@ fn calls_of_the_tracer() {
         let explanation = explain(&file, &memory);
         assert_eq!(explanation.total(verdict).ranges, 1, "{:?}", explanation.counts);
         assert_eq!(explanation.total(Verdict::Proven).ranges, 0);
+    }
+}
+
+/// Of sites that overlap, one may be in another state only if all else is as it should be.
+#[test]
+fn a_state_that_is_allowed_excuses_no_other_byte() {
+    let mut kernel = Kernel::new(Width::Bits64);
+    let caller = kernel.function("ftrace_caller");
+    // A call whose last bytes are the first ones of an ENDBR.
+    let site = kernel.code(&[0xe8, 0, 0, 0xf3, 0x0f, 0x1e, 0xfa]);
+    let pointer = move |_| site.to_le_bytes().to_vec();
+    kernel.table("__mcount_loc", &[&pointer]);
+    sites(&mut kernel, ".ibt_endbr_seal", &[site + 3]);
+    for (last, verdict) in [(0x00, Verdict::Allowed), (0x01, Verdict::Unexplained)] {
+        let seen = [&branch(0xe8, site, caller)[..], &[0x1f, last]].concat();
+        kernel.patched.insert(site, seen);
+        let (file, memory) = kernel.file_and_memory();
+        let explanation = explain(&file, &memory);
+        assert_eq!(explanation.total(verdict).ranges, 1, "{:?}", explanation.list);
+        assert_eq!(explanation.list.len(), 1);
     }
 }
 

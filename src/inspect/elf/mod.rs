@@ -14,7 +14,7 @@ mod symbols;
 
 pub use files::{is_archive, map, members};
 pub use image::{Image, Linkage};
-pub use module::PlacedModule;
+pub use module::{PlacedModule, is_object};
 pub use read::parse;
 pub use section::Section;
 pub use symbols::{Symbol, SymbolKind, Symbols};

@@ -5,16 +5,22 @@
 
 use std::ops::Range;
 
-use object::elf::{FileHeader32, FileHeader64};
+use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 use object::{FileKind, LittleEndian};
 
 use super::files::kind_of;
 use super::image::{Image, Linkage};
 use super::module_search::{ModuleMemory, search};
-use super::placing::Placing;
+use super::placing::{FILE_TYPE, Placing};
 use super::read::parse;
 use crate::inspect::error::FileError;
+
+/// Returns whether a file is an ELF object that is not linked, as a module is.
+pub fn is_object(data: &[u8]) -> bool {
+    const TYPE: std::ops::Range<usize> = FILE_TYPE..FILE_TYPE + 2;
+    data.starts_with(&elf::ELFMAG) && data.get(TYPE) == Some(&elf::ET_REL.0.to_le_bytes())
+}
 
 /// A module as a loader would place it.
 #[derive(Debug)]

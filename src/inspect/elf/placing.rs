@@ -63,7 +63,7 @@ const FIELDS_64: Fields = Fields {
 
 /// Offset of the type in a header of a section, and of that of the file.
 const SECTION_TYPE: usize = 4;
-const FILE_TYPE: usize = 16;
+pub(super) const FILE_TYPE: usize = 16;
 
 /// A field that the linker left open.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,7 @@ fn shape<E: FileHeader<Endian = LittleEndian>>(kind: RelocationType) -> Option<(
         elf::R_X86_64_64 if E::is_type_64_sized() => (8, false),
         elf::R_X86_64_32 | elf::R_X86_64_32S if E::is_type_64_sized() => (4, false),
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 if E::is_type_64_sized() => (4, true),
+        elf::R_X86_64_PC64 if E::is_type_64_sized() => (8, true),
         elf::R_386_32 if !E::is_type_64_sized() => (4, false),
         elf::R_386_PC32 | elf::R_386_PLT32 if !E::is_type_64_sized() => (4, true),
         _ => return None,

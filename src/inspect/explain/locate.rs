@@ -50,6 +50,22 @@ pub(crate) struct Located<'m, 'd> {
     pub pieces: (usize, usize),
 }
 
+impl<'m, 'd> Located<'m, 'd> {
+    /// Returns a kernel that lies in memory where its file says. Nothing was looked for.
+    pub(crate) fn as_linked(memory: &'m Memory<'d>) -> Self {
+        let evidence = SlideEvidence::Addresses;
+        Self {
+            memory,
+            distance: 0,
+            physical: false,
+            slide: 0,
+            evidence,
+            pages: None,
+            pieces: (0, 0),
+        }
+    }
+}
+
 impl<'d> Located<'_, 'd> {
     /// Returns what is added to an address of the file to have the physical one, if the kernel was
     /// found by physical addresses.

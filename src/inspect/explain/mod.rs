@@ -15,3 +15,4 @@ pub use outcome::{Count, Explained, Explanation, Verdict};
 pub(super) use dump::read;
 pub(super) use kcore::copy as copy_kcore;
 pub(super) use locate::{Located, locate};
+pub(super) use memory::{Memory, Region};

@@ -15,7 +15,7 @@ pub(crate) struct Types<'d> {
 
 /// A member of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
+pub(crate) struct TypeMember {
     /// Offset in bytes.
     pub offset: u64,
     /// The number of elements, if it is an array.
@@ -100,11 +100,11 @@ impl<'d> Types<'d> {
     }
 
     /// Returns a member of a structure, also one in a structure or union without a name in it.
-    pub(crate) fn member(self, structure: &str, member: &str) -> Option<Member> {
+    pub(crate) fn member(self, structure: &str, member: &str) -> Option<TypeMember> {
         self.member_of(&self.structure(structure)?, member, DEEPEST)
     }
 
-    fn member_of(self, structure: &RawType<'_>, name: &str, depth: u32) -> Option<Member> {
+    fn member_of(self, structure: &RawType<'_>, name: &str, depth: u32) -> Option<TypeMember> {
         // Each member has a name, a type, and an offset in bits.
         let members = structure.rest.chunks_exact(12).map(|member| {
             let number = |at: usize| member.get(at..at + 4).map_or(0, little_endian) as u32;
@@ -118,7 +118,7 @@ impl<'d> Types<'d> {
                 // An array has the types of its elements and of its index, and its length.
                 let elements = elements.and_then(|of| of.rest.get(8..12));
                 let elements = elements.map(|count| little_endian(count) as u32);
-                return Some(Member { offset, elements });
+                return Some(TypeMember { offset, elements });
             }
             if self.is_named(at, "") {
                 nameless.push((kind, offset));
@@ -128,7 +128,7 @@ impl<'d> Types<'d> {
         nameless.into_iter().take(4).filter(|_| depth > 0).find_map(|(kind, offset)| {
             let inner = self.of_number(kind).filter(|of| matches!(of.kind, STRUCT | UNION))?;
             let found = self.member_of(&inner, name, depth - 1)?;
-            Some(Member { offset: offset + found.offset, ..found })
+            Some(TypeMember { offset: offset + found.offset, ..found })
         })
     }
 
@@ -139,7 +139,7 @@ impl<'d> Types<'d> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Member, Types};
+    use super::{TypeMember, Types};
 
     /// Writes a type.
     fn put(types: &mut Vec<u8>, name: u32, info: u32, size: u32, rest: &[u32]) {
@@ -174,8 +174,11 @@ mod tests {
         data.extend(names);
         let found = Types::new(&data).expect("a header");
         assert_eq!(found.size("cpu"), Some(104));
-        assert_eq!(found.member("cpu", "family"), Some(Member { offset: 4, elements: None }));
-        assert_eq!(found.member("cpu", "flags"), Some(Member { offset: 8, elements: Some(24) }));
+        assert_eq!(found.member("cpu", "family"), Some(TypeMember { offset: 4, elements: None }));
+        assert_eq!(
+            found.member("cpu", "flags"),
+            Some(TypeMember { offset: 8, elements: Some(24) })
+        );
         assert_eq!(found.member("cpu", "cpu"), None);
         assert_eq!(found.size("flags"), None);
         // Whatever is cut off, nothing more is found, and nothing panics.

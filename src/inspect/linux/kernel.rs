@@ -3,11 +3,12 @@
 use super::btf::Types;
 use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
-use super::tables::{self, KernelTable, TableKind};
+use super::tables::{self, KernelTable, TableKind, TableRecord};
 use super::unpack::{Relocated, Unpacked, relocated};
+use crate::disassemble::decoder;
 use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
-use crate::inspect::elf::{Image, little_endian, parse, slice};
+use crate::inspect::elf::{Image, PlacedModule, little_endian, parse, slice};
 use crate::inspect::error::FileError;
 
 /// A Linux kernel: its file, its names and its tables of patch sites.
@@ -24,6 +25,8 @@ pub struct LinuxKernel<'d> {
     /// The features of the CPU that the command line names.
     pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
+    /// Whether this is a module and not a whole kernel.
+    pub(super) is_module: bool,
 }
 
 impl<'d> LinuxKernel<'d> {
@@ -47,7 +50,56 @@ impl<'d> LinuxKernel<'d> {
         let relocated = end_of(&image, elf).and_then(|end| relocated(&image, elf, end));
         let release = release(&image);
         let feature_names = FeatureNames::read(&image, &names);
-        Ok(Self { image, names, tables, relocated, feature_names, types, cpu: None, release })
+        let (cpu, is_module) = (None, false);
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu, release, is_module })
+    }
+
+    /// Reads a module of a kernel. It can have none of the tables.
+    ///
+    /// # Errors
+    /// Returns an error if the records of a table make no sense in any layout that is known.
+    pub fn of_module(module: &'d PlacedModule) -> Result<Self, FileError> {
+        let image = module.image()?;
+        let names = Names::new(&image);
+        let tables = tables::of_module(&image)?;
+        let release = version_magic(&image);
+        let feature_names = FeatureNames::read(&image, &names);
+        let (relocated, types, cpu, is_module) = (None, None, None, true);
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu, release, is_module })
+    }
+
+    /// Returns how many bytes a record is for.
+    pub(super) fn site_length(&self, kind: TableKind, record: &TableRecord) -> u64 {
+        match kind {
+            TableKind::Alternatives | TableKind::Paravirt => u64::from(record.length),
+            TableKind::SmpLocks | TableKind::RuntimeShifts => 1,
+            TableKind::RuntimePointers => 8,
+            TableKind::Endbr | TableKind::RuntimeMasks => 4,
+            TableKind::Ftrace => 5,
+            TableKind::Cfi => 0,
+            TableKind::JumpLabels
+            | TableKind::StaticCalls
+            | TableKind::Retpolines
+            | TableKind::Returns
+            | TableKind::Calls => {
+                let code = self.code(record.site, 15);
+                if code.is_empty() {
+                    return 0;
+                }
+                decoder(self.image.width(), record.site, code).decode().len() as u64
+            }
+        }
+    }
+
+    /// Returns the bytes of the file from an address on, `most` at most; none if the address is in
+    /// no section or in several.
+    pub(super) fn code(&self, address: u64, most: usize) -> &'d [u8] {
+        let rest = || {
+            let section = self.image.section_at(address)?;
+            section.data.get(usize::try_from(address - section.address).ok()?..)
+        };
+        let rest = rest().unwrap_or_default();
+        rest.get(..most).unwrap_or(rest)
     }
 
     /// Takes this CPU's features for those that the kernel finds. What a dump says of the CPU on
@@ -70,6 +122,14 @@ impl<'d> LinuxKernel<'d> {
     #[must_use]
     pub fn release(&self) -> Option<&str> {
         self.release.as_deref()
+    }
+
+    /// Returns the release and the description of the file in one line.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        let release = self.release().unwrap_or("of an unknown release");
+        let module = if self.is_module { "module for " } else { "" };
+        format!("{module}Linux {release}, {}", self.words())
     }
 
     /// Returns a description of the file, such as `ELF64 executable, 94101 names from kallsyms`.
@@ -100,6 +160,15 @@ fn release(image: &Image<'_>) -> Option<String> {
     let rest = data.get(at + BEFORE.len()..)?.iter().take(128);
     let release: Vec<u8> = rest.copied().take_while(u8::is_ascii_graphic).collect();
     String::from_utf8(release).ok().filter(|release| !release.is_empty())
+}
+
+/// Returns the kernel for which a module was built, from what its build says of it.
+fn version_magic(image: &Image<'_>) -> Option<String> {
+    let lines = image.section_named(".modinfo")?.data.split(|&byte| byte == 0);
+    let magic = lines.filter_map(|line| line.strip_prefix(b"vermagic=")).next()?;
+    let release = magic.split(|&byte| byte == b' ').next()?;
+    let is_name = release.len() <= 128 && release.iter().all(u8::is_ascii_graphic);
+    Some(std::str::from_utf8(release).ok()?.to_owned()).filter(|_| is_name)
 }
 
 /// Returns the offset behind an ELF file: behind its section headers, or behind its last section.

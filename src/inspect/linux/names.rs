@@ -1,6 +1,7 @@
 //! Names of a kernel's functions and variables: from its symbol table, else from its kallsyms.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::kallsyms;
 use crate::inspect::elf::Image;
@@ -50,6 +51,42 @@ impl Names {
         self.list.len()
     }
 
+    /// Returns whether there are no names.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns the addresses of all names, in their order.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.list.iter().map(|&(address, _)| address)
+    }
+
+    /// Returns the first address behind this one that has a name, or the last of all addresses.
+    pub(crate) fn next(&self, address: u64) -> u64 {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        self.list.get(behind).map_or(u64::MAX, |&(start, _)| start)
+    }
+
+    /// Returns the name before an address, and the distance from it.
+    pub(crate) fn function(&self, address: u64) -> Option<(&str, u64)> {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        let (start, _) = self.list.get(behind.checked_sub(1)?)?;
+        Some((self.at(*start).next()?, address - start))
+    }
+
+    /// Returns the names in a range of addresses.
+    pub(crate) fn between(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &str)> {
+        let from = self.list.partition_point(|&(start, _)| start < range.start);
+        let here = self.list.get(from..).unwrap_or_default().iter();
+        here.take_while(move |(start, _)| *start < range.end).map(|(at, name)| (*at, &**name))
+    }
+
+    /// Returns the addresses of all symbols whose name is wanted.
+    pub(crate) fn of(&self, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = u64> {
+        let all = self.list.iter().filter(move |(_, name)| is_wanted(name));
+        all.map(|&(address, _)| address)
+    }
+
     /// Returns the address of a name.
     pub(crate) fn address(&self, name: &str) -> Option<u64> {
         Some(self.list.get(*self.by_name.get(name)?)?.0)
@@ -82,11 +119,10 @@ impl Names {
     /// Returns an address as a name with the distance from it, such as `schedule+0x1f`; an empty
     /// text if there is no name before it.
     pub(crate) fn place(&self, address: u64) -> String {
-        let Some(start) = self.start(address) else { return String::new() };
-        let name = self.at(start).next().unwrap_or_default();
-        match address - start {
-            0 => name.to_owned(),
-            distance => format!("{name}+{distance:#x}"),
+        match self.function(address) {
+            None => String::new(),
+            Some((name, 0)) => name.to_owned(),
+            Some((name, distance)) => format!("{name}+{distance:#x}"),
         }
     }
 }

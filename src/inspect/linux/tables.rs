@@ -5,7 +5,7 @@
 //! sense.
 
 use crate::insn::Width;
-use crate::inspect::elf::{Image, little_endian, slice};
+use crate::inspect::elf::{Image, Section, little_endian, slice};
 use crate::inspect::error::FileError;
 
 use super::btf::Types;
@@ -273,6 +273,30 @@ const FORMATS: &[Format] = &[
 ];
 
 impl TableKind {
+    /// All kinds, in the order in which the tool lists them.
+    pub const ALL: [Self; 14] = [
+        Self::Alternatives,
+        Self::Paravirt,
+        Self::JumpLabels,
+        Self::StaticCalls,
+        Self::SmpLocks,
+        Self::Retpolines,
+        Self::Returns,
+        Self::Calls,
+        Self::Endbr,
+        Self::Cfi,
+        Self::Ftrace,
+        Self::RuntimePointers,
+        Self::RuntimeShifts,
+        Self::RuntimeMasks,
+    ];
+
+    /// Returns whether its sites are operands of instructions.
+    #[must_use]
+    pub const fn is_operand(self) -> bool {
+        matches!(self, Self::RuntimePointers | Self::RuntimeShifts | Self::RuntimeMasks)
+    }
+
     /// Returns the name by which the tool prints the kind.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -338,17 +362,10 @@ pub(crate) fn read(
 ) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
-        let matches = |name: &str| match format.section.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name == format.section,
-        };
+        // The types of the build say how long a record is.
+        let len = format.structure.and_then(|structure| types?.size(structure));
         let before = tables.len();
-        for section in image.sections().iter().filter(|section| matches(section.name)) {
-            if !section.data.is_empty() {
-                let (name, address) = (section.name, section.address);
-                tables.push(table(image, format, types, name, address, section.data)?);
-            }
-        }
+        tables.extend(in_sections(image, format, len)?);
         if before == tables.len()
             && let Some((start, stop)) = format.bounds
             && let (Some(from), Some(to)) = (names.address(start), names.address(stop))
@@ -357,7 +374,7 @@ pub(crate) fn read(
             let bytes = image.bytes_at(from, to - from).ok_or_else(|| {
                 FileError::new(format!("{start} ({from:#x}) and {stop} ({to:#x}) enclose no data"))
             })?;
-            tables.push(table(image, format, types, start, from, bytes)?);
+            tables.push(table(image, format, len, start, from, bytes)?);
         }
         if before == tables.len()
             && format.bounds.is_some_and(|(start, _)| names.address(start).is_none())
@@ -366,6 +383,41 @@ pub(crate) fn read(
         }
     }
     Ok(tables)
+}
+
+/// Returns whether a file has a section that is a table of patch sites.
+pub fn has_tables(image: &Image<'_>) -> bool {
+    FORMATS.iter().any(|format| sections(image, format).next().is_some())
+}
+
+/// Reads all tables of a module, each of which is a section.
+pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError> {
+    let mut tables = Vec::new();
+    for format in FORMATS {
+        tables.extend(in_sections(image, format, None)?);
+    }
+    Ok(tables)
+}
+
+/// Reads the tables of a format that are sections of their own.
+fn in_sections(
+    image: &Image<'_>,
+    format: &Format,
+    len: Option<u32>,
+) -> Result<Vec<KernelTable>, FileError> {
+    sections(image, format)
+        .map(|section| table(image, format, len, section.name, section.address, section.data))
+        .collect()
+}
+
+/// Returns the sections of a format's name that are not empty.
+fn sections<'i>(image: &'i Image<'_>, format: &Format) -> impl Iterator<Item = &'i Section<'i>> {
+    let matches = |name: &str| match format.section.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == format.section,
+    };
+    let sections = image.sections().iter();
+    sections.filter(move |section| matches(section.name) && !section.data.is_empty())
 }
 
 /// Searches a table in data by its content: a kernel without the names of variables does not say
@@ -460,14 +512,13 @@ fn is_nop_of_5(code: &[u8]) -> bool {
 fn table(
     image: &Image<'_>,
     format: &Format,
-    types: Option<Types<'_>>,
+    len: Option<u32>,
     name: &str,
     address: u64,
     bytes: &[u8],
 ) -> Result<KernelTable, FileError> {
     let fitting = |layout: &Layout| layout.width.is_none_or(|width| width == image.width());
-    // The types of the build say how long a record is. Layouts of another length come last.
-    let len = format.structure.and_then(|structure| types?.size(structure));
+    // Layouts of another length than the build's come last.
     let is_len = |layout: &&Layout| len.is_none_or(|len| layout.stride == len as usize);
     let layouts = || format.layouts.iter().filter(|layout| fitting(layout));
     let others = layouts().filter(|layout| !is_len(layout));

@@ -33,7 +33,7 @@ impl Unpacked<'_> {
 }
 
 /// Returns whether a file is a boot image, a `vmlinuz`.
-fn is_boot_image(data: &[u8]) -> bool {
+pub fn is_boot_image(data: &[u8]) -> bool {
     data.get(0x202..0x206) == Some(b"HdrS")
 }
 

@@ -5,4 +5,4 @@ mod text_site;
 mod walk;
 
 pub(super) use text_site::{RecordImage, TextSite, sites_in_text, sort};
-pub(super) use walk::{Visitor, sweep};
+pub(super) use walk::{Visitor, sweep, sweep_text};

@@ -14,8 +14,13 @@
 //!
 //! With symbols the sweep starts anew at each function. Without them it has to skip padding.
 
-/// The byte sequences that padding repeats: zeros, and UD2.
-const FILLS: [&[u8]; 2] = [&[0x00], &[0x0f, 0x0b]];
+/// The byte sequences that padding repeats, zeros and UD2, where a linker chose them: the last UD2
+/// can be cut in half.
+pub(super) const FILLS: &[&[u8]] = &[&[0x00], &[0x0f, 0x0b]];
+
+/// The same for a kernel of which it is known that it does not pad with UD2. There, a byte `0f` at
+/// the end of 16 bytes is the start of an instruction.
+pub(super) const ZEROS: &[&[u8]] = &[&[0x00]];
 
 /// The alignment of functions in bytes, unless a compiler is told otherwise.
 const ALIGNMENT: u64 = 16;
@@ -33,14 +38,19 @@ pub(super) enum Before {
 }
 
 /// Returns the first address behind the padding at `at`, or `None` if there is no padding. `bytes`
-/// are the bytes of the section from `at` on.
+/// are the bytes of the section from `at` on, and `fills` what padding can repeat.
 ///
 /// - Behind the end of a function ([`Before::End`]), zeros are padding up to the first byte that
 ///   is not zero, but at most up to the next multiple of 16: a function can start with a zero.
 /// - Behind a call, where more code may follow, a fill is padding only if it reaches to the next
 ///   multiple of 16 or to the end of the section.
 /// - Behind other code, zeros are code.
-pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u64> {
+pub(super) fn end_of_padding(
+    fills: &[&[u8]],
+    before: Before,
+    at: u64,
+    bytes: &[u8],
+) -> Option<u64> {
     if before == Before::Code {
         return None;
     }
@@ -48,7 +58,7 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
     // reaches to the end of the section.
     let boundary = at.checked_add(1)?.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX);
     let up_to_boundary = usize::try_from(boundary - at).ok()?.min(bytes.len());
-    FILLS.iter().find_map(|fill| {
+    fills.iter().find_map(|fill| {
         let pattern = fill.iter().cycle();
         let len = bytes.iter().zip(pattern).take_while(|(byte, fill)| byte == fill).count();
         let aligned = at.is_multiple_of(ALIGNMENT);
@@ -65,7 +75,7 @@ pub(super) fn end_of_padding(before: Before, at: u64, bytes: &[u8]) -> Option<u6
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, end_of_padding};
+    use super::{Before, FILLS, ZEROS, end_of_padding};
 
     /// Tries bytes at an address behind each kind of code, and expects where code starts again.
     #[test]
@@ -100,8 +110,17 @@ mod tests {
             (Before::End, 0x100d, &[0x0f, 0x0b, 0x0f, 0x55], Some(0x1010)),
             (Before::End, 0x100d, &[0x0f, 0x0b, 0x55, 0x55], None),
         ] {
-            let found = end_of_padding(before, at, bytes);
+            let found = end_of_padding(FILLS, before, at, bytes);
             assert_eq!(found, expected, "{before:?} {at:#x} {bytes:02x?}");
         }
+    }
+
+    /// Where UD2 is no padding, the first byte of an instruction can be the last of 16.
+    #[test]
+    fn without_ud2_only_zeros_are_padding() {
+        let movzbl = [0x0f, 0xb6, 0x05];
+        assert_eq!(end_of_padding(FILLS, Before::End, 0x100f, &movzbl), Some(0x1010));
+        assert_eq!(end_of_padding(ZEROS, Before::End, 0x100f, &movzbl), None);
+        assert_eq!(end_of_padding(ZEROS, Before::End, 0x1001, &[0; 40]), Some(0x1010));
     }
 }

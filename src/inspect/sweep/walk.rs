@@ -14,10 +14,11 @@ use std::iter::Peekable;
 
 use iced_x86::{DecoderError, FlowControl, Instruction};
 
-use super::padding::{Before, end_of_padding};
+use super::padding::{Before, FILLS, ZEROS, end_of_padding};
 use super::text_site::TextSite;
 use crate::disassemble::decoder;
-use crate::inspect::elf::{Section, SymbolKind};
+use crate::insn::Width;
+use crate::inspect::elf::{Image, Section, SymbolKind};
 use crate::inspect::model::Model;
 
 /// The number of instructions between two reports of progress.
@@ -48,9 +49,35 @@ pub(crate) trait Visitor {
     fn progress(&mut self, _done: u64, _of: u64) {}
 }
 
-/// Sweeps all text. `sites` are the sites in executable sections, sorted by address, each once.
+/// Sweeps all text of a kernel with this crate. `sites` are the sites in executable sections, sorted
+/// by address, each once.
 pub(crate) fn sweep(model: &Model<'_>, sites: &[TextSite<'_>], visitor: &mut dyn Visitor) {
-    let image = model.image();
+    let natives = model.patchlets().iter().filter_map(|patchlet| patchlet.native);
+    let slots = model.ops.iter().filter_map(|op| op.native);
+    let variants = model.variants().iter().map(|variant| variant.function);
+    let functions = natives.chain(slots).chain(variants).chain([model.image().entry()]);
+    let mut targets: Vec<u64> = model.branches().iter().map(|branch| branch.target).collect();
+    targets.sort_unstable();
+    sweep_image(model.image(), functions, (sites, &targets), FILLS, visitor);
+}
+
+/// Sweeps all text of a Linux kernel, which has no sites of the crate. `functions` are the addresses that are
+/// known to be instructions beside those that symbols name.
+pub(crate) fn sweep_text(
+    image: &Image<'_>,
+    functions: impl Iterator<Item = u64>,
+    visitor: &mut dyn Visitor,
+) {
+    sweep_image(image, functions, (&[], &[]), ZEROS, visitor);
+}
+
+fn sweep_image(
+    image: &Image<'_>,
+    functions: impl Iterator<Item = u64>,
+    (sites, targets): (&[TextSite<'_>], &[u64]),
+    fills: &[&[u8]],
+    visitor: &mut dyn Visitor,
+) {
     let text = || {
         let sections = image.sections().iter();
         sections.filter(|section| section.is_executable() && !section.data.is_empty())
@@ -58,10 +85,9 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[TextSite<'_>], visitor: &mut dyn
     let of = text().map(|section| section.size).sum();
     let mut by_address: Vec<&Section<'_>> = text().collect();
     by_address.sort_by_key(|section| section.address);
-    let starts = starts(model);
-    let mut targets: Vec<u64> = model.branches().iter().map(|branch| branch.target).collect();
-    targets.sort_unstable();
-    let mut sweep = Sweep { model, sites, targets: &targets, next: 0, done: 0, of, visitor };
+    let starts = starts(image, functions);
+    let width = image.width();
+    let mut sweep = Sweep { width, sites, targets, fills, next: 0, done: 0, of, visitor };
     for section in by_address {
         let from = starts.partition_point(|start| start.address < section.address);
         let to = starts.partition_point(|start| start.address < section.end());
@@ -74,12 +100,14 @@ pub(crate) fn sweep(model: &Model<'_>, sites: &[TextSite<'_>], visitor: &mut dyn
 }
 
 /// The state of a sweep.
-struct Sweep<'s, 'd> {
-    model: &'s Model<'d>,
+struct Sweep<'s> {
+    width: Width,
     /// The sites, sorted by address.
     sites: &'s [TextSite<'s>],
     /// The targets of branch sites, sorted.
     targets: &'s [u64],
+    /// What padding can repeat.
+    fills: &'s [&'s [u8]],
     /// Position of the first site that the sweep has not passed.
     next: usize,
     /// Size of the sections that are done, in bytes.
@@ -89,12 +117,12 @@ struct Sweep<'s, 'd> {
     visitor: &'s mut dyn Visitor,
 }
 
-impl Sweep<'_, '_> {
+impl Sweep<'_> {
     /// Sweeps one section. `starts` are the addresses in this section at which the sweep starts
     /// anew, sorted.
     fn section(&mut self, section: &Section<'_>, starts: impl Iterator<Item = u64>) {
         let mut starts = starts.peekable();
-        let width = self.model.image().width();
+        let width = self.width;
         let mut decoder_in_line = decoder(width, section.address, section.data);
         let mut instruction = Instruction::default();
         let (mut at, end) = (section.address, section.end());
@@ -125,7 +153,7 @@ impl Sweep<'_, '_> {
             let site = self.sites.get(self.next).map(|site| site.start);
             let rest = section.data.get(position..).unwrap_or_default();
             let is_target = || self.targets.binary_search(&at).is_ok();
-            if let Some(padding) = end_of_padding(before, at, rest)
+            if let Some(padding) = end_of_padding(self.fills, before, at, rest)
                 && !is_target()
             {
                 // Padding ends where a site or a function is known to start, or a branch site
@@ -247,19 +275,15 @@ struct Start {
     section: Option<usize>,
 }
 
-/// Returns the addresses where the sweep starts anew, sorted: the symbols, the native functions,
-/// those of variants, and the entry of the program.
-fn starts(model: &Model<'_>) -> Vec<Start> {
+/// Returns the addresses where the sweep starts anew, sorted: the symbols, and other addresses that
+/// are known to be functions.
+fn starts(image: &Image<'_>, functions: impl Iterator<Item = u64>) -> Vec<Start> {
     // Of a data symbol in text the end counts: code may follow the data.
-    let code = model.image().symbols().list().iter().map(|symbol| {
+    let code = image.symbols().list().iter().map(|symbol| {
         let data = if symbol.kind == SymbolKind::Object { symbol.size } else { 0 };
         Start { address: symbol.address.saturating_add(data), section: Some(symbol.section) }
     });
-    let natives = model.patchlets().iter().filter_map(|patchlet| patchlet.native);
-    let slots = model.ops.iter().filter_map(|op| op.native);
-    let variants = model.variants().iter().map(|variant| variant.function);
-    let others = natives.chain(slots).chain(variants).chain([model.image().entry()]);
-    let others = others.map(|address| Start { address, section: None });
+    let others = functions.map(|address| Start { address, section: None });
     let mut starts: Vec<Start> = code.chain(others).collect();
     starts.sort_unstable();
     starts.dedup();

@@ -1,7 +1,7 @@
 //! The command line, parsed by clap. Doc comments here are the text of `--help`, so they follow
 //! clap's style: an imperative, and no full stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -47,11 +47,17 @@ Sites of ops come first, then those of static branches. Out of line, behind a ju
 branch that the column says: `on` is what runs when the key is on. With --op only sites of ops are
 shown, with --key only branch sites, with both those of both.
 
+Of a Linux kernel or a module of one (vmlinux, vmlinuz, .ko, .ko.xz), the sites of all its tables: what
+decides the bytes (a feature, a key, a slot of pv_ops), where the record leads, and what the file has.
+--table is alternative, paravirt, jump-label, static-call, smp-lock, retpoline, return, call, endbr,
+cfi, ftrace, runtime-pointer or runtime-shift; --key names the key of jump labels or static calls.
+
 Examples:
   patchlet sites kernel
   patchlet sites kernel --op irq.save_fl --op restore_fl      with or without the group
   patchlet sites kernel --key TRACE        where a static branch asks for this key
   patchlet sites kernel --function schedule      sites in functions with that in their names
+  patchlet sites vmlinuz --table jump-label --key sched_schedstats
   patchlet sites pie --loaded-at 0xffff800000000000     addresses as a running kernel prints them")]
     Sites(SitesArguments),
     /// Prove what can be proven of a linked file; one line for each finding
@@ -95,12 +101,23 @@ register to itself, which every 32-bit CPU executes. Without --nops it is `lea` 
 they say that they were compiled for CPUs with SSE2; the kernel's own patching decides the same way.
 Where the kernel asks for other NOPs (`with_nops`), say the same here.
 
+Of a Linux kernel (vmlinux, vmlinuz) or a module of one: what its own patching makes of the sites of all
+tables. The names of features are those of /proc/cpuinfo; one without a name is written as 11*32+14.
+Sites that stay as they are, are only counted. Each site is
+  computed   it follows from the file and from features that are known
+  initial    it follows from a variable that has its first value and can have another at any time: a static
+             key, the function of a static call or of pv_ops, tracing, the number of CPUs
+  undecided  a feature decides that only the kernel knows, as for mitigations, or of which nothing is said;
+             what it can get is listed behind `?`. Say +retpoline, -rethunk and so on in --cpu
+  run-time   it depends on what is only known when the kernel runs
+
 Examples:
   patchlet plan kernel --platform native
   patchlet plan kernel --platform save_fl=xen_save_fl,restore_fl=nop
   patchlet plan kernel --cpu Haswell,-erms          what a kernel gets that selects variants there
   patchlet plan kernel --cpu max --accel tcg        what it gets in QEMU without KVM
-  patchlet plan kernel --key TRACE=on")]
+  patchlet plan kernel --key TRACE=on
+  patchlet plan vmlinuz --cpu Haswell,+retpoline,-rethunk --function vfs_read")]
     Plan(PlanArguments),
     /// Patch the sites in a copy of the file, for bare metal or another platform
     #[command(after_help = "\
@@ -158,6 +175,40 @@ Examples:
   patchlet explain vmlinux --memory core --all             what is proven, too
   patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
     Explain(ExplainArguments),
+    /// Find instructions of a Linux kernel that lack a record, and records that are wrong
+    #[command(after_help = "\
+FILE is a vmlinux, with or without symbols, a vmlinuz, or a module (.ko, .ko.xz, .ko.zst, .ko.gz). Which
+records there must be depends on what the kernel was built with, which the first lines say.
+
+An instruction without a record, which the kernel therefore never patches:
+  indirect-branch     a call or jump by register or memory that is no retpoline. A CPU that mispredicts
+                      indirect branches can be led by an attacker here. Sources can say that this is safe
+                      (ANNOTATE_RETPOLINE_SAFE), which no linked file tells: check, then --allow it
+  paravirt-call       a call or jump through pv_ops, which stays indirect whatever the hypervisor
+                      (as in CVE-2018-15594)
+  indirect-thunk      a retpoline that stays one where the CPU does not need it, or needs another
+  return              a plain return in a kernel whose returns go through a thunk, which it bypasses
+  return-thunk        a jump to that thunk which stays as it is when the kernel chooses another one
+  direct-call         a call that is not counted where calls must be (retbleed=stuff)
+What runs only while a kernel boots (.init sections; not a module's), thunks, and replacements of
+alternatives need no record; they are counted apart.
+
+A record that is wrong, so that patching damages text:
+  not-at-instruction  its site, its end, or its target is inside of an instruction, or in padding
+  other-instruction   its table is for other instructions than the one at its site
+  too-short           a direct call does not fit into its site
+  duplicate           the same record again
+  overlap             its site shares bytes with another that the kernel patches on its own
+
+Exit status: 1 if anything is found that is not allowed. Kernels with this crate: `patchlet verify`.
+
+Examples:
+  patchlet audit vmlinux
+  patchlet audit kvm.ko.xz --all                        each finding, not each function
+  patchlet audit vmlinux --allow relocate_kernel --allow 'xen_hypercall*'
+  patchlet audit old --json | jq -r '.functions[].function' > known
+  patchlet audit new --allow-from known                 what has come since")]
+    Audit(AuditArguments),
     /// Show how patchlets, variants, keys and sites of two builds differ
     #[command(after_help = "\
 Addresses are not compared, they move with every build. Lines start with + for what only the second
@@ -202,6 +253,9 @@ pub(super) struct SitesArguments {
     /// given several times
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
+    /// Of a Linux kernel, only sites of this table; can be given several times
+    #[arg(long, value_name = "KIND")]
+    pub table: Vec<String>,
     /// Only sites in functions with this in their names; can be given several times
     #[arg(long, value_name = "PART")]
     pub function: Vec<String>,
@@ -252,6 +306,12 @@ pub(super) struct PlanArguments {
     /// What fills sites of a 32-bit file
     #[arg(long, value_name = "FAMILY")]
     pub nops: Option<NopsName>,
+    /// Of a Linux kernel, only sites of this table; can be given several times
+    #[arg(long, value_name = "KIND")]
+    pub table: Vec<String>,
+    /// Of a Linux kernel, only sites in functions with this in their names; can be given several times
+    #[arg(long, value_name = "PART")]
+    pub function: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -330,8 +390,11 @@ pub(super) struct ExplainArguments {
     /// The kernel's file
     pub file: PathBuf,
     /// The dump of its memory
-    #[arg(long, value_name = "DUMP")]
-    pub memory: PathBuf,
+    #[arg(long, value_name = "DUMP", required_unless_present = "oops")]
+    pub memory: Option<PathBuf>,
+    /// Compare the code in a log's oopses instead of a dump; `-` is standard input
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["memory", "base", "phys", "all"])]
+    pub oops: Option<PathBuf>,
     /// The dump is plain memory from this virtual address on
     #[arg(long, value_name = "0x…", value_parser = address, conflicts_with = "phys")]
     pub base: Option<u64>,
@@ -349,6 +412,32 @@ pub(super) struct ExplainArguments {
     #[arg(long, value_name = "OBJECT")]
     pub module: Vec<PathBuf>,
     /// List what is proven, too
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ExplainArguments {
+    /// Returns the file of the dump. Without one there is a log, which clap has asked for.
+    pub(super) fn dump(&self) -> &Path {
+        self.memory.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArguments {
+    /// A Linux kernel or a module of one
+    pub file: PathBuf,
+    /// Leave out what is found in this function; a name that ends in `*` stands for all that begin
+    /// so; can be given several times
+    #[arg(long, value_name = "FUNCTION")]
+    pub allow: Vec<String>,
+    /// Leave out the functions in this file, one in a line; `#` starts a comment
+    #[arg(long, value_name = "LIST")]
+    pub allow_from: Vec<PathBuf>,
+    /// List each finding, not each function
     #[arg(long)]
     pub all: bool,
     /// Print JSON

@@ -8,10 +8,11 @@ use super::arguments::{AcceleratorName, NopsName, PlatformArguments};
 use super::stop::{Stop, in_file};
 use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
-use crate::inspect::elf::{PlacedModule, map, parse};
+use crate::inspect::elf::{PlacedModule, is_object, map, parse};
 use crate::inspect::error::FileError;
 use crate::inspect::explain::copy_kcore;
 use crate::inspect::formats::is_with_crate;
+use crate::inspect::linux::{LinuxKernel, has_tables, is_packed, unpack, unpack_module};
 use crate::inspect::model::Model;
 use crate::inspect::plan::{PlatformSpec, on_platform};
 
@@ -120,6 +121,44 @@ pub(super) fn kind_of(data: &[u8]) -> Program {
         Ok(image) if is_with_crate(&image) => Program::Crate,
         _ => Program::Linux,
     }
+}
+
+/// Returns whether a file is of Linux: a boot image, a packed module, or an ELF file with one of the
+/// tables in which Linux says where it patches itself. What is neither of Linux nor of this crate is
+/// for the reader of the crate, which says what is missing.
+pub(super) fn is_linux(data: &[u8]) -> bool {
+    if kind_of(data) == Program::Crate {
+        return false;
+    }
+    match parse(data) {
+        Ok(image) => has_tables(&image),
+        Err(_) => is_packed(data),
+    }
+}
+
+/// Reads a Linux kernel or a module of one, on a CPU if the command line names one, and does something
+/// with it.
+pub(super) fn with_linux<T>(
+    path: &Path,
+    data: &[u8],
+    platform: Option<&PlatformArguments>,
+    work: impl FnOnce(&LinuxKernel<'_>) -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    let bad = in_file(path);
+    let on_cpu = |kernel: LinuxKernel<'_>| -> Result<T, Stop> {
+        let Some(PlatformArguments { cpu: Some(words), accel, .. }) = platform else {
+            return work(&kernel);
+        };
+        let cpu = cpu(words, *accel, kernel.width())?;
+        work(&kernel.on_cpu(&cpu).map_err(&bad)?)
+    };
+    let object = unpack_module(data).map_err(&bad)?;
+    if is_object(&object) {
+        let module = PlacedModule::new(&object).map_err(&bad)?;
+        return on_cpu(LinuxKernel::of_module(&module).map_err(&bad)?);
+    }
+    let unpacked = unpack(&object).map_err(&bad)?;
+    on_cpu(LinuxKernel::new(&unpacked).map_err(&bad)?)
 }
 
 /// Reads a linked file.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::terminal::Terminal;
 use crate::inspect::finding::Findings;
+use crate::inspect::linux::{Audit, LinuxKernel, audit};
 use crate::inspect::model::Model;
 use crate::inspect::raw::{RawInstruction, raw};
 use crate::inspect::verify::{Reference, verify};
@@ -24,6 +25,11 @@ pub(super) fn raw_with_progress(
     terminal: &mut Terminal<'_>,
 ) -> Vec<RawInstruction> {
     with_progress("reading text", terminal, |progress| raw(model, progress))
+}
+
+/// Audits a Linux kernel, and shows progress if that takes longer than a second.
+pub(super) fn audit_with_progress(kernel: &LinuxKernel<'_>, terminal: &mut Terminal<'_>) -> Audit {
+    with_progress("reading text", terminal, |progress| audit(kernel, progress))
 }
 
 fn with_progress<T>(

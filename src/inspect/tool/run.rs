@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 use super::arguments::{Arguments, Command};
-use super::commands::{apply, completions, diff, explain, list, man, plan, raw, sites, verify};
+use super::commands::{
+    apply, audit, completions, diff, explain, list, man, oops, plan, raw, sites, verify,
+};
 use super::stop::{Stop, fail};
 use super::terminal::{Exit, Terminal};
 
@@ -27,7 +29,11 @@ where
         Command::Plan(arguments) => plan(&arguments, terminal),
         Command::Raw(arguments) => raw(&arguments, terminal),
         Command::Apply(arguments) => apply(&arguments, terminal),
-        Command::Explain(arguments) => explain(&arguments, terminal),
+        Command::Audit(arguments) => audit(&arguments, terminal),
+        Command::Explain(arguments) => match &arguments.oops {
+            Some(log) => oops(&arguments, log, terminal),
+            None => explain(&arguments, terminal),
+        },
         Command::Diff(arguments) => diff(&arguments, terminal),
         Command::Completions { shell } => completions(shell, terminal),
         Command::Man => man(terminal),

@@ -179,7 +179,8 @@ fn run(row: &Row, folder: &Path, init: &[u8], with_flips: bool) -> Result<(), St
             _ => format!("{allowed} ({})", causes(&explanation)),
         },
     );
-    if with_flips {
+    // Only a dump by physical addresses says where each byte of text is in it.
+    if with_flips && row.dump == Dump::Memory {
         flips::run(&linux, &unpacked, &memory, &explanation)?;
     }
     fs::remove_file(&core).map_err(|error| error.to_string())?;

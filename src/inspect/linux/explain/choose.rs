@@ -59,7 +59,7 @@ pub(super) fn expected<'d>(
 }
 
 /// Returns the usual habits of kernels whose alternatives have such records.
-pub(super) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
+pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
     let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
     let filling = match alternatives.map_or(0, |table| table.stride) {
         13 => Filling::Padding,

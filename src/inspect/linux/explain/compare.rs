@@ -229,7 +229,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
             self.count(cause, verdict, group.start, group.end);
             return;
         }
-        let allowed = sites.iter().find_map(|site| self.allowed(group, site));
+        let differing = seen.iter().zip(expected).filter(|(seen, expected)| seen != expected);
+        let differing = differing.count();
+        let allowed = sites.iter().find_map(|site| self.allowed(group, site, differing));
         match allowed {
             Some(cause) => self.count(cause, Verdict::Allowed, group.start, group.end),
             None => self.count(cause, Verdict::Unexplained, group.start, group.end),

@@ -15,9 +15,10 @@ use crate::inspect::error::FileError;
 use crate::inspect::explain::{Explanation, RawAddress, locate, read};
 
 use choose::expected;
+pub(super) use choose::usual;
 use compare::Comparison;
 use infer::infer;
-use moved::move_text;
+pub(super) use moved::move_text;
 
 /// Explains the text of a kernel in a dump, given as bytes. `raw` is the address of the first byte
 /// of a dump without a header. `all` lists proven ranges, too.

@@ -7,7 +7,11 @@ use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::text::Text;
 
 /// Adds the slide to the addresses in text.
-pub(super) fn move_text(kernel: &LinuxKernel<'_>, slide: u64, text: &mut Text<'_>) {
+pub(in crate::inspect::linux) fn move_text(
+    kernel: &LinuxKernel<'_>,
+    slide: u64,
+    text: &mut Text<'_>,
+) {
     let Some(relocated) = &kernel.relocated else { return };
     for (places, slide) in
         [(&relocated.added, slide), (&relocated.subtracted, slide.wrapping_neg())]

@@ -50,7 +50,8 @@ impl Rules<'_, '_> {
     pub(super) fn atomic_nop(&self) -> [u8; 5] {
         match self.habits.nops.name {
             "k8" => [0x66, 0x66, 0x66, 0x66, 0x90],
-            "intel" | "generic" | "k7" => [0x3e, 0x8d, 0x74, 0x26, 0],
+            "k7" => [0x3e, 0x8d, 0x44, 0x20, 0],
+            "intel" | "generic" => [0x3e, 0x8d, 0x74, 0x26, 0],
             _ => [0x0f, 0x1f, 0x44, 0, 0],
         }
     }

@@ -12,14 +12,18 @@ const NATIVE_UNLOCK: &[&str] =
     &["__raw_callee_save___native_queued_spin_unlock", "__native_queued_spin_unlock"];
 
 impl Rules<'_, '_> {
-    /// Writes static calls, and their trampolines: a call or a jump to the function in the key; for
-    /// none, nothing or a return.
+    /// Writes static calls: a call or a jump to the function in the key; for none, nothing or a
+    /// return.
     pub(super) fn static_calls(&self, text: &mut Text<'_>) {
         const TAIL: u8 = 1;
         for record in self.records(TableKind::StaticCalls) {
             let tail = record.key_flags & TAIL != 0;
             self.static_call(text, record.site, record.key, tail, false);
         }
+    }
+
+    /// Writes the trampolines of static calls, which have no records.
+    pub(super) fn trampolines(&self, text: &mut Text<'_>) {
         for (trampoline, name) in self.names.with_prefix("__SCT__") {
             match self.names.address(&format!("__SCK__{name}")) {
                 Some(key) => self.static_call(text, trampoline, key, true, true),

@@ -69,6 +69,13 @@ impl Rules<'_, '_> {
 
     /// Applies every rule.
     pub(crate) fn apply(&self, text: &mut Text<'_>) {
+        self.apply_to_records(text);
+        self.trampolines(text);
+        self.tracer(text);
+    }
+
+    /// Applies the rules for records, without those for places that have only a name.
+    pub(crate) fn apply_to_records(&self, text: &mut Text<'_>) {
         self.paravirt(text);
         self.cfi(text);
         self.retpolines(text);
@@ -81,6 +88,5 @@ impl Rules<'_, '_> {
         self.static_calls(text);
         self.jump_labels(text);
         self.ftrace(text);
-        self.tracer(text);
     }
 }

@@ -39,7 +39,7 @@ fn explain_own(
         return Err(Stop::Failed(format!("{}: {words}", path.display())));
     }
     let model = linked(path, data)?;
-    let dump = read_memory(&arguments.memory)?;
+    let dump = read_memory(arguments.dump())?;
     let mut objects = vec![];
     for path in &arguments.module {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -49,7 +49,7 @@ fn explain_own(
         objects.iter().map(|(name, object)| ModuleFile::new(name, object)).collect();
     let all = arguments.all || arguments.json;
     let explanation = running::explain(&model, data, &dump, raw(arguments), &modules, all)
-        .map_err(in_file(&arguments.memory))?;
+        .map_err(in_file(arguments.dump()))?;
     let kernel = format!("a kernel with patchlet, {}", model.image().words());
     print(arguments, &ExplainedKernel { kernel, release: None, explanation }, terminal)
 }
@@ -71,10 +71,10 @@ fn explain_linux(
         let cpu = cpu(words, arguments.accel, kernel.width())?;
         kernel = kernel.on_cpu(&cpu).map_err(|error| Stop::Failed(error.to_string()))?;
     }
-    let dump = read_memory(&arguments.memory)?;
+    let dump = read_memory(arguments.dump())?;
     let explanation =
         linux::explain(&kernel, &dump, raw(arguments), arguments.all || arguments.json)
-            .map_err(in_file(&arguments.memory))?;
+            .map_err(in_file(arguments.dump()))?;
     let release = kernel.release().map(str::to_owned);
     let words = release.as_deref().unwrap_or("of an unknown release");
     let kernel = format!("Linux {words}, {}", kernel.words());

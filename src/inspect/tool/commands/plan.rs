@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::linux_plan::linux_plan;
+use crate::inspect::error::FileError;
 use crate::inspect::finding::Finding;
 use crate::inspect::model::BranchForm;
 use crate::inspect::plan::{plan as plan_of, plan_branches, plan_keys};
 use crate::inspect::tool::arguments::PlanArguments;
 use crate::inspect::tool::branch_views::{BranchPlanView, CpuView, KeyPlanView};
-use crate::inspect::tool::open::{filled_with, linked, platform, read};
+use crate::inspect::tool::open::{filled_with, is_linux, linked, platform, read, with_linux};
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -21,6 +23,14 @@ pub(in crate::inspect::tool) fn plan(
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
     let data = read(path)?;
+    if is_linux(&data) {
+        let platform = Some(&arguments.platform);
+        return with_linux(path, &data, platform, |kernel| linux_plan(arguments, kernel, terminal));
+    }
+    if !arguments.table.is_empty() || !arguments.function.is_empty() {
+        let words = "--table and --function are for Linux kernels";
+        return Err(in_file(path)(FileError::new(words)));
+    }
     let model = filled_with(linked(path, &data)?, arguments.nops, path)?;
     let platform = platform(&arguments.platform, model.image().width())?;
     let findings = model.findings_of_reading();

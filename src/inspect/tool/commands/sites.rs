@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
+use super::linux_sites::linux_sites;
 use crate::inspect::error::FileError;
 use crate::inspect::finding::Finding;
 use crate::inspect::formats::{BranchImage, SiteImage};
@@ -11,7 +12,7 @@ use crate::inspect::model::{BranchForm, SiteState};
 use crate::inspect::tool::arguments::SitesArguments;
 use crate::inspect::tool::branch_views::BranchView;
 use crate::inspect::tool::columns::{self, number, text};
-use crate::inspect::tool::open::{linked, read};
+use crate::inspect::tool::open::{is_linux, linked, read, with_linux};
 use crate::inspect::tool::output::{Stream, count, print_findings, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
@@ -46,6 +47,13 @@ pub(in crate::inspect::tool) fn sites(
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
     let data = read(path)?;
+    if is_linux(&data) {
+        return with_linux(path, &data, None, |kernel| linux_sites(arguments, kernel, terminal));
+    }
+    if !arguments.table.is_empty() {
+        let words = "--table is for Linux kernels: this one has sites of ops and branches";
+        return Err(in_file(path)(FileError::new(words)));
+    }
     let model = linked(path, &data)?;
     let moved = match arguments.loaded_at {
         None => 0,
