@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::object::{Running, SiteForm, SiteRecord, wrapped};
-use super::sites::{RunningSite, RunningSites, SiteGroup, Subject};
+use super::object::{Running, SiteContent, SiteRecord, wrapped};
+use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 use crate::insn::Width;
 
 /// The first byte of a site that is being switched.
@@ -19,14 +19,14 @@ pub(super) fn is_int3(site: &RunningSite<'_>) -> bool {
 pub(super) struct Base {
     /// The form that they have: that which is asked for if one has it, else that of most of them;
     /// `None` if none has a form that is known.
-    pub form: Option<SiteForm>,
+    pub form: Option<SiteContent>,
     /// How many have it.
     pub sites: usize,
 }
 
 impl Base {
-    pub fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, group: &SiteGroup) -> Self {
-        let mut counts: HashMap<SiteForm, usize> = HashMap::new();
+    pub fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, group: &DeciderSites) -> Self {
+        let mut counts: HashMap<SiteContent, usize> = HashMap::new();
         let candidates = Candidates::new(running, group);
         for (_, site) in all.of_group(group).filter(|(_, site)| !is_int3(site)) {
             if let Some(form) = candidates.form_of(running, group, site) {
@@ -35,7 +35,7 @@ impl Base {
         }
         let asked = group.current.and_then(|form| Some((form, *counts.get(&form)?)));
         // Of two with as many sites, the original.
-        let order = |&(form, count): &(SiteForm, usize)| (count, form == SiteForm::Original);
+        let order = |&(form, count): &(SiteContent, usize)| (count, form == SiteContent::Original);
         let most = || counts.iter().map(|(&form, &count)| (form, count)).max_by_key(order);
         let (form, sites) = asked.or_else(most).unzip();
         Self { form, sites: sites.unwrap_or(0) }
@@ -44,17 +44,17 @@ impl Base {
 
 /// The forms that the sites of a group can have.
 struct Candidates {
-    list: Vec<SiteForm>,
+    list: Vec<SiteContent>,
 }
 
 impl Candidates {
-    fn new(running: &Running<'_, '_>, group: &SiteGroup) -> Self {
-        let mut list: Vec<SiteForm> = group.current.into_iter().collect();
+    fn new(running: &Running<'_, '_>, group: &DeciderSites) -> Self {
+        let mut list: Vec<SiteContent> = group.current.into_iter().collect();
         match group.current {
-            Some(SiteForm::Direction(is_on)) => list.push(SiteForm::Direction(!is_on)),
-            _ => list.push(SiteForm::Original),
+            Some(SiteContent::Direction(is_on)) => list.push(SiteContent::Direction(!is_on)),
+            _ => list.push(SiteContent::Original),
         }
-        list.extend(own_targets(running, group.subject).into_iter().map(SiteForm::Holds));
+        list.extend(own_targets(running, group.subject).into_iter().map(SiteContent::Holds));
         Self { list }
     }
 
@@ -62,24 +62,24 @@ impl Candidates {
     fn form_of(
         &self,
         running: &Running<'_, '_>,
-        group: &SiteGroup,
+        group: &DeciderSites,
         site: &RunningSite<'_>,
-    ) -> Option<SiteForm> {
+    ) -> Option<SiteContent> {
         let object = running.objects.get(group.object)?;
-        let has = |form: &SiteForm| running.form(object, &site.record, *form) == Some(site.seen);
+        let has = |form: &SiteContent| running.form(object, &site.record, *form) == Some(site.seen);
         if let Some(form) = self.list.iter().find(|form| has(form)) {
             return Some(*form);
         }
         let SiteRecord::Op(..) = site.record else { return None };
-        let form = SiteForm::Holds(branch_target(running, object.running(site.address), site)?);
+        let form = SiteContent::Holds(branch_target(running, object.running(site.address), site)?);
         has(&form).then_some(form)
     }
 }
 
 /// Returns the targets that every kernel may put into the slot of an op: the functions of the op
 /// itself and of its variants, the crate's own, and null.
-pub(super) fn own_targets(running: &Running<'_, '_>, subject: Subject) -> Vec<u64> {
-    let Subject::Op { slot, index } = subject else { return vec![] };
+pub(super) fn own_targets(running: &Running<'_, '_>, subject: Decider) -> Vec<u64> {
+    let Decider::Op { slot, index } = subject else { return vec![] };
     let Some((owner, op)) = running.op(slot, index) else { return vec![] };
     let model = owner.model;
     let variants = model.variants_of(op.slot).iter().map(|variant| variant.function);

@@ -15,8 +15,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::base::{Base, branch_target, is_int3, own_targets};
-use super::object::{Running, SiteForm};
-use super::sites::{RunningSite, RunningSites, SiteGroup, Subject};
+use super::object::{Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 use crate::insn::InsnBuffer;
 
 /// The steps of the protocol in which there are INT3s.
@@ -32,7 +32,7 @@ pub(super) fn find(
     all: &RunningSites<'_>,
     bases: &[Base],
 ) -> Vec<(usize, u8)> {
-    let in_batch: Vec<(&SiteGroup, &Base)> = all
+    let in_batch: Vec<(&DeciderSites, &Base)> = all
         .groups
         .iter()
         .zip(bases)
@@ -43,7 +43,7 @@ pub(super) fn find(
         for step in STEPS {
             let mut fitting = vec![];
             for (group, base) in &in_batch {
-                let goal = if original { Some(SiteForm::Original) } else { group.current };
+                let goal = if original { Some(SiteContent::Original) } else { group.current };
                 let Some(goal) = goal else { continue };
                 let attempt = Attempt { running, all, group, base, goal, step };
                 fitting.extend(attempt.best().into_iter().map(|at| (at, step)));
@@ -60,9 +60,9 @@ pub(super) fn find(
 struct Attempt<'g, 'a, 'd> {
     running: &'g Running<'a, 'd>,
     all: &'g RunningSites<'a>,
-    group: &'g SiteGroup,
+    group: &'g DeciderSites,
     base: &'g Base,
-    goal: SiteForm,
+    goal: SiteContent,
     step: u8,
 }
 
@@ -87,7 +87,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// Returns the sites with an INT3 that fit, if the old form was this one.
-    fn fitting(&self, old: SiteForm) -> Vec<usize> {
+    fn fitting(&self, old: SiteContent) -> Vec<usize> {
         let sites: Vec<(usize, &RunningSite<'_>)> = self.all.of_group(self.group).collect();
         let others = sites.iter().filter(|(_, site)| !is_int3(site));
         let hold_goal = others.clone().filter(|(_, site)| self.holds(site, self.goal)).count();
@@ -131,17 +131,17 @@ impl Attempt<'_, '_, '_> {
         fitting
     }
 
-    fn form(&self, site: &RunningSite<'_>, form: SiteForm) -> Option<InsnBuffer> {
+    fn form(&self, site: &RunningSite<'_>, form: SiteContent) -> Option<InsnBuffer> {
         let object = self.running.objects.get(self.group.object)?;
         self.running.form(object, &site.record, form)
     }
 
-    fn holds(&self, site: &RunningSite<'_>, form: SiteForm) -> bool {
+    fn holds(&self, site: &RunningSite<'_>, form: SiteContent) -> bool {
         self.form(site, form) == Some(site.seen)
     }
 
     /// Returns which tails a site with an INT3 has.
-    fn tails(&self, site: &RunningSite<'_>, old: SiteForm) -> Tails {
+    fn tails(&self, site: &RunningSite<'_>, old: SiteContent) -> Tails {
         let (old, new) = (self.form(site, old), self.form(site, self.goal));
         let is_under = |bytes: Option<InsnBuffer>| {
             bytes.is_some_and(|bytes| bytes.bytes().get(1..) == site.seen.bytes().get(1..))
@@ -151,18 +151,18 @@ impl Attempt<'_, '_, '_> {
 
     /// Returns the forms that the sites can have had before: in step 2, that of the sites which the
     /// writer has not reached.
-    fn old_forms(&self) -> Vec<SiteForm> {
+    fn old_forms(&self) -> Vec<SiteContent> {
         if let (2, Some(form)) = (self.step, self.base.form) {
             return vec![form];
         }
-        let mut forms = vec![SiteForm::Original];
+        let mut forms = vec![SiteContent::Original];
         forms.extend(self.group.current);
         match self.group.subject {
-            Subject::Key(_) => forms.extend([true, false].map(SiteForm::Direction)),
-            Subject::Op { .. } => {
+            Decider::Key(_) => forms.extend([true, false].map(SiteContent::Direction)),
+            Decider::Op { .. } => {
                 let own = own_targets(self.running, self.group.subject);
-                forms.extend(own.into_iter().map(SiteForm::Holds));
-                forms.extend(self.calls().map(SiteForm::Holds));
+                forms.extend(own.into_iter().map(SiteContent::Holds));
+                forms.extend(self.calls().map(SiteContent::Holds));
             }
         }
         forms

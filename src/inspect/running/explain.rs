@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::compare::ObjectComparison;
 use super::elsewhere;
 use super::judge::{Judged, Judgement, judge};
-use super::object::{Object, Running, SiteForm};
-use super::sites::{RunningSites, SiteGroup, Subject};
+use super::object::{Object, Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSites};
 use super::text::ProgramText;
 use super::words::{self, Words};
 use crate::insn::{Nops, Width};
@@ -182,8 +182,8 @@ fn notes(
     if all.missing > 0 {
         notes.push(format!("{} sites are not in the dump", all.missing));
     }
-    let is_wrong = |group: &&SiteGroup| matches!(group.current, Some(SiteForm::Holds(target)) if running.is_no_function(target));
-    let wrong: Vec<&SiteGroup> = all.groups.iter().filter(is_wrong).collect();
+    let is_wrong = |group: &&DeciderSites| matches!(group.current, Some(SiteContent::Holds(target)) if running.is_no_function(target));
+    let wrong: Vec<&DeciderSites> = all.groups.iter().filter(is_wrong).collect();
     if let Some(first) = wrong.first() {
         let (slots, first) = (wrong.len(), words::decides(running, first));
         notes.push(format!(
@@ -206,8 +206,8 @@ fn notes(
 /// Returns of how many ops, or keys, the state was read, how many there are, and how many sites they
 /// have.
 fn read_of(all: &RunningSites<'_>, are_ops: bool) -> (usize, usize, usize) {
-    let is_op = |group: &&SiteGroup| matches!(group.subject, Subject::Op { .. }) == are_ops;
-    let groups: Vec<&SiteGroup> = all.groups.iter().filter(is_op).collect();
+    let is_op = |group: &&DeciderSites| matches!(group.subject, Decider::Op { .. }) == are_ops;
+    let groups: Vec<&DeciderSites> = all.groups.iter().filter(is_op).collect();
     let known = groups.iter().filter(|group| group.current.is_some()).count();
     (known, groups.len(), groups.iter().map(|group| group.sites.len()).sum())
 }

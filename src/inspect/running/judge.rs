@@ -16,8 +16,8 @@ use std::collections::HashSet;
 
 use super::base::{Base, is_int3, own_targets};
 use super::batch;
-use super::object::{Running, SiteForm};
-use super::sites::{RunningSites, SiteGroup, Subject};
+use super::object::{Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSites};
 use crate::insn::InsnBuffer;
 use crate::inspect::explain::Verdict;
 
@@ -29,7 +29,7 @@ pub(super) enum Judgement {
     /// As the assembler wrote it, together with all others of its op.
     Unpatched,
     /// As another target or state asked for, together with all others of its op.
-    Pending(SiteForm),
+    Pending(SiteContent),
     /// In a batch of a live switch, after this step of the protocol's list.
     InBatch(u8),
     /// As the assembler wrote it, while others of its op are patched.
@@ -75,8 +75,8 @@ pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Ju
                 Judgement::Patched
             } else if is_int3(site) {
                 Judgement::Unknown
-            } else if base.form == Some(SiteForm::Original)
-                && form(SiteForm::Original) == Some(site.seen)
+            } else if base.form == Some(SiteContent::Original)
+                && form(SiteContent::Original) == Some(site.seen)
             {
                 if is_allowed { Judgement::Unpatched } else { Judgement::LeftOriginal }
             } else if let Some(other) = base.form
@@ -85,7 +85,7 @@ pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Ju
                 && form(other) == Some(site.seen)
             {
                 Judgement::Pending(other)
-            } else if form(SiteForm::Original) == Some(site.seen) {
+            } else if form(SiteContent::Original) == Some(site.seen) {
                 Judgement::LeftOriginal
             } else {
                 Judgement::Unknown
@@ -97,7 +97,8 @@ pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Ju
                 _ => Some(site.seen),
             };
             if let Some(place) = judged.get_mut(at) {
-                *place = Judged { state, expected: expected.or_else(|| form(SiteForm::Original)) };
+                *place =
+                    Judged { state, expected: expected.or_else(|| form(SiteContent::Original)) };
             }
         }
     }
@@ -109,7 +110,7 @@ pub(super) fn judge(running: &Running<'_, '_>, all: &RunningSites<'_>) -> Vec<Ju
     judged
 }
 
-/// What of a kernel is patched.
+/// The parts of a kernel that are patched.
 struct Patched {
     /// Whether any branch of the kernel has another direction than the assembler wrote.
     has_branches: bool,
@@ -122,11 +123,11 @@ impl Patched {
         let mut patched = Self { has_branches: false, tables: HashSet::new() };
         for (group, base) in all.groups.iter().zip(bases) {
             match (group.subject, base.form) {
-                (Subject::Key(key), Some(SiteForm::Direction(is_on))) if group.object == 0 => {
+                (Decider::Key(key), Some(SiteContent::Direction(is_on))) if group.object == 0 => {
                     patched.has_branches |=
                         running.key(key).is_some_and(|(_, key)| key.initially_on != is_on);
                 }
-                (Subject::Op { slot, .. }, Some(SiteForm::Holds(_))) => {
+                (Decider::Op { slot, .. }, Some(SiteContent::Holds(_))) => {
                     patched.tables.insert((group.object, table_of(running, slot)));
                 }
                 _ => {}
@@ -136,15 +137,15 @@ impl Patched {
     }
 
     /// Returns whether all sites of a group may be in this form, another one than is asked for.
-    fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &SiteGroup) -> bool {
+    fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &DeciderSites) -> bool {
         let Some(form) = base.form.filter(|_| base.form != group.current) else { return true };
         match (group.subject, form) {
-            (Subject::Key(key), _) => {
+            (Decider::Key(key), _) => {
                 let last_applied = running.key_state(key).map(|(_, last)| last);
                 let original = running.key(key).map(|(_, key)| key.initially_on);
                 let direction = match form {
-                    SiteForm::Direction(is_on) => Some(is_on),
-                    SiteForm::Original | SiteForm::Holds(_) => None,
+                    SiteContent::Direction(is_on) => Some(is_on),
+                    SiteContent::Original | SiteContent::Holds(_) => None,
                 };
                 // The state of branches of a module is where no dump tells.
                 let is_of_kernel = group.object == 0;
@@ -155,14 +156,14 @@ impl Patched {
                 }
             }
             // A site alone could be one that was left out.
-            (Subject::Op { slot, .. }, SiteForm::Original) => {
+            (Decider::Op { slot, .. }, SiteContent::Original) => {
                 base.sites > 1 || !self.has_op_near(running, group.object, slot)
             }
-            (Subject::Op { .. }, SiteForm::Holds(target)) => {
+            (Decider::Op { .. }, SiteContent::Holds(target)) => {
                 let own = own_targets(running, group.subject);
                 own.contains(&target) || (base.sites > 1 && running.is_function(target))
             }
-            (Subject::Op { .. }, SiteForm::Direction(_)) => false,
+            (Decider::Op { .. }, SiteContent::Direction(_)) => false,
         }
     }
 

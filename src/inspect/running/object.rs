@@ -57,9 +57,9 @@ pub(super) struct Running<'a, 'd> {
     pub nops: Nops,
 }
 
-/// What a site can hold.
+/// The content that a site can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum SiteForm {
+pub(super) enum SiteContent {
     /// What the assembler wrote.
     Original,
     /// What the site of an op gets while its slot holds this address, which is one in memory.
@@ -139,27 +139,27 @@ impl<'a, 'd> Running<'a, 'd> {
         &self,
         object: &Object<'_, '_>,
         record: &SiteRecord<'_>,
-        form: SiteForm,
+        form: SiteContent,
     ) -> Option<InsnBuffer> {
         match (record, form) {
-            (SiteRecord::Op(record, kind), SiteForm::Original) => {
+            (SiteRecord::Op(record, kind), SiteContent::Original) => {
                 let slot = object.running(record.slot);
                 self.composed(object, record, &Replacement::Indirect(*kind, slot))
             }
-            (SiteRecord::Op(record, kind), SiteForm::Holds(target)) => {
+            (SiteRecord::Op(record, kind), SiteContent::Holds(target)) => {
                 let replacement =
                     self.replacement(object.running(record.slot), record.op, target, *kind)?;
                 self.composed(object, record, &replacement)
             }
-            (SiteRecord::Branch(record), SiteForm::Original) => {
+            (SiteRecord::Branch(record), SiteContent::Original) => {
                 let (_, key) = self.key(object.running(record.key))?;
                 object.model.branch_bytes_for(record, key.initially_on).ok()
             }
-            (SiteRecord::Branch(record), SiteForm::Direction(is_on)) => {
+            (SiteRecord::Branch(record), SiteContent::Direction(is_on)) => {
                 object.model.branch_bytes_for(record, is_on).ok()
             }
-            (SiteRecord::Op(..), SiteForm::Direction(_))
-            | (SiteRecord::Branch(_), SiteForm::Holds(_)) => None,
+            (SiteRecord::Op(..), SiteContent::Direction(_))
+            | (SiteRecord::Branch(_), SiteContent::Holds(_)) => None,
         }
     }
 

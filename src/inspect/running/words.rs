@@ -1,8 +1,8 @@
 //! The causes of what sites hold, in words.
 
 use super::judge::Judgement;
-use super::object::{Running, SiteForm};
-use super::sites::{RunningSite, RunningSites, SiteGroup, Subject};
+use super::object::{Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 
 /// The words for each group of sites.
 pub(super) struct Words {
@@ -16,7 +16,7 @@ struct GroupWords {
     /// What decides: `irq.save_fl = guest_save_fl`, `TRACE = on`.
     decides: String,
     /// What the sites hold instead, if they do.
-    pending: Option<(SiteForm, String)>,
+    pending: Option<(SiteContent, String)>,
 }
 
 impl Words {
@@ -30,7 +30,7 @@ impl Words {
                 Judgement::Pending(form) => Some((*form, target(running, group, *form))),
                 _ => None,
             });
-            let is_op = matches!(group.subject, Subject::Op { .. });
+            let is_op = matches!(group.subject, Decider::Op { .. });
             GroupWords { is_op, name, decides, pending }
         });
         Self { groups: groups.collect() }
@@ -61,7 +61,7 @@ impl Words {
 }
 
 /// Returns what decides what the sites of a group hold: `irq.save_fl = guest_save_fl`.
-pub(super) fn decides(running: &Running<'_, '_>, group: &SiteGroup) -> String {
+pub(super) fn decides(running: &Running<'_, '_>, group: &DeciderSites) -> String {
     let name = name(running, group);
     match group.current {
         Some(form) => format!("{name} = {}", target(running, group, form)),
@@ -69,32 +69,32 @@ pub(super) fn decides(running: &Running<'_, '_>, group: &SiteGroup) -> String {
     }
 }
 
-fn name(running: &Running<'_, '_>, group: &SiteGroup) -> String {
+fn name(running: &Running<'_, '_>, group: &DeciderSites) -> String {
     let named = match group.subject {
-        Subject::Op { slot, index } => running.op(slot, index).map(|(owner, op)| {
+        Decider::Op { slot, index } => running.op(slot, index).map(|(owner, op)| {
             let name = owner.model.op_name(&op);
             owner.name().map_or_else(|| name.clone(), |module| format!("{module}: {name}"))
         }),
-        Subject::Key(key) => running.key(key).map(|(owner, key)| match owner.name() {
+        Decider::Key(key) => running.key(key).map(|(owner, key)| match owner.name() {
             None => key.name.to_owned(),
             Some(module) => format!("{module}: {}", key.name),
         }),
     };
     named.unwrap_or_else(|| match group.subject {
-        Subject::Op { slot, .. } => format!("slot at {slot:#x}, which is in no file"),
-        Subject::Key(key) => format!("key at {key:#x}, which is in no file"),
+        Decider::Op { slot, .. } => format!("slot at {slot:#x}, which is in no file"),
+        Decider::Key(key) => format!("key at {key:#x}, which is in no file"),
     })
 }
 
 /// Returns what a slot or a key says in a form.
-fn target(running: &Running<'_, '_>, group: &SiteGroup, form: SiteForm) -> String {
+fn target(running: &Running<'_, '_>, group: &DeciderSites, form: SiteContent) -> String {
     match form {
-        SiteForm::Original => "the assembler wrote it".to_owned(),
-        SiteForm::Direction(is_on) => if is_on { "on" } else { "off" }.to_owned(),
-        SiteForm::Holds(0) => "null".to_owned(),
-        SiteForm::Holds(target) => {
+        SiteContent::Original => "the assembler wrote it".to_owned(),
+        SiteContent::Direction(is_on) => if is_on { "on" } else { "off" }.to_owned(),
+        SiteContent::Holds(0) => "null".to_owned(),
+        SiteContent::Holds(target) => {
             let name = running.name_at(target);
-            let Subject::Op { slot, index } = group.subject else { return name };
+            let Decider::Op { slot, index } = group.subject else { return name };
             let variant = running.op(slot, index).and_then(|(owner, op)| {
                 let variants = owner.model.variants_of(op.slot).iter();
                 let found = variants.rev().find(|of| owner.running(of.function) == target);

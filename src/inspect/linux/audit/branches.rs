@@ -127,7 +127,7 @@ impl<'a, 'd> Branches<'a, 'd> {
             .then_some((AuditKind::IndirectBranch, &[TableKind::Retpolines]))
     }
 
-    /// The same for a direct branch.
+    /// Looks at a direct branch in the same way.
     fn direct(
         &self,
         instruction: &Instruction,

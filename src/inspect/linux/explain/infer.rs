@@ -13,7 +13,7 @@ use crate::inspect::linux::state::State;
 use crate::inspect::linux::tables::{TableKind, TableRecord};
 use crate::inspect::linux::text::Text;
 
-/// How many sites say that a feature is there, and how many that it is not.
+/// The number of sites that say that a feature is there, and of those that say that it is not.
 type Votes = BTreeMap<u16, (usize, usize)>;
 
 /// The most features of one site that are tried in every combination.
