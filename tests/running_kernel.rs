@@ -136,11 +136,38 @@ fn with_module(kernel: &Path, dump: &[u8], alone: &Explanation) {
         assert!(found.function.starts_with(NAME) && found.address <= address, "{found:x?}");
         assert_eq!(explanation.total(Verdict::Unexplained).ranges, 1);
     }
+    damaged_modules(&model, &file, dump, &object);
     // One that is not loaded.
     let plain = core_file::plain(dump, 0x10_0000, 0x20_0000);
     let raw = Some(RawAddress::Physical(0x10_0000));
     let error = explain_running(&model, &file, &plain, raw, &modules, true).expect_err("no tables");
     assert!(error.to_string().starts_with(NAME), "{error}");
+}
+
+/// A damaged object is refused or explained, and nothing else.
+fn damaged_modules(model: &Model<'_>, file: &[u8], dump: &[u8], object: &[u8]) {
+    const DAMAGED: usize = 12;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 8) as usize % below
+    };
+    // Behind text, whose bytes are looked for and no more: records, relocations, symbols, sections.
+    let behind_text = object.len() / 2;
+    for number in 0..DAMAGED {
+        let mut object = object.to_vec();
+        for _ in 0..=number % 4 {
+            let at = behind_text + next(object.len() - behind_text);
+            object[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)];
+        }
+        let modules = [ModuleFile::new("damaged", &object)];
+        if let Ok(explanation) = explain_running(model, file, dump, None, &modules, true) {
+            let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
+            assert_eq!(ranges, explanation.list.len());
+        }
+    }
 }
 
 /// Plain memory has no page tables; the rest is the same.

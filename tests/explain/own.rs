@@ -175,6 +175,21 @@ fn each_site_has_what_its_slot_says() {
     }
 }
 
+/// Symbols are for names only.
+#[test]
+fn a_stripped_kernel_is_explained_as_well() {
+    for width in WIDTHS {
+        let mut own = Own::new(width);
+        own.patch();
+        own.sample = own.sample.stripped();
+        let explanation = own.explain();
+        assert_eq!(explanation.total(Verdict::Proven).ranges, 9, "{:x?}", explanation.list);
+        assert_eq!(explanation.list.len(), 9);
+        let first = &explanation.list[0];
+        assert!(first.function.starts_with(".text+0x"), "{}", first.function);
+    }
+}
+
 #[test]
 fn every_kind_of_target_is_read_from_the_slot() {
     for width in WIDTHS {
