@@ -146,6 +146,8 @@
 //! | slide | The distance from an address in a kernel's file to the one in the running kernel. |
 //! | cause, verdict | Why bytes of text differ from the file, and how sure that is. |
 //! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
+//! | oops | The lines that Linux prints when it crashes; with them code, as bytes. |
+//! | form of a Linux site | The bytes that a site of Linux can have, with the state in which it has them. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
 //! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!
