@@ -148,6 +148,8 @@
 //! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
 //! | group | The sites of one op or key in one linked object. They are patched together, so that what one may hold follows from the others. |
 //! | form of a site in memory | What its slot or key asks for, what another target or state would ask for, or the original. |
+//! | oops | The lines that Linux prints when it crashes; with them code, as bytes. |
+//! | form of a Linux site | The bytes that a site of Linux can have, with the state in which it has them. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
 //! | breach, contradiction | What a patchlet does that its contract does not say; a contract that does not fit its op. |
 //!

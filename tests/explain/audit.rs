@@ -6,7 +6,8 @@ use std::{env, fs};
 
 use patchlet::Width;
 use patchlet::inspect::{
-    Audit, AuditKind, Exit, LinuxKernel, PlacedModule, audit_linux, unpack, unpack_module,
+    Audit, AuditKind, Exit, LinuxKernel, PlacedModule, SiteFilter, audit_linux, unpack,
+    unpack_module,
 };
 
 use crate::kernel::{Kernel, branch, relative};
@@ -541,6 +542,10 @@ fn found_in_module(object: &[u8]) -> Vec<(AuditKind, String)> {
     let kernel = LinuxKernel::of_module(&placed).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(kernel.release(), Some("6.6.6-test"));
     assert_eq!(kernel.tables().len(), 4);
+    // The key is the kernel's, and its distance has as many bytes as a pointer.
+    let sites = kernel.sites(&SiteFilter::default());
+    let depends: Vec<String> = sites.iter().map(|site| kernel.listed(site).depends).collect();
+    assert!(depends.contains(&"key_of_the_kernel on".to_owned()), "{depends:?}");
     let audit = audit_linux(&kernel, &mut |_, _| ());
     audit.findings.into_iter().map(|finding| (finding.kind, finding.function)).collect()
 }

@@ -152,7 +152,7 @@ fn the_function_and_its_distance_say_where_it_was() {
         let before = lines.iter().find(|line| line.address_in_file == start).expect("its start");
         assert!(before.instruction.starts_with("push"), "{before:?}");
         // Two functions of one name are told apart by their size, and by their bytes.
-        kernel.sample.symbol("work", start - 40, 3, FUNC, ".text");
+        kernel.sample.symbol("work", start + 60, 3, FUNC, ".text");
         let (elf, _) = kernel.file_and_memory();
         let explained = explain(&elf, &oops).expect("an oops");
         let compared = explained.oopses[0].outcome.as_ref().expect("compared");
