@@ -40,7 +40,7 @@ impl PlanCertainty {
     }
 }
 
-/// What a site of a Linux kernel gets.
+/// The bytes that a site of a Linux kernel gets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LinuxSitePlan {

@@ -127,7 +127,7 @@ impl<'a, 'd> Branches<'a, 'd> {
             .then_some((AuditKind::IndirectBranch, &[TableKind::Retpolines]))
     }
 
-    /// The same for a direct branch.
+    /// Returns the same for a direct branch.
     fn direct(
         &self,
         instruction: &Instruction,

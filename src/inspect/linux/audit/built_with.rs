@@ -4,7 +4,7 @@
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::tables::TableKind;
 
-/// What a kernel was built with, as far as an audit asks.
+/// The options that a kernel was built with, as far as an audit asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BuiltWith {

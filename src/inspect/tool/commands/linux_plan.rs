@@ -15,7 +15,7 @@ use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
 
-/// How many sites of a table have each certainty, and how many of them change.
+/// The number of sites of a table that have a certainty, and of those that change.
 #[derive(Clone, Copy, Default)]
 struct PlanCounts {
     sites: usize,
