@@ -8,7 +8,7 @@ use super::kernel::LinuxKernel;
 use super::state::{FeaturesFrom, State};
 use crate::inspect::explain::{Located, Memory, Region};
 
-/// Calls a function with the state of a kernel as its file has it. `overrides` are bytes at an address
+/// Returns what `work` makes of the state of a kernel as its file has it. `overrides` are bytes at an address
 /// that are taken for others.
 pub(super) fn in_file<T>(
     kernel: &LinuxKernel<'_>,

@@ -115,7 +115,7 @@ mod tests {
         }
     }
 
-    /// Checks that, where UD2 is no padding, the first byte of an instruction can be the last of 16.
+    /// Tries a byte that is the last of 16: where UD2 is no padding, an instruction starts there.
     #[test]
     fn without_ud2_only_zeros_are_padding() {
         let movzbl = [0x0f, 0xb6, 0x05];

@@ -127,7 +127,7 @@ impl<'a, 'd> Branches<'a, 'd> {
             .then_some((AuditKind::IndirectBranch, &[TableKind::Retpolines]))
     }
 
-    /// Looks at a direct branch in the same way.
+    /// Returns the same for a direct branch.
     fn direct(
         &self,
         instruction: &Instruction,

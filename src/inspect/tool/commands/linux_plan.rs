@@ -15,7 +15,7 @@ use crate::inspect::tool::output::{Stream, count, print_json};
 use crate::inspect::tool::stop::{Stop, in_file};
 use crate::inspect::tool::terminal::{Exit, Paint, Terminal};
 
-/// The number of sites of a table with each certainty, and of those that change.
+/// The number of sites of a table that have a certainty, and of those that change.
 #[derive(Clone, Copy, Default)]
 struct PlanCounts {
     sites: usize,
