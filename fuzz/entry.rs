@@ -4,11 +4,11 @@
 use std::sync::LazyLock;
 
 use patchlet::inspect::{
-    BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, PlacedModule, PlatformSpec,
-    RawAddress, Reference, SiteFilter, SiteState, Unpacked, audit_linux, diff, edits,
-    edits_of_branches, explain_linux, explain_oopses, is_archive, keys_of, members, ops_of, parse,
-    patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert, plan_linux, plan_revert, raw,
-    unpack, unpack_module, variants_of, write_edited,
+    BranchForm, CpuSpec, Edit, FileError, LinuxKernel, Model, ModuleFile, PlacedModule,
+    PlatformSpec, RawAddress, Reference, SiteFilter, SiteState, Unpacked, audit_linux, diff, edits,
+    edits_of_branches, explain_linux, explain_oopses, explain_running, is_archive, keys_of,
+    members, ops_of, parse, patchlets_of, plan, plan_branches, plan_keys, plan_keys_revert,
+    plan_linux, plan_revert, raw, unpack, unpack_module, variants_of, write_edited,
 };
 
 /// Does what `patchlet list` does: finds the patchlets of a file, or of each object in an archive.
@@ -288,4 +288,19 @@ pub fn kallsyms(data: &[u8]) {
     let Ok(unpacked) = unpack(&file) else { return };
     let kernel = LinuxKernel::new(&unpacked).expect("a table of one record");
     assert!(kernel.words().starts_with("ELF64"));
+}
+
+/// Does what `patchlet explain` does with a kernel that has the crate: explains it, without a module
+/// and with itself as one.
+pub fn running(data: &[u8]) {
+    let Some((file, dump)) = file_and_dump(data) else { return };
+    let Some(model) = model(file) else { return };
+    let is_raw = data.first().is_some_and(|low| low % 2 == 1);
+    let raw = is_raw.then_some(RawAddress::Virtual(0x10_0000));
+    for modules in [&[][..], &[ModuleFile::new("itself", file)]] {
+        if let Ok(explanation) = explain_running(&model, file, dump, raw, modules, true) {
+            let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
+            assert_eq!(ranges, explanation.list.len());
+        }
+    }
 }

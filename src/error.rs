@@ -126,6 +126,20 @@ pub enum Error {
         /// The count, which stays as it is.
         count: u32,
     },
+    /// No branch of these site sets follows the key: the sets have no branches at all, or the key's
+    /// were patched in another set. Changed, it would say something else than text.
+    KeyNotFollowed {
+        /// Address of the key.
+        key: usize,
+    },
+    /// No site of these site sets follows the slot, which is in none of their ops tables. Changed, it
+    /// would hold something else than its sites call.
+    SlotNotFollowed {
+        /// Address of the slot.
+        slot: usize,
+        /// Name of its op.
+        name: &'static str,
+    },
     /// Another writer is at work on these sites, or an earlier writer failed and had to leave
     /// its INT3s in text.
     Busy,
@@ -193,6 +207,8 @@ impl Error {
             Self::Alias { .. } => "alias",
             Self::ReadBack { .. } => "read-back",
             Self::Count { .. } => "count",
+            Self::KeyNotFollowed { .. } => "key-not-followed",
+            Self::SlotNotFollowed { .. } => "slot-not-followed",
             Self::Busy => "busy",
             Self::AlreadyJoined => "already-joined",
             Self::NotJoined => "not-joined",
@@ -210,6 +226,8 @@ impl Error {
             Self::TruncatedTable { .. }
             | Self::BadRecord { .. }
             | Self::Count { .. }
+            | Self::KeyNotFollowed { .. }
+            | Self::SlotNotFollowed { .. }
             | Self::Busy
             | Self::AlreadyJoined
             | Self::NotJoined
@@ -273,6 +291,16 @@ impl fmt::Display for Error {
             Self::Count { key, name, count } => {
                 write!(f, "key {key:#x} ({name}) was counted up {count} times: it cannot count on")
             }
+            Self::KeyNotFollowed { key } => write!(
+                f,
+                "key {key:#x} was not changed, because no branch of these site sets follows it: write \
+                 `, branches` behind the bracket of site_set!, or let the set with its branches join"
+            ),
+            Self::SlotNotFollowed { slot, name } => write!(
+                f,
+                "slot {slot:#x} ({name}) was not changed, because no site of these site sets follows it: \
+                 name its table in the bracket of site_set!, or let the set with that table join"
+            ),
             Self::Busy => f.write_str("another writer is at work on these sites"),
             Self::AlreadyJoined => {
                 f.write_str("the site set has joined already: let it leave before it joins again")

@@ -105,13 +105,12 @@
 //! | patcher | What patches a site set while one CPU runs: [`Patcher`]. |
 //! | plan, outcome | What patching would do, without doing it, and its part for one site: [`text::Plan`], [`text::Outcome`]. |
 //! | report | How many sites have which replacement: [`text::Report`]. |
-//! | run | One pass over site sets: the sets, the platform, and what to follow. |
+//! | run | One pass over a site set: the set, the platform, and what to follow. |
 //! | checked site | A site whose record was checked. Every access to text goes through one. |
 //! | contents | What a checked site was found to hold: the new bytes, the original, something else that it may hold, or something unknown. |
 //! | view | Where a site is read: at its own address, or at its alias. |
 //! | fault | What is wrong, before an error is made of it: of a record, as a front end says it ([`text::RecordFault`]); of a site; of a table. |
 //! | search | How overlapping sites are looked for in a set: not at all, if its records are sorted. |
-//! | opening | The first two bytes of an original. The search looks for them inside other sites. |
 //!
 //! While all CPUs run:
 //!
@@ -145,7 +144,10 @@
 //! | dump | A file with the memory of a machine. |
 //! | slide | The distance from an address in a kernel's file to the one in the running kernel. |
 //! | cause, verdict | Why bytes of text differ from the file, and how sure that is. |
+//! | inferred feature | A feature of the CPU that is taken from what most sites that depend on it are. |
 //! | habit | What Linux kernels of one age do and others do not, when they patch themselves. |
+//! | group | The sites of one op or key in one linked object. They are patched together, so that what one may hold follows from the others. |
+//! | form of a site in memory | What its slot or key asks for, what another target or state would ask for, or the original. |
 //! | oops | The lines that Linux prints when it crashes; with them code, as bytes. |
 //! | form of a Linux site | The bytes that a site of Linux can have, with the state in which it has them. |
 //! | edit | The bytes of one site that a patched copy of a file gets. |
@@ -257,7 +259,8 @@ pub use patchlet::{Patchlet, cpu_native, native};
 pub use site::Sites;
 #[cfg(patchlet_assembled)]
 pub use text::{
-    Goal, OneCpu, Patcher, Platform, SecondMapping, Serializer, SiteSet, Writable, WriteProtectOff,
+    Goal, OneCpu, Patcher, Platform, Report, SecondMapping, Serializer, SiteSet, Writable,
+    WriteProtectOff,
 };
 
 /// The code in the pages that are not part of this documentation, compiled.

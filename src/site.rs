@@ -327,8 +327,16 @@ impl<'a> Records<'a> {
     /// Returns the record `ahead` places behind the next one, if there is one.
     #[inline(always)]
     pub(crate) fn peek(&self, ahead: usize) -> Option<&'a Record> {
-        // SAFETY: there are more than `ahead` records from the next one on, all of this stride.
-        (ahead < self.len).then(|| unsafe { &*self.next.wrapping_byte_add(ahead * self.stride) })
+        if ahead >= self.len {
+            return None;
+        }
+        let record = self.next.wrapping_byte_add(ahead * self.stride);
+        // SAFETY: there are more than `ahead` records from the next one on, all of this stride; and
+        // no record is at null, which the compiler need not check again.
+        unsafe {
+            core::hint::assert_unchecked(!record.is_null());
+            Some(&*record)
+        }
     }
 }
 

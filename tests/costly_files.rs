@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use patchlet::Width;
-use patchlet::inspect::{Exit, Terminal, run};
+use patchlet::inspect::{Exit, Terminal, parse, run};
 use sample::{ALLOC, DYNAMIC, EXECUTE, FUNC, PROGBITS, Sample, Section, TEXT};
 
 struct Counting;
@@ -46,6 +46,11 @@ fn most_memory(name: &str, bytes: &[u8]) -> usize {
     std::fs::write(&path, bytes).expect("a file below CARGO_TARGET_TMPDIR");
     let path = path.to_str().expect("UTF-8");
     let out = format!("{path}.out");
+    // The file as the memory of a machine, with text where it is linked.
+    let offset = parse(bytes).ok().and_then(|image| {
+        image.sections().iter().find(|section| section.name == ".text").map(|text| text.offset)
+    });
+    let base = format!("{:#x}", TEXT - offset.unwrap_or(0));
     let mut most = 0;
     for arguments in [
         &["list", path][..],
@@ -57,6 +62,8 @@ fn most_memory(name: &str, bytes: &[u8]) -> usize {
         &["apply", path, "-o", &out],
         &["raw", path],
         &["raw", "--json", path],
+        &["explain", path, "--memory", path, "--base", &base],
+        &["explain", path, "--memory", path, "--base", &base, "--module", path],
         &["diff", path, path],
     ] {
         let before = NOW.load(Relaxed);

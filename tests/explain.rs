@@ -27,6 +27,8 @@ mod names;
 mod oops;
 #[path = "explain/own.rs"]
 mod own;
+#[path = "explain/own_broken.rs"]
+mod own_broken;
 #[allow(dead_code, reason = "the tests of the tool use all of it")]
 #[path = "tool/sample.rs"]
 mod sample;

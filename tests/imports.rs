@@ -131,6 +131,17 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     (
+        "inspect::running",
+        &[
+            "insn",
+            "inspect::elf",
+            "inspect::error",
+            "inspect::explain",
+            "inspect::formats",
+            "inspect::model",
+        ],
+    ),
+    (
         "inspect::tool",
         &[
             "contract",
@@ -149,6 +160,7 @@ const LAYERS: &[Layer] = &[
             "inspect::model",
             "inspect::plan",
             "inspect::raw",
+            "inspect::running",
             "inspect::verify",
         ],
     ),

@@ -12,7 +12,7 @@ mod support {
     pub mod table;
 }
 
-use object::{Object, ObjectSection, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use support::kernel::build;
 use support::layout::{Found, inspect_linked};
 use support::table::{Width, native};
@@ -89,5 +89,23 @@ fn trampolines() {
             expected.push(0xc3);
             assert_eq!(code, expected, "{width}, {op}");
         }
+    }
+}
+
+/// What names a slot in a debugger is the slot's symbol: that of an op's index is no variable, and
+/// on 64 bit, where it has an address, is elsewhere.
+#[test]
+fn symbols_of_slots() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let kernel = std::fs::read(build(width, "fat")).expect("the kernel was built");
+        let file = object::File::parse(&*kernel).expect("an ELF file");
+        let symbols = |at: u64| file.symbols().filter(move |symbol| symbol.address() == at);
+        let slot = file.symbols().find(|symbol| symbol.name() == Ok("patchlet_pv_ops.read_cr2"));
+        let names = symbols(slot.expect("of the slot").address()).map(|symbol| symbol.name());
+        assert_eq!(names.collect::<Vec<_>>(), [Ok("patchlet_pv_ops.read_cr2")], "{width}");
+        let index = file.symbols().find(|symbol| {
+            symbol.name().is_ok_and(|name| name == "patchlet_pv_ops.read_cr2.index")
+        });
+        assert_eq!(index.expect("of the index").kind(), SymbolKind::Unknown, "{width}");
     }
 }

@@ -20,7 +20,8 @@ use std::path::Path;
 
 use machine::Machine;
 use patchlet::inspect::{
-    Explanation, Model, RawAddress, SlideEvidence, Verdict, explain_running, parse,
+    Explained, Explanation, Model, ModuleFile, RawAddress, SlideEvidence, Verdict, explain_running,
+    parse,
 };
 use support::kernel;
 use support::table::Width;
@@ -92,12 +93,80 @@ fn every_state(width: Width) {
         assert_eq!(explanation.not_executable, 0);
         let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
         assert!(ranges > 1500, "{width}, {state}: {ranges} sites");
+        if ["module", "18/tails-synced"].contains(state) {
+            with_module(&kernel, &dump, &explanation);
+        }
         if *state == "native" {
             without_header(&kernel, &dump, &explanation);
             let other_states = flips::each_is_found(&kernel, &dump);
             println!("{width}: {other_states} changed bytes make another state");
         }
         machine.go_on();
+    }
+}
+
+/// The module is found in the dump, and each of its sites is judged as those of the kernel are.
+fn with_module(kernel: &Path, dump: &[u8], alone: &Explanation) {
+    const NAME: &str = "patchlet-test-module.o";
+    let file = fs::read(kernel).expect("the kernel");
+    let object = fs::read(kernel.with_file_name(NAME)).expect("the module");
+    let model = Model::new(parse(&file).expect("an ELF file")).expect("a kernel");
+    let modules = [ModuleFile::new(NAME, &object)];
+    let explain = |dump: &[u8]| explain_running(&model, &file, dump, None, &modules, true);
+    let explanation = explain(dump).unwrap_or_else(|error| panic!("{error}"));
+    nothing_is_unexplained("with the module", &explanation);
+    let in_module = |of: &&Explained| of.function.starts_with(NAME);
+    let sites: Vec<&Explained> = explanation.list.iter().filter(in_module).collect();
+    assert!(explanation.compared > alone.compared + 0x1000);
+    let count = |explanation: &Explanation| explanation.list.len();
+    assert_eq!(count(&explanation), count(alone) + sites.len());
+    let by_own_table = sites.iter().filter(|of| of.depends.contains("module.answer = ")).count();
+    let by_kernels = sites.iter().filter(|of| of.depends.starts_with("live.zero = ")).count();
+    assert!(by_own_table >= 5 && by_kernels >= 5, "{by_own_table}, {by_kernels}");
+
+    // A byte of its text, outside of sites, and one of a site.
+    let memory = core_file::pieces(dump);
+    let site = sites.iter().find(|of| of.depends.contains("module.answer = ")).expect("one");
+    for address in [site.address + 1, site.address + site.seen.len() as u64] {
+        let mut changed = dump.to_vec();
+        changed[core_file::offset(&memory, address)] ^= 0x40;
+        let explanation = explain(&changed).unwrap_or_else(|error| panic!("{error}"));
+        let mut list = explanation.list.iter();
+        let found = list.find(|of| of.verdict == Verdict::Unexplained).expect("it is found");
+        assert!(found.function.starts_with(NAME) && found.address <= address, "{found:x?}");
+        assert_eq!(explanation.total(Verdict::Unexplained).ranges, 1);
+    }
+    damaged_modules(&model, &file, dump, &object);
+    // One that is not loaded.
+    let plain = core_file::plain(dump, 0x10_0000, 0x20_0000);
+    let raw = Some(RawAddress::Physical(0x10_0000));
+    let error = explain_running(&model, &file, &plain, raw, &modules, true).expect_err("no tables");
+    assert!(error.to_string().starts_with(NAME), "{error}");
+}
+
+/// A damaged object is refused or explained, and nothing else.
+fn damaged_modules(model: &Model<'_>, file: &[u8], dump: &[u8], object: &[u8]) {
+    const DAMAGED: usize = 12;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 8) as usize % below
+    };
+    // Behind text, whose bytes are looked for and no more: records, relocations, symbols, sections.
+    let behind_text = object.len() / 2;
+    for number in 0..DAMAGED {
+        let mut object = object.to_vec();
+        for _ in 0..=number % 4 {
+            let at = behind_text + next(object.len() - behind_text);
+            object[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)];
+        }
+        let modules = [ModuleFile::new("damaged", &object)];
+        if let Ok(explanation) = explain_running(model, file, dump, None, &modules, true) {
+            let ranges: usize = explanation.counts.values().map(|count| count.ranges).sum();
+            assert_eq!(ranges, explanation.list.len());
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Keys: what decides the direction of branches.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::state::BranchState;
-use crate::text::Change;
+use crate::text::{Change, KeyRef};
 
 /// The memory of a key, of whatever type it is. Its address is the subject of the records of its
 /// branches.
@@ -17,6 +17,9 @@ pub(super) struct KeyCell {
     /// Never 0, so that a key which is off is not in zeroed memory, whose bytes are not in the
     /// file: the tool sets keys there, ahead of boot.
     in_data: u8,
+    /// Whether branches of the key were ever patched, in whatever set. Then a writer that does not
+    /// know the key does not have that set.
+    pub(super) has_patched_branches: AtomicBool,
 }
 
 // The tool and dumps read the state from the first word of a key.
@@ -24,7 +27,17 @@ const _: () = assert!(core::mem::offset_of!(KeyCell, now) == 0 && size_of::<KeyC
 
 impl KeyCell {
     const fn new(starts_on: bool) -> Self {
-        Self { now: AtomicU32::new(starts_on as u32), linked: BranchState::new(), in_data: 1 }
+        Self {
+            now: AtomicU32::new(starts_on as u32),
+            linked: BranchState::new(),
+            in_data: 1,
+            has_patched_branches: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the key as a change knows it.
+    const fn for_change(&self) -> KeyRef<'_> {
+        KeyRef { now: &self.now, has_patched_branches: &self.has_patched_branches }
     }
 
     /// Returns whether the key is on.
@@ -55,12 +68,12 @@ impl<const STARTS_ON: bool> Key<STARTS_ON> {
     /// [`Int3::change`]: crate::live::Int3::change
     /// [`Rendezvous::change`]: crate::live::Rendezvous::change
     pub const fn on(&self) -> Change<'_> {
-        Change::of_flag(&self.0.now, true)
+        Change::of_flag(self.0.for_change(), true)
     }
 
     /// Returns the change that turns the key off.
     pub const fn off(&self) -> Change<'_> {
-        Change::of_flag(&self.0.now, false)
+        Change::of_flag(self.0.for_change(), false)
     }
 
     /// Returns whether the key is on, from memory. For code that is not worth a branch: what
@@ -95,13 +108,13 @@ impl<const STARTS_ON: bool> CountedKey<STARTS_ON> {
     /// Returns the change that counts one more. If the count is [`u32::MAX`] the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
     pub const fn increment(&self) -> Change<'_> {
-        Change::of_count(&self.0.now, true)
+        Change::of_count(self.0.for_change(), true)
     }
 
     /// Returns the change that counts one less. If the count is 0 the change is refused
     /// ([`Error::Count`](crate::Error::Count)).
     pub const fn decrement(&self) -> Change<'_> {
-        Change::of_count(&self.0.now, false)
+        Change::of_count(self.0.for_change(), false)
     }
 
     /// Returns whether the key is on, from memory.
@@ -169,6 +182,10 @@ pub const fn starts_on<K: StaticKey>(_: &K) -> bool {
 /// branches are right before anything was patched. A `counted` key is a [`CountedKey`], another one
 /// a [`Key`]. Behind `as` stands the symbol by which
 /// `.S` files name the key (`PATCHLET_BRANCH` in `site.h`).
+///
+/// Keys are defined in a module, and not in a function: the macro writes the record of each key by
+/// `global_asm!`, which the compiler takes for no statement ("non-statement macro in statement
+/// position").
 #[macro_export]
 macro_rules! keys {
     ($(

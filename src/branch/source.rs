@@ -13,7 +13,7 @@ use super::key_table::{Keys, KnownKey};
 use super::state::BranchState;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::{Record, Sites};
-use crate::text::{Emulation, Follow, Part, Recipe, RecordFault, SiteTable, Source};
+use crate::text::{Emulation, Follow, Part, Recipe, RecordFault, SiteTable, Source, Subject};
 
 /// The front end of branches for one site set: the records of these branches, the keys that decide
 /// them, and what they were last patched for. [`site_set!`](crate::site_set) uses that of the
@@ -152,11 +152,14 @@ impl<'a> BranchSource<'a> {
 
     /// Returns the key that a record names.
     fn key(&self, record: &Record) -> Option<KeyInSet<'a>> {
-        let address = record.subject();
-        self.find(|found| {
-            let is_it = core::ptr::from_ref(found.key.cell).addr() == address;
-            (is_it && record.number() == 0).then_some(found)
-        })
+        if record.number() == 0 { self.key_at(record.subject()) } else { None }
+    }
+
+    /// Returns the key at this address. The keys are searched from end to end, once for each class of
+    /// branches: their records have the lengths of their names and stand in the order in which the
+    /// linker met them, and there is no memory to sort them in.
+    fn key_at(&self, address: usize) -> Option<KeyInSet<'a>> {
+        self.find(|found| (core::ptr::from_ref(found.key.cell).addr() == address).then_some(found))
     }
 }
 
@@ -233,14 +236,10 @@ unsafe impl Source for BranchSource<'_> {
         self.branches.sites().target(record).unwrap_or(0)
     }
 
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        bytes[0] == 0xe9 || bytes == [NOP[0], NOP[1]]
-    }
-
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
-        let openings = text.windows(2).zip(0..usize::from(capacity)).skip(1);
-        openings
-            .filter(|(bytes, _)| matches!(**bytes, [a, b] if self.may_open([a, b])))
+        let pairs = text.windows(2).zip(0..usize::from(capacity)).skip(1);
+        pairs
+            .filter(|(bytes, _)| matches!(**bytes, [0xe9, _]) || NOP.starts_with(bytes))
             .any(|(_, at)| self.begins_at(address.wrapping_add(at)))
     }
 
@@ -260,6 +259,17 @@ unsafe impl Source for BranchSource<'_> {
         one.is_same(other) && self.target(one) == self.target(other)
     }
 
+    fn follows(&self, subject: Subject) -> bool {
+        match subject {
+            // A key is known by its branches. One that has none, here or elsewhere, changes in
+            // memory only, and that is all there is to change.
+            Subject::Key { address, has_patched_branches } => {
+                !has_patched_branches || self.key_at(address).is_some()
+            }
+            Subject::Slot { .. } => false,
+        }
+    }
+
     fn begin(&self) {
         self.find(|KeyInSet { key, state }| {
             state.at_start.store(key.cell.is_on(), Ordering::Relaxed);
@@ -270,7 +280,8 @@ unsafe impl Source for BranchSource<'_> {
     fn finish(&self, follow: Follow) {
         let is_patched = follow == Follow::Batch;
         if is_patched {
-            self.find(|KeyInSet { state, .. }| {
+            self.find(|KeyInSet { key, state }| {
+                key.cell.has_patched_branches.store(true, Ordering::Relaxed);
                 let applied = state.at_start.load(Ordering::Relaxed);
                 state.last_applied.store(applied, Ordering::Relaxed);
                 None::<()>

@@ -25,11 +25,8 @@ impl InsnBuffer {
         capacity: u8,
         replacement: &Replacement<'_>,
     ) -> Result<Self, ComposeError> {
-        // By reference, and then the one field: otherwise the compiler copies the whole `Result`.
-        let (form, padded) = match &Form::compose(width, nops, capacity, replacement) {
-            Ok(composed) => *composed,
-            Err(error) => return Err(*error),
-        };
+        let mut padded = Self::empty();
+        let form = Form::compose(width, nops, capacity, replacement, &mut padded)?;
         match form.head_at(width, address) {
             Some(head) => Ok(padded.with_head(head)),
             None => Err(ComposeError::OutOfReach { target: replacement.operand() }),

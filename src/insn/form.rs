@@ -55,13 +55,16 @@ impl PartialEq for Form {
 }
 
 impl Form {
+    /// A form of no bytes.
+    pub(crate) const EMPTY: Self = Self { head: 0, base: 0, mask: 0, shift: 0 };
+
     /// A form that no site has: its displacement is out of reach from every address, since 2⁶³ is
     /// more than 2 GiB away from all that is an address (Intel SDM vol. 1, "Canonical
     /// Addressing").
     pub(crate) const NEVER: Self = Self { head: 0, base: 1 << 63, mask: -1, shift: 0 };
 
-    /// Composes the form of all sites of this capacity with this replacement, and all their bytes,
-    /// with zeros in the hole.
+    /// Composes the form of all sites of this capacity with this replacement, and in `padded`, which
+    /// is empty, all their bytes, with zeros in the hole.
     ///
     /// # Errors
     /// Returns
@@ -73,7 +76,8 @@ impl Form {
         nops: Nops,
         capacity: u8,
         replacement: &Replacement<'_>,
-    ) -> Result<(Self, InsnBuffer), ComposeError> {
+        padded: &mut InsnBuffer,
+    ) -> Result<Self, ComposeError> {
         if capacity == 0 || usize::from(capacity) > InsnBuffer::MAX {
             return Err(ComposeError::Capacity { capacity });
         }
@@ -81,10 +85,9 @@ impl Form {
         if instructions.bytes.len() > usize::from(capacity) {
             return Err(ComposeError::TooLong { len: instructions.bytes.len(), capacity });
         }
-        let mut padded = InsnBuffer::empty();
         padded.push(instructions.bytes);
         padded.pad(width, nops, capacity, instructions.longest_nop());
-        Ok((Self::new(width, padded.head(), &instructions), padded))
+        Ok(Self::new(width, padded.head(), &instructions))
     }
 
     /// Composes the form of all native sites of this capacity with this replacement, or
@@ -97,11 +100,13 @@ impl Form {
         replacement: &Replacement<'_>,
         origin: u64,
     ) -> Self {
-        // By reference: a `Result` with a whole buffer in it would be copied.
-        match &Self::compose(Width::NATIVE, nops, capacity, replacement) {
-            Ok((form, _)) if form.base == Self::NEVER.base => Self::NEVER,
-            Ok((form, _)) => Self { base: form.base.wrapping_sub(origin), ..*form },
-            Err(_) => Self::NEVER,
+        let mut padded = InsnBuffer::empty();
+        match Self::compose(Width::NATIVE, nops, capacity, replacement, &mut padded) {
+            // In 32-bit code a target that is no address is out of reach from everywhere.
+            Ok(form) if Width::NATIVE == Width::Bits64 || form.base != Self::NEVER.base => {
+                Self { base: form.base.wrapping_sub(origin), ..form }
+            }
+            _ => Self::NEVER,
         }
     }
 

@@ -23,4 +23,6 @@ pub use replacement::{Kind, Replacement};
 
 pub(crate) use form::Form;
 pub(crate) use nops::first_nop;
+#[cfg(feature = "inspect")]
+pub(crate) use nops::{LEA, LONG};
 pub(crate) use replacement::ReplacementName;

@@ -65,7 +65,7 @@ impl Nops {
 }
 
 /// Intel SDM vol. 2B, "NOP".
-const LONG: [&[u8]; 9] = [
+pub(crate) const LONG: [&[u8]; 9] = [
     &[0x90],
     &[0x66, 0x90],
     &[0x0f, 0x1f, 0x00],
@@ -79,7 +79,7 @@ const LONG: [&[u8]; 9] = [
 
 /// `mov` and `lea` of ESI to itself, as the GNU assembler pads 32-bit code. The family has no
 /// 5-byte NOP: five bytes are a 1-byte and a 4-byte one.
-const LEA: [&[u8]; 7] = [
+pub(crate) const LEA: [&[u8]; 7] = [
     &[0x90],
     &[0x89, 0xf6],
     &[0x8d, 0x76, 0x00],

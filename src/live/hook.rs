@@ -293,25 +293,10 @@ impl Writer<'_, '_> {
 }
 
 impl Writer<'_, '_> {
-    /// Returns the sets that the [`Live`] was made of.
-    pub(super) fn first_sets(&self) -> &[&SiteSet<'_>] {
-        self.live.sets
-    }
-
-    /// Returns the set of each member.
-    pub(super) fn member_sets(&self) -> impl Iterator<Item = &[&SiteSet<'_>]> + Clone {
-        self.members().map(Member::sets)
-    }
-
     /// Returns all sets whose sites are switched: first those that the [`Live`] was made of, and
     /// then that of each member.
-    pub(super) fn groups(&self) -> impl Iterator<Item = &[&SiteSet<'_>]> + Clone {
-        core::iter::once(self.first_sets()).chain(self.member_sets())
-    }
-
-    /// Returns each set of [`groups`](Self::groups).
-    pub(super) fn sets(&self) -> impl Iterator<Item = &SiteSet<'_>> + Clone {
-        self.groups().flatten().copied()
+    pub(super) fn sets(&self) -> Sets<'_> {
+        Sets { first: self.live.sets.iter(), members: self.members() }
     }
 
     /// Returns the members. None joins or leaves as long as this is the writer.
@@ -323,6 +308,24 @@ impl Writer<'_, '_> {
     /// Returns whether a batch is published.
     pub(super) fn has_batch(&self) -> bool {
         self.live.batch.load(Ordering::Relaxed).follow().is_some()
+    }
+}
+
+/// The sets of a writer, one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Sets<'l> {
+    first: core::slice::Iter<'l, &'l SiteSet<'l>>,
+    members: Members<'l>,
+}
+
+impl<'l> Iterator for Sets<'l> {
+    type Item = &'l SiteSet<'l>;
+
+    // Not inlined: writers go over the sets in many places.
+    #[inline(never)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.first.next().copied();
+        first.or_else(|| self.members.next().map(Member::set))
     }
 }
 

@@ -175,6 +175,8 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that neither
+    ///   these sets know nor that of a member;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply). After [`Error::ReadBack`] from step 3 or 4 the
     ///   hook goes on answering for the changes, and so they stay.
@@ -211,10 +213,7 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     /// Checks all that boot patching checks, and whether each site may be switched and can be
     /// written.
     fn validate(&self, runs: &Runs<'_, P>, cache: &mut ClassCache) -> Result<Report, Error> {
-        let mut report = Report::default();
-        for run in runs.all() {
-            report += text::check(&run, cache)?;
-        }
+        let report = text::check(runs.writer.sets(), &self.platform, runs.follow, cache)?;
         text::check_between_sets(&self.platform, runs.writer.sets())?;
         // The class of the last site that everything may become of: one instruction each way.
         let mut admitted = None;
@@ -235,12 +234,13 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
                 return Ok(());
             }
             // `None` is not met: `check` has seen that the site holds something known.
-            let Some(outcome) = run.outcome(site) else { return Ok(()) };
-            match self.threads {
-                Threads::MayBeInside => rule::admit(&outcome, self.platform.nops())?,
-                Threads::AreOutside => rule::admit_emulated(&outcome)?,
+            // Borrowed: it is large, and moving it takes code.
+            let Some(outcome) = &run.outcome(site) else { return Ok(()) };
+            rule::admit_emulated(outcome)?;
+            if self.threads == Threads::MayBeInside {
+                rule::admit_inside(outcome, self.platform.nops())?;
             }
-            if is_usual && rule::is_one_instruction(&outcome) {
+            if is_usual && rule::is_one_instruction(outcome) {
                 admitted = Some(site.class_id());
             }
             Ok(())
@@ -289,18 +289,11 @@ impl<'a, P: LivePlatform, S: Synchronize> Int3<'a, P, S> {
     }
 }
 
-/// The runs of one batch: one over the sets of the [`Live`], and one over the set of each member.
+/// The runs of one batch: one over each set.
 struct Runs<'r, P> {
     writer: &'r Writer<'r, 'r>,
     platform: &'r P,
     follow: Follow,
-}
-
-impl<'r, P: Platform> Runs<'r, P> {
-    fn all(&self) -> impl Iterator<Item = Run<'r, P>> + use<'r, P> {
-        let (platform, follow) = (self.platform, self.follow);
-        self.writer.groups().map(move |sets| Run { sets, platform, follow })
-    }
 }
 
 /// The function that is called with each site. By `dyn`, so that [`each`] is compiled once: beside
@@ -313,11 +306,15 @@ fn each<P: Platform>(
     cache: &mut ClassCache,
     act: &mut Action<'_, P>,
 ) -> Result<(), Error> {
-    for run in runs.all() {
-        for (part, record) in run.records() {
-            match &run.site(part, record, cache) {
-                Some(site) => act(&run, site)?,
-                None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
+    for set in runs.writer.sets() {
+        let run = &Run { set, platform: runs.platform, follow: runs.follow };
+        for part in set.parts() {
+            for record in part.sites().records() {
+                match &run.site(part, record, cache) {
+                    Some(site) => act(run, site)?,
+                    None if set.is_withdrawn(record.site()) => {}
+                    None => return Err(run.error(&Fault::Site(part, record, SiteFault::Refused))),
+                }
             }
         }
     }
@@ -367,7 +364,10 @@ fn write_part<P: Platform>(
     if found.bytes().get(part.clone()) == bytes.bytes().get(part) {
         return Ok(());
     }
-    let name = run.recipe(site).map_or("", |recipe| recipe.name);
+    let name = match &run.recipe(site) {
+        Ok(recipe) => recipe.name,
+        Err(_) => "",
+    };
     Err(Error::ReadBack { site: site.address, name, wrote: *bytes, found })
 }
 
@@ -391,11 +391,12 @@ fn put_first_bytes_back<P: Platform>(runs: &Runs<'_, P>, cache: &mut ClassCache)
 /// so of all that the site may hold, it is what has this tail.
 fn old_bytes<P: Platform>(run: &Run<'_, P>, site: &CheckedSite<'_, '_>) -> Option<InsnBuffer> {
     let present = run.read(site, View::Site);
+    let Ok(recipe) = &run.recipe(site) else { return None };
     // Two candidates may have the same tail. What the site is to get comes last: a site that held
     // it has no INT3.
-    let [new, others @ ..] = run.recipe(site).ok()?.known();
+    let [new, a, b, c] = recipe.known();
     let mut candidates =
-        others.into_iter().chain([new]).map(|held| run.compose_or_empty(site.record, &held));
+        [a, b, c, new].into_iter().map(|held| run.compose_or_empty(site.record, held));
     candidates.find(|bytes| bytes.bytes().get(1..) == present.bytes().get(1..))
 }
 

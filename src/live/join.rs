@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::insn::Nops;
 use crate::live::hook::Live;
 use crate::live::member::Member;
-use crate::text::{self, ClassCache, Follow, OneCpu, Platform, Report, Run};
+use crate::text::{self, ClassCache, Follow, OneCpu, Platform, Report};
 
 impl Live<'_> {
     /// Patches the sites of a module for what their slots and keys say now, and joins its set to
@@ -58,15 +58,14 @@ impl Live<'_> {
         let result = Self::share_no_text(writer.members(), member).and_then(|()| {
             let platform = &mut Within { platform, text: member.text() };
             set.begin();
-            let run = Run { sets: member.sets(), platform, follow: Follow::Batch };
-            text::check(&run, &mut ClassCache::new())?;
-            text::check_between_sets(platform, writer.sets().chain([set]))?;
+            let follow = Follow::Batch;
+            text::check(core::iter::once(set), platform, follow, &mut ClassCache::new())?;
+            // Not those that are joined with each other: their writers check that, and this
+            // platform knows the text of the module only.
+            text::check_against(platform, set, writer.sets())?;
             // SAFETY: by the contract no CPU executes the text that has these sites.
             unsafe {
-                OneCpu::assume(|cpu| {
-                    let no_more = core::iter::empty();
-                    text::write_sets(member.sets(), no_more, platform, Follow::Batch, cpu)
-                })
+                OneCpu::assume(|cpu| text::write_sets(core::iter::once(set), platform, follow, cpu))
             }
         });
         match result {

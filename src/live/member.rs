@@ -66,11 +66,6 @@ impl<'a> Member<'a> {
         &self.text
     }
 
-    /// Returns the set as a slice of one.
-    pub(super) const fn sets(&self) -> &[&'a SiteSet<'a>] {
-        core::slice::from_ref(&self.set)
-    }
-
     /// Returns the record of the site whose first byte is at `address`, and the front end that
     /// knows it.
     pub(super) fn find(&self, address: usize) -> Option<(&'a Record, &'a dyn Source)> {

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::live::hook::{Live, Writer};
-use crate::text::{self, Change, ClassCache, Follow, Goal, OneCpu, Platform, Report, Run};
+use crate::text::{self, Change, ClassCache, Follow, Goal, OneCpu, Platform, Report};
 
 /// A kernel's way to make its other CPUs wait.
 ///
@@ -78,6 +78,8 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that neither
+    ///   these sets know nor that of a member;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply).
     pub fn change(&mut self, changes: &mut [Change<'_>]) -> Result<Report, Error> {
@@ -101,22 +103,14 @@ impl<'a, P: Platform, R: StopOthers> Rendezvous<'a, P, R> {
             set.begin();
         }
         // 1.
-        let mut cache = ClassCache::new();
-        for sets in writer.groups() {
-            text::check(&Run { sets, platform: &self.platform, follow }, &mut cache)?;
-        }
+        text::check(writer.sets(), &self.platform, follow, &mut ClassCache::new())?;
         text::check_between_sets(&self.platform, writer.sets())?;
         // 2. to 4.
         let platform = &mut self.platform;
         self.others.stop_others(|| {
             // SAFETY: by the contract of `StopOthers` no other CPU executes code with sites, and
             // nothing with a site can interrupt this one.
-            unsafe {
-                OneCpu::assume(|cpu| {
-                    let (sets, members) = (writer.first_sets(), writer.member_sets());
-                    text::write_sets(sets, members, platform, follow, cpu)
-                })
-            }
+            unsafe { OneCpu::assume(|cpu| text::write_sets(writer.sets(), platform, follow, cpu)) }
         })
     }
 }

@@ -31,7 +31,12 @@ use crate::text::Outcome;
 /// - [`Error::ThreadInside`] if one of the two conditions does not hold.
 pub fn admit(outcome: &Outcome<'_>, nops: Nops) -> Result<(), Error> {
     admit_emulated(outcome)?;
-    let (old, new) = (outcome.old_bytes, outcome.new_bytes);
+    admit_inside(outcome, nops)
+}
+
+/// Checks the two conditions of [`admit`].
+pub(super) fn admit_inside(outcome: &Outcome<'_>, nops: Nops) -> Result<(), Error> {
+    let (old, new) = (&outcome.old_bytes, &outcome.new_bytes);
     let boundary_of = |held| first_boundary(held, old.bytes().len(), nops);
     let boundary = boundary_of(outcome.old);
     let is_same = old.bytes().get(boundary..) == new.bytes().get(boundary..);
@@ -39,7 +44,8 @@ pub fn admit(outcome: &Outcome<'_>, nops: Nops) -> Result<(), Error> {
     if is_same && stays_known {
         return Ok(());
     }
-    Err(Error::ThreadInside { site: outcome.address, name: outcome.name, boundary, old, new })
+    let (site, name) = (outcome.address, outcome.name);
+    Err(Error::ThreadInside { site, name, boundary, old: *old, new: *new })
 }
 
 /// Returns whether what the site holds and what it would get are one instruction each, so that what
@@ -59,8 +65,8 @@ pub(super) fn admit_emulated(outcome: &Outcome<'_>) -> Result<(), Error> {
     if !outcome.may_trap {
         return Err(Error::NotEmulated { site, name });
     }
-    let both = [outcome.old_bytes, outcome.new_bytes];
-    if both.iter().any(|bytes| bytes.bytes().first() == Some(&INT3)) {
+    let both = [&outcome.old_bytes, &outcome.new_bytes];
+    if both.into_iter().any(|bytes| bytes.bytes().first() == Some(&INT3)) {
         return Err(Error::Breakpoint { site, name });
     }
     Ok(())
@@ -69,6 +75,7 @@ pub(super) fn admit_emulated(outcome: &Outcome<'_>) -> Result<(), Error> {
 /// Returns the boundary of a site that holds this: the first offset, other than 0, at which a
 /// thread can be. That is the end of the first instruction, since a thread can be interrupted there
 /// or return there; and the end of the site, if nobody gets behind the first instruction.
+#[inline(never)]
 fn first_boundary(held: Replacement<'_>, capacity: usize, nops: Nops) -> usize {
     match held {
         Replacement::Indirect(Kind::Call, _) => 6,

@@ -6,12 +6,12 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::op::{Abi, Op};
-use super::table::Table;
+use super::table::{Slot, Table};
 use super::target::Target;
 use crate::insn::{InsnBuffer, Kind, Replacement, Width};
 use crate::patchlet::native;
 use crate::site::Record;
-use crate::text::{Emulation, Follow, Recipe, RecordFault, Source};
+use crate::text::{Emulation, Follow, Recipe, RecordFault, Source, Subject};
 
 /// The target that one op's sites of one site set were last patched for. It has no meaning while
 /// the set is not patched, see [`OpSource`].
@@ -53,7 +53,7 @@ pub struct OpSource<'a> {
 struct Entry<'a> {
     table: &'a Table,
     op: &'static Op,
-    index: usize,
+    slot: &'a Slot,
     state: &'a OpState,
 }
 
@@ -74,11 +74,10 @@ impl<'a> OpSource<'a> {
         self.tables
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
-        let ops = self.tables.iter().flat_map(|&table| {
-            table.ops().iter().enumerate().map(move |(index, op)| (table, index, op))
-        });
-        ops.zip(self.states).map(|((table, index, op), state)| Entry { table, op, index, state })
+    /// Returns whether a slot of one of the tables is at this address.
+    #[inline(never)]
+    fn has_slot(&self, address: usize) -> bool {
+        self.tables.iter().any(|table| table.index_of_slot(address).is_some())
     }
 
     /// Returns the op that a record belongs to.
@@ -88,8 +87,9 @@ impl<'a> OpSource<'a> {
         for &table in self.tables {
             if table.slot_address(number) == Some(record.subject()) {
                 let op = table.ops().get(number)?;
+                let slot = table.slot(number)?;
                 let state = self.states.get(first_state + number)?;
-                return Some(Entry { table, op, index: number, state });
+                return Some(Entry { table, op, slot, state });
             }
             first_state += table.ops().len();
         }
@@ -117,7 +117,7 @@ impl Entry<'_> {
 
     /// Returns what the slot holds now.
     fn slot_now(&self) -> Target {
-        self.table.get(self.index).unwrap_or(Target::NULL)
+        self.slot.get()
     }
 
     fn slot_at_start(&self) -> Target {
@@ -172,23 +172,19 @@ unsafe impl Source for OpSource<'_> {
         // The trap is its native function, `ud2`; the return address that a call pushes tells
         // which site it was.
         let trap = Target::function(native::ud2.native() as *const ());
-        let function = if target == Target::NULL { trap } else { target };
-        match record.kind().ok()? {
-            Kind::Call if target == Target::NOP => Some(Emulation::Skip),
-            Kind::Call => Some(Emulation::Call(function.address())),
-            Kind::Jump => Some(Emulation::Jump(function.address())),
-        }
-    }
-
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        matches!(bytes, [0xff, 0x15 | 0x25])
+        let function = if target == Target::NULL { trap } else { target }.address();
+        Some(match record.kind().ok()? {
+            Kind::Call if target == Target::NOP => Emulation::Skip,
+            Kind::Call => Emulation::Call(function),
+            Kind::Jump => Emulation::Jump(function),
+        })
     }
 
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         (1..usize::from(capacity)).any(|at| {
-            let bytes = text.get(at..).and_then(<[u8]>::first_chunk);
-            let Some(&[0xff, 0x15 | 0x25, a, b, c, d]) = bytes else { return false };
-            let operand = i32::from_le_bytes([a, b, c, d]);
+            let Some([0xff, 0x15 | 0x25, operand @ ..]) = text.get(at..) else { return false };
+            let Some(&operand) = operand.first_chunk() else { return true };
+            let operand = i32::from_le_bytes(operand);
             let slot = match Width::NATIVE {
                 Width::Bits64 => {
                     let end = address.wrapping_add(at + InsnBuffer::MIN);
@@ -196,13 +192,25 @@ unsafe impl Source for OpSource<'_> {
                 }
                 Width::Bits32 => operand.cast_unsigned() as usize,
             };
-            self.tables.iter().any(|table| table.index_of_slot(slot).is_some())
+            self.has_slot(slot)
         })
     }
 
+    fn may_have_another(&self, record: &Record, is_own: bool) -> bool {
+        !is_own && self.entry(record).is_some()
+    }
+
+    fn follows(&self, subject: Subject) -> bool {
+        matches!(subject, Subject::Slot { address, .. } if self.has_slot(address))
+    }
+
     fn begin(&self) {
-        for entry in self.entries() {
-            entry.state.slot_at_start.store(entry.slot_now().0.cast_mut(), Ordering::Relaxed);
+        let mut states = self.states.iter();
+        for table in self.tables {
+            // The slots come first: where they end, no state of the next table is taken.
+            for (target, state) in table.targets().zip(&mut states) {
+                state.slot_at_start.store(target.0.cast_mut(), Ordering::Relaxed);
+            }
         }
     }
 

@@ -28,7 +28,7 @@ impl Slot {
         Self(AtomicPtr::new(target.0.cast_mut()))
     }
 
-    fn get(&self) -> Target {
+    pub(super) fn get(&self) -> Target {
         Target(self.0.load(Ordering::Acquire))
     }
 
@@ -135,6 +135,16 @@ impl Table {
         Some(self.slots.get(index)?.get())
     }
 
+    /// Returns the slot of the op of this index, or `None` if there is no such op.
+    pub(super) fn slot(&self, index: usize) -> Option<&Slot> {
+        self.slots.get(index)
+    }
+
+    /// Returns what each slot holds, in the order of the ops.
+    pub(super) fn targets(&self) -> impl Iterator<Item = Target> {
+        self.slots.iter().map(Slot::get)
+    }
+
     /// Puts a function into the slot of an op. Returns false, and does nothing, if there is no op
     /// of this index. Sites that are already patched keep their replacement until they are
     /// patched again.
@@ -197,7 +207,8 @@ impl Table {
     /// [`Rendezvous::change`]: crate::live::Rendezvous::change
     #[must_use]
     pub unsafe fn change(&self, index: usize, target: Target) -> Option<Change<'_>> {
-        Some(Change::of_address(&self.slots.get(index)?.0, target.0))
+        let (slot, op) = (self.slots.get(index)?, self.ops.get(index)?);
+        Some(Change::of_address(&slot.0, target.0, op.name()))
     }
 
     /// Puts the native function of every op back into its slot.

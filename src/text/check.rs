@@ -8,20 +8,24 @@ use super::overlap::{self, Search};
 use super::platform::Platform;
 use super::report::Report;
 use super::site_set::SiteSet;
+use super::source::Follow;
 use crate::error::Error;
 
-/// Checks everything and returns the counts of what the sites get.
+/// Checks everything in these sets and returns the counts of what the sites get.
 ///
 /// # Errors
 /// Returns every variant of [`Error`] but [`Error::Alias`] and [`Error::ReadBack`], which only a
 /// write can find, and those of [`live`](crate::live).
-pub(crate) fn check<P: Platform>(
-    run: &Run<'_, P>,
+pub(crate) fn check<'r, P: Platform>(
+    sets: impl Iterator<Item = &'r SiteSet<'r>>,
+    platform: &P,
+    follow: Follow,
     cache: &mut ClassCache,
 ) -> Result<Report, Error> {
     let mut report = Report::default();
-    for set in run.sets {
-        if let Err(fault) = &check_set(run, set, cache, &mut report) {
+    for set in sets {
+        let run = &Run { set, platform, follow };
+        if let Err(fault) = &check_set(run, cache, &mut report) {
             return Err(run.error(fault));
         }
     }
@@ -29,12 +33,13 @@ pub(crate) fn check<P: Platform>(
 }
 
 /// Checks the sites of one set and counts them.
+#[inline(never)]
 fn check_set<'r, P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'r>,
+    run: &Run<'r, P>,
     cache: &mut ClassCache,
     report: &mut Report,
 ) -> Result<(), Fault<'r>> {
+    let set = run.set;
     let (search, span) = Search::new(set);
     for part in set.parts() {
         let sites = part.sites();
@@ -43,17 +48,17 @@ fn check_set<'r, P: Platform>(
         }
         let mut rest = sites.records();
         while let Some(record) = rest.next() {
-            if set.is_withdrawn(record.site()) {
-                report.withdrawn += 1;
-                continue;
-            }
-            run.prefetch(set, &rest, View::Site);
+            run.prefetch(&rest, View::Site);
             // Borrowed, and never moved: see `Run::site`.
             let Some(site) = &run.site(part, record, cache) else {
+                if set.is_withdrawn(record.site()) {
+                    report.withdrawn += 1;
+                    continue;
+                }
                 return Err(Fault::Site(part, record, SiteFault::Refused));
             };
             let contents = run.contents(site, View::Site);
-            if contents == Contents::Unknown || search.is_needed(run, set, site, contents) {
+            if contents == Contents::Unknown || search.is_needed(run, site, contents) {
                 look_closer(set, site, contents)?;
             }
             report.add(site.class.new_name, contents != Contents::New);

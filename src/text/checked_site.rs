@@ -5,6 +5,8 @@
 //! and its records, and `'c` that of the class cache, which a checked site borrows its class from.
 //! So there is one checked site at a time.
 
+use core::ops::Range;
+
 use super::class::{Class, ClassCache};
 use super::platform::Platform;
 use super::site_set::{Part, SiteSet};
@@ -12,10 +14,10 @@ use super::source::{Follow, Recipe, RecordFault};
 use crate::insn::{ComposeError, InsnBuffer, Replacement, Width};
 use crate::site::Record;
 
-/// One run over site sets: the sets, the platform, and what the sites are to follow.
+/// One run over a site set: the set, the platform, and what the sites are to follow.
 #[derive(Debug)]
 pub(crate) struct Run<'r, P> {
-    pub(crate) sets: &'r [&'r SiteSet<'r>],
+    pub(crate) set: &'r SiteSet<'r>,
     pub(crate) platform: &'r P,
     pub(crate) follow: Follow,
 }
@@ -61,20 +63,19 @@ impl CheckedSite<'_, '_> {
 }
 
 impl<'r, P: Platform> Run<'r, P> {
-    /// Returns the records of all sets whose sites are not withdrawn, and the parts they stand in.
+    /// Returns the records of the set whose sites are not withdrawn, and the parts they stand in.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&'r Part<'r>, &'r Record)> + use<'r, P> {
-        self.sets.iter().flat_map(|set| {
-            set.parts().iter().flat_map(move |part| {
-                let records = part.sites().records();
-                let present = records.filter(|record| !set.is_withdrawn(record.site()));
-                present.map(move |record| (part, record))
-            })
+        let set = self.set;
+        set.parts().iter().flat_map(move |part| {
+            let records = part.sites().records();
+            let present = records.filter(|record| !set.is_withdrawn(record.site()));
+            present.map(move |record| (part, record))
         })
     }
 
-    /// Checks one record and returns its site; `None` if something is wrong with the record.
-    /// Callers then report [`SiteFault::Refused`](super::fault::SiteFault), and
-    /// [`Run::error`] finds out what is wrong.
+    /// Checks one record and returns its site; `None` if it was withdrawn, or if something is wrong
+    /// with the record. Callers then report [`SiteFault::Refused`](super::fault::SiteFault) unless
+    /// it [was withdrawn](SiteSet::is_withdrawn), and [`Run::error`] finds out what is wrong.
     ///
     /// Not inlined, and callers borrow the result and never move it: the compiler would copy it by
     /// loads that are wider than the stores which have just written it, and such a load waits
@@ -86,24 +87,27 @@ impl<'r, P: Platform> Run<'r, P> {
         record: &'p Record,
         cache: &'c mut ClassCache,
     ) -> Option<CheckedSite<'p, 'c>> {
-        let class = cache.get(part, record, || self.class(part, record));
-        if !self.lies_in_text(record) {
+        let address = record.site();
+        if self.set.is_withdrawn(address) {
             return None;
         }
-        let address = record.site();
+        let class = cache.get(part, record, |class| self.compose_class(part, record, class));
+        if !lies_in(&self.platform.text_around(address), record) {
+            return None;
+        }
         let place = address.wrapping_sub(part.origin(record)) as u64;
         let new_head = class.new.head_at(Width::NATIVE, place)?;
         Some(CheckedSite { address, part, record, class, new_head, place })
     }
 
-    /// Composes the class of a record. If the record is at fault, that is [`Class::NONE`], by which
-    /// [`site`](Self::site) refuses it.
+    /// Composes the class of a record in its place in the cache. If the record is at fault, that is
+    /// [`Class::NONE`], by which [`site`](Self::site) refuses it.
     #[cold]
     #[inline(never)]
-    fn class(&self, part: &Part<'_>, record: &Record) -> Class {
+    fn compose_class(&self, part: &Part<'_>, record: &Record, class: &mut Class) {
         match &self.recipe_of(part, record) {
-            Ok(recipe) => Class::compose(part, record, recipe, self.platform.nops()),
-            Err(_) => Class::NONE,
+            Ok(recipe) => class.compose(part, record, recipe, self.platform.nops()),
+            Err(_) => *class = Class::NONE,
         }
     }
 
@@ -137,13 +141,12 @@ impl<'r, P: Platform> Run<'r, P> {
         let (nops, address) = (self.platform.nops(), record.site() as u64);
         InsnBuffer::compose(Width::NATIVE, nops, address, record.capacity(), replacement)
     }
+}
 
-    /// Returns whether the site of a record lies in text as a whole.
-    #[inline(always)]
-    pub(super) fn lies_in_text(&self, record: &Record) -> bool {
-        let address = record.site();
-        let text = self.platform.text_around(address);
-        let room = text.end.checked_sub(address);
-        address >= text.start && room.is_some_and(|room| room >= usize::from(record.capacity()))
-    }
+/// Returns whether the site of a record lies in this piece of text as a whole.
+#[inline(always)]
+pub(super) fn lies_in(text: &Range<usize>, record: &Record) -> bool {
+    let address = record.site();
+    let room = text.end.checked_sub(address);
+    address >= text.start && room.is_some_and(|room| room >= usize::from(record.capacity()))
 }

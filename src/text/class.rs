@@ -43,41 +43,45 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    /// The class of a record that is at fault. Its `new` is [`Form::NEVER`], so that the record is
-    /// refused; and no part is at address 0, so that no record is found to be of it later.
-    pub(super) const NONE: Self = Self {
+    /// The class of nothing: no part is at address 0, so no record is found to be of it. It is all
+    /// zeros, which take little code.
+    const EMPTY: Self = Self {
         part: 0,
         subject: 0,
         shape: 0,
-        new: Form::NEVER,
-        usual: Form::NEVER,
+        new: Form::EMPTY,
+        usual: Form::EMPTY,
         new_is_original: false,
         usual_is_original: false,
-        new_name: ReplacementName::Nops,
+        new_name: ReplacementName::Indirect,
     };
 
-    /// Composes the class of this record.
+    /// The class of a record that is at fault. Its `new` is [`Form::NEVER`], so that the record is
+    /// refused.
+    pub(super) const NONE: Self = Self { new: Form::NEVER, usual: Form::NEVER, ..Self::EMPTY };
+
+    /// Composes the class of this record, in the place of another one.
     pub(super) fn compose(
+        &mut self,
         part: &Part<'_>,
         record: &Record,
         recipe: &Recipe<'_>,
         nops: Nops,
-    ) -> Self {
-        let origin = part.origin_of_class(record) as u64;
+    ) {
+        let origin = part.origin(record) as u64;
         let form = |replacement| Form::or_never(nops, record.capacity(), replacement, origin);
-        let (new, last_applied) = (form(&recipe.new), form(&recipe.last_applied));
+        self.part = core::ptr::from_ref(part).addr();
+        self.subject = record.subject();
+        self.shape = record.shape();
+        self.new = form(&recipe.new);
+        self.usual = form(&recipe.last_applied);
         let original = form(&recipe.original);
-        let usual = if last_applied == new { original } else { last_applied };
-        Self {
-            part: core::ptr::from_ref(part).addr(),
-            subject: record.subject(),
-            shape: record.shape(),
-            new,
-            usual,
-            new_is_original: new == original,
-            usual_is_original: usual == original,
-            new_name: recipe.new.name(),
+        if self.usual == self.new {
+            self.usual = original;
         }
+        self.new_is_original = self.new == original;
+        self.usual_is_original = self.usual == original;
+        self.new_name = recipe.new.name();
     }
 
     /// Returns whether the site of this record is of this class.
@@ -102,16 +106,17 @@ impl ClassCache {
     // Not inlined: the compiler would make the array in one place and copy it to another.
     #[inline(never)]
     pub(crate) const fn new() -> Self {
-        Self { places: [Class::NONE; Self::PLACES] }
+        const EMPTY: ClassCache = ClassCache { places: [Class::EMPTY; ClassCache::PLACES] };
+        EMPTY
     }
 
-    /// Returns the class of this record, after `compose` has made it if it is not here.
+    /// Returns the class of this record, after `compose` has put it into its place if it is not there.
     #[inline(always)]
     pub(super) fn get(
         &mut self,
         part: &Part<'_>,
         record: &Record,
-        compose: impl FnOnce() -> Class,
+        compose: impl FnOnce(&mut Class),
     ) -> &Class {
         // The slots of a table lie side by side, so sixteen of them have a place each. Another
         // capacity moves the place on, so that two classes of one op do not evict each other.
@@ -120,7 +125,7 @@ impl ClassCache {
         // The remainder by a power of two, so that no bounds check is left.
         let entry = &mut self.places[place % Self::PLACES];
         if !entry.has(part, record) {
-            *entry = compose();
+            compose(entry);
         }
         entry
     }

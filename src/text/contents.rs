@@ -7,7 +7,6 @@
 use super::checked_site::{CheckedSite, Run};
 use super::memory;
 use super::platform::Platform;
-use super::site_set::SiteSet;
 use crate::insn::{InsnBuffer, Replacement, Width};
 use crate::site::{Record, Records};
 
@@ -86,36 +85,16 @@ impl<P: Platform> Run<'_, P> {
     /// Returns where text ends that can be read from the site on: before the next text that was
     /// withdrawn from the set, which may be gone.
     #[inline(never)]
-    fn end_of_text(&self, set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> usize {
-        set.end_of_present(site.address..self.platform.text_around(site.address).end)
-    }
-
-    /// Returns all pairs of adjacent bytes of which the first one is in the site, as far as text
-    /// goes: of a site `a b c` with `d` behind it `a b`, `b c` and `c d`.
-    #[inline(always)]
-    pub(super) fn pairs(
-        &self,
-        set: &SiteSet<'_>,
-        site: &CheckedSite<'_, '_>,
-    ) -> impl Iterator<Item = [u8; 2]> {
-        let from = self.at(site.address, View::Site);
-        let pairs_in_text = self.end_of_text(set, site).saturating_sub(site.address + 1);
-        let starts = 0..pairs_in_text.min(site.record.capacity().into());
-        // SAFETY: both bytes are in text, which the platform says is readable.
-        starts.map(move |at| unsafe { memory::read_pair(from.add(at)) })
+    fn end_of_text(&self, site: &CheckedSite<'_, '_>) -> usize {
+        self.set.end_of_present(site.address..self.platform.text_around(site.address).end)
     }
 
     /// Reads text from the first byte of the site on, until the buffer is full or text ends, and
     /// returns what was read.
     #[inline(always)]
-    pub(super) fn read_text<'t>(
-        &self,
-        set: &SiteSet<'_>,
-        site: &CheckedSite<'_, '_>,
-        text: &'t mut [u8],
-    ) -> &'t [u8] {
+    pub(super) fn read_text<'t>(&self, site: &CheckedSite<'_, '_>, text: &'t mut [u8]) -> &'t [u8] {
         let from = self.at(site.address, View::Site);
-        let room = self.end_of_text(set, site).saturating_sub(site.address);
+        let room = self.end_of_text(site).saturating_sub(site.address);
         let len = text.len().min(room);
         let text = text.get_mut(..len).unwrap_or_default();
         for (at, byte) in text.iter_mut().enumerate() {
@@ -203,9 +182,9 @@ impl<P: Platform> Run<'_, P> {
     /// Asks memory for the text of a site some places ahead; `following` are the records from the
     /// next one on. A platform is not asked for the alias of text that was withdrawn.
     #[inline(always)]
-    pub(super) fn prefetch(&self, set: &SiteSet<'_>, following: &Records<'_>, view: View) {
+    pub(super) fn prefetch(&self, following: &Records<'_>, view: View) {
         if let Some(record) = following.peek(AHEAD - 1)
-            && !set.is_withdrawn(record.site())
+            && (view == View::Site || !self.set.is_withdrawn(record.site()))
         {
             memory::prefetch(self.at(record.site(), view));
         }

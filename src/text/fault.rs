@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use super::checked_site::{CheckedSite, Run};
+use super::checked_site::{CheckedSite, Run, lies_in};
 use super::contents::View;
 use super::platform::Platform;
 use super::site_set::Part;
@@ -68,8 +68,9 @@ impl<P: Platform> Run<'_, P> {
             Ok(recipe) => recipe,
             Err(record_fault) => return record_error(record, index, *record_fault),
         };
-        if !self.lies_in_text(record) {
-            let Range { start, end } = self.platform.text_around(site);
+        let text = &self.platform.text_around(site);
+        if !lies_in(text, record) {
+            let &Range { start, end } = text;
             return Error::OutsideText { index, site, start, end };
         }
         let name = recipe.name;

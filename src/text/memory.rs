@@ -41,16 +41,6 @@ pub(crate) unsafe fn read_five(from: *const u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Reads two bytes of text.
-///
-/// # Safety
-/// - 2 bytes at `from` are readable.
-#[inline(always)]
-pub(crate) unsafe fn read_pair(from: *const u8) -> [u8; 2] {
-    // SAFETY: the caller says that two bytes are readable.
-    unsafe { from.cast::<Unaligned<u16>>().read_volatile().0 }.to_le_bytes()
-}
-
 /// Writes the first six bytes of a site, each byte once.
 ///
 /// # Safety

@@ -17,7 +17,7 @@
 //! | `plan`, `patcher` | what a kernel calls |
 //!
 //! Each file imports only those above it. Two words are used throughout: a `Run` is one pass over
-//! site sets, and a `CheckedSite` is a site whose record was checked in it.
+//! a site set, and a `CheckedSite` is a site whose record was checked in it.
 
 mod change;
 mod check;
@@ -46,14 +46,14 @@ pub use platform::{Platform, SecondMapping, Writable, WriteProtectOff};
 pub use report::{Goal, Report};
 pub use serialize::Serializer;
 pub use site_set::{Part, SiteSet};
-pub use source::{Emulation, Follow, Recipe, RecordFault, Source};
+pub use source::{Emulation, Follow, Recipe, RecordFault, Source, Subject};
 
-pub(crate) use change::undo;
+pub(crate) use change::{KeyRef, undo};
 pub(crate) use check::check;
 pub(crate) use checked_site::{CheckedSite, Run};
 pub(crate) use class::ClassCache;
 pub(crate) use contents::View;
 pub(crate) use fault::{Fault, SiteFault};
-pub(crate) use overlap::check_between_sets;
+pub(crate) use overlap::{check_against, check_between_sets};
 pub(crate) use patcher::{make_changes, write_sets};
 pub(crate) use site_set::SiteTable;

@@ -16,10 +16,10 @@
 //! ```
 //!
 //! An operand that has `ff 15` in it, and behind that four bytes which lead to a slot, is hardly
-//! ever there by chance. So if the records are not sorted, the first pass looks in each site for
-//! bytes that a site may begin with, the openings of the front ends ([`Source`]), and goes through
-//! all records only for a site that has some. It also does so for three kinds of sites that text
-//! tells nothing about, and all are rare:
+//! ever there by chance. So if the records are not sorted, the first pass asks the front ends
+//! ([`Source`]) whether one of their sites may begin inside this one, and goes through all records
+//! only then. It also does so for three kinds of sites that text tells nothing about, and all are
+//! rare:
 //! - one that does not hold its original, since a tool patched it ahead of boot;
 //! - one with a single-byte NOP behind it, if the set has longer sites: that NOP may be the padding
 //!   of a longer site at the same address;
@@ -82,17 +82,12 @@ impl Search {
     pub(super) fn is_needed<P: Platform>(
         self,
         run: &Run<'_, P>,
-        set: &SiteSet<'_>,
         site: &CheckedSite<'_, '_>,
         contents: Contents,
     ) -> bool {
         match self {
             Self::Nothing => false,
-            Self::InnerSites { longest } => {
-                !holds_original(site, contents)
-                    || is_known_twice(set, site)
-                    || may_overlap(run, set, site, longest)
-            }
+            Self::InnerSites { longest } => may_overlap(run, site, contents, longest),
         }
     }
 }
@@ -116,41 +111,30 @@ fn is_known_twice(set: &SiteSet<'_>, site: &CheckedSite<'_, '_>) -> bool {
         .any(|part| part.source().may_have_another(site.record, core::ptr::eq(part, site.part)))
 }
 
-/// Returns whether another site may begin inside this one, or a longer one at its first byte. This
-/// one holds its original.
+/// Returns whether another site may overlap this one.
 #[inline(never)]
 fn may_overlap<P: Platform>(
     run: &Run<'_, P>,
-    set: &SiteSet<'_>,
     site: &CheckedSite<'_, '_>,
+    contents: Contents,
     longest: u8,
 ) -> bool {
+    if !holds_original(site, contents) || is_known_twice(run.set, site) {
+        return true;
+    }
     let capacity = site.record.capacity();
-    // The last pair is the last byte of the site and the first one behind it.
-    let may_go_on = capacity < longest && matches!(run.pairs(set, site).last(), Some([_, 0x90]));
-    may_go_on
-        || set.parts().iter().any(|part| {
-            // The first pair is the opening of this site.
-            run.pairs(set, site).skip(1).any(|pair| part.source().may_open(pair))
-                && may_begin_inside(run, set, site, part)
-        })
-}
-
-/// Asks the front end of this part whether one of its sites may begin inside this one.
-#[cold]
-#[inline(never)]
-fn may_begin_inside<P: Platform>(
-    run: &Run<'_, P>,
-    set: &SiteSet<'_>,
-    site: &CheckedSite<'_, '_>,
-    part: &Part<'_>,
-) -> bool {
-    let capacity = site.record.capacity();
-    // As far as the first six bytes of a site reach that begins at the last byte of this one.
-    let len = usize::from(capacity) + InsnBuffer::MIN - 1;
     let mut buffer = [0; InsnBuffer::MAX + InsnBuffer::MIN];
-    let text = run.read_text(set, site, buffer.get_mut(..len).unwrap_or_default());
-    part.source().may_begin_inside(site.address, capacity, text)
+    // Whether a longer site may be at the first byte of this one, or another one begin inside, by the
+    // text of this one and so many bytes behind it. One byte nearly always tells. What is farther
+    // behind may be in another cache line, and is read only if that does not: as far as the first
+    // six bytes of a site reach that begins at the last byte of this one.
+    [1, InsnBuffer::MIN - 1].into_iter().all(|behind| {
+        let len = usize::from(capacity) + behind;
+        let text = run.read_text(site, buffer.get_mut(..len).unwrap_or_default());
+        let may_go_on = capacity < longest && text.get(usize::from(capacity)) == Some(&0x90);
+        let mut parts = run.set.parts().iter();
+        may_go_on || parts.any(|part| part.source().may_begin_inside(site.address, capacity, text))
+    })
 }
 
 /// Returns whether the sites of two records share a byte.
@@ -181,8 +165,8 @@ pub(super) fn search<'r>(
         for other in other_part.sites().records() {
             is_earlier &= !core::ptr::eq(other, record);
             let is_one_site =
-                core::ptr::eq(other_part, part) && part.source().is_same(record, other);
-            if overlaps(record, other) && !is_one_site && !set.is_withdrawn(other.site()) {
+                || core::ptr::eq(other_part, part) && part.source().is_same(record, other);
+            if overlaps(record, other) && !is_one_site() && !set.is_withdrawn(other.site()) {
                 let (part, record, other) =
                     if is_earlier { (part, record, other) } else { (other_part, other, record) };
                 return Err(Fault::Site(part, record, SiteFault::Overlaps(other.site())));
@@ -203,12 +187,25 @@ pub(crate) fn check_between_sets<'r, P: Platform>(
     sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
 ) -> Result<(), Error> {
     for (number, set) in sets.clone().enumerate() {
-        for earlier in sets.clone().take(number) {
-            if let Err(fault) = check_between(set, earlier) {
-                // An overlap is the same whatever the sites are to follow.
-                let run = Run { sets: &[], platform, follow: Follow::Original };
-                return Err(run.error(&fault));
-            }
+        check_against(platform, set, sets.clone().take(number))?;
+    }
+    Ok(())
+}
+
+/// Checks that no site of a set, which the platform knows, overlaps a site of one of the others.
+///
+/// # Errors
+/// Returns [`Error::Overlap`], of the site of this set.
+pub(crate) fn check_against<'r, P: Platform>(
+    platform: &P,
+    set: &'r SiteSet<'r>,
+    others: impl Iterator<Item = &'r SiteSet<'r>>,
+) -> Result<(), Error> {
+    for other in others {
+        if let Err(fault) = check_between(set, other) {
+            // An overlap is the same whatever the sites are to follow.
+            let run = Run { set, platform, follow: Follow::Original };
+            return Err(run.error(&fault));
         }
     }
     Ok(())
@@ -216,7 +213,8 @@ pub(crate) fn check_between_sets<'r, P: Platform>(
 
 fn check_between<'r>(set: &SiteSet<'r>, other: &SiteSet<'r>) -> Result<(), Fault<'r>> {
     // A module may join before the kernel's own sites were checked.
-    let [a, b] = [set, other].map(|set| Search::new(set).1);
+    let (_, a) = Search::new(set);
+    let (_, b) = Search::new(other);
     // Nearly always: linked objects lie apart from each other.
     if a.end <= b.start || b.end <= a.start {
         return Ok(());

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::platform::Platform;
 use super::report::{Goal, Report};
 use super::site_set::SiteSet;
-use super::source::Follow;
+use super::source::{Follow, Subject};
 use super::write::{put_back, write};
 use crate::error::Error;
 
@@ -50,8 +50,8 @@ impl<'a, P: Platform> Patcher<'a, P> {
     /// # Errors
     /// Returns those of [`apply`](Self::apply) but [`Error::Alias`] and [`Error::ReadBack`].
     pub fn plan(&self, goal: Goal) -> Result<Plan<'_, P>, Error> {
-        let run = self.run(goal.present());
-        check(&run, &mut ClassCache::new())?;
+        let run = Run { set: self.set, platform: &self.platform, follow: goal.present() };
+        check(core::iter::once(self.set), run.platform, run.follow, &mut ClassCache::new())?;
         Ok(Plan { run })
     }
 
@@ -86,6 +86,8 @@ impl<'a, P: Platform> Patcher<'a, P> {
     ///
     /// # Errors
     /// Returns
+    /// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`] for a key or slot that the set does
+    ///   not know;
     /// - [`Error::Count`] if a counted key cannot count on, up or down;
     /// - the others as for [`apply`](Self::apply).
     pub fn change(
@@ -102,35 +104,38 @@ impl<'a, P: Platform> Patcher<'a, P> {
     }
 
     fn write(&mut self, follow: Follow, cpu: &OneCpu<'_>) -> Result<Report, Error> {
-        write_sets(&[self.set], core::iter::empty(), &mut self.platform, follow, cpu)
-    }
-
-    fn run(&self, follow: Follow) -> Run<'_, P> {
-        Run { sets: core::slice::from_ref(&self.set), platform: &self.platform, follow }
+        write_sets(core::iter::once(self.set), &mut self.platform, follow, cpu)
     }
 }
 
 /// Makes these changes. `sets` are those whose sites follow.
 ///
 /// # Errors
-/// Returns [`Error::Count`] if one of them cannot be made; then none was.
+/// Returns, if one of them cannot be made, one of these; then none was.
+/// - [`Error::KeyNotFollowed`] or [`Error::SlotNotFollowed`], if no set follows it;
+/// - [`Error::Count`].
 pub(crate) fn make_changes<'r>(
-    mut sets: impl Iterator<Item = &'r SiteSet<'r>>,
+    mut sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
     changes: &mut [Change<'_>],
 ) -> Result<(), Error> {
-    change::make(changes).map_err(|(position, count)| {
-        let key = changes.get(position).map_or(0, Change::subject);
+    for subject in changes.iter().map(Change::subject) {
+        if !sets.clone().any(|set| set.follows(subject)) {
+            return Err(match subject {
+                Subject::Slot { address, name } => Error::SlotNotFollowed { slot: address, name },
+                Subject::Key { address, .. } => Error::KeyNotFollowed { key: address },
+            });
+        }
+    }
+    change::make(changes).map_err(|(key, count)| {
         let name = sets.find_map(|set| set.name_of(key)).unwrap_or_default();
         Error::Count { key, name, count }
     })
 }
 
-/// Checks all sets, writes them, and notes what their sites have now. `further` are sets that come
-/// one by one, those of modules; the code for them is there only where there can be some. For
-/// [`Follow::Batch`], [`SiteSet::begin`] was called before.
+/// Checks all sets, writes them, and notes what their sites have now. For [`Follow::Batch`],
+/// [`SiteSet::begin`] was called before.
 pub(crate) fn write_sets<'r, P: Platform>(
-    sets: &'r [&'r SiteSet<'r>],
-    further: impl Iterator<Item = &'r [&'r SiteSet<'r>]> + Clone,
+    sets: impl Iterator<Item = &'r SiteSet<'r>> + Clone,
     platform: &mut P,
     follow: Follow,
     _: &OneCpu<'_>,
@@ -138,39 +143,33 @@ pub(crate) fn write_sets<'r, P: Platform>(
     let mut cache = ClassCache::new();
     // The report is changed in place and `result` returned as a whole: taking it apart and putting
     // it together again takes copies, and code.
-    let mut result = check(&Run { sets, platform, follow }, &mut cache);
-    let Ok(report) = &mut result else { return result };
-    for sets in further.clone() {
-        match check(&Run { sets, platform, follow }, &mut cache) {
-            Ok(counts) => *report += counts,
-            Err(error) => return Err(error),
-        }
+    let mut result = check(sets.clone(), platform, follow, &mut cache);
+    #[allow(clippy::question_mark, reason = "as above")]
+    if result.is_err() {
+        return result;
     }
     platform.unlock();
-    let mut written = write(&Run { sets, platform, follow }, &mut cache);
-    for (number, more) in further.clone().enumerate() {
-        let Ok(changed) = &mut written else { break };
-        match write(&Run { sets: more, platform, follow }, &mut cache) {
-            Ok(count) => *changed += count,
+    let mut changed = 0;
+    for set in sets.clone() {
+        match write(&Run { set, platform, follow }, &mut cache) {
+            Ok(count) => changed += count,
             Err(error) => {
                 // The sets before this one were written as a whole.
-                for sets in core::iter::once(sets).chain(further.clone().take(number)) {
-                    put_back(&Run { sets, platform, follow }, &mut cache, usize::MAX);
+                for earlier in sets.clone() {
+                    if core::ptr::eq(earlier, set) {
+                        break;
+                    }
+                    put_back(&Run { set: earlier, platform, follow }, &mut cache, usize::MAX);
                 }
-                written = Err(error);
+                result = Err(error);
+                break;
             }
         }
     }
     platform.lock();
     platform.serialize();
-    match written {
-        Ok(changed) => report.changed = changed,
-        Err(error) => return Err(error),
-    }
-    for set in sets {
-        set.finish(follow);
-    }
-    for sets in further {
+    if let Ok(report) = &mut result {
+        report.changed = changed;
         for set in sets {
             set.finish(follow);
         }

@@ -35,9 +35,9 @@ impl<P: Platform> Run<'_, P> {
     /// Returns what happens to a site; `None` if it holds nothing known.
     pub(crate) fn outcome<'s>(&self, site: &CheckedSite<'s, '_>) -> Option<Outcome<'s>> {
         let old_bytes = self.read(site, View::Site);
-        let recipe = self.recipe(site).ok()?;
+        let Ok(recipe) = &self.recipe(site) else { return None };
         let mut known = recipe.known().into_iter();
-        let old = known.find(|known| self.compose_or_empty(site.record, known) == old_bytes)?;
+        let old = *known.find(|known| self.compose_or_empty(site.record, known) == old_bytes)?;
         Some(Outcome {
             address: site.address,
             subject: site.record.subject(),
@@ -73,8 +73,7 @@ impl<'p, P: Platform> Plan<'p, P> {
     #[must_use]
     pub fn report(&self) -> Report {
         let mut counts = self.report_where(|_| true);
-        let records: usize = self.run.sets.iter().map(|set| set.len()).sum();
-        counts.withdrawn = records.saturating_sub(self.run.records().count());
+        counts.withdrawn = self.run.set.len().saturating_sub(self.run.records().count());
         counts
     }
 

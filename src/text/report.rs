@@ -100,20 +100,22 @@ impl core::ops::AddAssign for Report {
 /// Prints the counts that are not 0, in one line.
 impl core::fmt::Display for Report {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} sites, {} changed", self.sites, self.changed)?;
+        let sites = if self.sites == 1 { "site" } else { "sites" };
+        write!(f, "{} {sites}, {} changed", self.sites, self.changed)?;
         let counts = [
-            (self.patchlets, "patchlets"),
-            (self.calls, "direct calls"),
-            (self.jumps, "direct jumps"),
-            (self.nops, "NOPs"),
-            (self.identities, "identities"),
-            (self.zeros, "zeros"),
-            (self.traps, "traps"),
-            (self.indirect, "indirect"),
-            (self.withdrawn, "withdrawn"),
+            (self.patchlets, "patchlet", "patchlets"),
+            (self.calls, "direct call", "direct calls"),
+            (self.jumps, "direct jump", "direct jumps"),
+            (self.nops, "NOPs", "NOPs"),
+            (self.identities, "identity", "identities"),
+            (self.zeros, "zero", "zeros"),
+            (self.traps, "trap", "traps"),
+            (self.indirect, "indirect", "indirect"),
+            (self.withdrawn, "withdrawn", "withdrawn"),
         ];
         let mut separator = ": ";
-        for (count, name) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        for (count, one, several) in counts.into_iter().filter(|(count, ..)| *count > 0) {
+            let name = if count == 1 { one } else { several };
             write!(f, "{separator}{count} {name}")?;
             separator = ", ";
         }

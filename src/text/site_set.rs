@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::once_range::OnceRange;
-use super::source::{Follow, Source};
+use super::source::{Follow, Source, Subject};
 use crate::site::{Record, Sites};
 
 /// The records of one kind, and the front end that knows what they stand for.
@@ -72,13 +72,6 @@ impl<'a> Part<'a> {
         if self.has_targets { self.source.target(record) } else { 0 }
     }
 
-    /// Returns the same as [`origin`](Self::origin), for where it is asked once for a class.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn origin_of_class(&self, record: &Record) -> usize {
-        self.origin(record)
-    }
-
     pub(crate) const fn source(&self) -> &'a dyn Source {
         self.source
     }
@@ -141,6 +134,7 @@ impl<'a> SiteSet<'a> {
     }
 
     #[cold]
+    #[inline(never)]
     fn lies_in_withdrawn(&self, address: usize) -> bool {
         self.withdrawn().any(|range| range.contains(&address))
     }
@@ -197,6 +191,11 @@ impl<'a> SiteSet<'a> {
             let record = part.sites().records().find(|record| record.subject() == subject)?;
             part.source.recipe(record, Follow::Present).ok().map(|recipe| recipe.name)
         })
+    }
+
+    /// Returns whether sites of the set follow a change of this subject.
+    pub(super) fn follows(&self, subject: Subject) -> bool {
+        self.parts.iter().any(|part| part.source.follows(subject))
     }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`].

@@ -46,9 +46,28 @@ impl<'a> Recipe<'a> {
     /// Returns all that a site may hold, the most likely first. Other bytes are somebody else's,
     /// and are never overwritten.
     #[must_use]
-    pub const fn known(&self) -> [Replacement<'a>; 4] {
-        [self.new, self.last_applied, self.original, self.ahead_of_boot]
+    pub const fn known(&self) -> [&Replacement<'a>; 4] {
+        [&self.new, &self.last_applied, &self.original, &self.ahead_of_boot]
     }
+}
+
+/// The subject of a change: what is set, and what the records of its sites name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A slot.
+    Slot {
+        /// Its address.
+        address: usize,
+        /// The name of its op.
+        name: &'static str,
+    },
+    /// A key.
+    Key {
+        /// Its address.
+        address: usize,
+        /// Whether branches of the key were ever patched, in whatever set.
+        has_patched_branches: bool,
+    },
 }
 
 /// The reason why a record belongs to no class.
@@ -87,9 +106,8 @@ pub enum Emulation {
 ///   for the same record; those of [`Follow::Original`] always are.
 /// - An [`Emulation`] has the same effect as the new replacement of the recipe for the same record
 ///   and the same [`Follow`]; for `Follow::Original`, as the original at that moment.
-/// - [`may_open`](Self::may_open) is true of the first two bytes of each original, and
-///   [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins
-///   that holds its original.
+/// - [`may_begin_inside`](Self::may_begin_inside) is true wherever a site of this source begins that
+///   holds its original.
 /// - Of two records that name one site, have the same original there and are not the
 ///   [same](Self::is_same), [`may_have_another`](Self::may_have_another) is true of at least one.
 /// - Where all bytes of one original are also the first bytes of a longer one, the longer one goes
@@ -117,15 +135,13 @@ pub unsafe trait Source: Sync {
         0
     }
 
-    /// Returns whether these may be the first two bytes of an original: its opening.
-    fn may_open(&self, bytes: [u8; 2]) -> bool;
-
     /// Returns whether another site, which holds its original, may begin inside the site of
     /// `capacity` bytes at `address`, behind its first byte. `text` holds the bytes of the site at
-    /// `address`, and up to five behind it.
+    /// `address`, and up to five behind it; where more would be needed to tell, this is true.
     ///
-    /// Called only if an [opening](Self::may_open) stands in the site. For each site for which this
-    /// is true the engine searches all records, so it should be true for few.
+    /// Called for each site of a set whose records are not sorted, so it should be quick: the first
+    /// bytes of the originals are looked for. For each site for which this is true the engine searches
+    /// all records, so it should be true for few.
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool;
 
     /// Returns whether this source may want something of the site of `record` by another record than
@@ -139,6 +155,14 @@ pub unsafe trait Source: Sync {
     /// same code into one (`--icf=all`) leave the records of each, and they are one site.
     fn is_same(&self, one: &Record, other: &Record) -> bool {
         one.is_same(other)
+    }
+
+    /// Returns whether sites of this source follow a change of this subject, of which there may be
+    /// none: it is a slot or a key that this source knows. A change that no source of a writer
+    /// follows is refused, since memory would say something else than text.
+    fn follows(&self, subject: Subject) -> bool {
+        let _ = subject;
+        false
     }
 
     /// Keeps what slots and keys say now, for [`Follow::Batch`]: the batch begins.

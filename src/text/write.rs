@@ -13,7 +13,7 @@ use super::contents::{Contents, View};
 use super::fault::{Fault, SiteFault};
 use super::memory;
 use super::platform::Platform;
-use super::site_set::{Part, SiteSet};
+use super::site_set::Part;
 use crate::error::Error;
 use crate::insn::{InsnBuffer, Replacement};
 use crate::site::Record;
@@ -23,18 +23,16 @@ use crate::site::Record;
 /// the line is found in the next cache. Sixteen writes later there is nothing to wait for.
 const BLOCK: usize = 16;
 
-/// Writes and reads back every site that does not hold what it is to get, and returns how many
-/// those were. If that fails, what was written is put back.
+/// Writes and reads back every site of the set that does not hold what it is to get, and returns how
+/// many those were. If that fails, what was written is put back.
 ///
 /// # Errors
 /// Returns [`Error::Alias`] or [`Error::ReadBack`] if the platform breaks its contract.
 pub(crate) fn write<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache) -> Result<usize, Error> {
     let mut progress = Progress { visited: 0, changed: 0 };
-    for set in run.sets {
-        for part in set.parts() {
-            if let Err(fault) = &write_sites(run, set, part, cache, &mut progress) {
-                return Err(undo(run, cache, progress.visited, fault));
-            }
+    for part in run.set.parts() {
+        if let Err(fault) = &write_sites(run, part, cache, &mut progress) {
+            return Err(undo(run, cache, progress.visited, fault));
         }
     }
     Ok(progress.changed)
@@ -55,7 +53,6 @@ struct Progress {
 /// Returns the fault of the first site that does not show what it got, or could not be written.
 fn write_sites<'r, P: Platform>(
     run: &Run<'_, P>,
-    set: &SiteSet<'_>,
     part: &'r Part<'r>,
     cache: &mut ClassCache,
     progress: &mut Progress,
@@ -67,10 +64,7 @@ fn write_sites<'r, P: Platform>(
         let mut result = Ok(());
         for place in &mut block {
             let Some(record) = rest.next() else { break };
-            if set.is_withdrawn(record.site()) {
-                continue;
-            }
-            run.prefetch(set, &rest, View::Alias);
+            run.prefetch(&rest, View::Alias);
             if let Err(fault) = write_site(run, part, record, cache, place, progress) {
                 result = Err(Fault::Site(part, record, fault));
                 break;
@@ -102,7 +96,8 @@ fn write_site<'r, P: Platform>(
     progress: &mut Progress,
 ) -> Result<(), SiteFault> {
     let Some(site) = &run.site(part, record, cache) else {
-        return Err(SiteFault::Refused);
+        let is_withdrawn = run.set.is_withdrawn(record.site());
+        return if is_withdrawn { Ok(()) } else { Err(SiteFault::Refused) };
     };
     let contents = run.contents(site, View::Alias);
     if contents == Contents::Unknown {
@@ -180,23 +175,15 @@ fn undo<P: Platform>(
 }
 
 /// Puts the first so many sites back, as [`Progress`] counts them, as far as the platform lets it.
-///
-/// Inlined in `undo`, so that a kernel without modules has nothing of this twice.
-#[inline(always)]
 pub(super) fn put_back<P: Platform>(run: &Run<'_, P>, cache: &mut ClassCache, mut visited: usize) {
-    for set in run.sets {
-        for part in set.parts() {
-            for record in part.sites().records() {
-                if visited == 0 {
-                    return;
-                }
-                if set.is_withdrawn(record.site()) {
-                    continue;
-                }
+    for part in run.set.parts() {
+        for record in part.sites().records() {
+            if visited == 0 {
+                return;
+            }
+            if let Some(site) = &run.site(part, record, cache) {
                 visited -= 1;
-                if let Some(site) = &run.site(part, record, cache) {
-                    run.put_back(site);
-                }
+                run.put_back(site);
             }
         }
     }

@@ -149,7 +149,7 @@ const WRITERS: [(&str, Writer); 3] = [
     }),
 ];
 
-struct Alone;
+pub struct Alone;
 
 // SAFETY: nobody executes an arena.
 unsafe impl Synchronize for Alone {

@@ -76,10 +76,6 @@ unsafe impl Source for Toggles {
         (record.subject() == self.address()).then_some(Emulation::Skip)
     }
 
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        bytes == [0x0f, 0x0b]
-    }
-
     fn may_begin_inside(&self, _: usize, capacity: u8, text: &[u8]) -> bool {
         text.windows(2).take(capacity.into()).skip(1).any(|bytes| bytes == [0x0f, 0x0b])
     }
@@ -333,10 +329,6 @@ unsafe impl Source for Fillers {
 
     fn emulation(&self, record: &Record, _: Follow) -> Option<Emulation> {
         Some(Emulation::Call(record.subject()))
-    }
-
-    fn may_open(&self, _: [u8; 2]) -> bool {
-        false
     }
 
     fn may_begin_inside(&self, _: usize, _: u8, _: &[u8]) -> bool {

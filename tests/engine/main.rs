@@ -13,6 +13,7 @@
 //! | symptoms.rs | bugs others had, each by its name |
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
 //! | branches.rs | static branches, and changes of keys and slots as transactions |
+//! | followed.rs | changes that nothing follows are refused, by each writer |
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
 //! | withdrawn.rs | text in two pieces; sites of code that was freed |
@@ -35,6 +36,8 @@ mod branches;
 mod builtin;
 mod choose;
 mod compose;
+#[cfg(not(miri))]
+mod followed;
 #[cfg(not(miri))]
 mod front_end;
 mod header;

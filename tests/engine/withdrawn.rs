@@ -80,7 +80,7 @@ fn withdrawn_sites_are_neither_read_nor_written() {
     assert_eq!((plan.report().sites, plan.report().withdrawn), (2, 3));
     let report = one_cpu(|cpu| patcher.apply(cpu)).unwrap();
     assert_eq!((report.sites, report.changed, report.withdrawn), (2, 1, 3));
-    assert_eq!(report.to_string(), "2 sites, 1 changed: 1 direct jumps, 1 NOPs, 3 withdrawn");
+    assert_eq!(report.to_string(), "2 sites, 1 changed: 1 direct jump, 1 NOPs, 3 withdrawn");
     assert_eq!(image.read(0x200, 6), hex("66 0f 1f 44 00 00"));
     let report = one_cpu(|cpu| patcher.revert(cpu)).unwrap();
     assert_eq!((report.indirect, report.withdrawn), (2, 3));

@@ -183,10 +183,6 @@ unsafe impl Source for SetAfterwards {
         self.0.emulation(record, follow)
     }
 
-    fn may_open(&self, bytes: [u8; 2]) -> bool {
-        self.0.may_open(bytes)
-    }
-
     fn may_begin_inside(&self, address: usize, capacity: u8, text: &[u8]) -> bool {
         self.0.may_begin_inside(address, capacity, text)
     }

@@ -9,6 +9,7 @@ use patchlet::inspect::{Exit, LinuxKernel, RawAddress, explain_linux, unpack};
 
 use crate::kernel::{Kernel, PHYSICAL, core, relative};
 use crate::names::{FORMS, names, tables};
+use crate::own_broken;
 use crate::sample::Sample;
 use crate::tool::{file, tool};
 
@@ -280,8 +281,16 @@ fn seeds() -> Vec<(&'static str, String, Vec<u8>)> {
         let tables = tables(Width::Bits64, form, text + 0x2000, &names(text));
         seeds.push(("kallsyms", format!("form-{at}"), tables));
     }
+    let with_crate = own_broken::seeds();
+    seeds.extend(
+        with_crate
+            .into_iter()
+            .map(|(name, file, dump, is_raw)| ("running", name, input(&file, &dump, is_raw))),
+    );
     seeds
 }
+
+type EntryPoint = fn(&[u8]);
 
 /// Replays the corpus of the fuzz targets. With `BLESS=1` in the environment, writes its seeds.
 #[test]
@@ -294,12 +303,13 @@ fn the_corpus_is_survived() {
             fs::write(folder.join(name), input).expect("a file below fuzz/corpus");
         }
     }
-    let targets: [(&str, fn(&[u8])); 7] = [
+    let targets: [(&str, EntryPoint); 8] = [
         ("explain", entry::explain),
         ("dump", entry::dump),
         ("vmlinux", entry::vmlinux),
         ("boot", entry::boot),
         ("kallsyms", entry::kallsyms),
+        ("running", entry::running),
         ("audit", entry::audit),
         ("oops", entry::oops),
     ];

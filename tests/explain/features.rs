@@ -6,6 +6,7 @@ use patchlet::inspect::{
 };
 
 use crate::kernel::{ABSENT, ALWAYS, Kernel, PHYSICAL, PRESENT, relative};
+use crate::sample::Section;
 use crate::tool::{file, tool};
 use patchlet::inspect::Exit;
 
@@ -90,6 +91,34 @@ fn what_nothing_says_is_taken_from_most_sites() {
         assert_eq!(about(&explanation, sites[3]), (Verdict::Allowed, "xenpv"));
         assert_eq!(about(&explanation, sites[5]), (Verdict::Proven, "always"));
     }
+}
+
+/// A site that depends on more features than are tried together is asked when other sites have
+/// said what some of these are.
+#[test]
+fn a_site_of_many_features_is_asked_last() {
+    // Four of Linux' own. The last two are only at the site of all four.
+    let all = [XENPV, XENPV + 2, XENPV + 3, XENPV + 4];
+    let list = [(all[0], false), (all[1], true)];
+    let (mut kernel, _) = kernel(Width::Bits64, &list);
+    let table = kernel.sample.sections.pop().expect("the table");
+    let site = kernel.site(&[0x90; 3], &[0x0f, 0x01, 0xc2]);
+    let mut bytes = table.data.clone();
+    for (number, feature) in (0..).zip(all) {
+        let replacement = kernel.replacement(|_| vec![0x0f, 0x01, 0xc0 + number]);
+        let at = table.address + bytes.len() as u64;
+        bytes.extend(relative(at, site));
+        bytes.extend(relative(at + 4, replacement));
+        bytes.extend(feature.to_le_bytes());
+        bytes.extend([0, 0, 3, 3]);
+    }
+    kernel.sample.sections.push(Section { data: bytes, ..table });
+    let (file, memory) = kernel.file_and_memory();
+    let explanation = explain_on(None, &file, &memory);
+    // The third is there and the fourth is not, for the last that is there counts.
+    assert_eq!(about(&explanation, site).0, Verdict::Allowed);
+    let notes = &explanation.notes[0];
+    assert!(notes.contains("4 more are taken"), "{notes}");
 }
 
 /// With a model, what CPUID says is known and proves; what only the kernel decides does not.
@@ -182,4 +211,56 @@ fn the_command_takes_a_cpu() {
     let output = tool(&[&arguments[..], &["--cpu", "Haswell,-smap"]].concat());
     assert_eq!(output.exit, Exit::Holds, "{}{}", output.out, output.err);
     assert!(output.out.contains("otherwise than --cpu of: "), "{}", output.out);
+}
+
+/// Returns a section with the type of `boot_cpu_data`: 21 words at this offset.
+fn types(offset: u32) -> Vec<u8> {
+    let names = b"\0cpuinfo_x86\0x86_capability\0";
+    let types: [u32; 16] = [
+        // An integer; an array of 21 of them; the structure with one member.
+        0,
+        1 << 24,
+        4,
+        32,
+        0,
+        3 << 24,
+        0,
+        1,
+        1,
+        21,
+        1,
+        4 << 24 | 1,
+        200,
+        13,
+        2,
+        offset * 8,
+    ];
+    let mut data = vec![0x9f, 0xeb, 1, 0];
+    for number in [24, 0, 64, 64, names.len() as u32].into_iter().chain(types) {
+        data.extend(number.to_le_bytes());
+    }
+    data.extend(names);
+    data
+}
+
+/// Where the types of the build say where the features are, these are read there.
+#[test]
+fn features_are_where_the_types_say() {
+    for width in [Width::Bits64, Width::Bits32] {
+        for (offset, verdict) in [(40, Verdict::Proven), (44, Verdict::Allowed)] {
+            let (mut kernel, sites) = kernel(width, &[(PRESENT, true)]);
+            let mut cpu = vec![0x5a; 40];
+            for word in 0..21_u16 {
+                let is_there = |number: u16| u32::from(number / 32 == word) << (number % 32);
+                cpu.extend((u32::from(word == 0) | is_there(PRESENT)).to_le_bytes());
+            }
+            cpu.resize(200, 0);
+            kernel.variable("boot_cpu_data", &[0; 200], &cpu);
+            let bytes = types(offset);
+            kernel.table(".BTF", &[&|_| bytes.clone()]);
+            let (file, memory) = kernel.file_and_memory();
+            let explanation = explain_on(None, &file, &memory);
+            assert_eq!(about(&explanation, sites[0]), (verdict, "smap"), "{offset}");
+        }
+    }
 }

@@ -247,6 +247,8 @@ pub fn core(segments: &[(u64, &[u8])], cr3: u64) -> Vec<u8> {
     note.extend(b"QEMU\0\0\0\0");
     let mut cpu = vec![0_u8; 440];
     cpu[0] = 1;
+    // CR0.PG.
+    cpu[392..396].copy_from_slice(&0x8000_0000_u32.to_le_bytes());
     cpu[416..424].copy_from_slice(&cr3.to_le_bytes());
     // CR4.PAE, as in 64-bit mode it always is.
     cpu[424] = 0x20;

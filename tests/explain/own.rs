@@ -6,6 +6,8 @@ use patchlet::inspect::{
     Explained, Explanation, Model, RawAddress, Verdict, explain_running, parse,
 };
 
+use crate::kernel::core;
+use crate::memory::page_tables;
 use crate::sample::{DATA, ET_DYN, KEY_WORDS, NOP5, Sample, TEXT, jump};
 
 const WIDTHS: [Width; 2] = [Width::Bits64, Width::Bits32];
@@ -20,7 +22,7 @@ const NOP6: &[u8] = &[0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00];
 const SAVE_FL: &[u8] = &[0x9c, 0x58, 0x0f, 0x1f, 0x40, 0x00];
 
 /// The sites of the sample by their ops, in the order of `Sample::sites`.
-const SAVE: [usize; 4] = [0, 6, 7, 8];
+pub const SAVE: [usize; 4] = [0, 6, 7, 8];
 const DISABLE: usize = 1;
 const INVLPG: usize = 2;
 const TICK: usize = 3;
@@ -170,6 +172,21 @@ fn each_site_has_what_its_slot_says() {
         assert_eq!(of.depends, "pv.save_fl = patchlet_native_save_fl");
         assert_eq!((of.file[0], &*of.seen, &*of.expected), (0xff, SAVE_FL, SAVE_FL));
         assert_eq!(of.function, "save_and_disable+0x1");
+    }
+}
+
+/// Symbols are for names only.
+#[test]
+fn a_stripped_kernel_is_explained_as_well() {
+    for width in WIDTHS {
+        let mut own = Own::new(width);
+        own.patch();
+        own.sample = own.sample.stripped();
+        let explanation = own.explain();
+        assert_eq!(explanation.total(Verdict::Proven).ranges, 9, "{:x?}", explanation.list);
+        assert_eq!(explanation.list.len(), 9);
+        let first = &explanation.list[0];
+        assert!(first.function.starts_with(".text+0x"), "{}", first.function);
     }
 }
 
@@ -338,6 +355,25 @@ fn sites_can_wait_for_what_the_slot_holds() {
     }
 }
 
+/// Its sites then do what the slot says, and so they are proven.
+#[test]
+fn a_slot_that_holds_no_function_is_named() {
+    let mut own = Own::new(Width::Bits64);
+    own.patch();
+    let note = "of 1 slots no function begins at the address that they hold, the first \
+                time.ticks_low = 0x1140";
+    let has_note = |own: &Own| own.explain().notes.iter().any(|of| of.starts_with(note));
+    assert!(!has_note(&own), "{:?}", own.explain().notes);
+    let (slot, data) = (own.sample.slot("own_ops", 1), own.sample.address_of("own_ops") + 8);
+    own.point(slot, data);
+    let mut call = jump(own.site(TICK), data).to_vec();
+    call[0] = 0xe8;
+    call.push(0x90);
+    own.fill(TICK, &call);
+    assert!(has_note(&own), "{:?}", own.explain().notes);
+    own.is(TICK, "op", Verdict::Proven);
+}
+
 #[test]
 fn branches_follow_their_keys() {
     for width in WIDTHS {
@@ -456,6 +492,42 @@ fn all_sites_of_a_live_batch_are_in_the_same_step() {
     call[0] = 0xcc;
     own.fill(DISABLE, &call);
     assert_eq!(unexplained(&own.explain()), 0);
+}
+
+/// A CPU of 32 bit can run without page tables, and the register for them then says nothing.
+#[test]
+fn page_tables_count_only_if_they_are_in_use() {
+    const TABLES: u64 = 0x10_0000;
+    const PHYSICAL: u64 = 0x60_0000;
+    const MOVED: u64 = 0x4000_0000;
+    /// Where CR0 is in the core: behind the headers, the head of the note, and the other registers.
+    const CR0: usize = 64 + 3 * 56 + 20 + 392;
+    let mut own = Own::new(Width::Bits64);
+    own.patch();
+    let tables = page_tables(TABLES, TEXT + MOVED, PHYSICAL, &[true; 8]);
+    let mut dump = core(&[(TABLES, &tables), (PHYSICAL, &own.memory)], TABLES);
+    let file = own.sample.bytes();
+    let model = Model::new(parse(&file).expect("an ELF file")).expect("a kernel");
+    let explain = |dump: &[u8]| {
+        let explanation = explain_running(&model, &file, dump, None, &[], true);
+        explanation.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = explain(&dump);
+    assert_eq!((explanation.slide, explanation.has_page_tables), (MOVED, true));
+    // What is mapped behind text, up to the end of the eighth page.
+    let size = own.sample.section(".text").data.len();
+    let elsewhere = format!(
+        "{:#x} bytes that the kernel can execute are in no file, the first at {:#x}",
+        0x8000 - size,
+        TEXT + MOVED + size as u64
+    );
+    let notes = &explanation.notes;
+    assert!(notes.iter().any(|note| note.contains(&elsewhere)), "{notes:?}");
+    assert_eq!(dump[CR0 + 3], 0x80);
+    dump[CR0 + 3] = 0;
+    let explanation = explain(&dump);
+    assert_eq!((explanation.slide, explanation.has_page_tables), (0, false));
+    assert_eq!(unexplained(&explanation), 0);
 }
 
 #[test]

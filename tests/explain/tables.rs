@@ -408,6 +408,31 @@ fn static_calls_go_to_the_function_in_the_key() {
     check(&mut kernel, "static-call", 6);
 }
 
+/// A key without a name is its address, also where functions have names.
+#[test]
+fn a_variable_without_a_name_is_its_address() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut kernel = Kernel::new(width);
+        let target = kernel.function("target");
+        let key = kernel.pointer("key", target);
+        let site = kernel.code(&CALL);
+        kernel.patched.insert(site, branch(0xe8, site, target));
+        let record = move |at| [relative(at, site), relative(at + 4, key)].concat();
+        kernel.table(".static_call_sites", &[&record]);
+        for (depends, is_named) in
+            [("key".to_owned(), true), (format!("variable at {key:#x}"), false)]
+        {
+            if !is_named {
+                kernel.sample.symbols.retain(|symbol| symbol.kind == crate::sample::FUNC);
+            }
+            let (file, memory) = kernel.file_and_memory();
+            let explanation = explain(&file, &memory);
+            let of = explanation.list.iter().find(|of| of.address_in_file == site).expect("it");
+            assert_eq!((of.verdict, &of.depends), (Verdict::Proven, &depends));
+        }
+    }
+}
+
 /// Adds a table of nothing but sites.
 fn sites(kernel: &mut Kernel, name: &'static str, sites: &[u64]) {
     let records: Vec<_> = sites.iter().map(|&site| move |at| relative(at, site)).collect();
@@ -583,6 +608,26 @@ fn calls_of_the_tracer() {
         let explanation = explain(&file, &memory);
         assert_eq!(explanation.total(verdict).ranges, 1, "{:?}", explanation.counts);
         assert_eq!(explanation.total(Verdict::Proven).ranges, 0);
+    }
+}
+
+/// Of sites that overlap, one may be in another state only if all else is as it should be.
+#[test]
+fn a_state_that_is_allowed_excuses_no_other_byte() {
+    let mut kernel = Kernel::new(Width::Bits64);
+    let caller = kernel.function("ftrace_caller");
+    // A call whose last bytes are the first ones of an ENDBR.
+    let site = kernel.code(&[0xe8, 0, 0, 0xf3, 0x0f, 0x1e, 0xfa]);
+    let pointer = move |_| site.to_le_bytes().to_vec();
+    kernel.table("__mcount_loc", &[&pointer]);
+    sites(&mut kernel, ".ibt_endbr_seal", &[site + 3]);
+    for (last, verdict) in [(0x00, Verdict::Allowed), (0x01, Verdict::Unexplained)] {
+        let seen = [&branch(0xe8, site, caller)[..], &[0x1f, last]].concat();
+        kernel.patched.insert(site, seen);
+        let (file, memory) = kernel.file_and_memory();
+        let explanation = explain(&file, &memory);
+        assert_eq!(explanation.total(verdict).ranges, 1, "{:?}", explanation.list);
+        assert_eq!(explanation.list.len(), 1);
     }
 }
 

@@ -451,6 +451,27 @@ fn a_module_that_overlaps_another_is_refused() {
     kernel.leave(&module).unwrap();
 }
 
+/// Two sets of the kernel that overlap are the kernel's fault. Its writers tell, and a module that
+/// joins meanwhile is not blamed.
+#[test]
+fn a_module_is_not_blamed_for_sets_that_overlap_without_it() {
+    let kernel = Kernel::new();
+    let again = image::leak_set(kernel.image.sites(), image::source_of(&[kernel.image.table]));
+    let sets: &'static [&'static SiteSet<'static>] =
+        Box::leak(Box::new([kernel.live.sets()[0], again]));
+    let kernel = Kernel { live: Box::leak(Box::new(Live::new(sets))), ..kernel };
+    let module = kernel.load();
+    kernel.join(&module).unwrap();
+    assert!(!module.is_unpatched());
+    let site = kernel.image.arena.address(KERNEL[0].at);
+    let error = kernel.int3(kernel.platform(&[&module]), |_| ()).apply().unwrap_err();
+    assert!(
+        matches!(error, Error::Overlap { site: found, other, .. } if found == site && other == site),
+        "{error:?}"
+    );
+    kernel.leave(&module).unwrap();
+}
+
 #[test]
 fn bytes_that_are_nobodys_are_refused() {
     let kernel = Kernel::new();

@@ -11,7 +11,7 @@ use crate::core_file::{offset, pieces};
 
 /// How many bytes are changed, and how many at once. Those of one time are in different sites.
 const FLIPS: usize = 10_000;
-const AT_ONCE: usize = 250;
+const AT_ONCE: usize = 500;
 
 /// Changes bytes of text in a dump of a kernel whose physical addresses are those of its file, one in
 /// five of them in sites. Returns how many made another state.

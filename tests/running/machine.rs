@@ -52,6 +52,7 @@ impl Machine {
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(fs::File::create(folder.join("errors")).expect("a file"))
             .spawn()
             .expect("QEMU, which `make setup` fetches");
         let input = child.stdin.take().expect("it is piped");
@@ -70,7 +71,7 @@ impl Machine {
         loop {
             let mut line = String::new();
             let read = self.output.read_line(&mut line).expect("a line");
-            assert!(read > 0, "the kernel ended before `{state}`:\n{}", self.log);
+            assert!(read > 0, "the kernel ended before `{state}`:\n{}{}", self.log, self.errors());
             self.log.push_str(&line);
             if line.trim_end() == wanted {
                 break;
@@ -81,6 +82,11 @@ impl Machine {
         let dump = fs::read(&core).expect("the dump");
         fs::remove_file(&core).expect("the dump");
         dump
+    }
+
+    /// Returns what QEMU has complained about.
+    fn errors(&self) -> String {
+        fs::read_to_string(self.folder.join("errors")).unwrap_or_default()
     }
 
     /// Lets the kernel go on from a state.

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-/// How long an answer may take. Emulated CPUs are slow.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a kernel may take until it has come up, and an answer of QEMU. Emulated CPUs are slow.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A child that does not outlive its owner.
 pub struct Running(pub Child);

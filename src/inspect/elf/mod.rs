@@ -6,6 +6,7 @@ mod files;
 mod image;
 mod module;
 mod module_search;
+mod placing;
 mod read;
 mod relocations;
 mod section;

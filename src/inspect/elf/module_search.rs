@@ -5,7 +5,7 @@
 //!    where those are that they use.
 //! 3. A read-only section that nothing found so far leads to is found by its content, near text.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use object::LittleEndian;
@@ -13,7 +13,7 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 use object::{SymbolIndex, elf};
 
 use super::image::ENDIAN;
-use super::module::{OpenField, Placing};
+use super::placing::{OpenField, Placing};
 use super::section::{little_endian, slice};
 use crate::inspect::error::FileError;
 
@@ -31,7 +31,18 @@ pub(crate) struct ModuleMemory<'m> {
 }
 
 /// The most memory in which text is looked for, in bytes. Modules are smaller by far.
-const MOST: u64 = 256 << 20;
+const MOST: u64 = 64 << 20;
+
+/// How often pieces of text are compared where the first bytes of one were found, and how many
+/// pieces with the same first bytes there can be.
+const MOST_COMPARED: usize = 100_000;
+const MOST_ALIKE: usize = 4;
+
+/// How often fields are followed, and how many sections are looked for by their content.
+const ROUNDS: usize = 64;
+
+/// How many bytes of a piece are looked for at once.
+const FIRST: usize = 8;
 
 /// Length in bytes of a piece of text that is looked for, and how many are.
 const PIECE: usize = 16;
@@ -41,8 +52,9 @@ const PIECES: usize = 64;
 const NEAR: u64 = 16 << 20;
 const PAGE: u64 = 0x1000;
 
-/// The fewest bytes in a row by which a section is found.
+/// The fewest bytes in a row by which a section is found, and the most that are looked for at once.
 const FEWEST: usize = 8;
+const LONGEST: usize = 256;
 
 /// Places the sections of a module where they are in memory. Returns the ranges of made-up addresses,
 /// of sections that were not found.
@@ -51,33 +63,62 @@ pub(super) fn search<E: FileHeader<Endian = LittleEndian>>(
     memory: &ModuleMemory<'_>,
 ) -> Result<Vec<Range<u64>>, FileError> {
     placing.lay_out()?;
-    let fields = placing.open_fields()?;
-    let mut search =
-        Search { placing, memory, fields: &fields, known: HashMap::new(), symbols: HashMap::new() };
+    let mut fields = placing.open_fields()?;
+    fields.sort_by_key(|field| field.section);
+    let mut sites = memory.sites.clone();
+    sites.sort_by_key(|(section, site)| (*section, site.start));
+    let mut search = ModuleSearch {
+        placing,
+        memory,
+        fields: &fields,
+        sites: &sites,
+        known: HashMap::new(),
+        symbols: HashMap::new(),
+        near: vec![],
+        tried: HashSet::new(),
+    };
     search.find_text()?;
-    while search.follow_fields() || search.find_by_content() {}
-    let Search { known, symbols, .. } = search;
+    for _ in 0..ROUNDS {
+        if !search.follow_fields() && !search.find_by_content() {
+            break;
+        }
+    }
+    let ModuleSearch { known, symbols, .. } = search;
     finish(placing, memory, &known, &symbols)
 }
 
-struct Search<'s, 'p, 'd, 'm, E: FileHeader<Endian = LittleEndian>> {
+struct ModuleSearch<'s, 'p, 'd, 'm, E: FileHeader<Endian = LittleEndian>> {
     placing: &'s Placing<'d, E>,
     memory: &'p ModuleMemory<'m>,
+    /// Sorted by section.
     fields: &'p [OpenField],
+    /// Sorted by section and place.
+    sites: &'p [(usize, Range<u64>)],
     /// The address of each section that was found.
     known: HashMap<usize, u64>,
     /// The values of symbols that are in no section of the module.
     symbols: HashMap<usize, u64>,
+    /// The pages near text, each with its address and the first bytes of the next; the nearest first.
+    near: Vec<(u64, Vec<u8>)>,
+    /// The sections that were looked for by their content.
+    tried: HashSet<usize>,
+}
+
+/// A piece of text, with the section and the offset that it stands at.
+struct Piece {
+    section: usize,
+    offset: usize,
+    bytes: Vec<u8>,
 }
 
 /// A symbol, by where its value comes from.
-enum Place {
+enum SymbolPlace {
     /// A section of the module, and the offset in it.
     Section(usize, u64),
     Outside,
 }
 
-impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
+impl<'p, 'd, E: FileHeader<Endian = LittleEndian>> ModuleSearch<'_, 'p, 'd, '_, E> {
     fn data(&self, section: usize) -> &'d [u8] {
         let header = self.placing.sections.section(object::SectionIndex(section)).ok();
         let range = header.and_then(|header| header.file_range(ENDIAN));
@@ -88,6 +129,25 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
     fn flags(&self, section: usize) -> elf::SectionFlags {
         let header = self.placing.sections.section(object::SectionIndex(section)).ok();
         header.map_or(elf::SectionFlags(0), |header| header.sh_flags(ENDIAN))
+    }
+
+    fn fields_of(&self, section: usize) -> &'p [OpenField] {
+        let from = self.fields.partition_point(|field| field.section < section);
+        let to = self.fields.partition_point(|field| field.section <= section);
+        self.fields.get(from..to).unwrap_or_default()
+    }
+
+    fn sites_of(&self, section: usize) -> &'p [(usize, Range<u64>)] {
+        let from = self.sites.partition_point(|(of, _)| *of < section);
+        let to = self.sites.partition_point(|(of, _)| *of <= section);
+        self.sites.get(from..to).unwrap_or_default()
+    }
+
+    /// Returns whether a field is in a site, so that patching has changed it.
+    fn is_in_site(&self, field: &OpenField) -> bool {
+        let sites = self.sites_of(field.section);
+        let at = sites.partition_point(|(_, site)| site.end <= field.offset);
+        sites.get(at).is_some_and(|(_, site)| site.start < field.offset + field.len)
     }
 
     fn loaded(&self) -> impl Iterator<Item = usize> {
@@ -106,9 +166,9 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
                 *place = bytes.and_then(|bytes| bytes.get(at as usize).copied());
             }
         };
-        for field in self.fields.iter().filter(|field| field.section == section) {
+        for field in self.fields_of(section) {
             let symbol = match self.place(field.symbol) {
-                Some(Place::Section(of, offset)) => {
+                Some(SymbolPlace::Section(of, offset)) => {
                     self.known.get(&of).map(|address| address.wrapping_add(offset))
                 }
                 _ => None,
@@ -116,64 +176,75 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
             let value = symbol.filter(|_| !field.relative).map(|symbol| field.value(0, symbol));
             put(field.offset..field.offset + field.len, value.map(u64::to_le_bytes));
         }
-        for (_, range) in self.memory.sites.iter().filter(|(of, _)| *of == section) {
+        for (_, range) in self.sites_of(section) {
             put(range.clone(), None);
         }
         content
     }
 
-    fn place(&self, symbol: usize) -> Option<Place> {
+    fn place(&self, symbol: usize) -> Option<SymbolPlace> {
         let index = SymbolIndex(symbol);
         let found = self.placing.symbols.symbol(index).ok()?;
         let section = self.placing.symbols.symbol_section(ENDIAN, found, index).ok()?;
         Some(match section {
-            Some(section) => Place::Section(section.0, found.st_value(ENDIAN).into()),
-            None => Place::Outside,
+            Some(section) => SymbolPlace::Section(section.0, found.st_value(ENDIAN).into()),
+            None => SymbolPlace::Outside,
         })
     }
 
     /// Finds each section with instructions.
     fn find_text(&mut self) -> Result<(), FileError> {
-        let text: Vec<usize> = self
-            .loaded()
-            .filter(|&section| self.flags(section).contains(elf::SHF_EXECINSTR))
-            .filter(|&section| !self.data(section).is_empty())
-            .collect();
-        let mut best: HashMap<usize, (usize, u64)> = HashMap::new();
-        let mut pieces_of: Vec<(usize, Vec<(usize, Vec<u8>)>)> = vec![];
-        for section in text {
-            pieces_of.push((section, pieces(&self.content(section))));
+        let mut pieces: Vec<Piece> = vec![];
+        let is_text = |section: &usize| self.flags(*section).contains(elf::SHF_EXECINSTR);
+        for section in self.loaded().filter(is_text) {
+            let of_section = pieces_of(&self.content(section)).into_iter();
+            pieces.extend(of_section.map(|(offset, bytes)| Piece { section, offset, bytes }));
         }
-        let mut searched = 0_u64;
+        // The pieces of a section stand together in the list.
+        let of_section = |section: usize| {
+            let from = pieces.partition_point(|piece| piece.section < section);
+            let to = pieces.partition_point(|piece| piece.section <= section);
+            pieces.get(from..to).unwrap_or_default()
+        };
+        let mut alike: HashMap<[u8; FIRST], Vec<&Piece>> = HashMap::new();
+        for piece in &pieces {
+            let Some(first) = piece.bytes.first_chunk::<FIRST>() else { continue };
+            let alike = alike.entry(*first).or_default();
+            if alike.len() < MOST_ALIKE {
+                alike.push(piece);
+            }
+        }
+        let mut best: HashMap<usize, (usize, u64)> = HashMap::new();
+        let (mut searched, mut compared) = (0_u64, 0);
         for &(start, size) in &self.memory.executable {
             searched = searched.saturating_add(size);
-            let Ok(len) = usize::try_from(size) else { break };
-            if searched > MOST {
-                break;
-            }
+            let Some(len) = usize::try_from(size).ok().filter(|_| searched <= MOST) else { break };
             let Some(bytes) = (self.memory.read)(start, len) else { continue };
-            for (section, pieces) in &pieces_of {
-                for (offset, piece) in pieces.iter().take(8) {
-                    for at in positions(&bytes, piece) {
-                        let Some(base) = at.checked_sub(*offset) else { continue };
-                        let is_there = |(offset, piece): &&(usize, Vec<u8>)| {
-                            bytes.get(base + offset..).is_some_and(|rest| rest.starts_with(piece))
-                        };
-                        let found = pieces.iter().filter(is_there).count();
-                        let best = best.entry(*section).or_default();
-                        if found > best.0 {
-                            *best = (found, start + base as u64);
-                        }
+            for (at, window) in bytes.windows(FIRST).enumerate() {
+                let first = window.first_chunk::<FIRST>();
+                for piece in first.and_then(|first| alike.get(first)).into_iter().flatten() {
+                    let Some(base) = at.checked_sub(piece.offset) else { continue };
+                    compared += 1;
+                    if compared > MOST_COMPARED {
+                        break;
+                    }
+                    let is_there = |piece: &&Piece| {
+                        let there = bytes.get(base + piece.offset..);
+                        there.is_some_and(|there| there.starts_with(&piece.bytes))
+                    };
+                    let found = of_section(piece.section).iter().filter(is_there).count();
+                    let best = best.entry(piece.section).or_default();
+                    if found > best.0 {
+                        *best = (found, start + base as u64);
                     }
                 }
             }
         }
-        for (section, pieces) in &pieces_of {
-            let enough = |(found, _): &&(usize, u64)| *found * 2 > pieces.len();
-            if let Some(&(_, address)) = best.get(section).filter(enough) {
-                self.known.insert(*section, address);
-            }
-        }
+        let enough = |section: usize, found: usize| found * 2 > of_section(section).len();
+        let found = best.into_iter().filter(|&(section, (found, _))| enough(section, found));
+        let found: Vec<(usize, u64)> =
+            found.map(|(section, (_, address))| (section, address)).collect();
+        self.known.extend(found);
         if self.known.is_empty() {
             return Err(FileError::new(
                 "this module is not in the memory that the kernel can execute: is it loaded, and is \
@@ -190,11 +261,7 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
         let mut symbols: HashMap<usize, HashMap<u64, usize>> = HashMap::new();
         for field in self.fields {
             let Some(&address) = self.known.get(&field.section) else { continue };
-            let end = field.offset + field.len;
-            let mut sites = self.memory.sites.iter();
-            if sites.any(|(of, site)| {
-                *of == field.section && site.start < end && field.offset < site.end
-            }) {
+            if self.is_in_site(field) {
                 continue;
             }
             let Some(place) = self.place(field.symbol) else { continue };
@@ -206,11 +273,11 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
             };
             let value = self.wrapped(field.symbol_of(address, value));
             match place {
-                Place::Section(of, offset) if !self.known.contains_key(&of) => {
+                SymbolPlace::Section(of, offset) if !self.known.contains_key(&of) => {
                     let start = self.wrapped(value.wrapping_sub(offset));
                     *sections.entry(of).or_default().entry(start).or_default() += 1;
                 }
-                Place::Outside if !self.symbols.contains_key(&field.symbol) => {
+                SymbolPlace::Outside if !self.symbols.contains_key(&field.symbol) => {
                     *symbols.entry(field.symbol).or_default().entry(value).or_default() += 1;
                 }
                 _ => {}
@@ -232,27 +299,23 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
 
     /// Finds a read-only section by its content. Returns whether it has found one.
     fn find_by_content(&mut self) -> bool {
-        let Some(text) = self.known.values().copied().min() else { return false };
         let is_unknown = |section: &usize| {
-            !self.known.contains_key(section) && !self.flags(*section).contains(elf::SHF_WRITE)
+            !self.known.contains_key(section)
+                && !self.tried.contains(section)
+                && !self.flags(*section).contains(elf::SHF_WRITE)
         };
         let unknown: Vec<usize> = self.loaded().filter(is_unknown).collect();
         for section in unknown {
             let content = self.content(section);
             let Some((offset, run)) = longest_run(&content) else { continue };
-            let first = text.saturating_sub(NEAR) & !(PAGE - 1);
-            let pages = (0..2 * NEAR / PAGE).filter_map(|page| first.checked_add(page * PAGE));
-            // The nearest pages first.
-            let mut pages: Vec<u64> = pages.collect();
-            pages.sort_by_key(|page| page.abs_diff(text));
-            let found = pages.into_iter().find_map(|page| {
-                let mut bytes = (self.memory.read)(page, PAGE as usize)?;
-                // One that goes on in the next page.
-                let more =
-                    page.checked_add(PAGE).and_then(|next| (self.memory.read)(next, run.len()));
-                bytes.extend(more.unwrap_or_default());
-                positions(&bytes, &run).find_map(|at| {
-                    let start = (page + at as u64).checked_sub(offset as u64)?;
+            if self.tried.len() == ROUNDS {
+                return false;
+            }
+            self.tried.insert(section);
+            self.read_near();
+            let found = self.near.iter().find_map(|(page, bytes)| {
+                positions(bytes, &run).find_map(|at| {
+                    let start = page.checked_add(at as u64)?.checked_sub(offset as u64)?;
                     let there = (self.memory.read)(start, content.len())?;
                     let is_same = there
                         .iter()
@@ -269,13 +332,32 @@ impl<'d, E: FileHeader<Endian = LittleEndian>> Search<'_, '_, 'd, '_, E> {
         false
     }
 
+    /// Reads the pages near text, once.
+    fn read_near(&mut self) {
+        let Some(text) = self.known.values().copied().min().filter(|_| self.near.is_empty()) else {
+            return;
+        };
+        let first = text.saturating_sub(NEAR) & !(PAGE - 1);
+        let pages = (0..2 * NEAR / PAGE).filter_map(|page| first.checked_add(page * PAGE));
+        let mut pages: Vec<u64> = pages.collect();
+        pages.sort_by_key(|page| page.abs_diff(text));
+        for page in pages {
+            let Some(mut bytes) = (self.memory.read)(page, PAGE as usize) else { continue };
+            // What begins here can go on in the next page.
+            let next = page.checked_add(PAGE);
+            let more = next.and_then(|next| (self.memory.read)(next, LONGEST));
+            bytes.extend(more.unwrap_or_default());
+            self.near.push((page, bytes));
+        }
+    }
+
     fn wrapped(&self, address: u64) -> u64 {
         if E::is_type_64_sized() { address } else { address & 0xffff_ffff }
     }
 }
 
 /// Returns pieces of content that are known in one piece, spread over it, with their offsets.
-fn pieces(content: &[Option<u8>]) -> Vec<(usize, Vec<u8>)> {
+fn pieces_of(content: &[Option<u8>]) -> Vec<(usize, Vec<u8>)> {
     let step = (content.len() / PIECES).max(PIECE);
     let mut pieces = vec![];
     for (number, chunk) in content.chunks(step).enumerate() {
@@ -304,9 +386,8 @@ fn longest_run(content: &[Option<u8>]) -> Option<(usize, Vec<u8>)> {
         }
         at += run.len() + 1;
     }
-    // One of a whole page and more is in no page alone.
     best.map(|(at, mut bytes)| {
-        bytes.truncate(256);
+        bytes.truncate(LONGEST);
         (at, bytes)
     })
 }

@@ -138,8 +138,10 @@ fn is_all_ones<H: FileHeader>(address: u64) -> bool {
 /// registers of 8 bytes, 10 segment registers of 24, then CR0 to CR4.
 fn qemu_registers(note: &[u8]) -> Option<ControlRegisters> {
     const CR0: u64 = 8 + 18 * 8 + 10 * 24;
+    /// CR0.PG (Intel SDM vol. 3A, "Control Registers"): without it there are no page tables.
+    const PAGING: u64 = 1 << 31;
     let register = |number: u64| Some(little_endian(slice(note, CR0 + number * 8, 8)?));
-    if little_endian(slice(note, 0, 4)?) != 1 {
+    if little_endian(slice(note, 0, 4)?) != 1 || register(0)? & PAGING == 0 {
         return None;
     }
     Some(ControlRegisters { cr3: register(3)?, cr4: register(4)? })

@@ -111,12 +111,18 @@ impl PageTables {
     /// the dump.
     pub(crate) fn executable(self, memory: &Memory<'_>) -> Vec<(u64, u64)> {
         let (levels, ..) = self.form.shape();
-        let root =
-            Table { address: self.root, level: levels.saturating_sub(1), start: 0, user: true };
+        let root = PagingTable {
+            address: self.root,
+            level: levels.saturating_sub(1),
+            start: 0,
+            user: true,
+        };
         let mut walk = Walk { form: self.form, seen: HashSet::new(), ranges: vec![] };
         // Tables that wait. An own list, so that a damaged dump cannot make the stack deep.
         let mut tables = vec![root];
-        while let Some(table) = tables.pop() {
+        while walk.ranges.len() < MOST_RANGES
+            && let Some(table) = tables.pop()
+        {
             walk.table(memory, table, &mut tables);
         }
         walk.ranges.sort_unstable();
@@ -133,9 +139,12 @@ impl PageTables {
     }
 }
 
+/// The most ranges that are kept, so that a damaged dump cannot ask for much memory.
+const MOST_RANGES: usize = 1 << 20;
+
 /// A table of some level, and the first virtual address that it maps.
 #[derive(Clone, Copy, Debug)]
-struct Table {
+struct PagingTable {
     address: u64,
     level: u32,
     start: u64,
@@ -153,7 +162,7 @@ struct Walk {
 
 impl Walk {
     /// Reads one table, and adds those below it to `tables`.
-    fn table(&mut self, memory: &Memory<'_>, table: Table, tables: &mut Vec<Table>) {
+    fn table(&mut self, memory: &Memory<'_>, table: PagingTable, tables: &mut Vec<PagingTable>) {
         let (levels, index_bits, entry_size) = self.form.shape();
         let is_root = table.level + 1 == levels;
         let count: u64 = match self.form {
@@ -189,7 +198,7 @@ impl Walk {
                 continue;
             }
             let frame = entry & 0x000f_ffff_ffff_f000;
-            tables.push(Table { address: frame, level: table.level - 1, start, user });
+            tables.push(PagingTable { address: frame, level: table.level - 1, start, user });
         }
     }
 }

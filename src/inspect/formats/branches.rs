@@ -1,7 +1,7 @@
 //! The records of branch sites in a linked file, section `patchlet_branches`: the numbers in them,
 //! with relative addresses made absolute. `verify` checks them.
 
-use super::table::{Field, FoundTable, RecordFormat, TableSearch};
+use super::table::{Field, FoundRecords, RecordFormat, TableSearch};
 use crate::inspect::elf::Image;
 use crate::inspect::finding::Findings;
 
@@ -56,16 +56,11 @@ impl BranchImage {
         }
     }
 
-    /// Returns whether two records say the same about the same site. A linker that folds two
-    /// functions of the same code into one (`--icf=all`) can keep the records of both.
+    /// Returns whether two records say the same, as [`SiteImage::repeats`](super::SiteImage::repeats)
+    /// does.
     #[must_use]
-    pub const fn repeats(&self, other: &Self) -> bool {
-        self.site == other.site
-            && self.key == other.key
-            && self.number == other.number
-            && self.capacity == other.capacity
-            && self.direction == other.direction
-            && self.target == other.target
+    pub fn repeats(&self, other: &Self) -> bool {
+        *self == Self { address: self.address, ..*other }
     }
 
     /// Returns the first address behind the site.
@@ -75,25 +70,15 @@ impl BranchImage {
     }
 }
 
-/// The table of branch sites of a file.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct BranchRecords {
-    pub list: Vec<BranchImage>,
-    /// First address of the table and first address behind it, if the file has a table.
-    pub range: Option<(u64, u64)>,
-}
-
 /// Reads the table of branch sites of a linked file. Adds the defects of the table to `findings`.
-pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> BranchRecords {
+pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> FoundRecords<BranchImage> {
     let TableSearch::Found(table) = BRANCHES.find(image, findings) else {
-        return BranchRecords::default();
+        return FoundRecords::default();
     };
-    let FoundTable { start, end, .. } = table;
-    let list = BRANCHES.records(image, table).map(|(address, fields)| {
-        let [site, key, number, capacity, direction, target] = fields;
+    let fields = |address, [site, key, number, capacity, direction, target]: [u64; 6]| {
         // As wide as the format says, so nothing is cut.
         let (number, capacity, direction) = (number as u16, capacity as u8, direction as u8);
         BranchImage { address, site, key, number, capacity, direction, target }
-    });
-    BranchRecords { list: list.collect(), range: Some((start, end)) }
+    };
+    BRANCHES.read_all(image, table, fields)
 }

@@ -31,14 +31,15 @@ pub use place_image::{HoleImage, PlaceImage, PlaceMode};
 pub use sites::SiteImage;
 pub use variants::{VariantImage, variants_of};
 
-pub(super) use branches::{BRANCH_SIZE, BRANCHES, BranchRecords, read as read_branches};
+pub(super) use branches::{BRANCH_SIZE, BRANCHES, read as read_branches};
 pub(super) use index::INDEX;
 pub(super) use keys::{KEY_WORD, KEYS, read as read_keys};
 pub(super) use native_set::{PV_TABLE, PV_TABLE_STARTS, bytes_of};
 pub(super) use op_records::read as read_op_records;
 pub(super) use patchlets::find as find_patchlets;
 pub(super) use places::PLACES;
-pub(super) use sites::{SITES, SiteRecords, read as read_sites};
+pub(super) use sites::{SITES, read as read_sites};
+pub(super) use table::FoundRecords;
 pub(super) use variants::read as read_variants;
 pub(super) use width::sites_are_of_width;
 

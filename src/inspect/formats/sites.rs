@@ -1,7 +1,7 @@
 //! The site records in a linked file: the numbers in them, with relative addresses made absolute.
 //! The model finds the ops that they mean, and `verify` checks them.
 
-use super::table::{Field, FoundTable, RecordFormat, TableSearch};
+use super::table::{Field, FoundRecords, RecordFormat, TableSearch};
 use crate::insn::Kind;
 use crate::inspect::elf::{Image, Linkage};
 use crate::inspect::error::FileError;
@@ -66,12 +66,8 @@ impl SiteImage {
     /// Returns whether two records say the same about the same site. A linker that folds two
     /// functions of the same code into one (`--icf=all`) can keep the records of both.
     #[must_use]
-    pub const fn repeats(&self, other: &Self) -> bool {
-        self.site == other.site
-            && self.slot == other.slot
-            && self.op == other.op
-            && self.capacity == other.capacity
-            && self.kind == other.kind
+    pub fn repeats(&self, other: &Self) -> bool {
+        *self == Self { address: self.address, ..*other }
     }
 
     /// Returns the first address behind the site.
@@ -81,19 +77,14 @@ impl SiteImage {
     }
 }
 
-/// The table of sites of a file.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SiteRecords {
-    pub list: Vec<SiteImage>,
-    /// First address of the table and first address behind it, if the file has a table.
-    pub range: Option<(u64, u64)>,
-}
-
 /// Reads the table of sites. Adds the defects of the table to `findings`.
 ///
 /// # Errors
 /// Returns an error if the file is an object.
-pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRecords, FileError> {
+pub(crate) fn read(
+    image: &Image<'_>,
+    findings: &mut Findings,
+) -> Result<FoundRecords<SiteImage>, FileError> {
     if image.kind() == Linkage::Object {
         return Err(FileError::new(
             "an object: its sites have no addresses before it is linked; give the linked file, or verify \
@@ -102,7 +93,7 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRec
     }
     let table = match SITES.find(image, findings) {
         TableSearch::Found(table) => table,
-        TableSearch::Unusable => return Ok(SiteRecords::default()),
+        TableSearch::Unusable => return Ok(FoundRecords::default()),
         TableSearch::None => {
             // A file with symbols would have those that bound the table, if it had a table.
             if image.symbols().is_empty() {
@@ -114,15 +105,12 @@ pub(crate) fn read(image: &Image<'_>, findings: &mut Findings) -> Result<SiteRec
                     "keep its name as patchlet.ld does, or give the file before it is stripped",
                 );
             }
-            return Ok(SiteRecords::default());
+            return Ok(FoundRecords::default());
         }
     };
-    let FoundTable { start, end, .. } = table;
-    let list = SITES.records(image, table).map(|(address, fields)| {
-        let [site, slot, op, capacity, kind] = fields;
+    Ok(SITES.read_all(image, table, |address, [site, slot, op, capacity, kind]| {
         // `SITES` says two bytes for the op, one for capacity and kind: nothing is cut.
         let (op, capacity, kind) = (op as u16, capacity as u8, kind as u8);
         SiteImage { address, site, slot, op, capacity, kind }
-    });
-    Ok(SiteRecords { list: list.collect(), range: Some((start, end)) })
+    }))
 }

@@ -49,6 +49,20 @@ pub(crate) struct FoundTable<'d> {
     pub bytes: &'d [u8],
 }
 
+/// The records of a table, as the module of its format makes them of their values.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundRecords<T> {
+    pub list: Vec<T>,
+    /// First address of the table and first address behind it, if the file has a table.
+    pub range: Option<(u64, u64)>,
+}
+
+impl<T> Default for FoundRecords<T> {
+    fn default() -> Self {
+        Self { list: Vec::new(), range: None }
+    }
+}
+
 /// The result of the search for a table.
 pub(crate) enum TableSearch<'d> {
     /// The file has neither the section nor the symbols that bound it.
@@ -105,6 +119,18 @@ impl RecordFormat {
             );
         }
         TableSearch::Found(FoundTable { start, end, bytes })
+    }
+
+    /// Reads the records of a table: `record` makes each, of its address and the values of its fields.
+    pub fn read_all<T, const FIELDS: usize>(
+        &self,
+        image: &Image<'_>,
+        table: FoundTable<'_>,
+        record: impl Fn(u64, [u64; FIELDS]) -> T,
+    ) -> FoundRecords<T> {
+        let range = Some((table.start, table.end));
+        let all = self.records(image, table).map(|(address, fields)| record(address, fields));
+        FoundRecords { list: all.collect(), range }
     }
 
     /// Returns the records of a table in their order: the address of each, and the values of its

@@ -1,5 +1,6 @@
 //! A Linux kernel's file.
 
+use super::btf::Types;
 use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind, TableRecord};
@@ -19,6 +20,8 @@ pub struct LinuxKernel<'d> {
     /// The places that KASLR changes, if the file says it.
     pub(super) relocated: Option<Relocated>,
     pub(super) feature_names: FeatureNames,
+    /// The types of this build, if the file has them.
+    pub(super) types: Option<Types<'d>>,
     /// The features of the CPU that the command line names.
     pub(super) cpu: Option<KernelFeatures>,
     release: Option<String>,
@@ -36,7 +39,8 @@ impl<'d> LinuxKernel<'d> {
         let elf: &[u8] = &unpacked.elf;
         let image = parse(elf)?;
         let names = Names::new(&image);
-        let tables = tables::read(&image, &names)?;
+        let types = image.section_named(".BTF").and_then(|section| Types::new(section.data));
+        let tables = tables::read(&image, &names, types)?;
         if tables.is_empty() {
             return Err(FileError::new(
                 "not a Linux kernel: it has none of the tables in which a kernel says where it \
@@ -47,7 +51,7 @@ impl<'d> LinuxKernel<'d> {
         let release = release(&image);
         let feature_names = FeatureNames::read(&image, &names);
         let (cpu, is_module) = (None, false);
-        Ok(Self { image, names, tables, relocated, feature_names, cpu, release, is_module })
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu, release, is_module })
     }
 
     /// Reads a module of a kernel. It can have none of the tables.
@@ -60,8 +64,8 @@ impl<'d> LinuxKernel<'d> {
         let tables = tables::of_module(&image)?;
         let release = version_magic(&image);
         let feature_names = FeatureNames::read(&image, &names);
-        let (relocated, cpu, is_module) = (None, None, true);
-        Ok(Self { image, names, tables, relocated, feature_names, cpu, release, is_module })
+        let (relocated, types, cpu, is_module) = (None, None, None, true);
+        Ok(Self { image, names, tables, relocated, feature_names, types, cpu, release, is_module })
     }
 
     /// Returns how many bytes a record is for.

@@ -1,8 +1,10 @@
-//! Linux: what the text of a running kernel should be. `unpack` reads a kernel's file, `names` and
-//! `tables` what it says about itself; `state` reads the dump; `rules` write the text that
-//! follows from both into `text`; `explain` compares it with the dump.
+//! Linux: what the text of a running kernel should be. `unpack` reads a kernel's file; `names`, `btf`
+//! and `tables` what it says about itself; `features` what it calls the CPU's; `state` the dump;
+//! `rules` write the text that follows from all this into `text`; `explain` compares it with the
+//! dump.
 
 mod audit;
+mod btf;
 mod describe;
 mod explain;
 mod features;

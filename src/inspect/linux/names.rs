@@ -110,6 +110,12 @@ impl Names {
         all.filter_map(move |(address, name)| Some((*address, name.strip_prefix(prefix)?)))
     }
 
+    /// Returns the last address up to this one that has a name.
+    pub(crate) fn start(&self, address: u64) -> Option<u64> {
+        let behind = self.list.partition_point(|&(start, _)| start <= address);
+        Some(self.list.get(behind.checked_sub(1)?)?.0)
+    }
+
     /// Returns an address as a name with the distance from it, such as `schedule+0x1f`; an empty
     /// text if there is no name before it.
     pub(crate) fn place(&self, address: u64) -> String {

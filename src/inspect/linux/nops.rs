@@ -1,6 +1,6 @@
 //! The NOPs with which Linux fills what a replacement does not need.
 
-use crate::insn::Width;
+use crate::insn::{LEA, LONG, Width};
 
 /// A family of NOPs: for each length the bytes of one instruction or of several.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,17 +14,18 @@ pub(crate) struct NopFamily {
 /// All families. The newest come first: for a few kernels two of them explain everything.
 pub(crate) const FAMILIES: &[NopFamily] = &[
     NopFamily { name: "p6", width: Some(Width::Bits64), nops: P6 },
+    // Of the families of `lea`, the first has a prefix where the other has two instructions.
     NopFamily {
         name: "generic",
         width: Some(Width::Bits32),
         nops: &[
-            &[0x90],
-            &[0x89, 0xf6],
-            &[0x8d, 0x76, 0],
-            &[0x8d, 0x74, 0x26, 0],
+            LEA[0],
+            LEA[1],
+            LEA[2],
+            LEA[3],
             &[0x3e, 0x8d, 0x74, 0x26, 0],
-            &[0x8d, 0xb6, 0, 0, 0, 0],
-            &[0x8d, 0xb4, 0x26, 0, 0, 0, 0],
+            LEA[5],
+            LEA[6],
             &[0x3e, 0x8d, 0xb4, 0x26, 0, 0, 0, 0],
         ],
     },
@@ -32,13 +33,13 @@ pub(crate) const FAMILIES: &[NopFamily] = &[
         name: "intel",
         width: Some(Width::Bits32),
         nops: &[
-            &[0x90],
-            &[0x89, 0xf6],
-            &[0x8d, 0x76, 0],
-            &[0x8d, 0x74, 0x26, 0],
-            &[0x90, 0x8d, 0x74, 0x26, 0],
-            &[0x8d, 0xb6, 0, 0, 0, 0],
-            &[0x8d, 0xb4, 0x26, 0, 0, 0, 0],
+            LEA[0],
+            LEA[1],
+            LEA[2],
+            LEA[3],
+            LEA[4],
+            LEA[5],
+            LEA[6],
             &[0x90, 0x8d, 0xb4, 0x26, 0, 0, 0, 0],
         ],
     },
@@ -73,16 +74,17 @@ pub(crate) const FAMILIES: &[NopFamily] = &[
     },
 ];
 
-/// NOPL with operands of growing length; those above 8 bytes have more prefixes.
+/// NOPL with operands of growing length. Linux prolongs it by more than eight bytes with other
+/// prefixes than this crate does.
 const P6: &[&[u8]] = &[
-    &[0x90],
-    &[0x66, 0x90],
-    &[0x0f, 0x1f, 0],
-    &[0x0f, 0x1f, 0x40, 0],
-    &[0x0f, 0x1f, 0x44, 0, 0],
-    &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
-    &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
-    &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+    LONG[0],
+    LONG[1],
+    LONG[2],
+    LONG[3],
+    LONG[4],
+    LONG[5],
+    LONG[6],
+    LONG[7],
     &[0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
     &[0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
     &[0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],

@@ -2,11 +2,28 @@
 
 use std::collections::HashSet;
 
+use super::btf::Types;
 use super::features::KernelFeatures;
-use super::names::Names;
+use super::kernel::LinuxKernel;
 use crate::insn::Width;
-use crate::inspect::elf::{Image, little_endian};
+use crate::inspect::elf::little_endian;
 use crate::inspect::explain::Located;
+
+/// Reads the words where the types of this build say that they are in `boot_cpu_data`.
+fn features_by_type(
+    types: Option<Types<'_>>,
+    located: &Located<'_, '_>,
+    address: u64,
+) -> Option<KernelFeatures> {
+    /// More words than there are.
+    const MOST: u32 = 64;
+    let member = types?.member("cpuinfo_x86", "x86_capability")?;
+    let count = member.elements.filter(|count| (18..=MOST).contains(count))?;
+    let bytes = located.bytes(address.checked_add(member.offset)?, count as usize * 4)?;
+    let words: Vec<u32> = bytes.chunks_exact(4).map(|word| little_endian(word) as u32).collect();
+    // Every CPU that is left has a floating-point unit.
+    words.first().is_some_and(|first| first & 1 == 1).then(|| KernelFeatures::new(words))
+}
 
 /// Finds the words in the bytes of `boot_cpu_data`. Where they stand in it depends on the
 /// version and on how it was configured, but not what is around them: the largest number for
@@ -74,20 +91,17 @@ pub(crate) struct State<'a, 'd> {
 }
 
 impl<'a, 'd> State<'a, 'd> {
-    /// Reads the state of a kernel. `cpu` are the features that the command line says, which count
-    /// if the dump says none.
-    pub(crate) fn new(
-        image: &Image<'_>,
-        names: &Names,
-        located: &'a Located<'a, 'd>,
-        cpu: Option<&KernelFeatures>,
-    ) -> Self {
+    /// Reads the state of a kernel. The features that the command line says count if the dump says
+    /// none.
+    pub(crate) fn new(kernel: &LinuxKernel<'_>, located: &'a Located<'a, 'd>) -> Self {
         /// More than the structure has before the vendor's name.
         const SIZE: usize = 512;
+        let LinuxKernel { image, names, types, .. } = kernel;
         let read = match names.address("boot_cpu_data") {
-            Some(address) => located
-                .onwards(address)
-                .and_then(|bytes| find_features(bytes.get(..SIZE).unwrap_or(bytes))),
+            Some(address) => features_by_type(*types, located, address).or_else(|| {
+                let bytes = located.onwards(address)?;
+                find_features(bytes.get(..SIZE).unwrap_or(bytes))
+            }),
             // Without its name: in data, where the name of a vendor stands behind such words.
             None => image
                 .sections()
@@ -100,13 +114,13 @@ impl<'a, 'd> State<'a, 'd> {
                 .find_map(find_features),
         };
         let width = image.width();
-        let (features, features_from) = match (read, cpu) {
+        let (features, features_from) = match (read, &kernel.cpu) {
             (Some(features), _) => (features, FeaturesFrom::Dump),
             (None, Some(features)) => (features.clone(), FeaturesFrom::CommandLine),
             (None, None) => (KernelFeatures::unknown(), FeaturesFrom::Nowhere),
         };
         let mut state = Self { located, width, features, features_from, kprobes: HashSet::new() };
-        state.kprobes = state.read_kprobes(names);
+        state.kprobes = state.read_kprobes(kernel);
         state
     }
 
@@ -128,13 +142,15 @@ impl<'a, 'd> State<'a, 'd> {
 
     /// Reads the addresses of the file at which there are probes. The list is a table of 64 chains;
     /// in a probe stand the links of the chain and of a list, a count of misses, and the address,
-    /// each as large as a pointer.
-    fn read_kprobes(&self, names: &Names) -> HashSet<u64> {
+    /// each as large as a pointer, unless the types of the build say otherwise.
+    fn read_kprobes(&self, kernel: &LinuxKernel<'_>) -> HashSet<u64> {
         const CHAINS: u64 = 64;
         /// Enough for every probe of a machine, and an end for a chain that is a circle.
         const LONGEST: usize = 1000;
         let size = self.width.pointer_size();
-        let Some(table) = names.address("kprobe_table") else { return HashSet::new() };
+        let place = kernel.types.and_then(|types| types.member("kprobe", "addr"));
+        let place = place.map_or(5 * size, |member| member.offset);
+        let Some(table) = kernel.names.address("kprobe_table") else { return HashSet::new() };
         let read = |address: u64| {
             let bytes = self.located.virtual_bytes(address, usize::try_from(size).ok()?)?;
             Some(little_endian(bytes)).filter(|&pointer| pointer != 0)
@@ -145,7 +161,7 @@ impl<'a, 'd> State<'a, 'd> {
         let probes = chains.flat_map(|first| {
             std::iter::successors(Some(first), |&probe| read(probe)).take(LONGEST)
         });
-        let places = probes.filter_map(|probe| read(probe.wrapping_add(5 * size)));
+        let places = probes.filter_map(|probe| read(probe.wrapping_add(place)));
         places.map(|place| self.in_file(place)).collect()
     }
 

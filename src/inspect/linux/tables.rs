@@ -8,6 +8,7 @@ use crate::insn::Width;
 use crate::inspect::elf::{Image, Section, little_endian, slice};
 use crate::inspect::error::FileError;
 
+use super::btf::Types;
 use super::names::Names;
 
 /// The purpose of a table.
@@ -112,12 +113,15 @@ struct Format {
     /// The symbols around the table, for a kernel that has it in a larger section.
     bounds: Option<(&'static str, &'static str)>,
     layouts: &'static [Layout],
+    /// The structure of a record, for the formats in which its length differs between versions.
+    structure: Option<&'static str>,
 }
 
 /// All formats.
 const FORMATS: &[Format] = &[
     Format {
         kind: TableKind::Alternatives,
+        structure: Some("alt_instr"),
         section: ".altinstructions",
         bounds: Some(("__alt_instructions", "__alt_instructions_end")),
         layouts: &[
@@ -140,6 +144,7 @@ const FORMATS: &[Format] = &[
     },
     Format {
         kind: TableKind::Paravirt,
+        structure: None,
         section: ".parainstructions",
         bounds: Some(("__parainstructions", "__parainstructions_end")),
         layouts: &[
@@ -161,6 +166,7 @@ const FORMATS: &[Format] = &[
     },
     Format {
         kind: TableKind::JumpLabels,
+        structure: None,
         section: "__jump_table",
         bounds: Some(("__start___jump_table", "__stop___jump_table")),
         layouts: &[
@@ -182,6 +188,7 @@ const FORMATS: &[Format] = &[
     },
     Format {
         kind: TableKind::StaticCalls,
+        structure: None,
         section: ".static_call_sites",
         bounds: Some(("__start_static_call_sites", "__stop_static_call_sites")),
         layouts: &[Layout {
@@ -190,19 +197,51 @@ const FORMATS: &[Format] = &[
             ..SITE
         }],
     },
-    Format { kind: TableKind::SmpLocks, section: ".smp_locks", bounds: None, layouts: &[SITE] },
+    Format {
+        kind: TableKind::SmpLocks,
+        structure: None,
+        section: ".smp_locks",
+        bounds: None,
+        layouts: &[SITE],
+    },
     Format {
         kind: TableKind::Retpolines,
+        structure: None,
         section: ".retpoline_sites",
         bounds: None,
         layouts: &[SITE],
     },
-    Format { kind: TableKind::Returns, section: ".return_sites", bounds: None, layouts: &[SITE] },
-    Format { kind: TableKind::Calls, section: ".call_sites", bounds: None, layouts: &[SITE] },
-    Format { kind: TableKind::Endbr, section: ".ibt_endbr_seal", bounds: None, layouts: &[SITE] },
-    Format { kind: TableKind::Cfi, section: ".cfi_sites", bounds: None, layouts: &[SITE] },
+    Format {
+        kind: TableKind::Returns,
+        structure: None,
+        section: ".return_sites",
+        bounds: None,
+        layouts: &[SITE],
+    },
+    Format {
+        kind: TableKind::Calls,
+        structure: None,
+        section: ".call_sites",
+        bounds: None,
+        layouts: &[SITE],
+    },
+    Format {
+        kind: TableKind::Endbr,
+        structure: None,
+        section: ".ibt_endbr_seal",
+        bounds: None,
+        layouts: &[SITE],
+    },
+    Format {
+        kind: TableKind::Cfi,
+        structure: None,
+        section: ".cfi_sites",
+        bounds: None,
+        layouts: &[SITE],
+    },
     Format {
         kind: TableKind::Ftrace,
+        structure: None,
         section: "__mcount_loc",
         bounds: Some(("__start_mcount_loc", "__stop_mcount_loc")),
         layouts: &[
@@ -212,18 +251,21 @@ const FORMATS: &[Format] = &[
     },
     Format {
         kind: TableKind::RuntimePointers,
+        structure: None,
         section: "runtime_ptr_*",
         bounds: None,
         layouts: &[SITE],
     },
     Format {
         kind: TableKind::RuntimeShifts,
+        structure: None,
         section: "runtime_shift_*",
         bounds: None,
         layouts: &[SITE],
     },
     Format {
         kind: TableKind::RuntimeMasks,
+        structure: None,
         section: "runtime_mask_*",
         bounds: None,
         layouts: &[SITE],
@@ -313,11 +355,17 @@ pub(crate) struct KernelTable {
 
 /// Reads all tables of a kernel. A table that is there and whose records make no sense in any known
 /// layout is an error: what it says would be missing from the expected text.
-pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>, FileError> {
+pub(crate) fn read(
+    image: &Image<'_>,
+    names: &Names,
+    types: Option<Types<'_>>,
+) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
+        // The types of the build say how long a record is.
+        let len = format.structure.and_then(|structure| types?.size(structure));
         let before = tables.len();
-        tables.extend(in_sections(image, format)?);
+        tables.extend(in_sections(image, format, len)?);
         if before == tables.len()
             && let Some((start, stop)) = format.bounds
             && let (Some(from), Some(to)) = (names.address(start), names.address(stop))
@@ -326,7 +374,7 @@ pub(crate) fn read(image: &Image<'_>, names: &Names) -> Result<Vec<KernelTable>,
             let bytes = image.bytes_at(from, to - from).ok_or_else(|| {
                 FileError::new(format!("{start} ({from:#x}) and {stop} ({to:#x}) enclose no data"))
             })?;
-            tables.push(table(image, format, start, from, bytes)?);
+            tables.push(table(image, format, len, start, from, bytes)?);
         }
         if before == tables.len()
             && format.bounds.is_some_and(|(start, _)| names.address(start).is_none())
@@ -346,15 +394,19 @@ pub fn has_tables(image: &Image<'_>) -> bool {
 pub(crate) fn of_module(image: &Image<'_>) -> Result<Vec<KernelTable>, FileError> {
     let mut tables = Vec::new();
     for format in FORMATS {
-        tables.extend(in_sections(image, format)?);
+        tables.extend(in_sections(image, format, None)?);
     }
     Ok(tables)
 }
 
 /// Reads the tables of a format that are sections of their own.
-fn in_sections(image: &Image<'_>, format: &Format) -> Result<Vec<KernelTable>, FileError> {
+fn in_sections(
+    image: &Image<'_>,
+    format: &Format,
+    len: Option<u32>,
+) -> Result<Vec<KernelTable>, FileError> {
     sections(image, format)
-        .map(|section| table(image, format, section.name, section.address, section.data))
+        .map(|section| table(image, format, len, section.name, section.address, section.data))
         .collect()
 }
 
@@ -460,13 +512,18 @@ fn is_nop_of_5(code: &[u8]) -> bool {
 fn table(
     image: &Image<'_>,
     format: &Format,
+    len: Option<u32>,
     name: &str,
     address: u64,
     bytes: &[u8],
 ) -> Result<KernelTable, FileError> {
     let fitting = |layout: &Layout| layout.width.is_none_or(|width| width == image.width());
+    // Layouts of another length than the build's come last.
+    let is_len = |layout: &&Layout| len.is_none_or(|len| layout.stride == len as usize);
+    let layouts = || format.layouts.iter().filter(|layout| fitting(layout));
+    let others = layouts().filter(|layout| !is_len(layout));
     let mut best: Option<(usize, u64, usize)> = None;
-    for layout in format.layouts.iter().filter(|layout| fitting(layout)) {
+    for layout in layouts().filter(is_len).chain(others) {
         match records(image, layout, address, bytes) {
             Ok(records) => {
                 let stride = layout.stride;

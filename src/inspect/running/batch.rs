@@ -11,13 +11,19 @@
 //! a batch are in the same step, and get what slots and keys ask for, or all what the assembler
 //! wrote. An INT3 that fits none of this is nobody's.
 
-use super::judge::{Base, branch_target, is_int3, own_targets};
-use super::object::{Form, Running};
-use super::sites::{Group, RunningSite, RunningSites, Subject};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::base::{Base, branch_target, is_int3, own_targets};
+use super::object::{Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 use crate::insn::InsnBuffer;
 
 /// The steps of the protocol in which there are INT3s.
 const STEPS: [u8; 3] = [2, 3, 4];
+
+/// How many targets of calls are tried as the old form.
+const MOST_CALLS: usize = 4;
 
 /// Returns the sites that are in a batch, with the step: the step and the goal with which most
 /// sites with an INT3 agree.
@@ -26,7 +32,7 @@ pub(super) fn find(
     all: &RunningSites<'_>,
     bases: &[Base],
 ) -> Vec<(usize, u8)> {
-    let in_batch: Vec<(&Group, &Base)> = all
+    let in_batch: Vec<(&DeciderSites, &Base)> = all
         .groups
         .iter()
         .zip(bases)
@@ -37,7 +43,7 @@ pub(super) fn find(
         for step in STEPS {
             let mut fitting = vec![];
             for (group, base) in &in_batch {
-                let goal = if original { Some(Form::Original) } else { group.current };
+                let goal = if original { Some(SiteContent::Original) } else { group.current };
                 let Some(goal) = goal else { continue };
                 let attempt = Attempt { running, all, group, base, goal, step };
                 fitting.extend(attempt.best().into_iter().map(|at| (at, step)));
@@ -54,9 +60,9 @@ pub(super) fn find(
 struct Attempt<'g, 'a, 'd> {
     running: &'g Running<'a, 'd>,
     all: &'g RunningSites<'a>,
-    group: &'g Group,
+    group: &'g DeciderSites,
     base: &'g Base,
-    goal: Form,
+    goal: SiteContent,
     step: u8,
 }
 
@@ -81,7 +87,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// Returns the sites with an INT3 that fit, if the old form was this one.
-    fn fitting(&self, old: Form) -> Vec<usize> {
+    fn fitting(&self, old: SiteContent) -> Vec<usize> {
         let sites: Vec<(usize, &RunningSite<'_>)> = self.all.of_group(self.group).collect();
         let others = sites.iter().filter(|(_, site)| !is_int3(site));
         let hold_goal = others.clone().filter(|(_, site)| self.holds(site, self.goal)).count();
@@ -125,17 +131,17 @@ impl Attempt<'_, '_, '_> {
         fitting
     }
 
-    fn form(&self, site: &RunningSite<'_>, form: Form) -> Option<InsnBuffer> {
+    fn form(&self, site: &RunningSite<'_>, form: SiteContent) -> Option<InsnBuffer> {
         let object = self.running.objects.get(self.group.object)?;
         self.running.form(object, &site.record, form)
     }
 
-    fn holds(&self, site: &RunningSite<'_>, form: Form) -> bool {
+    fn holds(&self, site: &RunningSite<'_>, form: SiteContent) -> bool {
         self.form(site, form) == Some(site.seen)
     }
 
     /// Returns which tails a site with an INT3 has.
-    fn tails(&self, site: &RunningSite<'_>, old: Form) -> Tails {
+    fn tails(&self, site: &RunningSite<'_>, old: SiteContent) -> Tails {
         let (old, new) = (self.form(site, old), self.form(site, self.goal));
         let is_under = |bytes: Option<InsnBuffer>| {
             bytes.is_some_and(|bytes| bytes.bytes().get(1..) == site.seen.bytes().get(1..))
@@ -145,18 +151,18 @@ impl Attempt<'_, '_, '_> {
 
     /// Returns the forms that the sites can have had before: in step 2, that of the sites which the
     /// writer has not reached.
-    fn old_forms(&self) -> Vec<Form> {
+    fn old_forms(&self) -> Vec<SiteContent> {
         if let (2, Some(form)) = (self.step, self.base.form) {
             return vec![form];
         }
-        let mut forms = vec![Form::Original];
+        let mut forms = vec![SiteContent::Original];
         forms.extend(self.group.current);
         match self.group.subject {
-            Subject::Key(_) => forms.extend([true, false].map(Form::Direction)),
-            Subject::Op { .. } => {
+            Decider::Key(_) => forms.extend([true, false].map(SiteContent::Direction)),
+            Decider::Op { .. } => {
                 let own = own_targets(self.running, self.group.subject);
-                forms.extend(own.into_iter().map(Form::Holds));
-                forms.extend(self.calls().map(Form::Holds));
+                forms.extend(own.into_iter().map(SiteContent::Holds));
+                forms.extend(self.calls().map(SiteContent::Holds));
             }
         }
         forms
@@ -169,10 +175,15 @@ impl Attempt<'_, '_, '_> {
         let targets = sites.filter_map(move |(_, site)| {
             branch_target(self.running, object?.running(site.address), site)
         });
-        // They all lead to the same function, but for those that have another tail by now.
-        let mut targets: Vec<u64> = targets.collect();
-        targets.sort_unstable();
-        targets.dedup();
-        targets.into_iter().filter(|&target| self.running.is_function(target))
+        // They all lead to the same function, but for those that have another tail by now: the old
+        // form is among those with the most sites.
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        for target in targets {
+            *counts.entry(target).or_default() += 1;
+        }
+        counts.retain(|&target, _| self.running.is_function(target));
+        let mut counts: Vec<(u64, usize)> = counts.into_iter().collect();
+        counts.sort_unstable_by_key(|&(target, count)| (Reverse(count), target));
+        counts.into_iter().take(MOST_CALLS).map(|(target, _)| target)
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::judge::Judged;
 use super::object::{Object, Running};
 use super::sites::RunningSite;
-use super::text::{Area, Text};
+use super::text::{ProgramArea, ProgramText};
 use super::words::Words;
 use crate::inspect::explain::{Explained, Explanation, Verdict};
 
@@ -13,10 +13,10 @@ use crate::inspect::explain::{Explained, Explanation, Verdict};
 const PAGE: u64 = 0x1000;
 
 /// The comparison of one object.
-pub(super) struct Comparison<'c, 'a, 'd> {
+pub(super) struct ObjectComparison<'c, 'a, 'd> {
     pub running: &'c Running<'a, 'd>,
     pub object: &'c Object<'a, 'd>,
-    pub text: &'c Text<'d>,
+    pub text: &'c ProgramText<'d>,
     /// The sites of the object, sorted by address, with what was found of each.
     pub sites: Vec<(&'c RunningSite<'a>, &'c Judged)>,
     pub words: &'c Words,
@@ -24,7 +24,7 @@ pub(super) struct Comparison<'c, 'a, 'd> {
     pub explanation: &'c mut Explanation,
 }
 
-impl<'a> Comparison<'_, 'a, '_> {
+impl<'a> ObjectComparison<'_, 'a, '_> {
     /// Compares all text of the object.
     pub fn run(mut self) {
         let text = self.text;
@@ -49,7 +49,7 @@ impl<'a> Comparison<'_, 'a, '_> {
     }
 
     /// Compares bytes in which there is no site.
-    fn between(&mut self, area: &Area<'_>, start: u64, end: u64) {
+    fn between(&mut self, area: &ProgramArea<'_>, start: u64, end: u64) {
         let mut at = start;
         while at < end {
             let page_end = (at | (PAGE - 1)).saturating_add(1).min(end);
@@ -59,7 +59,7 @@ impl<'a> Comparison<'_, 'a, '_> {
     }
 
     /// Compares bytes of one page in which there is no site.
-    fn page(&mut self, area: &Area<'_>, start: u64, end: u64) {
+    fn page(&mut self, area: &ProgramArea<'_>, start: u64, end: u64) {
         let len = (end - start) as usize;
         let Some(seen) = self.memory(start, len) else { return };
         let Some(expected) = area.unpatched(start, len) else { return };
@@ -89,7 +89,7 @@ impl<'a> Comparison<'_, 'a, '_> {
     }
 
     /// Compares a site.
-    fn site(&mut self, area: &Area<'_>, site: &RunningSite<'_>, judged: &Judged) {
+    fn site(&mut self, area: &ProgramArea<'_>, site: &RunningSite<'_>, judged: &Judged) {
         let len = usize::from(site.len);
         // The first byte says for all of the site whether it is executed.
         if self.memory(site.address, len).is_none() {

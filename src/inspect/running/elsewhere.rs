@@ -2,11 +2,11 @@
 //! how much there is.
 
 use super::object::Running;
-use super::text::Text;
+use super::text::ProgramText;
 
 /// Returns a sentence about memory that can be executed and is in no file; `None` if there is none,
 /// or if the dump has no page tables.
-pub(super) fn words(running: &Running<'_, '_>, texts: &[Text<'_>]) -> Option<String> {
+pub(super) fn words(running: &Running<'_, '_>, texts: &[ProgramText<'_>]) -> Option<String> {
     let mut known: Vec<(u64, u64)> = vec![];
     for (object, text) in running.objects.iter().zip(texts) {
         known.extend(text.areas.iter().map(|area| {

@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use super::compare::Comparison;
+use super::compare::ObjectComparison;
 use super::elsewhere;
-use super::judge::{Judged, State, judge};
-use super::object::{Object, Running};
-use super::sites::{Group, RunningSites, Subject};
-use super::text::Text;
-use super::words::Words;
+use super::judge::{Judged, Judgement, judge};
+use super::object::{Object, Running, SiteContent};
+use super::sites::{Decider, DeciderSites, RunningSites};
+use super::text::ProgramText;
+use super::words::{self, Words};
 use crate::insn::{Nops, Width};
 use crate::inspect::elf::{ModuleMemory, PlacedModule};
 use crate::inspect::error::FileError;
@@ -56,7 +56,7 @@ pub fn explain<'d>(
     let located = locate(&model.image, &memory, ALIGNMENT)?;
     let kernel = Object { model, slide: located.slide, module: None };
     let mut objects = vec![kernel];
-    let mut texts = vec![Text::new(&kernel, file)];
+    let mut texts = vec![ProgramText::new(&kernel, file)];
     let placed = place_modules(&kernel, &located, modules)?;
     let models = placed.iter().map(|(module, placed)| {
         let model = placed.image().and_then(Model::new);
@@ -65,11 +65,11 @@ pub fn explain<'d>(
     let models: Vec<Model<'_>> = models.collect::<Result<_, _>>()?;
     for ((module, placed), model) in placed.iter().zip(&models) {
         let object = Object { model, slide: 0, module: Some((module.name, placed)) };
-        texts.push(Text::new(&object, &[]));
+        texts.push(ProgramText::new(&object, &[]));
         objects.push(object);
     }
     let (running, sites, judged) = with_nops(objects, &located);
-    let states: Vec<State> = judged.iter().map(|judged| judged.state).collect();
+    let states: Vec<Judgement> = judged.iter().map(|judged| judged.state).collect();
     let words = Words::new(&running, &sites, &states);
     let mut explanation = Explanation::new(&located, notes(&running, &sites, &texts));
     for (number, (object, text)) in running.objects.iter().zip(&texts).enumerate() {
@@ -77,7 +77,7 @@ pub fn explain<'d>(
             |group: usize| sites.groups.get(group).is_some_and(|group| group.object == number);
         let of_object =
             sites.sites.iter().zip(&judged).filter(|(site, _)| is_of_object(site.group));
-        let comparison = Comparison {
+        let comparison = ObjectComparison {
             running: &running,
             object,
             text,
@@ -167,7 +167,11 @@ fn with_nops<'a, 'd>(
 }
 
 /// Returns what was read of the kernel's state, and what is not compared.
-fn notes(running: &Running<'_, '_>, all: &RunningSites<'_>, texts: &[Text<'_>]) -> Vec<String> {
+fn notes(
+    running: &Running<'_, '_>,
+    all: &RunningSites<'_>,
+    texts: &[ProgramText<'_>],
+) -> Vec<String> {
     let mut notes = vec![];
     let (slots, ops, sites) = read_of(all, true);
     let (states, keys, branches) = read_of(all, false);
@@ -177,6 +181,15 @@ fn notes(running: &Running<'_, '_>, all: &RunningSites<'_>, texts: &[Text<'_>]) 
     ));
     if all.missing > 0 {
         notes.push(format!("{} sites are not in the dump", all.missing));
+    }
+    let is_wrong = |group: &&DeciderSites| matches!(group.current, Some(SiteContent::Holds(target)) if running.is_no_function(target));
+    let wrong: Vec<&DeciderSites> = all.groups.iter().filter(is_wrong).collect();
+    if let Some(first) = wrong.first() {
+        let (slots, first) = (wrong.len(), words::decides(running, first));
+        notes.push(format!(
+            "of {slots} slots no function begins at the address that they hold, the first {first}: a \
+             call there goes astray"
+        ));
     }
     let writable: u64 = texts.iter().map(|text| text.writable).sum();
     if writable > 0 {
@@ -193,8 +206,8 @@ fn notes(running: &Running<'_, '_>, all: &RunningSites<'_>, texts: &[Text<'_>]) 
 /// Returns of how many ops, or keys, the state was read, how many there are, and how many sites they
 /// have.
 fn read_of(all: &RunningSites<'_>, are_ops: bool) -> (usize, usize, usize) {
-    let is_op = |group: &&Group| matches!(group.subject, Subject::Op { .. }) == are_ops;
-    let groups: Vec<&Group> = all.groups.iter().filter(is_op).collect();
+    let is_op = |group: &&DeciderSites| matches!(group.subject, Decider::Op { .. }) == are_ops;
+    let groups: Vec<&DeciderSites> = all.groups.iter().filter(is_op).collect();
     let known = groups.iter().filter(|group| group.current.is_some()).count();
     (known, groups.len(), groups.iter().map(|group| group.sites.len()).sum())
 }

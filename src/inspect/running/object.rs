@@ -57,9 +57,9 @@ pub(super) struct Running<'a, 'd> {
     pub nops: Nops,
 }
 
-/// What a site can hold.
+/// The content that a site can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Form {
+pub(super) enum SiteContent {
     /// What the assembler wrote.
     Original,
     /// What the site of an op gets while its slot holds this address, which is one in memory.
@@ -139,28 +139,27 @@ impl<'a, 'd> Running<'a, 'd> {
         &self,
         object: &Object<'_, '_>,
         record: &SiteRecord<'_>,
-        form: Form,
+        form: SiteContent,
     ) -> Option<InsnBuffer> {
         match (record, form) {
-            (SiteRecord::Op(record, kind), Form::Original) => {
+            (SiteRecord::Op(record, kind), SiteContent::Original) => {
                 let slot = object.running(record.slot);
                 self.composed(object, record, &Replacement::Indirect(*kind, slot))
             }
-            (SiteRecord::Op(record, kind), Form::Holds(target)) => {
+            (SiteRecord::Op(record, kind), SiteContent::Holds(target)) => {
                 let replacement =
                     self.replacement(object.running(record.slot), record.op, target, *kind)?;
                 self.composed(object, record, &replacement)
             }
-            (SiteRecord::Branch(record), Form::Original) => {
+            (SiteRecord::Branch(record), SiteContent::Original) => {
                 let (_, key) = self.key(object.running(record.key))?;
                 object.model.branch_bytes_for(record, key.initially_on).ok()
             }
-            (SiteRecord::Branch(record), Form::Direction(is_on)) => {
+            (SiteRecord::Branch(record), SiteContent::Direction(is_on)) => {
                 object.model.branch_bytes_for(record, is_on).ok()
             }
-            (SiteRecord::Op(..), Form::Direction(_)) | (SiteRecord::Branch(_), Form::Holds(_)) => {
-                None
-            }
+            (SiteRecord::Op(..), SiteContent::Direction(_))
+            | (SiteRecord::Branch(_), SiteContent::Holds(_)) => None,
         }
     }
 
@@ -211,6 +210,13 @@ impl<'a, 'd> Running<'a, 'd> {
             Some(if offset == 0 { name.into_owned() } else { format!("{name}+{offset:#x}") })
         });
         named.unwrap_or_else(|| format!("{address:#x}"))
+    }
+
+    /// Returns whether certainly no function is at an address in memory that a slot holds, null
+    /// apart.
+    pub fn is_no_function(&self, address: u64) -> bool {
+        let is_known = self.object_at(address).is_some() || self.located.pages.is_some();
+        address != 0 && is_known && !self.is_function(address)
     }
 
     /// Returns whether a function can be at an address in memory: one of a known object begins there

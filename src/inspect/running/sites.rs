@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::object::{Form, Object, Running, SiteRecord};
+use super::object::{Object, Running, SiteContent, SiteRecord};
 use crate::insn::InsnBuffer;
 
-/// What decides what a site holds, by its address in memory.
+/// The slot or key that decides what a site holds, by its address in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Subject {
+pub(super) enum Decider {
     Op { slot: u64, index: u16 },
     Key(u64),
 }
@@ -29,14 +29,14 @@ pub(super) struct RunningSite<'a> {
 /// The sites of one op or key in one object. They are patched together, so that all hold the same
 /// unless they are just being written.
 #[derive(Clone, Debug)]
-pub(super) struct Group {
+pub(super) struct DeciderSites {
     /// Position of the object.
     pub object: usize,
-    pub subject: Subject,
+    pub subject: Decider,
     /// Positions of the sites, in the order of their records.
     pub sites: Vec<usize>,
     /// The form that the op's slot, or the key, asks for; `None` if the dump does not have it.
-    pub current: Option<Form>,
+    pub current: Option<SiteContent>,
 }
 
 /// The sites of all objects.
@@ -44,7 +44,7 @@ pub(super) struct Group {
 pub(super) struct RunningSites<'a> {
     /// Sorted by address, those of each object in one piece.
     pub sites: Vec<RunningSite<'a>>,
-    pub groups: Vec<Group>,
+    pub groups: Vec<DeciderSites>,
     /// Sites that are not in the dump.
     pub missing: usize,
 }
@@ -65,18 +65,18 @@ impl<'a> RunningSites<'a> {
         running: &Running<'a, '_>,
         number: usize,
         object: &Object<'a, '_>,
-        groups: &mut HashMap<(usize, Subject), usize>,
+        groups: &mut HashMap<(usize, Decider), usize>,
     ) {
         let model = object.model;
         let ops = model.records().iter().filter_map(|record| {
             let slot = object.running(record.slot);
-            let subject = Subject::Op { slot, index: record.op };
+            let subject = Decider::Op { slot, index: record.op };
             Some((SiteRecord::Op(record, record.kind()?), subject))
         });
         let branches = model.branches().iter().filter(|branch| branch.jumps_when().is_some());
         let branches = branches
-            .map(|record| (SiteRecord::Branch(record), Subject::Key(object.running(record.key))));
-        let mut list: Vec<(usize, SiteRecord<'a>, Subject)> = ops
+            .map(|record| (SiteRecord::Branch(record), Decider::Key(object.running(record.key))));
+        let mut list: Vec<(usize, SiteRecord<'a>, Decider)> = ops
             .chain(branches)
             .enumerate()
             .map(|(order, (record, subject))| (order, record, subject))
@@ -98,7 +98,7 @@ impl<'a> RunningSites<'a> {
             end = address.saturating_add(len.into());
             let group = *groups.entry((number, subject)).or_insert_with(|| {
                 let current = current(running, subject);
-                self.groups.push(Group { object: number, subject, sites: vec![], current });
+                self.groups.push(DeciderSites { object: number, subject, sites: vec![], current });
                 self.groups.len() - 1
             });
             orders.push((order, self.sites.len()));
@@ -116,16 +116,16 @@ impl<'a> RunningSites<'a> {
     /// Returns the sites of a group, in the order of their records.
     pub fn of_group<'s>(
         &'s self,
-        group: &'s Group,
+        group: &'s DeciderSites,
     ) -> impl Iterator<Item = (usize, &'s RunningSite<'a>)> {
         group.sites.iter().filter_map(|&at| Some((at, self.sites.get(at)?)))
     }
 }
 
 /// Returns the form that an op's slot, or a key, asks for.
-fn current(running: &Running<'_, '_>, subject: Subject) -> Option<Form> {
+fn current(running: &Running<'_, '_>, subject: Decider) -> Option<SiteContent> {
     match subject {
-        Subject::Op { slot, .. } => running.slot(slot).map(Form::Holds),
-        Subject::Key(key) => running.key_state(key).map(|(is_on, _)| Form::Direction(is_on)),
+        Decider::Op { slot, .. } => running.slot(slot).map(SiteContent::Holds),
+        Decider::Key(key) => running.key_state(key).map(|(is_on, _)| SiteContent::Direction(is_on)),
     }
 }

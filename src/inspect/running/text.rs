@@ -7,7 +7,7 @@ use crate::inspect::elf::{Section, little_endian, slice};
 
 /// A range of text, or of data in a segment that can be executed.
 #[derive(Clone, Debug)]
-pub(super) struct Area<'d> {
+pub(super) struct ProgramArea<'d> {
     /// Address in the file.
     pub address: u64,
     /// The bytes in the file.
@@ -18,15 +18,15 @@ pub(super) struct Area<'d> {
 
 /// The text of an object.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Text<'d> {
+pub(super) struct ProgramText<'d> {
     /// Sorted by address; none overlaps another.
-    pub areas: Vec<Area<'d>>,
+    pub areas: Vec<ProgramArea<'d>>,
     /// Bytes in segments that can be executed and that the program itself may write: they are not
     /// compared.
     pub writable: u64,
 }
 
-impl<'d> Text<'d> {
+impl<'d> ProgramText<'d> {
     /// Reads the text of an object from its file. Executable is what the segments say; a file
     /// without segments has its sections.
     pub fn new(object: &Object<'_, 'd>, file: &'d [u8]) -> Self {
@@ -34,26 +34,32 @@ impl<'d> Text<'d> {
         let mut text = Self::default();
         let mut add = |address: u64, bytes: &'d [u8]| {
             // A damaged file can have the same address twice.
-            let end_before = text.areas.last().map_or(0, |area: &Area<'_>| area.end());
+            let end_before = text.areas.last().map_or(0, |area: &ProgramArea<'_>| area.end());
             if bytes.is_empty() || address < end_before {
                 return;
             }
             let moved = moved(object, address, bytes);
-            text.areas.push(Area { address, file: bytes, moved });
+            text.areas.push(ProgramArea { address, file: bytes, moved });
         };
         let mut sections: Vec<&Section<'d>> =
             image.sections().iter().filter(|section| !section.data.is_empty()).collect();
         sections.sort_by_key(|section| section.address);
-        if !image.segments().iter().any(|segment| segment.executable) {
+        let has_segments = image.segments().iter().any(|segment| segment.executable);
+        if object.module.is_some() || !has_segments {
             for section in sections.iter().filter(|section| section.is_executable()) {
                 add(section.address, section.data);
             }
             return text;
         }
-        let mut writable = 0;
+        let (mut writable, mut end_before) = (0, 0);
         for segment in image.segments().iter().filter(|segment| segment.executable) {
             let Some(bytes) = slice(file, segment.offset, segment.size) else { continue };
             let end = segment.address.saturating_add(segment.size);
+            // Of two that overlap, as in no file that a linker has made, the first counts.
+            if segment.address < end_before {
+                continue;
+            }
+            end_before = end;
             let mut at = segment.address;
             let mut piece = |from: u64, to: u64| {
                 let offset = from.wrapping_sub(segment.address);
@@ -61,9 +67,11 @@ impl<'d> Text<'d> {
                     add(from, bytes);
                 }
             };
-            // Sections of one segment do not overlap in a file that a linker has made; in another
-            // one the first counts.
-            for section in &sections {
+            let from = sections.partition_point(|section| section.address < segment.address);
+            for section in sections.iter().skip(from) {
+                if section.address >= end {
+                    break;
+                }
                 let is_inside = at <= section.address && section.end() <= end;
                 if is_inside && section.is_writable() && !section.is_executable() {
                     piece(at, section.address);
@@ -78,7 +86,7 @@ impl<'d> Text<'d> {
     }
 }
 
-impl Area<'_> {
+impl ProgramArea<'_> {
     /// Returns the first address behind the area.
     pub fn end(&self) -> u64 {
         self.address.saturating_add(self.file.len() as u64)

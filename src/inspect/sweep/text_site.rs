@@ -56,7 +56,7 @@ impl<'m> TextSite<'m> {
     }
 
     /// Returns whether two records say the same about the same site.
-    const fn repeats(&self, other: &Self) -> bool {
+    fn repeats(&self, other: &Self) -> bool {
         match (self.record, other.record) {
             (RecordImage::Op(one), RecordImage::Op(other)) => one.repeats(other),
             (RecordImage::Branch(one), RecordImage::Branch(other)) => one.repeats(other),

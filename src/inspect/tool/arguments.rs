@@ -148,24 +148,28 @@ Examples:
   patchlet raw kernel --except boot_ --except patchlet::    all but these functions
   patchlet raw kernel --json | jq '.raw[].function'")]
     Raw(RawArguments),
-    /// Say of a Linux kernel's text in a memory dump why it differs from the file
+    /// Say of a kernel's text in a memory dump why it differs from the file
     #[command(after_help = "\
-FILE is a vmlinux, with or without symbols, or a vmlinuz. DUMP is an ELF core, as QEMU's
-dump-guest-memory and an uncompressed kdump are; or plain memory, with the address of its first byte.
+FILE is a linked kernel with patchlet; or Linux: a vmlinux, with or without symbols, or a vmlinuz.
+DUMP is an ELF core, as QEMU's dump-guest-memory and an uncompressed kdump are; or plain memory, with
+the address of its first byte.
 
-What the text should be is computed from the file's tables and from the state in the dump: features of
-the CPU, static keys, static calls, pv_ops. Each range that differs from the file, or should, has a cause
+What the text should be is computed from the file's tables and from the state in the dump: slots and
+keys; in Linux features of the CPU, static keys, static calls, pv_ops. Each range that differs from the file, or should, has a cause
 and a verdict:
   proven       it was computed and is equal
   allowed      its record can have this state; what decides was not read from the dump
   unexplained  nothing says why, or what says it says something else
-Modules, BPF programs and other text that is made at run time are not compared.
+The sites of one op or key are patched together: one that differs from the others is unexplained. What
+is in no file is not compared: modules but those of --module, BPF programs, copies of blobs, text that is
+made at run time.
 
 A dump in which the features of the CPU are not found needs --cpu. Names behind it are those of
 /proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only the
 kernel decides is then taken from what most sites are, and its sites are allowed, not proven.
 
 Examples:
+  patchlet explain kernel --memory core --module driver.o
   patchlet explain vmlinuz-6.12 --memory guest.core
   patchlet explain vmlinux --memory ram --phys 0x0         plain memory from physical address 0 on
   patchlet explain vmlinux --memory core --all             what is proven, too

@@ -1,15 +1,13 @@
 //! The checks of the records of branch sites, each by itself, and of keys.
 
+use super::records::{self, BY_MACROS, BY_MACROS_ALONE, RELINK};
 use super::reference::Reference;
-use super::sites::table_is_not_relocated;
-use crate::inspect::elf::{Section, SymbolKind};
+use crate::inspect::elf::SymbolKind;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::{BRANCH_SIZE, BranchImage, KEY_WORD};
 use crate::inspect::hex::bytes_in_hex;
 use crate::inspect::model::{BranchForm, Model};
 use crate::inspect::sweep::TextSite;
-
-const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
 /// Checks all records and keys; returns the sites in executable sections.
 pub(super) fn check<'m>(
@@ -17,10 +15,9 @@ pub(super) fn check<'m>(
     reference: &Reference<'_>,
     findings: &mut Findings,
 ) -> Vec<TextSite<'m>> {
-    as_many_as_expected(model, reference, findings);
-    if let Some((start, end)) = model.branches.range {
-        table_is_not_relocated(model, start, end, findings);
-    }
+    let table = ("table of branch sites", FindingCode::BranchCount);
+    records::as_many_as_expected(table, model.branches().len(), reference.branches, findings);
+    records::table_is_not_relocated(model, model.branches.range, findings);
     keys(model, findings);
     let mut sites = Vec::new();
     for record in model.branches() {
@@ -29,22 +26,6 @@ pub(super) fn check<'m>(
         }
     }
     sites
-}
-
-/// Checks that no record was lost, or came in from elsewhere, on the way to this file.
-fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
-    let found = model.branches().len();
-    let Some(expected) = reference.branches.filter(|expected| !expected.allows(found)) else {
-        return;
-    };
-    findings.add(
-        FindingCode::BranchCount,
-        None,
-        "table of branch sites".to_owned(),
-        format!("it has {found} sites, and {expected} were expected"),
-        "if the sources did not change it, look at what was linked last: `ld -r` and tools behind the \
-         linker lose records",
-    );
 }
 
 /// Returns the place of a finding, such as `branch site 0x1234 (TRACE, main+0x4)`.
@@ -86,22 +67,12 @@ fn record_alone(model: &Model<'_>, record: &BranchImage, findings: &mut Findings
              patchlet.ld does",
         );
     }
-    let size = u64::from(BRANCH_SIZE);
-    let inside = |section: &&Section<'_>| {
-        section.is_executable() && section.bytes(record.site, size).is_some()
-    };
-    if model.image.section_at(record.site).filter(inside).is_none() {
-        let what = format!("its {size} bytes are not in an executable section");
+    if let Some(what) = records::outside_text(model, record.site, BRANCH_SIZE) {
         add(FindingCode::SiteOutsideText, what, RELINK);
         return false;
     }
-    for relocation in model.image.relocations_in(record.site, record.site.saturating_add(size)) {
-        if relocation.dynamic {
-            let address = relocation.address;
-            let what =
-                format!("a loader would write to {address:#x}, over what the patcher put there");
-            add(FindingCode::Relocation, what, "emit sites by the macros of patchlet only");
-        }
+    for what in records::written_by_loader(model, record.site, BRANCH_SIZE) {
+        add(FindingCode::Relocation, what, BY_MACROS);
     }
     if let Err(what) = target(model, record) {
         add(FindingCode::BranchTarget, what, "let a branch go to a label of its own function only");
@@ -128,7 +99,7 @@ fn record_alone(model: &Model<'_>, record: &BranchImage, findings: &mut Findings
                     bytes(false),
                     bytes(true)
                 ),
-                "emit sites by the macros of patchlet only, and let nothing else rewrite text",
+                BY_MACROS_ALONE,
             );
         }
         (BranchForm::Nop, Some(true)) | (BranchForm::Jump, Some(false)) => {

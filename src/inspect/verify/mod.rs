@@ -7,6 +7,7 @@ mod conventions;
 mod followed;
 mod overlap;
 mod patchlets;
+mod records;
 mod reference;
 mod sections;
 mod sites;

@@ -1,15 +1,13 @@
 //! The checks of the records of ops and their sites, each by itself.
 
+use super::records::{self, BY_MACROS_ALONE, RELINK};
 use super::reference::Reference;
 use crate::insn::{ComposeError, InsnBuffer};
-use crate::inspect::elf::Section;
 use crate::inspect::finding::{FindingCode, Findings};
 use crate::inspect::formats::SiteImage;
 use crate::inspect::hex::bytes_in_hex;
 use crate::inspect::model::{Model, SiteState};
 use crate::inspect::sweep::TextSite;
-
-const RELINK: &str = "build and link it again, and let nothing rewrite it";
 
 /// Checks all records; returns the sites in executable sections.
 pub(super) fn check<'m>(
@@ -17,10 +15,9 @@ pub(super) fn check<'m>(
     reference: &Reference<'_>,
     findings: &mut Findings,
 ) -> Vec<TextSite<'m>> {
-    as_many_as_expected(model, reference, findings);
-    if let Some((start, end)) = model.records.range {
-        table_is_not_relocated(model, start, end, findings);
-    }
+    let table = ("table of records", FindingCode::SiteCount);
+    records::as_many_as_expected(table, model.records().len(), reference.sites, findings);
+    records::table_is_not_relocated(model, model.records.range, findings);
     let mut sites = Vec::new();
     for record in model.records() {
         if record_alone(model, record, findings) {
@@ -29,42 +26,6 @@ pub(super) fn check<'m>(
     }
     slots(model, findings);
     sites
-}
-
-/// Checks that no record was lost, or came in from elsewhere, on the way to this file.
-fn as_many_as_expected(model: &Model<'_>, reference: &Reference<'_>, findings: &mut Findings) {
-    let found = model.records().len();
-    let Some(expected) = reference.sites.filter(|expected| !expected.allows(found)) else { return };
-    findings.add(
-        FindingCode::SiteCount,
-        None,
-        "table of records".to_owned(),
-        format!("it has {found} sites, and {expected} were expected"),
-        "if the sources did not change it, look at what was linked last: `ld -r` and tools behind the \
-         linker lose records",
-    );
-}
-
-/// Checks that no relocation writes to a table of records.
-pub(super) fn table_is_not_relocated(
-    model: &Model<'_>,
-    start: u64,
-    end: u64,
-    findings: &mut Findings,
-) {
-    for relocation in model.image.relocations_in(start, end) {
-        // A relocation that --emit-relocs keeps for a relative field is applied already, and does
-        // not change when the kernel relocates itself.
-        if relocation.dynamic || relocation.absolute {
-            findings.add(
-                FindingCode::Relocation,
-                Some(relocation.address),
-                format!("table of records at {start:#x}"),
-                format!("has a relocation at {:#x}", relocation.address),
-                "emit sites by the macros of patchlet only",
-            );
-        }
-    }
 }
 
 /// Returns the place of a finding, such as `site 0x1234 (save_fl, main+0x4)`.
@@ -119,26 +80,14 @@ fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) 
             false
         }
     };
-    let inside = |section: &&Section<'_>| {
-        section.is_executable() && section.bytes(record.site, u64::from(record.capacity)).is_some()
-    };
-    if model.image.section_at(record.site).filter(inside).is_none() {
-        let what = format!("its {} bytes are not in an executable section", record.capacity);
+    if let Some(what) = records::outside_text(model, record.site, record.capacity) {
         add(FindingCode::SiteOutsideText, what, RELINK);
         return false;
     }
     let (Some(kind), true, true) = (kind, possible, known_slot) else { return true };
-    for relocation in model.image.relocations_in(record.site, record.end()) {
-        if relocation.dynamic {
-            add(
-                FindingCode::Relocation,
-                format!(
-                    "a loader would write to {:#x}, over what the patcher put there",
-                    relocation.address
-                ),
-                "link 32-bit code for a fixed address: there is no relative indirect call",
-            );
-        }
+    for what in records::written_by_loader(model, record.site, record.capacity) {
+        let fix = "link 32-bit code for a fixed address: there is no relative indirect call";
+        add(FindingCode::Relocation, what, fix);
     }
     if let Err(error) = model.native(record, kind) {
         let fix = match error {
@@ -161,7 +110,7 @@ fn record_alone(model: &Model<'_>, record: &SiteImage, findings: &mut Findings) 
                 form(model.indirect(record, kind)),
                 form(model.native(record, kind))
             ),
-            "emit sites by the macros of patchlet only, and let nothing else rewrite text",
+            BY_MACROS_ALONE,
         );
     }
     true

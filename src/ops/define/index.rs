@@ -43,8 +43,9 @@ macro_rules! __ops_in_index {
     }};
 }
 
-/// Writes the symbol that tells the index of an op by its size. The symbol has no type: programs
-/// that read the binary would take it for a variable of this size.
+/// Writes the symbol that tells the index of an op by its size. It stands at the op's record, and has
+/// no type: at the slot it would get the type of the slots, whatever is asked for, and programs that
+/// read the binary would name the slot by it.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(target_arch = "x86_64")]
@@ -55,12 +56,11 @@ macro_rules! __op_index_symbol {
             $symbol,
             ".",
             ::core::stringify!($name),
-            ".index, {slots} + {offset}\n",
-            ".type ",
+            ".index, .L",
             $symbol,
             ".",
             ::core::stringify!($name),
-            ".index, @notype\n",
+            ".record\n",
             ".size ",
             $symbol,
             ".",

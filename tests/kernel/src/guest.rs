@@ -185,7 +185,7 @@ pub fn install() {
         own::ops::install(&[
             own::ops::slot::flush_page.holds(FLUSH_PAGE),
             own::ops::slot::ticks_low.holds(TICKS_LOW),
-            own::ops::slot::mix.holds(signatures::mix_as_guest),
+            own::ops::slot::mix.holds(signatures::mix::<1>),
             own::ops::slot::largest.holds(signatures::largest_as_guest),
             (own::ops::Id::zero, live_sites::A),
             (own::ops::Id::flags, live_sites::A),

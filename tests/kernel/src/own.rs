@@ -93,7 +93,7 @@ patchlet::ops! {
             /// Mixes arguments into a block.
             mix: extern_c fn(
                 block: Block, a: u8, b: i16, c: u32, d: usize, e: usize, f: usize, g: i32,
-            ) -> Block = function signatures::mix;
+            ) -> Block = function signatures::mix::<0>;
             /// Returns the largest word.
             largest: extern_c fn(block: &Block, how: u64) -> usize = function signatures::largest;
         }

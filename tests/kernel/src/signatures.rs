@@ -23,8 +23,9 @@ fn add(mut block: Block, arguments: [usize; 7], more: usize) -> Block {
     block
 }
 
-/// The native function of the op `any.mix`.
-pub extern "C" fn mix(
+/// The op `any.mix`, which adds `MORE` to the last word: its native function with 0, that of the
+/// made-up hypervisor with 1.
+pub extern "C" fn mix<const MORE: usize>(
     block: Block,
     a: u8,
     b: i16,
@@ -34,21 +35,7 @@ pub extern "C" fn mix(
     f: usize,
     g: i32,
 ) -> Block {
-    add(block, [a.into(), b as usize, c as usize, d, e, f, g as usize], 0)
-}
-
-/// The same op of the made-up hypervisor.
-pub extern "C" fn mix_as_guest(
-    block: Block,
-    a: u8,
-    b: i16,
-    c: u32,
-    d: usize,
-    e: usize,
-    f: usize,
-    g: i32,
-) -> Block {
-    add(block, [a.into(), b as usize, c as usize, d, e, f, g as usize], 1)
+    add(block, [a.into(), b as usize, c as usize, d, e, f, g as usize], MORE)
 }
 
 /// The native function of the op `any.largest`.

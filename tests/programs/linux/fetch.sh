@@ -10,14 +10,25 @@ cd "$(dirname "$0")/../../.."
 
 folder=$PWD/target/linux
 # The kernel's name without its last numbers, the release of Debian, the package's architecture, and
-# the expression that finds the package.
+# the expression that finds the package. The rules were fitted on the first five and tried on the
+# others.
 kernels=(
     '5.10 bullseye amd64 linux-image-5\.10\.0-[0-9]+-amd64'
     '5.10-686 bullseye i386 linux-image-5\.10\.0-[0-9]+-686-pae'
     '6.1 bookworm amd64 linux-image-6\.1\.0-[0-9]+-amd64'
     '6.1-686 bookworm i386 linux-image-6\.1\.0-[0-9]+-686-pae'
-    '6.12 trixie amd64 linux-image-6\.12\.[0-9]+.*-amd64'
-    '6.12-rt trixie amd64 linux-image-6\.12\.[0-9]+.*-rt-amd64'
+    '6.12 trixie amd64 linux-image-6\.12\.[0-9]+\+deb13-amd64'
+    '6.12-rt trixie amd64 linux-image-6\.12\.[0-9]+\+deb13-rt-amd64'
+    '5.10-rt bullseye amd64 linux-image-5\.10\.0-[0-9]+-rt-amd64'
+    '5.10-cloud bullseye amd64 linux-image-5\.10\.0-[0-9]+-cloud-amd64'
+    '5.10-686-nopae bullseye i386 linux-image-5\.10\.0-[0-9]+-686'
+    '6.1-rt bookworm amd64 linux-image-6\.1\.0-[0-9]+-rt-amd64'
+    '6.1-cloud bookworm amd64 linux-image-6\.1\.0-[0-9]+-cloud-amd64'
+    '6.1-686-nopae bookworm i386 linux-image-6\.1\.0-[0-9]+-686'
+    '6.5-686 bookworm-backports i386 linux-image-6\.5\.0-[0-9]\.deb12\.[0-9]+-686-pae'
+    '6.12.43 bookworm-backports amd64 linux-image-6\.12\.43\+deb12-amd64'
+    'sid sid amd64 linux-binary-[0-9.]+\+deb[0-9]+-amd64'
+    'sid-rt sid amd64 linux-binary-[0-9.]+\+deb[0-9]+-rt-amd64'
 )
 
 say() { echo "linux: $*"; }
@@ -72,10 +83,7 @@ for kernel in "${kernels[@]}"; do
             die "apt-get update failed, see $work/log/update"
         touch "$work/ready"
     fi
-    # Of all packages that fit, not those for debugging, in the clouds, or of another kind.
-    package=$(apt-cache -c "$work/apt.conf" pkgnames | grep -Ex "$expression" |
-        grep -vE -- '-(dbg|cloud|unsigned)' | { [[ $name == *-rt ]] && cat || grep -v -- -rt-; } |
-        sort -V | tail -n 1)
+    package=$(apt-cache -c "$work/apt.conf" pkgnames | grep -Ex "$expression" | sort -V | tail -n 1)
     [ "$package" ] || die "$suite has no package like $expression"
     say "downloading $package:$architecture"
     rm -rf "$work/unpacked"
@@ -84,8 +92,8 @@ for kernel in "${kernels[@]}"; do
         "$package:$architecture" >"$work/log/download" 2>&1) ||
         die "apt-get could not download $package, see $work/log/download"
     for deb in "$work/archives"/*.deb; do dpkg-deb --fsys-tarfile "$deb"; done |
-        tar -x -C "$work/unpacked" --wildcards './boot/vmlinuz*'
-    mv "$work/unpacked"/boot/vmlinuz-* "$folder/boot/vmlinuz-$name"
+        tar -x -C "$work/unpacked" --wildcards '*/vmlinuz*'
+    mv "$(find "$work/unpacked" -type f -name 'vmlinuz*')" "$folder/boot/vmlinuz-$name"
     rm -rf "$work/archives"/*.deb "$work/unpacked"
 done
 say "kernels in target/linux/boot: $(cd "$folder/boot" && echo vmlinuz-*)"

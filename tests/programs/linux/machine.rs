@@ -3,15 +3,12 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
-/// How long a kernel may take until its program is ready. Emulated CPUs are slow.
-const PATIENCE: Duration = Duration::from_secs(600);
+use crate::qmp::{PATIENCE, Qmp, Running};
 
 pub(crate) struct Machine<'a> {
     pub kernel: &'a Path,
@@ -72,17 +69,6 @@ impl Archive {
 
     fn align(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-}
-
-/// A child that does not outlive its owner.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -148,46 +134,5 @@ pub(crate) fn dump(
     });
     wait.recv_timeout(PATIENCE)
         .map_err(|_| format!("not ready after {} s", PATIENCE.as_secs()))??;
-    let mut qmp = Qmp::connect(&socket).map_err(failed("QMP"))?;
-    qmp.execute(r#"{"execute":"qmp_capabilities"}"#)?;
-    qmp.execute(r#"{"execute":"stop"}"#)?;
-    qmp.execute(&format!(
-        r#"{{"execute":"dump-guest-memory","arguments":{{"paging":false,"protocol":"file:{}"}}}}"#,
-        core.display()
-    ))?;
-    Ok(())
-}
-
-/// A connection to QEMU's machine protocol: lines of JSON.
-struct Qmp {
-    lines: BufReader<UnixStream>,
-}
-
-impl Qmp {
-    fn connect(socket: &Path) -> std::io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut lines = BufReader::new(stream);
-        // The greeting.
-        lines.read_line(&mut String::new())?;
-        Ok(Self { lines })
-    }
-
-    /// Sends a command, and waits for its answer. Lines about events are left out.
-    fn execute(&mut self, command: &str) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("QMP: {error}");
-        self.lines.get_mut().write_all(format!("{command}\n").as_bytes()).map_err(failed)?;
-        loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line).map_err(failed)? == 0 {
-                return Err("QMP: QEMU has closed the connection".to_owned());
-            }
-            if line.starts_with(r#"{"return""#) {
-                return Ok(());
-            }
-            if line.starts_with(r#"{"error""#) {
-                return Err(format!("QMP: {command}: {line}"));
-            }
-        }
-    }
+    Qmp::connect(&socket)?.dump(core, false)
 }

@@ -229,7 +229,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
             self.count(cause, verdict, group.start, group.end);
             return;
         }
-        let allowed = sites.iter().find_map(|site| self.allowed(group, site));
+        let differing = seen.iter().zip(expected).filter(|(seen, expected)| seen != expected);
+        let differing = differing.count();
+        let allowed = sites.iter().find_map(|site| self.allowed(group, site, differing));
         match allowed {
             Some(cause) => self.count(cause, Verdict::Allowed, group.start, group.end),
             None => self.count(cause, Verdict::Unexplained, group.start, group.end),
@@ -272,10 +274,16 @@ impl<'a, 'd> Comparison<'a, 'd> {
                 let not = if absent { "!" } else { "" };
                 format!("{not}{}", self.kernel.feature_names.words_for(number))
             }
-            Depends::Variable(address) => match self.kernel.names.place(address) {
-                name if name.is_empty() => format!("variable at {address:#x}"),
-                name => name,
-            },
+            Depends::Variable(address) => {
+                // Without the names of variables the last name before it is that of a function.
+                let section = |address| self.kernel.image.section_at(address);
+                let section = |address| section(address).map(|section| section.address);
+                let start = self.kernel.names.start(address);
+                match start.is_some_and(|start| section(start) == section(address)) {
+                    true => self.kernel.names.place(address),
+                    false => format!("variable at {address:#x}"),
+                }
+            }
             Depends::Cpus => "number of CPUs".to_owned(),
             Depends::Mitigation => "mitigations".to_owned(),
             Depends::Boot => String::new(),

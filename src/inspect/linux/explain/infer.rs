@@ -13,11 +13,11 @@ use crate::inspect::linux::state::State;
 use crate::inspect::linux::tables::{TableKind, TableRecord};
 use crate::inspect::linux::text::Text;
 
-/// How many sites say that a feature is there, and how many that it is not.
+/// The number of sites that say that a feature is there, and of those that say that it is not.
 type Votes = BTreeMap<u16, (usize, usize)>;
 
 /// The most features of one site that are tried in every combination.
-const MOST_AT_ONE_SITE: usize = 5;
+const MOST_AT_ONE_SITE: usize = 3;
 
 /// Infers all features that are not known and on which text depends.
 pub(super) fn infer(
@@ -31,8 +31,11 @@ pub(super) fn infer(
     }
     // What is in the replacements of alternatives comes first.
     take(&mut state.features, &votes_of_thunks(kernel, located, moved));
-    let votes = votes_of_alternatives(kernel, state, located, moved);
-    take(&mut state.features, &votes);
+    // A site with many features that are not known is asked when some of them are.
+    for _ in 0..2 {
+        let votes = votes_of_alternatives(kernel, state, located, moved);
+        take(&mut state.features, &votes);
+    }
 }
 
 /// Takes what most sites say.

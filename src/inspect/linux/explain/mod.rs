@@ -38,7 +38,7 @@ pub fn explain(
         Width::Bits32 => 0x2000,
     };
     let located = locate(&kernel.image, &memory, alignment)?;
-    let mut state = State::new(&kernel.image, &kernel.names, &located, kernel.cpu.as_ref());
+    let mut state = State::new(kernel, &located);
     let mut moved = Text::new(&kernel.image);
     move_text(kernel, located.slide, &mut moved);
     infer(kernel, &mut state, &located, &moved);

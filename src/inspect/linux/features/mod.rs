@@ -9,6 +9,8 @@
 mod names;
 mod words;
 
+use std::collections::BTreeMap;
+
 use crate::cpu::FeatureWord;
 use crate::inspect::cpu::{CpuSpec, feature_named};
 use crate::inspect::error::FileError;
@@ -92,19 +94,19 @@ pub(crate) struct KernelFeatures {
     /// The bits of which it is known.
     known: Vec<u32>,
     /// Bits that are taken from the text, by number.
-    inferred: Vec<(u16, bool)>,
+    inferred: BTreeMap<u16, bool>,
 }
 
 impl KernelFeatures {
     /// Makes the features of the words that the kernel has in memory.
     pub(crate) fn new(words: Vec<u32>) -> Self {
         let known = vec![u32::MAX; words.len()];
-        Self { words, known, inferred: vec![] }
+        Self { words, known, inferred: BTreeMap::new() }
     }
 
     /// Makes features of which nothing is known but that every CPU has what every CPU has.
     pub(crate) fn unknown() -> Self {
-        let mut features = Self { words: vec![], known: vec![], inferred: vec![] };
+        let mut features = Self { words: vec![], known: vec![], inferred: BTreeMap::new() };
         features.put(feature::ALWAYS, true);
         features
     }
@@ -187,14 +189,12 @@ impl KernelFeatures {
     /// Returns whether the CPU has a feature: as it is known, else as the text says, if it was
     /// asked.
     pub(crate) fn has_or_inferred(&self, number: u16) -> Option<bool> {
-        let inferred = || self.inferred.iter().find(|(of, _)| *of == number).map(|(_, is)| *is);
-        self.has(number).or_else(inferred)
+        self.has(number).or_else(|| self.inferred.get(&number).copied())
     }
 
     /// Notes what the text says of a feature of which nothing else is known.
     pub(crate) fn infer(&mut self, number: u16, is_set: bool) {
-        self.inferred.retain(|(of, _)| *of != number);
-        self.inferred.push((number, is_set));
+        self.inferred.insert(number, is_set);
     }
 
     /// Returns the numbers of features of which both know something else.

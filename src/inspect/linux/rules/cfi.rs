@@ -15,7 +15,7 @@ use crate::inspect::elf::little_endian;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
-/// How calls are checked, as `cfi_mode` counts it.
+/// The way in which calls are checked, as `cfi_mode` counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CfiMode {
     Off,
@@ -23,7 +23,7 @@ enum CfiMode {
     FineIbt,
 }
 
-/// How the kernel checks calls, and where it says so.
+/// The state that decides about checks of calls, and where it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CfiState {
     mode: CfiMode,

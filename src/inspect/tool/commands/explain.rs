@@ -34,8 +34,12 @@ fn explain_own(
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Stop> {
     let path = &arguments.file;
+    if arguments.cpu.is_some() {
+        let words = "--cpu is for Linux: the slots of this kernel say what its CPU selected";
+        return Err(Stop::Failed(format!("{}: {words}", path.display())));
+    }
     let model = linked(path, data)?;
-    let dump = read(arguments.dump())?;
+    let dump = read_memory(arguments.dump())?;
     let mut objects = vec![];
     for path in &arguments.module {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
