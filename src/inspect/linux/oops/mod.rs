@@ -12,6 +12,7 @@ mod lines;
 mod log;
 mod outcome;
 mod place;
+mod states;
 
 pub use forms::SiteForm;
 pub(super) use forms::{Forms, return_thunks};
