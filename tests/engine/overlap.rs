@@ -7,6 +7,7 @@ use patchlet::text::Part;
 use patchlet::{Error, Kind, Patcher, SiteSet};
 use proptest::prelude::*;
 
+use crate::branch_image::{Branch, BranchImage};
 use crate::image::{Image, Site, call, jump};
 use crate::platforms::{Recorder, one_cpu};
 
@@ -62,6 +63,38 @@ fn an_unpatched_site_in_the_operand_of_another() {
         assert_eq!(image.at(0x305, 2), [0xff, 0x15], "both are as the assembler writes them");
         image.record(image.raw(call(0x300, 0)));
         overlap(&image, first + 1, 0x300, 0x305);
+    }
+}
+
+/// A branch in the operand of one that jumps: both hold what the assembler writes. The inner one is a
+/// NOP that begins at the last byte of the outer one, or a jump at its second. Its record is found
+/// wherever it stands among those of other branches.
+#[test]
+fn an_unpatched_branch_in_the_operand_of_another() {
+    let nop = |at| Branch { at, key: 0, jumps_when_on: true, target: 0x1800 };
+    let jump = |at, target| Branch { jumps_when_on: false, target, ..nop(at) };
+    let pairs = [
+        (jump(0x300, 0x305 + 0x0f00_0000), nop(0x304)),
+        (jump(0x300, 0x305 + 0xe9), jump(0x301, 0x306)),
+    ];
+    let others = (0..9).flat_map(|before| (0..9).map(move |behind| (before, behind)));
+    for ((before, behind), (outer, inner)) in
+        others.flat_map(|others| pairs.map(|pair| (others, pair)))
+    {
+        let image = BranchImage::new(&[], &[false]);
+        (0..before).for_each(|number| image.branch(nop(0x200 + 8 * number)));
+        image.branch(outer);
+        image.branch(inner);
+        (0..behind).for_each(|number| image.branch(nop(0x400 + 8 * number)));
+        assert_eq!(image.image.at(outer.at, 5), image.unpatched(outer));
+        let mut patcher = image.patcher(image.image.second_mapping());
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        let [site, other] = [inner.at, outer.at].map(|at| image.image.arena.address(at));
+        assert!(
+            matches!(error, Error::Overlap { index, site: found, other: of, .. }
+                if (index, found, of) == (before + 1, site, other)),
+            "{before} {behind}: {error}"
+        );
     }
 }
 

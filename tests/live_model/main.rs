@@ -13,6 +13,7 @@
 //! | hook.rs | what #BP does in each step, late, and when it is somebody else's |
 //! | members.rs | modules join, are switched with the others and leave; what is refused |
 //! | member_list.rs | the list of members beside a hook, a batch and memory that is freed: every order of their steps, and broken ones that are found |
+//! | texts.rs | texts of members, which touch or share a byte |
 //! | writers.rs | three synchronizations; errors, before the first write and after; a second writer |
 #![allow(unsafe_code)]
 // Records are ±2 GiB from their sites and slots: memory is mapped for that.
@@ -41,4 +42,5 @@ mod protocol;
 mod put_back;
 mod recording;
 mod rule;
+mod texts;
 mod writers;
