@@ -122,6 +122,22 @@ fn a_patched_site_in_the_operand_of_another() {
     }
 }
 
+/// The same by a site that was patched at boot, before anything was known of the other one. That is
+/// to get something else now.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_site_that_was_patched_before_in_the_operand_of_another() {
+    let operand = Image::new(&[None, None]).unpatched(call(0x300, 0))[2..].to_vec();
+    let mut image = Image::new(&[None, Some(&operand)]);
+    image.site(call(0x302, 1));
+    one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+    image.arena.write(0x300, &[0xff, 0x15]);
+    assert_eq!(image.at(0x300, 6), image.unpatched(call(0x300, 0)));
+    image.record(image.raw(call(0x300, 0)));
+    image.set(1, Target::NOP);
+    overlap(&image, 1, 0x300, 0x302);
+}
+
 /// The same call with more room, where the assembler's padding could be: the record of six bytes
 /// and that of eight are right, each by itself.
 #[test]

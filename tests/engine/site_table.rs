@@ -26,7 +26,7 @@ fn a_record_of_another_table_has_no_target() {
         assert_eq!(as_ops.target(record), None);
     }
     for record in as_ops.records() {
-        let is_own = (std::ptr::from_ref(record).addr() - start.addr()) % 16 == 0;
+        let is_own = (std::ptr::from_ref(record).addr() - start.addr()).is_multiple_of(16);
         assert_eq!(all.target(record).is_some(), is_own, "{record:?}");
     }
 }
