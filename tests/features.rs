@@ -171,6 +171,26 @@ fn control_registers_are_features_of_their_own() {
     assert_eq!(names(features.with_control_registers(0, 0)), ["FSGSBASE"]);
 }
 
+/// For CPUs that differ: of each feature, whether all have it.
+#[test]
+fn an_intersection_has_what_both_sets_have() {
+    let own = (0..64).map(Feature::own);
+    for feature in Feature::named().map(|(_, feature)| feature).chain(own) {
+        for other in [Feature::ERMS, Feature::SMAP, Feature::own(0), Feature::own(63)] {
+            if feature == other {
+                continue;
+            }
+            let [with, without] = [Features::EMPTY.with(feature), Features::EMPTY.with(other)];
+            for (a, b) in [(with, with), (with, without), (without, with), (without, without)] {
+                let both = a.intersection(b);
+                for asked in [feature, other] {
+                    assert_eq!(both.has(asked), a.has(asked) && b.has(asked), "{asked:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn sets_print_their_names() {
     const BROKEN: Feature = Feature::own(3);
@@ -178,6 +198,8 @@ fn sets_print_their_names() {
     assert_eq!(features.to_string(), "ERMS SMAP");
     assert_eq!(format!("{features:?}"), "{ERMS, SMAP, own(3)}");
     assert_eq!(format!("{:?}", [Feature::ERMS.present(), BROKEN.absent()]), "[ERMS, !own(3)]");
+    let first_and_last = Features::EMPTY.with(Feature::own(0)).with(Feature::own(63));
+    assert_eq!(format!("{first_and_last:?}"), "{own(0), own(63)}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! the seam is one: what is not in `ops` works the same way at boot, live, beside ops in one set,
 //! and for sites of five bytes, which no op has.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use patchlet::live::{Handled, Int3, Live, Synchronize, TrapFrame};
 use patchlet::ops::Target;
@@ -27,6 +27,8 @@ struct Toggles {
     at_start: AtomicBool,
     last_applied: AtomicBool,
     is_patched: AtomicBool,
+    /// How often it was asked what may begin inside a site.
+    asked: AtomicUsize,
 }
 
 impl Toggles {
@@ -77,6 +79,7 @@ unsafe impl Source for Toggles {
     }
 
     fn may_begin_inside(&self, _: usize, capacity: u8, text: &[u8]) -> bool {
+        self.asked.fetch_add(1, Relaxed);
         text.windows(2).take(capacity.into()).skip(1).any(|bytes| bytes == [0x0f, 0x0b])
     }
 
@@ -168,6 +171,20 @@ fn boot_patching_knows_it_as_it_knows_ops() {
 
     assert_eq!(one_cpu(|cpu| patcher.revert(cpu)).unwrap().changed, 5);
     assert!(setup.image.bytes()[..0x2000] == before[..0x2000]);
+}
+
+/// Records that are not sorted, as these, cost a search when the set is first patched, and never
+/// again: no front end is asked any more.
+#[test]
+fn a_set_is_searched_for_overlaps_once() {
+    let setup = setup();
+    let mut patcher = Patcher::new(setup.set, setup.image.second_mapping());
+    setup.apply();
+    assert!(setup.toggles.asked.swap(0, Relaxed) > 0);
+    // The sites hold their originals again, as they did then.
+    one_cpu(|cpu| patcher.revert(cpu)).unwrap();
+    setup.apply();
+    assert_eq!(setup.toggles.asked.load(Relaxed), 0);
 }
 
 #[test]

@@ -9,10 +9,13 @@
 //! | apply.rs | apply, re-apply, revert and plan over random programs |
 //! | builtin.rs | the same with the built-in table |
 //! | bad_input.rs | each error, its values and its text; no byte changed |
+//! | contents.rs | what a site may hold, where not all of it can be composed |
 //! | read_back.rs | platforms that break their contract; what was written is put back |
+//! | site_table.rs | which record has a target in which table |
 //! | symptoms.rs | bugs others had, each by its name |
 //! | writes.rs | the very stores, traced: each byte once; the serializing instruction |
 //! | branches.rs | static branches, and changes of keys and slots as transactions |
+//! | keys.rs | the records of keys, and keys that are preset |
 //! | followed.rs | changes that nothing follows are refused, by each writer |
 //! | front_end.rs | the seam: a second front end, which is no op's |
 //! | overlap.rs | overlaps in any order of the records, against a dumb model |
@@ -37,12 +40,16 @@ mod builtin;
 mod choose;
 mod compose;
 #[cfg(not(miri))]
+mod contents;
+#[cfg(not(miri))]
 mod followed;
 #[cfg(not(miri))]
 mod front_end;
 mod header;
 #[cfg(not(miri))]
 mod image;
+#[cfg(not(miri))]
+mod keys;
 mod model;
 #[cfg(not(miri))]
 mod overlap;
@@ -50,6 +57,8 @@ mod overlap;
 mod platforms;
 #[cfg(not(miri))]
 mod read_back;
+#[cfg(not(miri))]
+mod site_table;
 #[cfg(not(miri))]
 mod symptoms;
 #[cfg(not(miri))]

@@ -7,6 +7,7 @@ use patchlet::text::Part;
 use patchlet::{Error, Kind, Patcher, SiteSet};
 use proptest::prelude::*;
 
+use crate::branch_image::{Branch, BranchImage};
 use crate::image::{Image, Site, call, jump};
 use crate::platforms::{Recorder, one_cpu};
 
@@ -65,6 +66,38 @@ fn an_unpatched_site_in_the_operand_of_another() {
     }
 }
 
+/// A branch in the operand of one that jumps: both hold what the assembler writes. The inner one is a
+/// NOP that begins at the last byte of the outer one, or a jump at its second. Its record is found
+/// wherever it stands among those of other branches.
+#[test]
+fn an_unpatched_branch_in_the_operand_of_another() {
+    let nop = |at| Branch { at, key: 0, jumps_when_on: true, target: 0x1800 };
+    let jump = |at, target| Branch { jumps_when_on: false, target, ..nop(at) };
+    let pairs = [
+        (jump(0x300, 0x305 + 0x0f00_0000), nop(0x304)),
+        (jump(0x300, 0x305 + 0xe9), jump(0x301, 0x306)),
+    ];
+    let others = (0..9).flat_map(|before| (0..9).map(move |behind| (before, behind)));
+    for ((before, behind), (outer, inner)) in
+        others.flat_map(|others| pairs.map(|pair| (others, pair)))
+    {
+        let image = BranchImage::new(&[], &[false]);
+        (0..before).for_each(|number| image.branch(nop(0x200 + 8 * number)));
+        image.branch(outer);
+        image.branch(inner);
+        (0..behind).for_each(|number| image.branch(nop(0x400 + 8 * number)));
+        assert_eq!(image.image.at(outer.at, 5), image.unpatched(outer));
+        let mut patcher = image.patcher(image.image.second_mapping());
+        let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+        let [site, other] = [inner.at, outer.at].map(|at| image.image.arena.address(at));
+        assert!(
+            matches!(error, Error::Overlap { index, site: found, other: of, .. }
+                if (index, found, of) == (before + 1, site, other)),
+            "{before} {behind}: {error}"
+        );
+    }
+}
+
 /// A site that a tool has patched ahead of boot, in the operand of another: the second op's
 /// patchlet is what the operand of a call through the first op's slot is.
 #[cfg(target_pointer_width = "64")]
@@ -87,6 +120,22 @@ fn a_patched_site_in_the_operand_of_another() {
         image.record(image.raw(call(0x302, 1)));
         overlap(&image, first + 1, 0x302, 0x300);
     }
+}
+
+/// The same by a site that was patched at boot, before anything was known of the other one. That is
+/// to get something else now.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn a_site_that_was_patched_before_in_the_operand_of_another() {
+    let operand = Image::new(&[None, None]).unpatched(call(0x300, 0))[2..].to_vec();
+    let mut image = Image::new(&[None, Some(&operand)]);
+    image.site(call(0x302, 1));
+    one_cpu(|cpu| image.patcher(image.second_mapping()).apply(cpu)).unwrap();
+    image.arena.write(0x300, &[0xff, 0x15]);
+    assert_eq!(image.at(0x300, 6), image.unpatched(call(0x300, 0)));
+    image.record(image.raw(call(0x300, 0)));
+    image.set(1, Target::NOP);
+    overlap(&image, 1, 0x300, 0x302);
 }
 
 /// The same call with more room, where the assembler's padding could be: the record of six bytes
