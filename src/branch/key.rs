@@ -22,8 +22,10 @@ pub(super) struct KeyCell {
     pub(super) has_patched_branches: AtomicBool,
 }
 
-// The tool and dumps read the state from the first word of a key.
+// The tool reads the state from the first word of a key, in files and in dumps, and in dumps what its
+// branches were last patched for from the byte behind that.
 const _: () = assert!(core::mem::offset_of!(KeyCell, now) == 0 && size_of::<KeyCell>() == 8);
+const _: () = assert!(core::mem::offset_of!(KeyCell, linked.last_applied) == 4);
 
 impl KeyCell {
     const fn new(starts_on: bool) -> Self {
