@@ -168,11 +168,16 @@ A dump in which the features of the CPU are not found needs --cpu. Names behind 
 /proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only the
 kernel decides is then taken from what most sites are, and its sites are allowed, not proven.
 
+With --oops, the `Code:` lines of a Linux kernel's log are compared instead: each byte that differs from
+the file, with what it was patched from. A log says nothing of features and keys, so a site is allowed if
+any state gives it these bytes; the state is named.
+
 Examples:
   patchlet explain kernel --memory core --module driver.o
   patchlet explain vmlinuz-6.12 --memory guest.core
   patchlet explain vmlinux --memory ram --phys 0x0         plain memory from physical address 0 on
   patchlet explain vmlinux --memory core --all             what is proven, too
+  dmesg | patchlet explain vmlinux --oops -                the code of each crash in a log
   patchlet explain vmlinux --memory core --json | jq '.list[] | select(.verdict == \"unexplained\")'")]
     Explain(ExplainArguments),
     /// Find instructions of a Linux kernel that lack a record, and records that are wrong
