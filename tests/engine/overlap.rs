@@ -98,6 +98,25 @@ fn an_unpatched_branch_in_the_operand_of_another() {
     }
 }
 
+/// An op's site in the operand of a branch that jumps: its slot is named by a distance, or on 32 bit by
+/// an address.
+#[test]
+fn an_unpatched_site_in_the_operand_of_a_branch() {
+    let mut image = BranchImage::new(&[Some(&[0xfa])], &[false]);
+    let target = 0x305 + 0x15ff_0000;
+    let outer = Branch { at: 0x300, key: 0, jumps_when_on: false, target };
+    image.branch(outer);
+    image.image.site(call(0x303, 0));
+    assert_eq!(image.image.at(0x300, 5), image.unpatched(outer));
+    let mut patcher = image.patcher(image.image.second_mapping());
+    let error = one_cpu(|cpu| patcher.apply(cpu)).unwrap_err();
+    let [site, other] = [0x300, 0x303].map(|at| image.image.arena.address(at));
+    assert!(
+        matches!(error, Error::Overlap { site: found, other: of, .. } if (found, of) == (site, other)),
+        "{error}"
+    );
+}
+
 /// A site that a tool has patched ahead of boot, in the operand of another: the second op's
 /// patchlet is what the operand of a call through the first op's slot is.
 #[cfg(target_pointer_width = "64")]
