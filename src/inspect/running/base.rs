@@ -1,4 +1,5 @@
-//! What the sites of one op or key hold that are not being switched: it decides what each may hold.
+//! What sites hold that are not being switched. What most of those of one op or key hold decides what
+//! each of them may hold.
 
 use std::collections::HashMap;
 
@@ -6,10 +7,11 @@ use super::object::{Running, SiteContent, SiteRecord, wrapped};
 use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 use crate::insn::Width;
 
-/// The first byte of a site that is being switched.
+/// The first byte of a site while a live switch writes it.
 pub(super) const INT3: u8 = 0xcc;
 
-/// Returns whether a site has an INT3 in front, which nothing but a live switch puts there.
+/// Returns whether a site begins with INT3. A live switch puts it there; so does whoever sets a
+/// breakpoint.
 pub(super) fn is_int3(site: &RunningSite<'_>) -> bool {
     site.seen.bytes().first() == Some(&INT3)
 }

@@ -136,7 +136,8 @@ impl Patched {
         patched
     }
 
-    /// Returns whether all sites of a group may be in this form, another one than is asked for.
+    /// Returns whether the sites of a group may have the form of `base`. They may, if it is the one
+    /// that the slot or the key asks for.
     fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &DeciderSites) -> bool {
         let Some(form) = base.form.filter(|_| base.form != group.current) else { return true };
         match (group.subject, form) {
@@ -147,7 +148,8 @@ impl Patched {
                     SiteContent::Direction(is_on) => Some(is_on),
                     SiteContent::Original | SiteContent::Holds(_) => None,
                 };
-                // The state of branches of a module is where no dump tells.
+                // A key says what the kernel's branches were last patched for, and nothing says it of
+                // a module's branches.
                 let is_of_kernel = group.object == 0;
                 if is_of_kernel && self.has_branches {
                     direction == last_applied
@@ -155,9 +157,10 @@ impl Patched {
                     direction == original || (!is_of_kernel && base.sites > 1)
                 }
             }
-            // A site alone could be one that was left out.
+            // The only site of its op could be one that patching left out: it has no others to be
+            // compared with, but those of its table.
             (Decider::Op { slot, .. }, SiteContent::Original) => {
-                base.sites > 1 || !self.has_op_near(running, group.object, slot)
+                base.sites > 1 || !self.has_patched_op(running, group.object, slot)
             }
             (Decider::Op { .. }, SiteContent::Holds(target)) => {
                 let own = own_targets(running, group.subject);
@@ -167,8 +170,8 @@ impl Patched {
         }
     }
 
-    /// Returns whether a site of another op of the same table is patched in an object.
-    fn has_op_near(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
+    /// Returns whether sites of any op of the table with this slot are patched in an object.
+    fn has_patched_op(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
         self.tables.contains(&(object, table_of(running, slot)))
     }
 }

@@ -86,7 +86,8 @@ impl<'a> RunningSites<'a> {
         let mut end = 0;
         for (order, record, subject) in list {
             let (address, len) = record.place();
-            // A record that is there twice, or one of a site inside another: `verify` says which.
+            // A second record of a site, or one of a site that overlaps another. `verify` finds these;
+            // here one range of text must have one answer.
             if address < end {
                 continue;
             }
