@@ -56,7 +56,7 @@ impl Candidates {
             Some(SiteContent::Direction(is_on)) => list.push(SiteContent::Direction(!is_on)),
             _ => list.push(SiteContent::Original),
         }
-        list.extend(own_targets(running, group.subject).into_iter().map(SiteContent::Holds));
+        list.extend(own_targets(running, group.decider).into_iter().map(SiteContent::Holds));
         Self { list }
     }
 
@@ -80,8 +80,8 @@ impl Candidates {
 
 /// Returns the targets that every kernel may put into the slot of an op: the functions of the op
 /// itself and of its variants, the crate's own, and null.
-pub(super) fn own_targets(running: &Running<'_, '_>, subject: Decider) -> Vec<u64> {
-    let Decider::Op { slot, index } = subject else { return vec![] };
+pub(super) fn own_targets(running: &Running<'_, '_>, decider: Decider) -> Vec<u64> {
+    let Decider::Op { slot, index } = decider else { return vec![] };
     let Some((owner, op)) = running.op(slot, index) else { return vec![] };
     let model = owner.model;
     let variants = model.variants_of(op.slot).iter().map(|variant| variant.function);

@@ -158,10 +158,10 @@ impl Attempt<'_, '_, '_> {
         }
         let mut forms = vec![SiteContent::Original];
         forms.extend(self.group.current);
-        match self.group.subject {
+        match self.group.decider {
             Decider::Key(_) => forms.extend([true, false].map(SiteContent::Direction)),
             Decider::Op { .. } => {
-                let own = own_targets(self.running, self.group.subject);
+                let own = own_targets(self.running, self.group.decider);
                 forms.extend(own.into_iter().map(SiteContent::Holds));
                 forms.extend(self.calls().map(SiteContent::Holds));
             }

@@ -122,7 +122,7 @@ impl Patched {
     fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, bases: &[Base]) -> Self {
         let mut patched = Self { has_branches: false, tables: HashSet::new() };
         for (group, base) in all.groups.iter().zip(bases) {
-            match (group.subject, base.form) {
+            match (group.decider, base.form) {
                 (Decider::Key(key), Some(SiteContent::Direction(is_on))) if group.object == 0 => {
                     patched.has_branches |=
                         running.key(key).is_some_and(|(_, key)| key.initially_on != is_on);
@@ -140,7 +140,7 @@ impl Patched {
     /// that the slot or the key asks for.
     fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &DeciderSites) -> bool {
         let Some(form) = base.form.filter(|_| base.form != group.current) else { return true };
-        match (group.subject, form) {
+        match (group.decider, form) {
             (Decider::Key(key), _) => {
                 let last_applied = running.key_state(key).map(|(_, last)| last);
                 let original = running.key(key).map(|(_, key)| key.initially_on);
@@ -163,7 +163,7 @@ impl Patched {
                 base.sites > 1 || !self.has_patched_op(running, group.object, slot)
             }
             (Decider::Op { .. }, SiteContent::Holds(target)) => {
-                let own = own_targets(running, group.subject);
+                let own = own_targets(running, group.decider);
                 own.contains(&target) || (base.sites > 1 && running.is_function(target))
             }
             (Decider::Op { .. }, SiteContent::Direction(_)) => false,
