@@ -5,6 +5,9 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Formatter, GasFormatter, In
 
 use crate::insn::Width;
 
+/// The largest size of an instruction, in bytes (Intel SDM vol. 2A, "Instruction Prefixes").
+pub(crate) const LONGEST_INSTRUCTION: usize = 15;
+
 /// Returns the width as a number of bits, 32 or 64.
 pub(crate) const fn bits(width: Width) -> u32 {
     width.pointer_size() as u32 * 8

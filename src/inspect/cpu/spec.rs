@@ -53,8 +53,8 @@ impl CpuSpec {
                 .push(registers_of(name).filter(|_| !TCG.contains(&name)).ok_or_else(|| {
                 let all = near(name, names());
                 FileError::new(format!(
-                    "no CPU model is called `{name}`{}; `qemu-system-x86_64 -cpu help` lists them, \
-                     and `--cpu @FILE` takes a dump of another (`cpuid -r`)",
+                    "no CPU model is called `{name}`{} (`qemu-system-x86_64 -cpu help` lists them, \
+                     and `--cpu @FILE` takes a dump of another by `cpuid -r`)",
                     did_you_mean(&all)
                 ))
             })?),

@@ -12,7 +12,7 @@ pub enum Verdict {
     Proven,
     /// The record can have this state; what decides is not read from the dump.
     Allowed,
-    /// Nothing says why, or what says it says something else.
+    /// No record is for the bytes, or the state in the dump asks for others.
     Unexplained,
 }
 

@@ -1,16 +1,12 @@
 //! What a record says, in words.
 
 use super::kernel::LinuxKernel;
+use super::rules::{DIRECT_CALL, INVERTED, TAIL, feature_of};
 use super::tables::{KernelTable, TableKind, TableRecord};
-use crate::disassemble::{branch_target, decoder};
+use crate::disassemble::{LONGEST_INSTRUCTION, branch_target, decoder};
 use crate::insn::Width;
 
-/// Flags of records: see the rules that read them.
-const NOT_IN_NUMBER: u16 = 1 << 15;
-const NOT: u16 = 1;
-const DIRECT_CALL: u16 = 2;
-const INVERTED: u8 = 1;
-const TAIL: u8 = 1;
+/// The flag beside the key of a static call in code that is freed after boot.
 const INIT: u8 = 2;
 
 impl LinuxKernel<'_> {
@@ -26,9 +22,8 @@ impl LinuxKernel<'_> {
     pub(super) fn depends(&self, table: &KernelTable, record: &TableRecord) -> String {
         match table.kind {
             TableKind::Alternatives => {
-                let number = record.number & !NOT_IN_NUMBER;
-                let not = record.number & NOT_IN_NUMBER != 0 || record.flags & NOT != 0;
-                let not = if not { "!" } else { "" };
+                let (number, is_absent) = feature_of(record);
+                let not = if is_absent { "!" } else { "" };
                 let direct = if record.flags & DIRECT_CALL == 0 { "" } else { ", direct call" };
                 format!("{not}{}{direct}", self.feature_names.words_for(number))
             }
@@ -73,7 +68,7 @@ impl LinuxKernel<'_> {
             | TableKind::Returns
             | TableKind::Calls
             | TableKind::Ftrace => {
-                let code = self.code(record.site, 15);
+                let code = self.code(record.site, LONGEST_INSTRUCTION);
                 if code.is_empty() {
                     return String::new();
                 }

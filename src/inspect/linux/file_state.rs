@@ -8,8 +8,8 @@ use super::kernel::LinuxKernel;
 use super::state::{FeaturesFrom, State};
 use crate::inspect::explain::{Located, Memory, Region};
 
-/// Returns what `work` makes of the state of a kernel as its file has it. `overrides` are bytes at an address
-/// that are taken for others.
+/// Returns what `work` makes of the state of a kernel as its file has it. `overrides` are addresses
+/// with the bytes that are taken in place of those of the file.
 pub(super) fn in_file<T>(
     kernel: &LinuxKernel<'_>,
     features: &KernelFeatures,

@@ -5,7 +5,7 @@ use super::features::{FeatureNames, KernelFeatures};
 use super::names::{Names, NamesFrom};
 use super::tables::{self, KernelTable, TableKind, TableRecord};
 use super::unpack::{Relocated, Unpacked, relocated};
-use crate::disassemble::decoder;
+use crate::disassemble::{LONGEST_INSTRUCTION, decoder};
 use crate::insn::Width;
 use crate::inspect::cpu::CpuSpec;
 use crate::inspect::elf::{Image, PlacedModule, little_endian, parse, slice};
@@ -82,7 +82,7 @@ impl<'d> LinuxKernel<'d> {
             | TableKind::Retpolines
             | TableKind::Returns
             | TableKind::Calls => {
-                let code = self.code(record.site, 15);
+                let code = self.code(record.site, LONGEST_INSTRUCTION);
                 if code.is_empty() {
                     return 0;
                 }

@@ -1,7 +1,10 @@
-//! Linux: what the text of a running kernel should be. `unpack` reads a kernel's file; `names`, `btf`
-//! and `tables` what it says about itself; `features` what it calls the CPU's; `state` the dump;
-//! `rules` write the text that follows from all this into `text`; `explain` compares it with the
-//! dump.
+//! Linux: what the text of a running kernel should be. `unpack` and `module` read the file of a kernel
+//! or a module; `names`, `btf` and `tables` read what it says about itself; `features` its numbers and
+//! names for features of the CPU; `state` the variables in the dump, and `file_state` those in the
+//! file. `rules` write the text that follows from all this into `text`.
+//!
+//! `explain` compares this text with a dump, and `oops` with a log; `plan` and `listing` show it site
+//! by site; `audit` looks for instructions without a record.
 
 mod audit;
 mod btf;
@@ -35,5 +38,4 @@ pub use oops::{
 };
 pub use plan::{LinuxSitePlan, PlanCertainty, plan};
 pub use tables::{TableKind, has_tables};
-
 pub use unpack::{Unpacked, unpack};

@@ -3,12 +3,8 @@
 use std::ops::Range;
 
 use super::kernel::LinuxKernel;
+use super::rules::{CALLER, PREAMBLE};
 use super::tables::{KernelTable, TableKind, TableRecord};
-
-/// Length of a function's preamble where indirect calls are checked, and of what stands in front of
-/// such a call.
-const PREAMBLE: u64 = 16;
-const CALLER: u64 = 14;
 
 /// Records whose bytes overlap.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! What the sites of one op or key hold that are not being switched: it decides what each may hold.
+//! What sites hold that are not being switched. What most of those of one op or key hold decides what
+//! each of them may hold.
 
 use std::collections::HashMap;
 
@@ -6,10 +7,11 @@ use super::object::{Running, SiteContent, SiteRecord, wrapped};
 use super::sites::{Decider, DeciderSites, RunningSite, RunningSites};
 use crate::insn::Width;
 
-/// The first byte of a site that is being switched.
+/// The first byte of a site while a live switch writes it.
 pub(super) const INT3: u8 = 0xcc;
 
-/// Returns whether a site has an INT3 in front, which nothing but a live switch puts there.
+/// Returns whether a site begins with INT3. A live switch puts it there; so does whoever sets a
+/// breakpoint.
 pub(super) fn is_int3(site: &RunningSite<'_>) -> bool {
     site.seen.bytes().first() == Some(&INT3)
 }
@@ -54,7 +56,7 @@ impl Candidates {
             Some(SiteContent::Direction(is_on)) => list.push(SiteContent::Direction(!is_on)),
             _ => list.push(SiteContent::Original),
         }
-        list.extend(own_targets(running, group.subject).into_iter().map(SiteContent::Holds));
+        list.extend(own_targets(running, group.decider).into_iter().map(SiteContent::Holds));
         Self { list }
     }
 
@@ -78,8 +80,8 @@ impl Candidates {
 
 /// Returns the targets that every kernel may put into the slot of an op: the functions of the op
 /// itself and of its variants, the crate's own, and null.
-pub(super) fn own_targets(running: &Running<'_, '_>, subject: Decider) -> Vec<u64> {
-    let Decider::Op { slot, index } = subject else { return vec![] };
+pub(super) fn own_targets(running: &Running<'_, '_>, decider: Decider) -> Vec<u64> {
+    let Decider::Op { slot, index } = decider else { return vec![] };
     let Some((owner, op)) = running.op(slot, index) else { return vec![] };
     let model = owner.model;
     let variants = model.variants_of(op.slot).iter().map(|variant| variant.function);

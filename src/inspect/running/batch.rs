@@ -7,9 +7,9 @@
 //! | 3 | INT3, new tail | INT3, old tail |
 //! | 4 | new | INT3, new tail |
 //!
-//! The sites of one op all had the same before, so that each is in the batch or none. All sites of
-//! a batch are in the same step, and get what slots and keys ask for, or all what the assembler
-//! wrote. An INT3 that fits none of this is nobody's.
+//! All sites of one op held the same before, so either all of them are in the batch or none is. All
+//! sites of a batch are in the same step. All get what slots and keys ask for, or all get what the
+//! assembler wrote. An INT3 that fits none of this is unexplained.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -56,7 +56,8 @@ pub(super) fn find(
     best
 }
 
-/// A group, as if it were in a step of a batch with a goal.
+/// The assumption that the sites of a group are in a batch, which is in this step and gives them the
+/// form `goal`.
 struct Attempt<'g, 'a, 'd> {
     running: &'g Running<'a, 'd>,
     all: &'g RunningSites<'a>,
@@ -157,10 +158,10 @@ impl Attempt<'_, '_, '_> {
         }
         let mut forms = vec![SiteContent::Original];
         forms.extend(self.group.current);
-        match self.group.subject {
+        match self.group.decider {
             Decider::Key(_) => forms.extend([true, false].map(SiteContent::Direction)),
             Decider::Op { .. } => {
-                let own = own_targets(self.running, self.group.subject);
+                let own = own_targets(self.running, self.group.decider);
                 forms.extend(own.into_iter().map(SiteContent::Holds));
                 forms.extend(self.calls().map(SiteContent::Holds));
             }

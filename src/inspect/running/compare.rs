@@ -37,7 +37,7 @@ impl<'a> ObjectComparison<'_, 'a, '_> {
                     break;
                 }
                 next += 1;
-                // One before the area is in no text that can be executed.
+                // A site that lies before the area is in no text that can be executed.
                 if site.address >= at {
                     self.between(area, at, site.address);
                     self.site(area, site, judged);
@@ -91,7 +91,7 @@ impl<'a> ObjectComparison<'_, 'a, '_> {
     /// Compares a site.
     fn site(&mut self, area: &ProgramArea<'_>, site: &RunningSite<'_>, judged: &Judged) {
         let len = usize::from(site.len);
-        // The first byte says for all of the site whether it is executed.
+        // A site is compared as a whole, so its first byte decides whether it can be executed.
         if self.memory(site.address, len).is_none() {
             return;
         }

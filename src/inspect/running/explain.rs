@@ -206,7 +206,7 @@ fn notes(
 /// Returns of how many ops, or keys, the state was read, how many there are, and how many sites they
 /// have.
 fn read_of(all: &RunningSites<'_>, are_ops: bool) -> (usize, usize, usize) {
-    let is_op = |group: &&DeciderSites| matches!(group.subject, Decider::Op { .. }) == are_ops;
+    let is_op = |group: &&DeciderSites| matches!(group.decider, Decider::Op { .. }) == are_ops;
     let groups: Vec<&DeciderSites> = all.groups.iter().filter(is_op).collect();
     let known = groups.iter().filter(|group| group.current.is_some()).count();
     (known, groups.len(), groups.iter().map(|group| group.sites.len()).sum())

@@ -122,7 +122,7 @@ impl Patched {
     fn new(running: &Running<'_, '_>, all: &RunningSites<'_>, bases: &[Base]) -> Self {
         let mut patched = Self { has_branches: false, tables: HashSet::new() };
         for (group, base) in all.groups.iter().zip(bases) {
-            match (group.subject, base.form) {
+            match (group.decider, base.form) {
                 (Decider::Key(key), Some(SiteContent::Direction(is_on))) if group.object == 0 => {
                     patched.has_branches |=
                         running.key(key).is_some_and(|(_, key)| key.initially_on != is_on);
@@ -136,10 +136,11 @@ impl Patched {
         patched
     }
 
-    /// Returns whether all sites of a group may be in this form, another one than is asked for.
+    /// Returns whether the sites of a group may have the form of `base`. They may, if it is the one
+    /// that the slot or the key asks for.
     fn allows(&self, running: &Running<'_, '_>, base: &Base, group: &DeciderSites) -> bool {
         let Some(form) = base.form.filter(|_| base.form != group.current) else { return true };
-        match (group.subject, form) {
+        match (group.decider, form) {
             (Decider::Key(key), _) => {
                 let last_applied = running.key_state(key).map(|(_, last)| last);
                 let original = running.key(key).map(|(_, key)| key.initially_on);
@@ -147,7 +148,8 @@ impl Patched {
                     SiteContent::Direction(is_on) => Some(is_on),
                     SiteContent::Original | SiteContent::Holds(_) => None,
                 };
-                // The state of branches of a module is where no dump tells.
+                // A key says what the kernel's branches were last patched for, and nothing says it of
+                // a module's branches.
                 let is_of_kernel = group.object == 0;
                 if is_of_kernel && self.has_branches {
                     direction == last_applied
@@ -155,20 +157,21 @@ impl Patched {
                     direction == original || (!is_of_kernel && base.sites > 1)
                 }
             }
-            // A site alone could be one that was left out.
+            // The only site of its op could be one that patching left out: it has no others to be
+            // compared with, but those of its table.
             (Decider::Op { slot, .. }, SiteContent::Original) => {
-                base.sites > 1 || !self.has_op_near(running, group.object, slot)
+                base.sites > 1 || !self.has_patched_op(running, group.object, slot)
             }
             (Decider::Op { .. }, SiteContent::Holds(target)) => {
-                let own = own_targets(running, group.subject);
+                let own = own_targets(running, group.decider);
                 own.contains(&target) || (base.sites > 1 && running.is_function(target))
             }
             (Decider::Op { .. }, SiteContent::Direction(_)) => false,
         }
     }
 
-    /// Returns whether a site of another op of the same table is patched in an object.
-    fn has_op_near(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
+    /// Returns whether sites of any op of the table with this slot are patched in an object.
+    fn has_patched_op(&self, running: &Running<'_, '_>, object: usize, slot: u64) -> bool {
         self.tables.contains(&(object, table_of(running, slot)))
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct RunningSite<'a> {
 pub(super) struct DeciderSites {
     /// Position of the object.
     pub object: usize,
-    pub subject: Decider,
+    pub decider: Decider,
     /// Positions of the sites, in the order of their records.
     pub sites: Vec<usize>,
     /// The form that the op's slot, or the key, asks for; `None` if the dump does not have it.
@@ -70,8 +70,8 @@ impl<'a> RunningSites<'a> {
         let model = object.model;
         let ops = model.records().iter().filter_map(|record| {
             let slot = object.running(record.slot);
-            let subject = Decider::Op { slot, index: record.op };
-            Some((SiteRecord::Op(record, record.kind()?), subject))
+            let decider = Decider::Op { slot, index: record.op };
+            Some((SiteRecord::Op(record, record.kind()?), decider))
         });
         let branches = model.branches().iter().filter(|branch| branch.jumps_when().is_some());
         let branches = branches
@@ -79,14 +79,15 @@ impl<'a> RunningSites<'a> {
         let mut list: Vec<(usize, SiteRecord<'a>, Decider)> = ops
             .chain(branches)
             .enumerate()
-            .map(|(order, (record, subject))| (order, record, subject))
+            .map(|(order, (record, decider))| (order, record, decider))
             .collect();
         list.sort_by_key(|(order, record, _)| (record.place(), *order));
         let mut orders = Vec::with_capacity(list.len());
         let mut end = 0;
-        for (order, record, subject) in list {
+        for (order, record, decider) in list {
             let (address, len) = record.place();
-            // A record that is there twice, or one of a site inside another: `verify` says which.
+            // A second record of a site, or one of a site that overlaps another. `verify` finds these;
+            // here one range of text must have one answer.
             if address < end {
                 continue;
             }
@@ -96,9 +97,9 @@ impl<'a> RunningSites<'a> {
                 continue;
             };
             end = address.saturating_add(len.into());
-            let group = *groups.entry((number, subject)).or_insert_with(|| {
-                let current = current(running, subject);
-                self.groups.push(DeciderSites { object: number, subject, sites: vec![], current });
+            let group = *groups.entry((number, decider)).or_insert_with(|| {
+                let current = current(running, decider);
+                self.groups.push(DeciderSites { object: number, decider, sites: vec![], current });
                 self.groups.len() - 1
             });
             orders.push((order, self.sites.len()));
@@ -106,8 +107,8 @@ impl<'a> RunningSites<'a> {
         }
         orders.sort_unstable();
         for (_, at) in orders {
-            let group = self.sites.get(at).map_or(0, |site| site.group);
-            if let Some(group) = self.groups.get_mut(group) {
+            let Some(site) = self.sites.get(at) else { continue };
+            if let Some(group) = self.groups.get_mut(site.group) {
                 group.sites.push(at);
             }
         }
@@ -123,8 +124,8 @@ impl<'a> RunningSites<'a> {
 }
 
 /// Returns the form that an op's slot, or a key, asks for.
-fn current(running: &Running<'_, '_>, subject: Decider) -> Option<SiteContent> {
-    match subject {
+fn current(running: &Running<'_, '_>, decider: Decider) -> Option<SiteContent> {
+    match decider {
         Decider::Op { slot, .. } => running.slot(slot).map(SiteContent::Holds),
         Decider::Key(key) => running.key_state(key).map(|(is_on, _)| SiteContent::Direction(is_on)),
     }

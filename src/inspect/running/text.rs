@@ -1,5 +1,5 @@
-//! The text of an object's file: all that a CPU may execute of it, as it should be in memory before
-//! anything was patched.
+//! The text of an object's file: all of it that a CPU may execute, as it should be in memory before
+//! anything is patched.
 
 use super::object::Object;
 use crate::insn::Width;
@@ -27,8 +27,8 @@ pub(super) struct ProgramText<'d> {
 }
 
 impl<'d> ProgramText<'d> {
-    /// Reads the text of an object from its file. Executable is what the segments say; a file
-    /// without segments has its sections.
+    /// Reads the text of an object from its file: the segments that can be executed or, in a file
+    /// without segments, the sections.
     pub fn new(object: &Object<'_, 'd>, file: &'d [u8]) -> Self {
         let image = &object.model.image;
         let mut text = Self::default();
@@ -102,6 +102,7 @@ impl ProgramArea<'_> {
     pub fn unpatched(&self, address: u64, len: usize) -> Option<Vec<u8>> {
         let mut bytes = self.in_file(address, len)?.to_vec();
         let end = address.saturating_add(len as u64);
+        // An address has eight bytes at most.
         let from = self.moved.partition_point(|(place, _)| place.saturating_add(8) <= address);
         for (place, moved) in self.moved.iter().skip(from).take_while(|(place, _)| *place < end) {
             for (at, &byte) in (*place..).zip(moved) {

@@ -30,7 +30,7 @@ impl Words {
                 Judgement::Pending(form) => Some((*form, target(running, group, *form))),
                 _ => None,
             });
-            let is_op = matches!(group.subject, Decider::Op { .. });
+            let is_op = matches!(group.decider, Decider::Op { .. });
             GroupWords { is_op, name, decides, pending }
         });
         Self { groups: groups.collect() }
@@ -41,9 +41,9 @@ impl Words {
     pub fn of(&self, site: &RunningSite<'_>, state: Judgement) -> (&'static str, String) {
         let Some(group) = self.groups.get(site.group) else { return ("none", String::new()) };
         let (name, decides) = (&group.name, &group.decides);
-        let subject = if group.is_op { "op" } else { "branch" };
+        let cause = if group.is_op { "op" } else { "branch" };
         match state {
-            Judgement::Patched | Judgement::Unknown => (subject, decides.clone()),
+            Judgement::Patched | Judgement::Unknown => (cause, decides.clone()),
             Judgement::Unpatched => ("unpatched", format!("{name}: none of its sites is patched")),
             Judgement::Pending(_) => {
                 let held = group.pending.as_ref().map_or("?", |(_, words)| words);
@@ -55,7 +55,7 @@ impl Words {
             Judgement::LeftOriginal if group.is_op => {
                 ("left-indirect", format!("{decides}; others of its sites are patched"))
             }
-            Judgement::LeftOriginal => (subject, decides.clone()),
+            Judgement::LeftOriginal => (cause, decides.clone()),
         }
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn decides(running: &Running<'_, '_>, group: &DeciderSites) -> String
 }
 
 fn name(running: &Running<'_, '_>, group: &DeciderSites) -> String {
-    let named = match group.subject {
+    let named = match group.decider {
         Decider::Op { slot, index } => running.op(slot, index).map(|(owner, op)| {
             let name = owner.model.op_name(&op);
             owner.name().map_or_else(|| name.clone(), |module| format!("{module}: {name}"))
@@ -80,7 +80,7 @@ fn name(running: &Running<'_, '_>, group: &DeciderSites) -> String {
             Some(module) => format!("{module}: {}", key.name),
         }),
     };
-    named.unwrap_or_else(|| match group.subject {
+    named.unwrap_or_else(|| match group.decider {
         Decider::Op { slot, .. } => format!("slot at {slot:#x}, which is in no file"),
         Decider::Key(key) => format!("key at {key:#x}, which is in no file"),
     })
@@ -94,7 +94,7 @@ fn target(running: &Running<'_, '_>, group: &DeciderSites, form: SiteContent) ->
         SiteContent::Holds(0) => "null".to_owned(),
         SiteContent::Holds(target) => {
             let name = running.name_at(target);
-            let Decider::Op { slot, index } = group.subject else { return name };
+            let Decider::Op { slot, index } = group.decider else { return name };
             let variant = running.op(slot, index).and_then(|(owner, op)| {
                 let variants = owner.model.variants_of(op.slot).iter();
                 let found = variants.rev().find(|of| owner.running(of.function) == target);

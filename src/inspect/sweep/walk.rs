@@ -16,16 +16,13 @@ use iced_x86::{DecoderError, FlowControl, Instruction};
 
 use super::padding::{Before, FILLS, ZEROS, end_of_padding};
 use super::text_site::TextSite;
-use crate::disassemble::decoder;
+use crate::disassemble::{LONGEST_INSTRUCTION, decoder};
 use crate::insn::Width;
 use crate::inspect::elf::{Image, Section, SymbolKind};
 use crate::inspect::model::Model;
 
 /// The number of instructions between two reports of progress.
 const REPORT: u64 = 1 << 18;
-
-/// The largest size of an instruction, in bytes (Intel SDM vol. 2A, "Instruction Prefixes").
-const LONGEST: u64 = 15;
 
 /// A receiver of what the sweep finds.
 pub(crate) trait Visitor {
@@ -165,7 +162,7 @@ impl Sweep<'_> {
                 before = Before::End;
                 continue;
             }
-            let site = site.filter(|&site| site < end && site - at < LONGEST);
+            let site = site.filter(|&site| site < end && site - at < LONGEST_INSTRUCTION as u64);
             let mut cut = false;
             if let Some(site) = site {
                 // A site may start within the next 15 bytes. The decoder gets only the bytes

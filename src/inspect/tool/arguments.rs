@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::insn::Nops;
 use crate::inspect::verify::ExpectedSites;
 
-/// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply.
+/// Patchlets and patch sites in x86 ELF files: list, verify, plan, apply, explain.
 #[derive(Debug, Parser)]
 #[command(
     name = "patchlet",
@@ -50,7 +50,8 @@ shown, with --key only branch sites, with both those of both.
 Of a Linux kernel or a module of one (vmlinux, vmlinuz, .ko, .ko.xz), the sites of all its tables: what
 decides the bytes (a feature, a key, a slot of pv_ops), where the record leads, and what the file has.
 --table is alternative, paravirt, jump-label, static-call, smp-lock, retpoline, return, call, endbr,
-cfi, ftrace, runtime-pointer or runtime-shift; --key names the key of jump labels or static calls.
+cfi, ftrace, runtime-pointer, runtime-shift or runtime-mask; --key names the key of jump labels or
+static calls.
 
 Examples:
   patchlet sites kernel
@@ -103,12 +104,12 @@ Where the kernel asks for other NOPs (`with_nops`), say the same here.
 
 Of a Linux kernel (vmlinux, vmlinuz) or a module of one: what its own patching makes of the sites of all
 tables. The names of features are those of /proc/cpuinfo; one without a name is written as 11*32+14.
-Sites that stay as they are, are only counted. Each site is
+Sites that do not change are only counted. Each site is
   computed   it follows from the file and from features that are known
-  initial    it follows from a variable that has its first value and can have another at any time: a static
-             key, the function of a static call or of pv_ops, tracing, the number of CPUs
-  undecided  a feature decides that only the kernel knows, as for mitigations, or of which nothing is said;
-             what it can get is listed behind `?`. Say +retpoline, -rethunk and so on in --cpu
+  initial    it follows from a variable that has its first value and can have another at any time: a
+             static key, the function of a static call or of pv_ops, tracing, the number of CPUs
+  undecided  a feature decides that only the kernel knows, as for mitigations, or of which nothing is
+             said; what it can get is listed behind `?`. Say +retpoline, -rethunk and so on in --cpu
   run-time   it depends on what is only known when the kernel runs
 
 Examples:
@@ -124,11 +125,11 @@ Examples:
 The sites get what the kernel's own patching at boot gives them where every slot has its native
 function, or what --platform and --cpu say. The slots themselves stay as they are: a kernel selects
 variants, or puts in the functions of another platform, all the same. A kernel patched for a CPU runs
-on CPUs that have these features, and must select there before it first patches. A key is changed together with its
-sites: its word in the file says the new state. The file is verified first; nothing is written unless
-everything holds. What was patched for a platform is verified and reverted with the same --platform;
-for a CPU or with keys, that needs no option. --platform, --cpu, --key and --nops are explained at
-`plan`; files patched with either kind of NOPs are verified and reverted alike.
+on CPUs that have these features, and must select there before it first patches. A key is changed
+together with its sites: its word in the file says the new state. The file is verified first; nothing
+is written unless everything holds. What was patched for a platform is verified and reverted with the
+same --platform; for a CPU or with keys, that needs no option. --platform, --cpu, --key and --nops are
+explained at `plan`; files patched with either kind of NOPs are verified and reverted alike.
 
 Examples:
   patchlet apply kernel -o kernel.native
@@ -155,18 +156,19 @@ DUMP is an ELF core, as QEMU's dump-guest-memory and an uncompressed kdump are; 
 the address of its first byte.
 
 What the text should be is computed from the file's tables and from the state in the dump: slots and
-keys; in Linux features of the CPU, static keys, static calls, pv_ops. Each range that differs from the file, or should, has a cause
-and a verdict:
+keys; in Linux features of the CPU, static keys, static calls, pv_ops. Each range that differs from
+the file, or should, has a cause and a verdict:
   proven       it was computed and is equal
   allowed      its record can have this state; what decides was not read from the dump
-  unexplained  nothing says why, or what says it says something else
+  unexplained  no record is for it, or the state in the dump asks for other bytes
 The sites of one op or key are patched together: one that differs from the others is unexplained. What
 is in no file is not compared: modules but those of --module, BPF programs, copies of blobs, text that is
 made at run time.
 
-A dump in which the features of the CPU are not found needs --cpu. Names behind it are those of
-/proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only the
-kernel decides is then taken from what most sites are, and its sites are allowed, not proven.
+If the features of the CPU are not found in a dump, --cpu says them. Names behind it are those of
+/proc/cpuinfo, of the crate or of QEMU, or numbers as in Linux' sources: +xenpv, -11*32+14. What only
+the kernel decides is then taken from what most sites are, as all features are without --cpu, and its
+sites are allowed, not proven.
 
 With --oops, the `Code:` lines of a Linux kernel's log are compared instead: each byte that differs from
 the file, with what it was patched from. A log says nothing of features and keys, so a site is allowed if

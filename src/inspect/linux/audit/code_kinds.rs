@@ -1,4 +1,4 @@
-//! CodeKinds in text where an instruction needs no record.
+//! The kinds of code in a kernel's text. An instruction needs a record only in some of them.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(super) enum CodeKind {
     Replacement,
 }
 
-/// The places of a kernel.
+/// The kinds of code in a kernel's text, by address.
 #[derive(Debug)]
 pub(super) struct CodeKinds<'a, 'd> {
     kernel: &'a LinuxKernel<'d>,

@@ -1,6 +1,6 @@
 //! Findings of an audit.
 
-use crate::disassemble::{decoder, disassemble};
+use crate::disassemble::{LONGEST_INSTRUCTION, decoder, disassemble};
 use crate::inspect::linux::kernel::LinuxKernel;
 
 /// The kind of a finding. The names are stable.
@@ -94,10 +94,8 @@ impl AuditFinding {
         address: u64,
         words: String,
     ) -> Self {
-        /// The largest size of an instruction.
-        const LONGEST: usize = 15;
         let width = kernel.image.width();
-        let code = kernel.code(address, LONGEST);
+        let code = kernel.code(address, LONGEST_INSTRUCTION);
         let mut decoder = decoder(width, address, code);
         let len = if code.is_empty() { 0 } else { decoder.decode().len() };
         let bytes = code.get(..len).unwrap_or_default();

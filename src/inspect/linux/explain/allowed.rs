@@ -1,7 +1,7 @@
 //! States that a site may be in, of which the dump does not say why.
 
 use super::compare::{Comparison, Group};
-use crate::inspect::linux::rules::{decode, thunk_register};
+use crate::inspect::linux::rules::{TRACERS, decode, target_of_branch, thunk_register};
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, PatchedSite};
 
@@ -34,7 +34,7 @@ impl Comparison<'_, '_> {
         }
         match site.cause {
             Cause::Record(TableKind::Ftrace, _) => {
-                let target = branch_target(site.address, here).filter(|_| here[0] == 0xe8)?;
+                let target = target_of_branch(site.address, here).filter(|_| here[0] == 0xe8)?;
                 (others_are_as_expected(5) && self.is_tracer(target)).then_some(site.cause)
             }
             // A call without a function was made a return before or after the kernel chose a thunk
@@ -50,7 +50,7 @@ impl Comparison<'_, '_> {
                 let here = here.first_chunk::<5>()?;
                 let state = match *here {
                     [0xe9, ..] => {
-                        let target = branch_target(site.address, here)?;
+                        let target = target_of_branch(site.address, here)?;
                         self.kernel.names.at(target).next().is_some()
                     }
                     _ => here.starts_with(RETURN),
@@ -84,7 +84,7 @@ impl Comparison<'_, '_> {
         };
         let rest = branch.get(5..).unwrap_or_default();
         let is_filled = rest.iter().all(|&byte| byte == 0xcc || byte == 0x90);
-        let Some(target) = branch_target(site + skipped as u64, branch) else { return false };
+        let Some(target) = target_of_branch(site + skipped as u64, branch) else { return false };
         // JMP *%reg, with REX.B for the upper eight.
         let mut jump = vec![0x41; usize::from(register >> 3)];
         jump.extend([0xff, 0xe0 | (register & 7)]);
@@ -108,7 +108,7 @@ impl Comparison<'_, '_> {
 
     /// Returns whether the expected text has a jump to a thunk for returns at an address.
     fn is_return_thunk(&self, address: u64) -> bool {
-        let target = || branch_target(address, self.text.expected(address, 5)?);
+        let target = || target_of_branch(address, self.text.expected(address, 5)?);
         target().is_some_and(|target| {
             self.kernel.names.at(target).any(|name| name.ends_with("return_thunk"))
         })
@@ -118,13 +118,12 @@ impl Comparison<'_, '_> {
     /// trampoline that it has made, which is in no section of the file and begins as the code in
     /// the kernel does, of which it is a copy.
     fn is_tracer(&self, target: u64) -> bool {
-        const CALLERS: &[&str] = &["ftrace_caller", "ftrace_regs_caller"];
         /// How many bytes of a trampoline are compared: those in front of what differs in each.
         const SAME: usize = 16;
-        if self.kernel.names.is_one_of(target, CALLERS) {
+        if self.kernel.names.is_one_of(target, TRACERS) {
             return true;
         }
-        let callers = CALLERS.iter().filter_map(|name| self.kernel.names.address(name));
+        let callers = TRACERS.iter().filter_map(|name| self.kernel.names.address(name));
         let mut begins = callers.filter_map(|caller| self.text.expected(caller, SAME));
         begins.any(|begins| self.is_made_code(target, begins) != Some(false))
     }
@@ -141,7 +140,7 @@ impl Comparison<'_, '_> {
         match *self.located.bytes(address, 1)? {
             [0xcc] => Some(1),
             [0xe9] => {
-                let target = branch_target(address, self.located.bytes(address, 5)?)?;
+                let target = target_of_branch(address, self.located.bytes(address, 5)?)?;
                 let template = self.kernel.names.address("optprobe_template_entry")?;
                 let begins = self.text.file(template, SAME as u64).or_else(|| {
                     // In read-only data, as newer kernels have it.
@@ -152,11 +151,4 @@ impl Comparison<'_, '_> {
             _ => None,
         }
     }
-}
-
-/// Returns the target of the CALL or JMP of five bytes with which code begins.
-fn branch_target(address: u64, code: &[u8]) -> Option<u64> {
-    let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
-    let distance = i64::from(i32::from_le_bytes(*distance));
-    Some(address.wrapping_add(5).wrapping_add_signed(distance))
 }

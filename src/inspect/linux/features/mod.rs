@@ -20,8 +20,8 @@ use words::{WORDS, WordSource, number_of_place};
 
 pub(crate) use names::FeatureNames;
 
-/// Numbers of features that rules ask for: 32 times the word, plus the bit. Kernels that have the
-/// tables for which they matter have these bits here.
+/// Numbers of features that rules ask for: 32 times the word, plus the bit. All kernels with the
+/// tables whose sites depend on them have these numbers.
 pub(crate) mod feature {
     /// Indirect branches go through thunks.
     pub(crate) const RETPOLINE: u16 = 11 * 32 + 12;
@@ -89,9 +89,9 @@ const SET: &[u16] = &[
 /// The features of the CPU as the kernel has noted them, by the kernel's own numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KernelFeatures {
-    /// The bits that are set, as far as it is known.
+    /// The bits that are set, of those that are known.
     words: Vec<u32>,
-    /// The bits of which it is known.
+    /// The bits whose state is known.
     known: Vec<u32>,
     /// Bits that are taken from the text, by number.
     inferred: BTreeMap<u16, bool>,
@@ -104,7 +104,7 @@ impl KernelFeatures {
         Self { words, known, inferred: BTreeMap::new() }
     }
 
-    /// Makes features of which nothing is known but that every CPU has what every CPU has.
+    /// Makes features of which only the one is known that every CPU has.
     pub(crate) fn unknown() -> Self {
         let mut features = Self { words: vec![], known: vec![], inferred: BTreeMap::new() };
         features.put(feature::ALWAYS, true);
@@ -141,8 +141,8 @@ impl KernelFeatures {
         for (name, is_on) in cpu.changes() {
             let number = names.number(name).or_else(|| number_of_cpuid(name)).ok_or_else(|| {
                 FileError::new(format!(
-                    "`{name}` is no feature that this kernel has a name for{}; a number is \
-                     written as `11*32+14`",
+                    "`{name}` is no feature that this kernel has a name for{} (a number is \
+                     written as `11*32+14`)",
                     did_you_mean(&near(name, names.all()))
                 ))
             })?;
@@ -181,7 +181,7 @@ impl KernelFeatures {
         (known >> bit & 1 == 1).then_some(value >> bit & 1 == 1)
     }
 
-    /// Returns whether it is known of every feature.
+    /// Returns whether the state of every feature is known.
     pub(crate) fn is_complete(&self) -> bool {
         !self.known.is_empty() && self.known.iter().all(|&known| known == u32::MAX)
     }
@@ -197,7 +197,7 @@ impl KernelFeatures {
         self.inferred.insert(number, is_set);
     }
 
-    /// Returns the numbers of features of which both know something else.
+    /// Returns the numbers of features that both know, and that only one of them has.
     pub(crate) fn contradictions(&self, other: &Self) -> Vec<u16> {
         let numbers = 0..u16::try_from(self.words.len().min(other.words.len()) * 32).unwrap_or(0);
         let differs = |&number: &u16| match (self.has(number), other.has(number)) {
@@ -207,7 +207,7 @@ impl KernelFeatures {
         numbers.filter(differs).collect()
     }
 
-    /// Returns of how many features the text was asked.
+    /// Returns how many features were inferred from the text.
     pub(crate) fn inferred(&self) -> usize {
         self.inferred.len()
     }

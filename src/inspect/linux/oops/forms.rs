@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::inspect::linux::explain::move_text;
 use crate::inspect::linux::file_state::in_file;
 use crate::inspect::linux::kernel::LinuxKernel;
-use crate::inspect::linux::rules::Rules;
+use crate::inspect::linux::rules::{Rules, TRACERS, target_of_branch};
 use crate::inspect::linux::site_groups::{SiteGroup, groups_in};
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Area, Text};
@@ -66,7 +66,8 @@ impl<'a, 'd> Forms<'a, 'd> {
                         ranges.push(record.other.saturating_sub(1)..end);
                     }
                     // The function that is called, in front of which calls are counted.
-                    if let Some(target) = branch_target(record.site, kernel.code(record.site, 5)) {
+                    if let Some(target) = target_of_branch(record.site, kernel.code(record.site, 5))
+                    {
                         ranges.push(target.saturating_sub(16)..target);
                     }
                 }
@@ -175,13 +176,12 @@ impl<'a, 'd> Forms<'a, 'd> {
                     TableKind::Ftrace => {
                         let Some(here) = known(seen, at, 5) else { continue };
                         let is_tracer = |target| {
-                            const CALLERS: &[&str] = &["ftrace_caller", "ftrace_regs_caller"];
                             // A trampoline of the tracer is in no section.
-                            self.kernel.names.is_one_of(target, CALLERS)
+                            self.kernel.names.is_one_of(target, TRACERS)
                                 || self.kernel.image.section_at(target).is_none()
                         };
                         if here.first() == Some(&0xe8)
-                            && branch_target(record.site, &here).is_some_and(is_tracer)
+                            && target_of_branch(record.site, &here).is_some_and(is_tracer)
                             && let Some(to) = bytes.get_mut(at..at + 5)
                         {
                             to.copy_from_slice(&here);
@@ -238,13 +238,6 @@ pub(in crate::inspect::linux) fn return_thunks(kernel: &LinuxKernel<'_>) -> Vec<
 /// Returns `len` bytes if all of them are known.
 pub(super) fn known(seen: &[Option<u8>], at: usize, len: usize) -> Option<Vec<u8>> {
     seen.get(at..at.checked_add(len)?)?.iter().copied().collect()
-}
-
-/// Returns the target of the CALL or JMP of five bytes with which code begins.
-pub(super) fn branch_target(address: u64, code: &[u8]) -> Option<u64> {
-    let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
-    let distance = i64::from(i32::from_le_bytes(*distance));
-    Some(address.wrapping_add(5).wrapping_add_signed(distance))
 }
 
 /// Returns the text in some ranges, which can overlap.

@@ -3,8 +3,7 @@
 //! may have each form that any state gives it; nothing here is *proven* but addresses that moved.
 //!
 //! `log` reads the oopses; `place` finds each in the file; `forms` says what its sites can be;
-//! `compare` puts down each byte that differs to its cause, and
-//! `lines` makes a listing of it.
+//! `compare` puts down each byte that differs to its cause, and `lines` makes a listing of it.
 
 mod compare;
 mod forms;

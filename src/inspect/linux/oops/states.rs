@@ -1,12 +1,12 @@
 //! The states of a kernel in which a site is looked at: features, variables, habits.
 
-use super::forms::{Forms, branch_target, known};
+use super::forms::{Forms, known};
 use crate::insn::Width;
 use crate::inspect::elf::little_endian;
 use crate::inspect::linux::explain::usual;
 use crate::inspect::linux::features::{KernelFeatures, feature};
 use crate::inspect::linux::nops::FAMILIES;
-use crate::inspect::linux::rules::{Habits, SEALED_ENDBR};
+use crate::inspect::linux::rules::{Habits, SEALED_ENDBR, feature_of, target_of_branch};
 use crate::inspect::linux::site_groups::SiteGroup;
 use crate::inspect::linux::tables::{KernelTable, TableKind};
 
@@ -75,7 +75,7 @@ impl Forms<'_, '_> {
         for table in &site.tables {
             match table.kind {
                 TableKind::Alternatives => {
-                    numbers.extend(table.records.iter().map(|record| record.number & 0x7fff));
+                    numbers.extend(table.records.iter().map(|record| feature_of(record).0));
                 }
                 TableKind::Retpolines => numbers.extend([
                     feature::RETPOLINE,
@@ -237,7 +237,7 @@ impl Forms<'_, '_> {
         let mut seen = seen.get(at..at.checked_add(5)?)?.to_vec();
         let first = seen.first_mut()?;
         *first = first.or(Some(0xe8));
-        let target = branch_target(site, &known(&seen, 0, 5)?)?;
+        let target = target_of_branch(site, &known(&seen, 0, 5)?)?;
         self.kernel.names.at(target).next().is_some().then_some(target)
     }
 }

@@ -7,9 +7,10 @@ use crate::disassemble::decoder;
 use crate::inspect::linux::tables::{TableKind, TableRecord};
 use crate::inspect::linux::text::{Cause, Depends, Text};
 
-/// Flags of an alternative: it is for CPUs without the feature; it is a call through `pv_ops`.
+/// The flag of an alternative for CPUs without the feature.
 const NOT: u16 = 1;
-const DIRECT_CALL: u16 = 2;
+/// The flag of an alternative that makes a direct call of one through `pv_ops`.
+pub(in crate::inspect::linux) const DIRECT_CALL: u16 = 2;
 /// The flag for CPUs without the feature, where records have no flags.
 const NOT_IN_NUMBER: u16 = 1 << 15;
 

@@ -1,7 +1,7 @@
 //! Direct calls while the kernel counts calls ("call depth tracking").
 
 use super::Rules;
-use super::code::branch;
+use super::code::{branch, target_of_branch};
 use crate::inspect::elf::little_endian;
 use crate::inspect::linux::features::feature;
 use crate::inspect::linux::tables::TableKind;
@@ -37,9 +37,11 @@ impl Rules<'_, '_> {
         let end = self.names.address("_etext").unwrap_or(u64::MAX);
         for kind in [TableKind::Calls, TableKind::Alternatives] {
             for record in self.records(kind).filter(|record| record.site < end) {
-                let Some(&[0xe8, a, b, c, d]) = text.expected(record.site, 5) else { continue };
-                let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
-                let function = record.site.wrapping_add(5).wrapping_add_signed(distance);
+                let call = text.expected(record.site, 5).filter(|call| call.first() == Some(&0xe8));
+                let Some(function) = call.and_then(|call| target_of_branch(record.site, call))
+                else {
+                    continue;
+                };
                 let counted = self.counted(text, function);
                 if counted != function {
                     if kind == TableKind::Calls {

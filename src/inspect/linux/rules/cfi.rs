@@ -37,10 +37,10 @@ pub(super) struct CfiState {
 const TEMPLATE_HASH: [u8; 4] = 0x1234_5678_u32.to_le_bytes();
 
 /// How far before a function its preamble starts.
-const PREAMBLE: u64 = 16;
+pub(in crate::inspect::linux) const PREAMBLE: u64 = 16;
 
 /// Length of what stands in front of a checked call, but for the call itself.
-const CALLER: u64 = 14;
+pub(in crate::inspect::linux) const CALLER: u64 = 14;
 
 /// MOV $number, %r10d, and the jump to the call that stands over it while calls are not checked.
 const MOV_R10D: [u8; 2] = [0x41, 0xba];

@@ -13,6 +13,13 @@ pub(super) fn branch(opcode: u8, site: u64, target: u64) -> [u8; 5] {
     [opcode, a, b, c, d]
 }
 
+/// Returns the target of the CALL or JMP of five bytes with which code begins.
+pub(in crate::inspect::linux) fn target_of_branch(address: u64, code: &[u8]) -> Option<u64> {
+    let [0xe8 | 0xe9, distance @ ..] = code.first_chunk::<5>()? else { return None };
+    let distance = i64::from(i32::from_le_bytes(*distance));
+    Some(address.wrapping_add(5).wrapping_add_signed(distance))
+}
+
 /// Adds to a little-endian number in bytes.
 pub(super) fn add_to(bytes: &mut [u8], at: usize, size: usize, distance: u64) {
     if let Some(field) = bytes.get_mut(at..at + size) {

@@ -3,9 +3,16 @@
 use super::Rules;
 use super::code::{branch, instruction_length};
 use super::thunks::RETURN_THUNK;
+use crate::disassemble::LONGEST_INSTRUCTION;
 use crate::insn::Width;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
+
+/// The flag beside the key of a static call that is a jump.
+pub(in crate::inspect::linux) const TAIL: u8 = 1;
+
+/// The flag beside the key of a branch that jumps while the key is off.
+pub(in crate::inspect::linux) const INVERTED: u8 = 1;
 
 /// The function that gives a lock back where no hypervisor is told.
 const NATIVE_UNLOCK: &[&str] =
@@ -15,7 +22,6 @@ impl Rules<'_, '_> {
     /// Writes static calls: a call or a jump to the function in the key; for none, nothing or a
     /// return.
     pub(super) fn static_calls(&self, text: &mut Text<'_>) {
-        const TAIL: u8 = 1;
         for record in self.records(TableKind::StaticCalls) {
             let tail = record.key_flags & TAIL != 0;
             self.static_call(text, record.site, record.key, tail, false);
@@ -101,11 +107,10 @@ impl Rules<'_, '_> {
 
     /// Writes branches on static keys: a jump or a NOP, by what the key is now.
     pub(super) fn jump_labels(&self, text: &mut Text<'_>) {
-        const INVERTED: u8 = 1;
         for record in self.records(TableKind::JumpLabels) {
             let Some(enabled) = self.state.number(record.key) else { continue };
             let jumps = (enabled != 0) != (record.key_flags & INVERTED != 0);
-            let code = text.onwards(record.site, 15);
+            let code = text.onwards(record.site, LONGEST_INSTRUCTION);
             let len = instruction_length(self.width(), record.site, code).unwrap_or(5);
             let cause = Cause::Record(TableKind::JumpLabels, Depends::Variable(record.key));
             text.answer(record.site, len as u64, cause);

@@ -26,10 +26,13 @@ use super::text::{Cause, Text};
 use crate::insn::Width;
 use crate::inspect::elf::Image;
 
-pub(super) use alternatives::{feature_of, groups};
-pub(super) use code::decode;
+pub(super) use alternatives::{DIRECT_CALL, feature_of, groups};
+pub(super) use cfi::{CALLER, PREAMBLE};
+pub(super) use code::{decode, target_of_branch};
 pub(super) use habits::{Filling, Habits, SEALED_ENDBR};
+pub(super) use keys::{INVERTED, TAIL};
 pub(super) use thunks::thunk_register;
+pub(super) use tracer::TRACERS;
 
 /// The rules of one kernel, with all that they need to know.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use iced_x86::{Code, Instruction};
 
 use super::Rules;
 use super::code::{branch, decode};
+use crate::disassemble::LONGEST_INSTRUCTION;
 use crate::inspect::linux::features::feature;
 use crate::inspect::linux::names::Names;
 use crate::inspect::linux::tables::TableKind;
@@ -17,7 +18,7 @@ impl Rules<'_, '_> {
     /// Writes retpolines: where the thunks are not needed, the indirect branch itself.
     pub(in crate::inspect::linux) fn retpolines(&self, text: &mut Text<'_>) {
         for record in self.records(TableKind::Retpolines) {
-            let code = text.onwards(record.site, 15);
+            let code = text.onwards(record.site, LONGEST_INSTRUCTION);
             let Some(instruction) = decode(self.width(), record.site, code) else { continue };
             let len = instruction.len();
             let cause = Cause::Record(TableKind::Retpolines, Depends::Mitigation);
@@ -102,7 +103,7 @@ impl Rules<'_, '_> {
     pub(in crate::inspect::linux) fn returns(&self, text: &mut Text<'_>) {
         let default = self.names.address(RETURN_THUNK);
         for record in self.records(TableKind::Returns) {
-            let code = text.onwards(record.site, 15);
+            let code = text.onwards(record.site, LONGEST_INSTRUCTION);
             let Some(instruction) = decode(self.width(), record.site, code) else { continue };
             let len = instruction.len();
             let cause = Cause::Record(TableKind::Returns, Depends::Mitigation);

@@ -1,9 +1,12 @@
 //! The function tracer: its calls, and the places where it calls the function that traces.
 
 use super::Rules;
-use super::code::branch;
+use super::code::{branch, target_of_branch};
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{Cause, Depends, Text};
+
+/// The functions that calls of the tracer go to, unless they go to a copy of one of them.
+pub(in crate::inspect::linux) const TRACERS: &[&str] = &["ftrace_caller", "ftrace_regs_caller"];
 
 impl Rules<'_, '_> {
     /// Writes calls of the tracer, which are NOPs while nothing is traced.
@@ -22,12 +25,12 @@ impl Rules<'_, '_> {
         };
         for place in ["ftrace_call", "ftrace_regs_call"] {
             if let Some(site) = self.names.address(place)
-                && let Some(&[0xe8, a, b, c, d]) = text.file(site, 5)
+                && let Some(call) = text.file(site, 5).filter(|call| call.first() == Some(&0xe8))
             {
+                let target = target_of_branch(site, call);
                 text.answer(site, 5, Cause::Tracer(variable));
-                let distance = i64::from(i32::from_le_bytes([a, b, c, d]));
                 // While nothing traces it is as the linker wrote it, or counted.
-                if site.wrapping_add(5).wrapping_add_signed(distance) != function {
+                if target != Some(function) {
                     text.write(site, &branch(0xe8, site, function));
                 }
             }
