@@ -489,6 +489,28 @@ fn retpolines_become_indirect_branches() {
         sites(&mut kernel, ".retpoline_sites", &list);
         check(&mut kernel, "retpoline", if lfence { 2 } else { 3 });
     }
+    // The newer form: prefixes in front of calls, INT3 behind jumps.
+    let mut kernel = Kernel::new(Width::Bits64);
+    let (rax, r11) = thunks(&mut kernel);
+    let mut list = vec![];
+    let shapes: [(&[u8], u64, &[u8]); 5] = [
+        (&[0xe8], rax, &[0x2e, 0x2e, 0x2e, 0xff, 0xd0]),
+        (&[0xe9], rax, &[0xff, 0xe0, 0xcc, 0xcc, 0xcc]),
+        (&[0x2e, 0xe8], r11, &[0x2e, 0x2e, 0x2e, 0x41, 0xff, 0xd3]),
+        (&[0x2e, 0xe9], r11, &[0x41, 0xff, 0xe3, 0xcc, 0xcc, 0xcc]),
+        // Four would be too many, so it is filled with a NOP.
+        (&[0x2e, 0xe8], rax, &[0xff, 0xd0, 0x0f, 0x1f, 0x40, 0x00]),
+    ];
+    for (code, thunk, seen) in shapes {
+        let site = kernel.code(&[code, &[0; 4]].concat());
+        let at = site + code.len() as u64;
+        let distance = relative(at + 4, thunk);
+        kernel.sample.at(at)[..4].copy_from_slice(&distance);
+        kernel.patched.insert(site, seen.to_vec());
+        list.push(site);
+    }
+    sites(&mut kernel, ".retpoline_sites", &list);
+    check(&mut kernel, "retpoline", 5);
     // Where thunks are needed, the calls stay.
     let mut kernel = Kernel::new(Width::Bits64);
     kernel.words[11] |= 1 << 12;

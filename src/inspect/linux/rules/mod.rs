@@ -28,7 +28,7 @@ use crate::inspect::elf::Image;
 
 pub(super) use alternatives::{feature_of, groups};
 pub(super) use code::decode;
-pub(super) use habits::{Filling, Habits, SEALED_ENDBR};
+pub(super) use habits::{BranchFilling, Filling, Habits, SEALED_ENDBR};
 pub(super) use thunks::thunk_register;
 
 /// The rules of one kernel, with all that they need to know.
