@@ -107,6 +107,39 @@ fn page_tables_say_where_it_runs_and_what_can_be_executed() {
     assert_eq!(explanation.not_executable, others + 0x1000);
 }
 
+/// On a CPU without NX, or with it switched off, page tables have no page that cannot be executed.
+/// What was given back after boot is then not compared, as with page tables of two levels.
+#[test]
+fn page_tables_that_forbid_nothing() {
+    const TABLES: u64 = 0x10_0000;
+    let (mut kernel, site) = kernel(Width::Bits64);
+    let (file, mut memory) = kernel.file_and_memory();
+    // The section is written over.
+    let freed = kernel.sample.section(".init.text").address - kernel.base;
+    memory[freed as usize..][..64].fill(0);
+    let text = kernel.sample.section(".text");
+    let text = 0..text.data.len().div_ceil(0x1000);
+    let run = |memory: &[u8], forbids: bool| {
+        let address = kernel.base.wrapping_add(SLIDE);
+        let pages = 0..memory.len().div_ceil(0x1000);
+        let freed = (freed / 0x1000) as usize;
+        let executable: Vec<bool> =
+            pages.map(|page| !forbids || text.contains(&page) || page == freed).collect();
+        let tables = page_tables(TABLES, address, PHYSICAL, &executable);
+        let dump = core(&[(TABLES, &tables), (PHYSICAL, memory)], TABLES);
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        explain_linux(&linux, &dump, None, true).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = run(&memory, false);
+    assert_eq!(explanation.slide_evidence, SlideEvidence::PageTables);
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0, "{:?}", explanation.list);
+    // Where other pages are forbidden, that one is not, so somebody can execute it.
+    assert_eq!(run(&memory, true).total(Verdict::Unexplained).ranges, 1);
+    memory[(site - kernel.base) as usize] ^= 1;
+    assert_eq!(run(&memory, false).total(Verdict::Unexplained).ranges, 1);
+}
+
 /// Page tables of two levels, without a bit that forbids execution: a page of 4 MiB where the
 /// kernel runs, and one where the memory lies. What was given back after boot can be executed, and
 /// is not compared.
