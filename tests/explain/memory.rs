@@ -107,6 +107,45 @@ fn page_tables_say_where_it_runs_and_what_can_be_executed() {
     assert_eq!(explanation.not_executable, others + 0x1000);
 }
 
+/// A dump can be in several parts, and a site in two of them.
+#[test]
+fn a_site_can_be_in_two_parts_of_a_dump() {
+    const TABLES: u64 = 0x10_0000;
+    const PAGE: usize = 0x1000;
+    let (mut kernel, _) = kernel(Width::Bits64);
+    let here = (kernel.sample.here() - kernel.base) as usize;
+    // In front of a site stand 24 other bytes.
+    kernel.filler(here.next_multiple_of(PAGE) - 2 - 24 - here);
+    let site = kernel.code(&[0xf3, 0x0f, 0x1e, 0xfa]);
+    let record = move |at| relative(at, site);
+    kernel.sample.sections.retain(|section| section.name != ".ibt_endbr_seal");
+    kernel.table(".ibt_endbr_seal", &[&record]);
+    kernel.patched.insert(site, vec![0x66, 0x0f, 0x1f, 0x00]);
+    kernel.filler(64);
+    let (file, memory) = kernel.file_and_memory();
+    let at = (site - kernel.base) as usize;
+    assert_eq!(at % PAGE, PAGE - 2);
+    let run = |changed: Option<usize>| {
+        let mut memory = memory.clone();
+        if let Some(changed) = changed {
+            memory[changed] ^= 1;
+        }
+        let tables = page_tables(TABLES, kernel.base.wrapping_add(SLIDE), PHYSICAL, &[true; 5]);
+        let (one, other) = memory.split_at(at + 2);
+        let behind = PHYSICAL + one.len() as u64;
+        let dump = core(&[(TABLES, &tables), (PHYSICAL, one), (behind, other)], TABLES);
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        let explanation = explain_linux(&linux, &dump, None, true);
+        let explanation = explanation.unwrap_or_else(|error| panic!("{error}"));
+        let of = explanation.list.iter().find(|of| of.address_in_file == site).expect("the site");
+        (of.verdict, of.seen.clone())
+    };
+    assert_eq!(run(None), (Verdict::Proven, vec![0x66, 0x0f, 0x1f, 0x00]));
+    assert_eq!(run(Some(at + 1)), (Verdict::Unexplained, vec![0x66, 0x0e, 0x1f, 0x00]));
+    assert_eq!(run(Some(at + 2)), (Verdict::Unexplained, vec![0x66, 0x0f, 0x1e, 0x00]));
+}
+
 /// On a CPU without NX, or with it switched off, page tables have no page that cannot be executed.
 /// What was given back after boot is then not compared, as with page tables of two levels.
 #[test]
