@@ -433,6 +433,44 @@ fn a_variable_without_a_name_is_its_address() {
     }
 }
 
+/// Kernels of some versions join a jump over NOPs with these, and others do not; all sites are of one
+/// kind.
+#[test]
+fn a_jump_over_nops_can_be_joined_with_them() {
+    let jump_over = |len: u8| [&[0xeb, len][..], &vec![0x90; usize::from(len)]].concat();
+    for is_joined in [false, true] {
+        let mut kernel = Kernel::new(Width::Bits64);
+        let mut list = vec![];
+        for len in [14, 8] {
+            let site = kernel.code(&jump_over(len));
+            let seen = match (is_joined, len) {
+                (true, 14) => [&[0xeb, 14][..], &[0xcc; 14]].concat(),
+                (true, _) => vec![0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+                (false, 14) => [&[0xeb, 14, 0xeb, 12][..], &[0xcc; 12]].concat(),
+                (false, _) => [&[0xeb, 8][..], &NOP8].concat(),
+            };
+            kernel.patched.insert(site, seen);
+            let replacement = kernel.replacement(|_| vec![0xcc]);
+            let (not, direct, length) = (false, false, len + 2);
+            let feature = ABSENT;
+            let (other_length, padding) = (1, 0);
+            let of = Alternative {
+                site,
+                replacement,
+                feature,
+                not,
+                direct,
+                length,
+                other_length,
+                padding,
+            };
+            list.push(of);
+        }
+        with_alternatives(&mut kernel, &list, 14);
+        check(&mut kernel, "alternative", 2);
+    }
+}
+
 /// Adds a table of nothing but sites.
 fn sites(kernel: &mut Kernel, name: &'static str, sites: &[u64]) {
     let records: Vec<_> = sites.iter().map(|&site| move |at| relative(at, site)).collect();

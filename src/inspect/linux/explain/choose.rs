@@ -29,7 +29,7 @@ pub(super) fn expected<'d>(
         (wrong, habits, text)
     };
     let mut best = with(usual);
-    for step in 0..6 {
+    for step in 0..7 {
         if best.0 == 0 {
             break;
         }
@@ -47,7 +47,8 @@ pub(super) fn expected<'d>(
             3 => [BranchFilling::Nops, BranchFilling::Int3, BranchFilling::Prefixes]
                 .map(|branch_filling| Habits { branch_filling, ..now })
                 .to_vec(),
-            4 => vec![Habits { hash_is_sealed: !now.hash_is_sealed, ..now }],
+            4 => vec![Habits { joins_jumps: !now.joins_jumps, ..now }],
+            5 => vec![Habits { hash_is_sealed: !now.hash_is_sealed, ..now }],
             _ => SEALED_ENDBR.iter().map(|&sealed_endbr| Habits { sealed_endbr, ..now }).collect(),
         };
         for habits in others.into_iter().filter(|&habits| habits != now) {
@@ -70,12 +71,14 @@ pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
     };
     let width = kernel.image.width();
     // One series of changes brought both, and no table of the file shows it.
-    let is_new = kernel.version().is_some_and(|version| version >= (6, 18));
+    let version = kernel.version().unwrap_or_default();
+    let is_new = version >= (6, 18);
     Habits {
         filling,
         nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
         native_sequences: filling == Filling::Padding,
         branch_filling: if is_new { BranchFilling::Prefixes } else { BranchFilling::Int3 },
+        joins_jumps: ((6, 4)..(6, 9)).contains(&version),
         sealed_endbr: SEALED_ENDBR[usize::from(is_new)],
         hash_is_sealed: true,
     }

@@ -47,10 +47,12 @@ impl Forms<'_, '_> {
             let families = families.filter(|of| of.width.is_none_or(|of| of == width));
             families.map(|nops| Habits { nops, ..habits }).collect()
         });
+        if has(TableKind::Alternatives) {
+            each(&|habits| vec![Habits { joins_jumps: !habits.joins_jumps, ..habits }]);
+        }
         if has(TableKind::Retpolines) {
             each(&|habits| {
-                let fillings =
-                    [BranchFilling::Nops, BranchFilling::Int3, BranchFilling::Prefixes];
+                let fillings = [BranchFilling::Nops, BranchFilling::Int3, BranchFilling::Prefixes];
                 fillings.map(|branch_filling| Habits { branch_filling, ..habits }).to_vec()
             });
         }

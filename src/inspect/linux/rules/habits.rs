@@ -35,6 +35,8 @@ pub(crate) struct Habits {
     /// Whether a call of a native function in `pv_ops` becomes its instructions.
     pub native_sequences: bool,
     pub branch_filling: BranchFilling,
+    /// Whether a jump over NOPs is joined with them. From Linux 6.4 on, and not from 6.9 on.
+    pub joins_jumps: bool,
     /// What a sealed ENDBR becomes.
     pub sealed_endbr: [u8; 4],
     /// Whether the hash in front of a function that nothing calls indirectly becomes zero.
