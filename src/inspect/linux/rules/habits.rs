@@ -15,7 +15,7 @@ pub(crate) enum Filling {
     Instructions,
 }
 
-/// What fills the site of a retpoline that has become the indirect branch itself.
+/// The filling of a retpoline's site that has become the indirect branch itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BranchFilling {
     /// NOPs.
