@@ -228,6 +228,42 @@ fn a_plan_says_what_is_known_and_what_is_not() {
 }
 
 /// A call through `pv_ops` gets the function that is there at first, by either kind of record.
+/// What a site gets without a dump that shows it follows from the kernel's version.
+#[test]
+fn a_plan_is_that_of_the_version() {
+    let plan = |version: &str| {
+        let mut kernel = Kernel::new(Width::Bits64);
+        let release = &mut kernel.sample.section_mut(".rodata").data;
+        let at = release.windows(5).position(|bytes| bytes == b"6.6.6").expect("the release");
+        release.splice(at..at + 5, version.bytes());
+        let thunk = kernel.function("__x86_indirect_thunk_rax");
+        let call = kernel.code(&[0xe8, 0, 0, 0, 0]);
+        let code = branch(0xe8, call, thunk);
+        kernel.sample.at(call)[..5].copy_from_slice(&code);
+        let endbr = kernel.code(&[0xf3, 0x0f, 0x1e, 0xfa]);
+        kernel.table(".retpoline_sites", &[&|at| relative(at, call)]);
+        kernel.table(".ibt_endbr_seal", &[&|at| relative(at, endbr)]);
+        let (elf, _) = kernel.file_and_memory();
+        let unpacked = unpack(&elf).expect("ELF");
+        let spec = CpuSpec::model("Haswell,-retpoline,-retpoline_lfence", Some(Width::Bits64));
+        let spec = spec.expect("features");
+        let kernel = LinuxKernel::new(&unpacked).expect("a kernel").on_cpu(&spec).expect("known");
+        let plans = plan_linux(&kernel, &[], |_| true);
+        [call, endbr].map(|site| {
+            plans.iter().find(|plan| plan.address == site).expect("it changes").after.clone()
+        })
+    };
+    for version in ["6.6.6", "6.17.13", "5.19"] {
+        assert_eq!(plan(version), [vec![0xff, 0xd0, 0x0f, 0x1f, 0], vec![0x66, 0x0f, 0x1f, 0]]);
+    }
+    for version in ["6.18.0", "7.2.13"] {
+        assert_eq!(
+            plan(version),
+            [vec![0x2e, 0x2e, 0x2e, 0xff, 0xd0], vec![0x0f, 0x1f, 0x40, 0xd6]]
+        );
+    }
+}
+
 #[test]
 fn calls_through_pv_ops_get_the_first_function() {
     for width in BOTH {

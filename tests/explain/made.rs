@@ -8,21 +8,26 @@ use patchlet::inspect::{Explanation, LinuxKernel, Verdict, explain_linux, unpack
 use crate::kernel::{Kernel, PHYSICAL, SLIDE, branch, core, relative};
 use crate::memory::page_tables;
 
-/// Where code is made: in the third page of the kernel, in which no section is; and the fourth has
-/// data.
-const MADE: u64 = 0x2000;
-const PROBES: u64 = 0x3000;
+/// Where code is made: in a page behind the kernel; and the one behind that has data.
+const MADE: u64 = 0x8_0000;
+const PROBES: u64 = 0x8_1000;
 
-/// Explains the kernel with page tables that map its first pages; `executable` is whether the third
-/// can be executed.
+/// The third page of the kernel, in which no section is.
+const GAP: u64 = 0x2000;
+
+/// Explains the kernel with page tables that map its first pages and those behind it; `executable` is
+/// whether what is made can be executed. Between its sections the kernel has the same code.
 fn explain(kernel: &mut Kernel, made: &[u8], probes: &[u8], executable: bool) -> Explanation {
     const TABLES: u64 = 0x10_0000;
     let (file, mut memory) = kernel.file_and_memory();
-    for (at, bytes) in [(MADE, made), (PROBES, probes)] {
+    memory.resize(PROBES as usize + 0x1000, 0);
+    for (at, bytes) in [(MADE, made), (GAP, made), (PROBES, probes)] {
         memory[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
     }
     let address = kernel.base.wrapping_add(SLIDE);
-    let pages = [true, true, executable, false];
+    let mut pages = [true; 130];
+    pages[3..128].fill(false);
+    pages[128..].copy_from_slice(&[executable, false]);
     let tables = page_tables(TABLES, address, PHYSICAL, &pages);
     let dump = core(&[(TABLES, &tables), (PHYSICAL, &memory)], TABLES);
     let unpacked = unpack(&file).expect("an ELF file");
@@ -72,6 +77,9 @@ fn probes_are_breakpoints_or_jumps_to_a_copy() {
     assert_eq!(try_out(probed, jump(probed), &copy, false).0, Verdict::Unexplained);
     let inside = branch(0xe9, probed, template);
     assert_eq!(try_out(probed, inside, &copy, true).0, Verdict::Unexplained);
+    // To the kernel's own memory between its sections, where none is made.
+    let gap = branch(0xe9, probed, base + GAP);
+    assert_eq!(try_out(probed, gap, &copy, true).0, Verdict::Unexplained);
 }
 
 /// On CPUs that have the fault, the kernel makes a thunk for each indirect branch, and leads it
@@ -101,6 +109,11 @@ fn retpolines_can_lead_to_thunks_that_were_made() {
     let explanation = explain(&mut kernel, &ok, &[], true);
     assert_eq!(verdict(&explanation, call), (Verdict::Allowed, "retpoline"));
     assert_eq!(verdict(&explanation, jump), (Verdict::Allowed, "retpoline"));
+    // In the kernel's own memory between its sections, where none is made.
+    kernel.patched.insert(jump, branch(0xe9, jump, kernel.base + GAP));
+    let explanation = explain(&mut kernel, &ok, &[], true);
+    assert_eq!(verdict(&explanation, jump).0, Verdict::Unexplained);
+    kernel.patched.insert(jump, branch(0xe9, jump, made));
     // Another register; a jump without REX; not executable.
     for (made, executable) in
         [(&[0x41, 0xff, 0xe2, 0xcc], true), (&[0xff, 0xe3, 0xcc, 0xcc], true), (&ok, false)]

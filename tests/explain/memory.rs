@@ -107,6 +107,78 @@ fn page_tables_say_where_it_runs_and_what_can_be_executed() {
     assert_eq!(explanation.not_executable, others + 0x1000);
 }
 
+/// A dump can be in several parts, and a site in two of them.
+#[test]
+fn a_site_can_be_in_two_parts_of_a_dump() {
+    const TABLES: u64 = 0x10_0000;
+    const PAGE: usize = 0x1000;
+    let (mut kernel, _) = kernel(Width::Bits64);
+    let here = (kernel.sample.here() - kernel.base) as usize;
+    // In front of a site stand 24 other bytes.
+    kernel.filler(here.next_multiple_of(PAGE) - 2 - 24 - here);
+    let site = kernel.code(&[0xf3, 0x0f, 0x1e, 0xfa]);
+    let record = move |at| relative(at, site);
+    kernel.sample.sections.retain(|section| section.name != ".ibt_endbr_seal");
+    kernel.table(".ibt_endbr_seal", &[&record]);
+    kernel.patched.insert(site, vec![0x66, 0x0f, 0x1f, 0x00]);
+    kernel.filler(64);
+    let (file, memory) = kernel.file_and_memory();
+    let at = (site - kernel.base) as usize;
+    assert_eq!(at % PAGE, PAGE - 2);
+    let run = |changed: Option<usize>| {
+        let mut memory = memory.clone();
+        if let Some(changed) = changed {
+            memory[changed] ^= 1;
+        }
+        let tables = page_tables(TABLES, kernel.base.wrapping_add(SLIDE), PHYSICAL, &[true; 5]);
+        let (one, other) = memory.split_at(at + 2);
+        let behind = PHYSICAL + one.len() as u64;
+        let dump = core(&[(TABLES, &tables), (PHYSICAL, one), (behind, other)], TABLES);
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        let explanation = explain_linux(&linux, &dump, None, true);
+        let explanation = explanation.unwrap_or_else(|error| panic!("{error}"));
+        let of = explanation.list.iter().find(|of| of.address_in_file == site).expect("the site");
+        (of.verdict, of.seen.clone())
+    };
+    assert_eq!(run(None), (Verdict::Proven, vec![0x66, 0x0f, 0x1f, 0x00]));
+    assert_eq!(run(Some(at + 1)), (Verdict::Unexplained, vec![0x66, 0x0e, 0x1f, 0x00]));
+    assert_eq!(run(Some(at + 2)), (Verdict::Unexplained, vec![0x66, 0x0f, 0x1e, 0x00]));
+}
+
+/// On a CPU without NX, or with it switched off, page tables have no page that cannot be executed.
+/// What was given back after boot is then not compared, as with page tables of two levels.
+#[test]
+fn page_tables_that_forbid_nothing() {
+    const TABLES: u64 = 0x10_0000;
+    let (mut kernel, site) = kernel(Width::Bits64);
+    let (file, mut memory) = kernel.file_and_memory();
+    // The section is written over.
+    let freed = kernel.sample.section(".init.text").address - kernel.base;
+    memory[freed as usize..][..64].fill(0);
+    let text = kernel.sample.section(".text");
+    let text = 0..text.data.len().div_ceil(0x1000);
+    let run = |memory: &[u8], forbids: bool| {
+        let address = kernel.base.wrapping_add(SLIDE);
+        let pages = 0..memory.len().div_ceil(0x1000);
+        let freed = (freed / 0x1000) as usize;
+        let executable: Vec<bool> =
+            pages.map(|page| !forbids || text.contains(&page) || page == freed).collect();
+        let tables = page_tables(TABLES, address, PHYSICAL, &executable);
+        let dump = core(&[(TABLES, &tables), (PHYSICAL, memory)], TABLES);
+        let unpacked = unpack(&file).expect("an ELF file");
+        let linux = LinuxKernel::new(&unpacked).expect("a kernel");
+        explain_linux(&linux, &dump, None, true).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let explanation = run(&memory, false);
+    assert_eq!(explanation.slide_evidence, SlideEvidence::PageTables);
+    assert_eq!(explanation.total(Verdict::Unexplained).ranges, 0, "{:?}", explanation.list);
+    // Where other pages are forbidden, that one is not, so somebody can execute it.
+    assert_eq!(run(&memory, true).total(Verdict::Unexplained).ranges, 1);
+    memory[(site - kernel.base) as usize] ^= 1;
+    assert_eq!(run(&memory, false).total(Verdict::Unexplained).ranges, 1);
+}
+
 /// Page tables of two levels, without a bit that forbids execution: a page of 4 MiB where the
 /// kernel runs, and one where the memory lies. What was given back after boot can be executed, and
 /// is not compared.

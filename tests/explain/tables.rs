@@ -433,6 +433,44 @@ fn a_variable_without_a_name_is_its_address() {
     }
 }
 
+/// Kernels of some versions join a jump over NOPs with these, and others do not; all sites are of one
+/// kind.
+#[test]
+fn a_jump_over_nops_can_be_joined_with_them() {
+    let jump_over = |len: u8| [&[0xeb, len][..], &vec![0x90; usize::from(len)]].concat();
+    for is_joined in [false, true] {
+        let mut kernel = Kernel::new(Width::Bits64);
+        let mut list = vec![];
+        for len in [14, 8] {
+            let site = kernel.code(&jump_over(len));
+            let seen = match (is_joined, len) {
+                (true, 14) => [&[0xeb, 14][..], &[0xcc; 14]].concat(),
+                (true, _) => vec![0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+                (false, 14) => [&[0xeb, 14, 0xeb, 12][..], &[0xcc; 12]].concat(),
+                (false, _) => [&[0xeb, 8][..], &NOP8].concat(),
+            };
+            kernel.patched.insert(site, seen);
+            let replacement = kernel.replacement(|_| vec![0xcc]);
+            let (not, direct, length) = (false, false, len + 2);
+            let feature = ABSENT;
+            let (other_length, padding) = (1, 0);
+            let of = Alternative {
+                site,
+                replacement,
+                feature,
+                not,
+                direct,
+                length,
+                other_length,
+                padding,
+            };
+            list.push(of);
+        }
+        with_alternatives(&mut kernel, &list, 14);
+        check(&mut kernel, "alternative", 2);
+    }
+}
+
 /// Adds a table of nothing but sites.
 fn sites(kernel: &mut Kernel, name: &'static str, sites: &[u64]) {
     let records: Vec<_> = sites.iter().map(|&site| move |at| relative(at, site)).collect();
@@ -489,6 +527,28 @@ fn retpolines_become_indirect_branches() {
         sites(&mut kernel, ".retpoline_sites", &list);
         check(&mut kernel, "retpoline", if lfence { 2 } else { 3 });
     }
+    // The newer form: prefixes in front of calls, INT3 behind jumps.
+    let mut kernel = Kernel::new(Width::Bits64);
+    let (rax, r11) = thunks(&mut kernel);
+    let mut list = vec![];
+    let shapes: [(&[u8], u64, &[u8]); 5] = [
+        (&[0xe8], rax, &[0x2e, 0x2e, 0x2e, 0xff, 0xd0]),
+        (&[0xe9], rax, &[0xff, 0xe0, 0xcc, 0xcc, 0xcc]),
+        (&[0x2e, 0xe8], r11, &[0x2e, 0x2e, 0x2e, 0x41, 0xff, 0xd3]),
+        (&[0x2e, 0xe9], r11, &[0x41, 0xff, 0xe3, 0xcc, 0xcc, 0xcc]),
+        // Four would be too many, so it is filled with a NOP.
+        (&[0x2e, 0xe8], rax, &[0xff, 0xd0, 0x0f, 0x1f, 0x40, 0x00]),
+    ];
+    for (code, thunk, seen) in shapes {
+        let site = kernel.code(&[code, &[0; 4]].concat());
+        let at = site + code.len() as u64;
+        let distance = relative(at + 4, thunk);
+        kernel.sample.at(at)[..4].copy_from_slice(&distance);
+        kernel.patched.insert(site, seen.to_vec());
+        list.push(site);
+    }
+    sites(&mut kernel, ".retpoline_sites", &list);
+    check(&mut kernel, "retpoline", 5);
     // Where thunks are needed, the calls stay.
     let mut kernel = Kernel::new(Width::Bits64);
     kernel.words[11] |= 1 << 12;

@@ -46,6 +46,8 @@ pub(crate) struct Located<'m, 'd> {
     pub evidence: SlideEvidence,
     /// The page tables, if the dump has them and they map the kernel.
     pub pages: Option<PageTables>,
+    /// Whether the page tables forbid execution where it is meant to be forbidden.
+    forbids: bool,
     /// How many of the pieces of text are where they should be, and how many were looked for.
     pub pieces: (usize, usize),
 }
@@ -61,6 +63,7 @@ impl<'m, 'd> Located<'m, 'd> {
             slide: 0,
             evidence,
             pages: None,
+            forbids: false,
             pieces: (0, 0),
         }
     }
@@ -128,14 +131,28 @@ impl<'d> Located<'_, 'd> {
     pub(crate) fn is_executable(&self, address: u64) -> Option<bool> {
         let pages = self.pages?;
         let page = pages.page(self.memory, address.wrapping_add(self.slide));
-        if page.is_some() && !pages.can_forbid() {
-            // Everything that is mapped can be executed, also memory that was given back.
-            return None;
-        }
         // Another mapping there means that the memory has been given to somebody else.
         let same =
             |physical: u64| !self.physical || physical == address.wrapping_add(self.distance);
-        Some(page.is_some_and(|page| page.executable && same(page.physical)))
+        match page {
+            // Everything that is mapped can be executed, also memory that was given back.
+            Some(_) if !pages.can_forbid() => None,
+            Some(page) if !self.forbids && same(page.physical) => None,
+            page => Some(page.is_some_and(|page| page.executable && same(page.physical))),
+        }
+    }
+
+    /// Returns whether the page tables forbid the execution of any data of the kernel. They do not
+    /// on a CPU that cannot forbid it (without NX), or on which it was not switched on. Tables that
+    /// map no data do not tell, and are believed.
+    fn forbids_execution(&self, image: &Image<'_>) -> bool {
+        let Some(pages) = self.pages.filter(|pages| pages.can_forbid()) else { return false };
+        let data = image.sections().iter();
+        let data = data.filter(|section| !section.is_executable() && section.address != 0);
+        let address = |section: &Section<'_>| section.address.wrapping_add(self.slide);
+        let mut mapped =
+            data.filter_map(|section| pages.page(self.memory, address(section))).peekable();
+        mapped.peek().is_none() || mapped.any(|page| !page.executable)
     }
 }
 
@@ -148,6 +165,16 @@ const PIECES: usize = 256;
 /// Finds a kernel in memory. `alignment` is what its address in memory is a multiple of, seen from
 /// where it is linked.
 pub(crate) fn locate<'m, 'd>(
+    image: &Image<'_>,
+    memory: &'m Memory<'d>,
+    alignment: u64,
+) -> Result<Located<'m, 'd>, FileError> {
+    let mut located = find(image, memory, alignment)?;
+    located.forbids = located.forbids_execution(image);
+    Ok(located)
+}
+
+fn find<'m, 'd>(
     image: &Image<'_>,
     memory: &'m Memory<'d>,
     alignment: u64,
@@ -217,6 +244,7 @@ pub(crate) fn locate<'m, 'd>(
         slide: distance,
         evidence: SlideEvidence::Addresses,
         pages: None,
+        forbids: false,
         pieces: (found, pieces.len()),
     };
     // Linux slides within a gigabyte; the negative half costs nothing.

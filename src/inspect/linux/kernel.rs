@@ -124,6 +124,13 @@ impl<'d> LinuxKernel<'d> {
         self.release.as_deref()
     }
 
+    /// Returns the first two numbers of its release.
+    pub(super) fn version(&self) -> Option<(u32, u32)> {
+        let mut numbers = self.release()?.split(|byte: char| !byte.is_ascii_digit());
+        let mut number = || numbers.next()?.parse().ok();
+        Some((number()?, number()?))
+    }
+
     /// Returns the release and the description of the file in one line.
     #[must_use]
     pub fn heading(&self) -> String {

@@ -103,6 +103,19 @@ const ROWS: &[Row] = &[
     clean("sid", "Haswell", 1),
     clean("sid", "max", 2),
     clean("sid-rt", "Skylake-Client", 2),
+    // Indirect branches in their newer form, without thunks.
+    Row { append: "mitigations=off", ..clean("sid", "max", 1) },
+    // The kernel is told that the CPU has what QEMU does not emulate, and a fault: indirect branches
+    // in the lower half of a cache line go to thunks that are made for them.
+    Row {
+        append: "setcpuid=ibrs,ibrs_enhanced,ibpb spectre_v2=eibrs indirect_target_selection=force",
+        allowed: &["retpoline"],
+        ..clean("sid", "Skylake-Client", 2)
+    },
+    // Without NX.
+    clean("5.10-686", "athlon", 2),
+    // Jumps over NOPs, which are joined with them.
+    Row { append: "mitigations=off", ..clean("6.5-686", "n270", 2) },
 ];
 
 fn main() -> ExitCode {

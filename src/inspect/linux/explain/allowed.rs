@@ -91,13 +91,12 @@ impl Comparison<'_, '_> {
         is_filled && self.is_made_code(target, &jump) == Some(true)
     }
 
-    /// Returns whether an address of the file is in code that the kernel has made, which is in no
-    /// section of the file, can be executed, and begins with these bytes; `None` if the dump has
-    /// neither it nor page tables.
+    /// Returns whether an address of the file is in code that the kernel has made, which is outside of
+    /// its own memory, can be executed, and begins with these bytes; `None` if the dump has neither it
+    /// nor page tables. The pages of the kernel's text have room behind it, where nothing is made.
     fn is_made_code(&self, target: u64, begins: &[u8]) -> Option<bool> {
         let running = target.wrapping_add(self.located.slide);
-        if self.kernel.image.section_at(target).is_some() || !self.located.is_executable_at(running)
-        {
+        if self.bounds.contains(&target) || !self.located.is_executable_at(running) {
             return Some(false);
         }
         match self.located.virtual_bytes(running, begins.len()) {
@@ -115,8 +114,8 @@ impl Comparison<'_, '_> {
     }
 
     /// Returns whether an address of the file is where the tracer is called: in the kernel, or in a
-    /// trampoline that it has made, which is in no section of the file and begins as the code in
-    /// the kernel does, of which it is a copy.
+    /// trampoline that it has made, which begins as the code in the kernel does, of which it is a
+    /// copy.
     fn is_tracer(&self, target: u64) -> bool {
         /// How many bytes of a trampoline are compared: those in front of what differs in each.
         const SAME: usize = 16;

@@ -4,7 +4,7 @@ use crate::insn::Width;
 use crate::inspect::explain::Located;
 use crate::inspect::linux::kernel::LinuxKernel;
 use crate::inspect::linux::nops::FAMILIES;
-use crate::inspect::linux::rules::{Filling, Habits, Rules, SEALED_ENDBR};
+use crate::inspect::linux::rules::{BranchFilling, Filling, Habits, Rules, SEALED_ENDBR};
 use crate::inspect::linux::state::State;
 use crate::inspect::linux::tables::TableKind;
 use crate::inspect::linux::text::{PatchedSite, Text};
@@ -29,7 +29,7 @@ pub(super) fn expected<'d>(
         (wrong, habits, text)
     };
     let mut best = with(usual);
-    for step in 0..6 {
+    for step in 0..7 {
         if best.0 == 0 {
             break;
         }
@@ -44,8 +44,11 @@ pub(super) fn expected<'d>(
                 .map(|nops| Habits { nops, ..now })
                 .collect(),
             2 => vec![Habits { native_sequences: !now.native_sequences, ..now }],
-            3 => vec![Habits { int3_behind_jump: !now.int3_behind_jump, ..now }],
-            4 => vec![Habits { hash_is_sealed: !now.hash_is_sealed, ..now }],
+            3 => [BranchFilling::Nops, BranchFilling::Int3, BranchFilling::Prefixes]
+                .map(|branch_filling| Habits { branch_filling, ..now })
+                .to_vec(),
+            4 => vec![Habits { joins_jumps: !now.joins_jumps, ..now }],
+            5 => vec![Habits { hash_is_sealed: !now.hash_is_sealed, ..now }],
             _ => SEALED_ENDBR.iter().map(|&sealed_endbr| Habits { sealed_endbr, ..now }).collect(),
         };
         for habits in others.into_iter().filter(|&habits| habits != now) {
@@ -58,7 +61,7 @@ pub(super) fn expected<'d>(
     best.2
 }
 
-/// Returns the usual habits of kernels whose alternatives have such records.
+/// Returns the usual habits of kernels of this version whose alternatives have such records.
 pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
     let alternatives = kernel.tables.iter().find(|table| table.kind == TableKind::Alternatives);
     let filling = match alternatives.map_or(0, |table| table.stride) {
@@ -67,12 +70,16 @@ pub(in crate::inspect::linux) fn usual(kernel: &LinuxKernel<'_>) -> Habits {
         _ => Filling::Instructions,
     };
     let width = kernel.image.width();
+    // One series of changes brought both, and no table of the file shows it.
+    let version = kernel.version().unwrap_or_default();
+    let is_new = version >= (6, 18);
     Habits {
         filling,
         nops: if width == Width::Bits64 { &FAMILIES[0] } else { &FAMILIES[1] },
         native_sequences: filling == Filling::Padding,
-        int3_behind_jump: true,
-        sealed_endbr: SEALED_ENDBR[0],
+        branch_filling: if is_new { BranchFilling::Prefixes } else { BranchFilling::Int3 },
+        joins_jumps: ((6, 4)..(6, 9)).contains(&version),
+        sealed_endbr: SEALED_ENDBR[usize::from(is_new)],
         hash_is_sealed: true,
     }
 }

@@ -1,5 +1,6 @@
 //! The comparison of text with a dump, page by page and site by site.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use crate::insn::Width;
@@ -208,14 +209,22 @@ impl<'a, 'd> Comparison<'a, 'd> {
         end
     }
 
+    /// Returns what the dump has from an address on, also if it is in several of its parts. What it
+    /// does not have is taken for as expected.
+    fn seen(&self, start: u64, expected: &[u8]) -> Cow<'a, [u8]> {
+        if let Some(bytes) = self.located.bytes(start, expected.len()) {
+            return Cow::Borrowed(bytes);
+        }
+        let bytes = (start..).zip(expected);
+        let seen = |address| self.located.bytes(address, 1)?.first().copied();
+        bytes.map(|(address, &expected)| seen(address).unwrap_or(expected)).collect()
+    }
+
     /// Explains a group of sites, in which the byte at an address differs.
     fn group(&mut self, group: &Group, address: u64) {
         let len = (group.end - group.start) as usize;
-        let (Some(seen), Some(expected)) =
-            (self.located.bytes(group.start, len), self.text.expected(group.start, len))
-        else {
-            return;
-        };
+        let Some(expected) = self.text.expected(group.start, len) else { return };
+        let seen = &*self.seen(group.start, expected);
         let sites = group.sites.iter().rev().filter_map(|&at| self.text.sites.get(at));
         let sites: Vec<PatchedSite> = sites.copied().collect();
         let covers =
@@ -241,9 +250,9 @@ impl<'a, 'd> Comparison<'a, 'd> {
     /// Counts a range, and puts it on the list.
     fn count(&mut self, cause: Cause, verdict: Verdict, start: u64, end: u64) {
         let len = (end - start) as usize;
-        let seen = self.located.bytes(start, len).unwrap_or_default();
         let file = self.text.file(start, end - start).unwrap_or_default();
         let expected = self.text.expected(start, len).unwrap_or_default();
+        let seen = self.seen(start, expected);
         let explained = Explained {
             address: match self.kernel.image.width() {
                 Width::Bits64 => start.wrapping_add(self.located.slide),

@@ -71,7 +71,11 @@ fn votes_of_thunks(kernel: &LinuxKernel<'_>, located: &Located<'_, '_>, moved: &
                 (TableKind::Retpolines, [0x0f, 0xae, 0xe8, ..]) => {
                     vote(feature::RETPOLINE_LFENCE, true);
                 }
-                (TableKind::Retpolines, [0xff, ..] | [0x41, 0xff, ..]) => {
+                // With prefixes that fill the site.
+                (
+                    TableKind::Retpolines,
+                    [0xff, ..] | [0x41, 0xff, ..] | [0x2e, 0x2e | 0x41 | 0xff, ..],
+                ) => {
                     vote(feature::RETPOLINE, false);
                     vote(feature::RETPOLINE_LFENCE, false);
                 }

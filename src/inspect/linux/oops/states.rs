@@ -6,7 +6,9 @@ use crate::inspect::elf::little_endian;
 use crate::inspect::linux::explain::usual;
 use crate::inspect::linux::features::{KernelFeatures, feature};
 use crate::inspect::linux::nops::FAMILIES;
-use crate::inspect::linux::rules::{Habits, SEALED_ENDBR, feature_of, target_of_branch};
+use crate::inspect::linux::rules::{
+    BranchFilling, Habits, SEALED_ENDBR, feature_of, target_of_branch,
+};
 use crate::inspect::linux::site_groups::SiteGroup;
 use crate::inspect::linux::tables::{KernelTable, TableKind};
 
@@ -47,8 +49,14 @@ impl Forms<'_, '_> {
             let families = families.filter(|of| of.width.is_none_or(|of| of == width));
             families.map(|nops| Habits { nops, ..habits }).collect()
         });
+        if has(TableKind::Alternatives) {
+            each(&|habits| vec![Habits { joins_jumps: !habits.joins_jumps, ..habits }]);
+        }
         if has(TableKind::Retpolines) {
-            each(&|habits| vec![Habits { int3_behind_jump: false, ..habits }]);
+            each(&|habits| {
+                let fillings = [BranchFilling::Nops, BranchFilling::Int3, BranchFilling::Prefixes];
+                fillings.map(|branch_filling| Habits { branch_filling, ..habits }).to_vec()
+            });
         }
         if has(TableKind::Paravirt) {
             let other = |of: Habits| Habits { native_sequences: !of.native_sequences, ..of };

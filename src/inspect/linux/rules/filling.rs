@@ -9,6 +9,8 @@ impl Rules<'_, '_> {
     pub(super) fn optimize(&self, address: u64, bytes: &mut [u8]) {
         let longest = self.habits.longest(self.width());
         let mut at = 0;
+        // The last jump, and where it leads.
+        let mut jump = None;
         while at < bytes.len() {
             let code = bytes.get(at..).unwrap_or_default();
             let Some(len) = instruction_length(self.width(), address, code) else { return };
@@ -33,10 +35,15 @@ impl Rules<'_, '_> {
                 }
             };
             if end == at {
+                jump = jump_target(at, code).map(|target| (at, target)).or(jump);
                 at += len;
                 continue;
             }
-            if let Some(run) = bytes.get_mut(at..end) {
+            let start = match jump {
+                Some((start, target)) if self.habits.joins_jumps && target == end => start,
+                _ => at,
+            };
+            if let Some(run) = bytes.get_mut(start..end) {
                 match self.habits.filling {
                     Filling::Instructions => self.habits.nops.fill_or_jump(run, longest),
                     _ => self.habits.nops.fill(run, longest),
@@ -55,4 +62,14 @@ impl Rules<'_, '_> {
             _ => [0x0f, 0x1f, 0x44, 0, 0],
         }
     }
+}
+
+/// Returns where the JMP leads with which code at an offset begins, if it is one and leads onwards.
+fn jump_target(at: usize, code: &[u8]) -> Option<usize> {
+    let (len, distance) = match *code {
+        [0xeb, distance, ..] => (2, i32::from(distance.cast_signed())),
+        [0xe9, a, b, c, d, ..] => (5, i32::from_le_bytes([a, b, c, d])),
+        _ => return None,
+    };
+    Some(at + len + usize::try_from(distance).ok()?)
 }

@@ -15,6 +15,18 @@ pub(crate) enum Filling {
     Instructions,
 }
 
+/// The filling of a retpoline's site that has become the indirect branch itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BranchFilling {
+    /// NOPs.
+    Nops,
+    /// Behind a jump one INT3; then NOPs.
+    Int3,
+    /// Behind a jump nothing but INT3; in front of a call CS prefixes, if they are few enough for a
+    /// CPU to decode them without a delay. From Linux 6.18 on.
+    Prefixes,
+}
+
 /// The points in which kernels of different age differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Habits {
@@ -22,8 +34,9 @@ pub(crate) struct Habits {
     pub nops: &'static NopFamily,
     /// Whether a call of a native function in `pv_ops` becomes its instructions.
     pub native_sequences: bool,
-    /// Whether an INT3 follows a jump that was a retpoline.
-    pub int3_behind_jump: bool,
+    pub branch_filling: BranchFilling,
+    /// Whether a jump over NOPs is joined with them. From Linux 6.4 on, and not from 6.9 on.
+    pub joins_jumps: bool,
     /// What a sealed ENDBR becomes.
     pub sealed_endbr: [u8; 4],
     /// Whether the hash in front of a function that nothing calls indirectly becomes zero.

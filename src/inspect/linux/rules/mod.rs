@@ -29,7 +29,7 @@ use crate::inspect::elf::Image;
 pub(super) use alternatives::{DIRECT_CALL, feature_of, groups};
 pub(super) use cfi::{CALLER, PREAMBLE};
 pub(super) use code::{decode, target_of_branch};
-pub(super) use habits::{Filling, Habits, SEALED_ENDBR};
+pub(super) use habits::{BranchFilling, Filling, Habits, SEALED_ENDBR};
 pub(super) use keys::{INVERTED, TAIL};
 pub(super) use thunks::thunk_register;
 pub(super) use tracer::TRACERS;

@@ -4,6 +4,7 @@ use iced_x86::{Code, Instruction};
 
 use super::Rules;
 use super::code::{branch, decode};
+use super::habits::BranchFilling;
 use crate::disassemble::LONGEST_INSTRUCTION;
 use crate::inspect::linux::features::feature;
 use crate::inspect::linux::names::Names;
@@ -13,6 +14,9 @@ use crate::inspect::linux::text::{Cause, Depends, Text};
 /// The thunk for returns, and the variable that says which one returns go through.
 pub(super) const RETURN_THUNK: &str = "__x86_return_thunk";
 const RETURN_THUNK_NOW: &str = "x86_return_thunk";
+
+/// The most prefixes that fill the site of an indirect call.
+const MOST_PREFIXES: usize = 3;
 
 impl Rules<'_, '_> {
     /// Writes retpolines: where the thunks are not needed, the indirect branch itself.
@@ -48,13 +52,19 @@ impl Rules<'_, '_> {
             if lfence {
                 bytes.extend([0x0f, 0xae, 0xe8]);
             }
-            if register >= 8 {
-                bytes.push(0x41);
+            let mut indirect = vec![0x41; usize::from(register >> 3)];
+            indirect.extend([0xff, if jump { 0xe0 } else { 0xd0 } | (register & 7)]);
+            // None is left if it does not fit.
+            let left = len.saturating_sub(bytes.len() + indirect.len());
+            match self.habits.branch_filling {
+                BranchFilling::Prefixes if jump => indirect.extend(vec![0xcc; left]),
+                BranchFilling::Prefixes if left <= MOST_PREFIXES => {
+                    bytes.extend(vec![0x2e; left]);
+                }
+                BranchFilling::Int3 if jump && left > 0 => indirect.push(0xcc),
+                _ => {}
             }
-            bytes.extend([0xff, if jump { 0xe0 } else { 0xd0 } | (register & 7)]);
-            if jump && self.habits.int3_behind_jump && bytes.len() < len {
-                bytes.push(0xcc);
-            }
+            bytes.extend(indirect);
             if bytes.len() > len {
                 // It does not fit, and stays.
                 continue;
