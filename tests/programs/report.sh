@@ -62,10 +62,10 @@ for name in "${checks[@]}"; do
     printf '%s | %s | %d s |\n' "$commit" "$outcome" $((SECONDS - start)) >"$result.row"
 done
 
-# Without the lines that cargo prints of its own work.
+# Without the lines that cargo prints of its own work, bars of progress, and the folder on this machine.
 output() {
-    sed -E -e 's/\x1b\[[0-9;]*m//g' \
-        -e '/^ +(Compiling|Finished|Running|Fresh|Blocking|Updating|Locking) /d' "$1" | tail -n 120
+    tr '\r' '\n' <"$1" | sed -E -e 's/\x1b\[[0-9;]*m//g' -e "s|$PWD/||g" -e "s|$PWD||g" -e '/^\[[#.]+\] /d' \
+        -e '/^ +(Compiling|Finished|Running|Fresh|Blocking|Updating|Locking) /d' | tail -n 120
 }
 
 all_passed=true
